@@ -1,0 +1,28 @@
+# The project's one entry point; CI and people run the same targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+.PHONY: help
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/.ready  ## the Python environment and the system packages
+
+.venv/.ready: requirements.txt pyproject.toml scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+.PHONY: lock
+lock: setup  ## requirements.txt anew from pyproject.toml
+	@$(BIN)/uv pip compile -q pyproject.toml --group dev --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header -o requirements.txt
+
+.PHONY: check
+check: setup  ## lint, types and unit tests (under a minute)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Makes this machine able to run Bedstone: system packages (named before they are
+# installed) and the Python environment in .venv. Safe to run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+uv_version=0.13.8
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# command:package; the command shows whether the package is needed
+wanted=(podman:podman runc:runc mmdebstrap:mmdebstrap ssh:openssh-client
+        shellcheck:shellcheck newuidmap:uidmap curl:curl)
+missing=()
+for pair in "${wanted[@]}"; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+# what no command on the PATH shows
+[[ -x /usr/lib/podman/aardvark-dns || -x /usr/libexec/podman/aardvark-dns ]] \
+  || missing+=(aardvark-dns netavark)
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+
+if ((${#missing[@]})); then
+  command -v apt-get >/dev/null || die "these are missing and this is no Debian-like machine: ${missing[*]}"
+  sudo=()
+  if ((EUID)); then
+    command -v sudo >/dev/null || die "to install ${missing[*]} this needs root, or a user with sudo"
+    sudo=(sudo)
+  fi
+  say "installing Debian packages: ${missing[*]}"
+  "${sudo[@]}" apt-get -qq update
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+    "${missing[@]}" >/dev/null
+fi
+
+if [[ ! -x .venv/bin/python ]]; then
+  say "making the Python environment in .venv"
+  python3 -m venv .venv
+fi
+if [[ "$(.venv/bin/uv --version 2>/dev/null)" != "uv $uv_version"* ]]; then
+  .venv/bin/pip --quiet --disable-pip-version-check install "uv==$uv_version"
+fi
+say "installing the pinned Python packages"
+.venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+say "this machine is ready"

@@ -1,0 +1,1 @@
+"""The host program: releases, backups, restores and status of the apps on one server."""

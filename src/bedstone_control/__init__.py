@@ -1,0 +1,1 @@
+"""What runs on the operator's machine: settings, checks, new inventories, certificates."""
