@@ -1,0 +1,138 @@
+"""Run every stage of the test suite and say where the time went.
+
+    .venv/bin/python tests/run.py [STAGE...] [--jobs N]
+
+Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real
+PostgreSQL), one ``molecule-ROLE`` for every scenario below ``molecule/``, and ``demo`` (the
+two commands of the README, end to end). Each stage's output goes to a file of its own; a
+failing stage's last lines are shown. Exit code 0 only when every stage passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / ".cache" / "test-logs"
+SHOWN_LINES = 120
+# A hung stage must not eat the time of the others; the slowest takes a fraction of it.
+STAGE_LIMIT_SECONDS = 1500
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the suite."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended."""
+
+    stage: Stage
+    seconds: float
+    returncode: int
+    log: Path
+
+
+def scenarios() -> list[str]:
+    """Return the names of all Molecule scenarios, from the directories that are there."""
+    return sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+def all_stages() -> list[Stage]:
+    """Return every stage; the long ones first, so that two workers end together."""
+    molecule = [
+        Stage(f"molecule-{name}", (".venv/bin/molecule", "test", "-s", name))
+        for name in sorted(scenarios(), key=lambda name: (name != "site", name))
+    ]
+    return [
+        Stage("check", ("make", "check")),
+        Stage("demo", (".venv/bin/pytest", "-v", "tests/e2e")),
+        *molecule,
+        Stage("app", ("make", "-C", "app", "check")),
+    ]
+
+
+def run_stage(stage: Stage) -> Outcome:
+    """Run one stage with its output in a file; a stage over its limit counts as failed."""
+    log = LOGS / f"{stage.name}.log"
+    started = time.monotonic()
+    print(f"--> {stage.name}", flush=True)
+    with log.open("wb") as output:
+        try:
+            returncode = subprocess.run(
+                stage.command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=STAGE_LIMIT_SECONDS,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            output.write(f"\nstopped: over {STAGE_LIMIT_SECONDS} s\n".encode())
+            returncode = 124
+    return Outcome(stage, time.monotonic() - started, returncode, log)
+
+
+def report(outcome: Outcome) -> None:
+    """Print how a stage ended, with the end of its output when it failed."""
+    verdict = "ok" if outcome.returncode == 0 else f"FAILED ({outcome.returncode})"
+    print(f"<-- {outcome.stage.name}: {verdict}, {outcome.seconds:.0f} s", flush=True)
+    if outcome.returncode != 0:
+        lines = outcome.log.read_text(errors="replace").splitlines()
+        print(*(f"    {line}" for line in lines[-SHOWN_LINES:]), sep="\n")
+        print(f"    whole output: {outcome.log.relative_to(ROOT)}", flush=True)
+
+
+def table(outcomes: Iterable[Outcome], total: float) -> str:
+    """Return where the time went, the slowest stage first."""
+    rows = sorted(outcomes, key=lambda outcome: -outcome.seconds)
+    lines = [f"{'stage':<24}{'seconds':>9}  result"]
+    lines += [
+        f"{row.stage.name:<24}{row.seconds:>9.0f}  {'ok' if row.returncode == 0 else 'FAILED'}"
+        for row in rows
+    ]
+    lines.append(f"{'wall clock':<24}{total:>9.0f}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the chosen stages, at most ``--jobs`` at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("stages", nargs="*", help="names of stages; default: all")
+    parser.add_argument("--jobs", type=int, default=2, help="stages at a time (default: 2)")
+    arguments = parser.parse_args()
+    known = {stage.name: stage for stage in all_stages()}
+    unknown = [name for name in arguments.stages if name not in known]
+    if unknown:
+        parser.error(f"no such stage: {', '.join(unknown)}; there are: {', '.join(known)}")
+    chosen = [known[name] for name in arguments.stages] or list(known.values())
+
+    LOGS.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    outcomes = []
+    with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
+        for future in as_completed([pool.submit(run_stage, stage) for stage in chosen]):
+            outcomes.append(future.result())
+            report(outcomes[-1])
+    failed = [outcome for outcome in outcomes if outcome.returncode != 0]
+    print()
+    print(table(outcomes, time.monotonic() - started))
+    print()
+    print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
