@@ -1,0 +1,7 @@
+"""Run the program: ``bedstone`` as a zipapp, ``python3 -m bedstone`` from a checkout."""
+
+import sys
+
+from bedstone.cli import main
+
+sys.exit(main())

@@ -1,0 +1,114 @@
+"""The command line.
+
+Each command module has ``register(subparsers)``, which adds its parser and sets
+``func`` to a callable that takes the parsed arguments and returns the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bedstone import __version__
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
+
+# Command -> module. Only the module of the command that is called is imported:
+# from a zipapp each import is compiled anew.
+COMMANDS: dict[str, str] = {}
+
+_DESCRIPTION = "Releases, backups and the daily work with the apps on this server."
+
+_EPILOG = """\
+exit codes:
+  0  done (or nothing to do)
+  1  failed; standard error says what, and what to do
+  2  not understood: wrong command or argument
+  3  understood and refused: somebody else is at it, or it would harm
+
+Each command has its own help with examples: `bedstone release --help`.
+"""
+
+
+def build_parser(modules: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser with the commands of the given modules (all by default)."""
+    parser = argparse.ArgumentParser(
+        prog="bedstone",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bedstone {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in modules if modules is not None else dict.fromkeys(COMMANDS.values()):
+        importlib.import_module(module).register(subparsers)
+    return parser
+
+
+def add_command(
+    subparsers: Subparsers,
+    name: str,
+    func: Callable[[argparse.Namespace], int],
+    *,
+    summary: str,
+    description: str = "",
+    examples: Sequence[str] = (),
+    **options: Any,
+) -> argparse.ArgumentParser:
+    """Add a command and return its parser, to which the caller adds arguments.
+
+    Args:
+        subparsers: what ``register`` was given.
+        name: the command.
+        func: called with the parsed arguments; returns the exit code.
+        summary: one line for the list of commands.
+        description: what it does, for its own help.
+        examples: lines a person can copy.
+        options: further arguments of ``add_parser``.
+
+    """
+    epilog = ""
+    if examples:
+        epilog = "examples:\n" + "\n".join(f"  {line}" for line in examples)
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}".rstrip(),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+    parser.set_defaults(func=func)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    module = COMMANDS.get(arguments[0]) if arguments else None
+    parser = build_parser([module] if module else None)
+    parsed = parser.parse_args(arguments)
+    if os.geteuid() != 0 and not os.environ.get("BEDSTONE_ROOT"):
+        print("bedstone works as root: put `sudo` in front.", file=sys.stderr)
+        return 1
+    try:
+        return int(parsed.func(parsed))
+    except BedstoneError as error:
+        print(f"bedstone: {error.text()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("bedstone: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

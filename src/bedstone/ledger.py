@@ -1,0 +1,128 @@
+"""The ledger: what has happened on this server, in SQLite.
+
+Every change to the schema is a new entry of :data:`MIGRATIONS`; entries that
+have been released are never edited.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from bedstone import paths
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE releases (
+        app TEXT NOT NULL,
+        id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        image TEXT,
+        fingerprint TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'succeeded', 'failed')),
+        started_at TEXT NOT NULL,
+        finished_at TEXT,
+        failed_step TEXT,
+        error TEXT,
+        PRIMARY KEY (app, id)
+    ) STRICT;
+    CREATE TABLE steps (
+        app TEXT NOT NULL,
+        release TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'undone')),
+        seconds REAL,
+        PRIMARY KEY (app, release, position),
+        FOREIGN KEY (app, release) REFERENCES releases (app, id) ON DELETE CASCADE
+    ) STRICT;
+    CREATE TABLE apps (
+        app TEXT PRIMARY KEY,
+        release TEXT NOT NULL,
+        slot TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE networks (
+        app TEXT PRIMARY KEY,
+        subnet TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE addresses (
+        app TEXT NOT NULL,
+        service TEXT NOT NULL,
+        slot TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (app, service, slot),
+        UNIQUE (app, number)
+    ) STRICT;
+    """,
+)
+
+
+def connect() -> sqlite3.Connection:
+    """Open the ledger, making or updating its schema first.
+
+    The connection is in autocommit mode: wrap what belongs together in
+    :func:`transaction`.
+
+    Raises:
+        BedstoneError: the file can't be opened, or a newer program wrote it.
+
+    """
+    path = paths.ledger()
+    paths.ensure_private(path.parent)
+    try:
+        connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection)
+    except sqlite3.Error as error:
+        raise BedstoneError(f"The ledger {path} can't be opened: {error}.") from error
+    return connection
+
+
+@contextmanager
+def opened() -> Iterator[sqlite3.Connection]:
+    """Open the ledger for a block."""
+    with closing(connect()) as connection:
+        yield connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Make all writes of a block durable together, or none of them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    if _version(connection) == len(MIGRATIONS):
+        return
+    with transaction(connection):
+        # Another process may have migrated while this one waited for the lock.
+        version = _version(connection)
+        if version > len(MIGRATIONS):
+            raise BedstoneError(
+                f"The ledger has schema {version}, but this program knows only"
+                f" {len(MIGRATIONS)}: a newer bedstone wrote it.",
+                hint="Run `site.yml` of the newer version, which installs its program.",
+            )
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
