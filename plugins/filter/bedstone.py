@@ -1,0 +1,58 @@
+"""The wiring as filters: `__wiring | bedstone('nginx_sites')`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleFilterError
+from pydantic import ValidationError
+
+from bedstone_control import wiring
+from bedstone_control.problems import schema_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PARTS: dict[str, Callable[[wiring.Site], Any]] = {
+    function.__name__: function
+    for function in (
+        wiring.app_apps,
+        wiring.backup_databases,
+        wiring.backup_media,
+        wiring.ca_certificates,
+        wiring.extra_ca_certificates,
+        wiring.nginx_certificate_files,
+        wiring.nginx_sites,
+        wiring.nginx_upstreams,
+        wiring.postgresql_allowed_networks,
+        wiring.postgresql_databases,
+        wiring.postgresql_listen_addresses,
+    )
+}
+
+
+def bedstone(variables: Mapping[str, Any], part: str) -> Any:
+    """Return one part of the wiring.
+
+    Args:
+        variables: what `wiring.Site.from_variables` reads.
+        part: a function of the wiring, by name.
+
+    Raises:
+        AnsibleFilterError: the settings are wrong.
+
+    """
+    try:
+        return PARTS[part](wiring.Site.from_variables(variables))
+    except ValidationError as error:
+        raise AnsibleFilterError(schema_report(error)) from error
+    except (KeyError, ValueError) as error:
+        raise AnsibleFilterError(f"{part}: {error}") from error
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"bedstone": bedstone}

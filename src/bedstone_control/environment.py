@@ -1,0 +1,152 @@
+"""The environment variables of an app, and the secrets they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from bedstone_control import names, placeholders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bedstone_control.settings import App
+
+# The default variables, as placeholders: what they hold is said once, below.
+DATABASE_VARIABLES: dict[str, str] = {
+    "DATABASE_URL": "${database.url}",
+    "POSTGRES_DB": "${database.name}",
+    "POSTGRES_USER": "${database.user}",
+    "POSTGRES_PASSWORD": "${database.password}",
+    "POSTGRES_HOST": "${database.host}",
+    "POSTGRES_PORT": "${database.port}",
+    "POSTGRES_SSL_MODE": "${database.sslmode}",
+    "POSTGRES_SSL_ROOT_CERT": "${database.sslrootcert}",
+}
+APP_VARIABLES: dict[str, str] = {
+    "SECRET_KEY": "${app.secret_key}",
+    "ALLOWED_HOSTS": "${app.domains}",
+    "CSRF_TRUSTED_ORIGINS": "${app.origins}",
+}
+
+# What each placeholder is, for the documentation.
+PLACEHOLDERS: dict[str, str] = {
+    "database.url": "postgresql://… with user, password, host, port, name and TLS options",
+    "database.host": "name of the database's host, as its certificate has it",
+    "database.port": "its port",
+    "database.name": "the app's database",
+    "database.user": "the app's role; the migration role in migrations",
+    "database.password": "that role's password",
+    "database.sslmode": "verify-full",
+    "database.sslrootcert": "path in the container of the authority's certificate",
+    "app.secret_key": "the app's own secret key",
+    "app.domains": "the domains, separated by commas",
+    "app.origins": "the domains with https:// in front, separated by commas",
+    "secret.NAME": "NAME of the app's secrets in the vault",
+}
+
+_SECRETS_BEHIND = {
+    "database.url": "database_password",
+    "database.password": "database_password",
+    "app.secret_key": "secret_key",
+}
+
+
+def variables(app: App) -> dict[str, str]:
+    """Return an app's variables with their placeholders still in place."""
+    result: dict[str, str] = {}
+    if app.default_env:
+        if app.database:
+            result |= DATABASE_VARIABLES
+        result |= APP_VARIABLES
+    for name, value in app.env.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = value
+    return result
+
+
+def required_secrets(app: App) -> list[str]:
+    """Return the names of the secrets that an app needs in the vault."""
+    texts = [*variables(app).values(), *(file.content or "" for file in app.files)]
+    used = [name for text in texts for name in placeholders.used(text)]
+    wanted = {"database_password", "database_migrate_password"} if app.database else set()
+    for name in used:
+        kind, _, rest = name.partition(".")
+        if kind == "secret" and rest:
+            wanted.add(rest)
+        elif name in _SECRETS_BEHIND and (app.database or kind != "database"):
+            wanted.add(_SECRETS_BEHIND[name])
+    return sorted(wanted)
+
+
+def placeholder_values(
+    app: App, secrets: Mapping[str, str], *, migrate: bool = False
+) -> dict[str, str]:
+    """Return what each placeholder of an app stands for.
+
+    Args:
+        app: the app.
+        secrets: its secrets, by name.
+        migrate: whether the values are for migrations, which use a role of their own.
+
+    Raises:
+        ValueError: a secret is missing.
+
+    """
+    values: dict[str, str] = {}
+    if app.database:
+        database = app.database.name or names.database_name(app.name)
+        role = names.migrate_role(database) if migrate else names.app_role(database)
+        secret = "database_migrate_password" if migrate else "database_password"
+        if secret not in secrets:
+            raise ValueError(f"The vault has no {secret} for the app {app.name}.")
+        values |= _database_values(database, role, secrets[secret])
+    if "secret_key" in secrets:
+        values["app.secret_key"] = secrets["secret_key"]
+    values["app.domains"] = ",".join(app.domains)
+    values["app.origins"] = ",".join(f"https://{domain}" for domain in app.domains)
+    values |= {f"secret.{name}": value for name, value in secrets.items()}
+    return values
+
+
+def _database_values(database: str, role: str, password: str) -> dict[str, str]:
+    """Return the placeholders `database.*`."""
+    options = urlencode(
+        {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}, safe="/", quote_via=quote
+    )
+    host, port = names.DATABASE_HOST, str(names.DATABASE_PORT)
+    return {
+        "database.url": f"postgresql://{role}:{quote(password, safe='')}@{host}:{port}/{database}"
+        f"?{options}",
+        "database.host": host,
+        "database.port": port,
+        "database.name": database,
+        "database.user": role,
+        "database.password": password,
+        "database.sslmode": "verify-full",
+        "database.sslrootcert": names.CA_IN_CONTAINER,
+    }
+
+
+def environment(app: App, secrets: Mapping[str, str], *, migrate: bool = False) -> dict[str, str]:
+    """Return an app's environment with every placeholder replaced.
+
+    Args:
+        app: the app.
+        secrets: its secrets, by name.
+        migrate: whether it is for migrations.
+
+    Raises:
+        ValueError: a secret is missing or a placeholder unknown.
+
+    """
+    values = placeholder_values(app, secrets, migrate=migrate)
+    result = {}
+    for name, text in variables(app).items():
+        try:
+            result[name] = placeholders.expand(text, values)
+        except ValueError as error:
+            raise ValueError(f"App {app.name}, variable {name}: {error}") from error
+    return result

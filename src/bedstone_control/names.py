@@ -1,0 +1,41 @@
+"""The names that follow from an app's name: one place, so that every role agrees."""
+
+from __future__ import annotations
+
+APP_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+CONFIG_DIRECTORY = "/etc/bedstone/apps"
+STATE_DIRECTORY = "/var/lib/bedstone/apps"
+CONTENT_DIRECTORY = "/srv/bedstone"
+TLS_DIRECTORY = "/etc/bedstone/tls"
+CA_ON_HOST = f"{TLS_DIRECTORY}/ca.crt"
+CA_IN_CONTAINER = "/run/bedstone/ca.crt"
+
+DATABASE_HOST = "postgres"
+DATABASE_PORT = 5432
+
+
+def database_name(app: str) -> str:
+    """Return the database of an app: PostgreSQL names take no dash without quoting."""
+    return app.replace("-", "_")
+
+
+def owner_role(database: str) -> str:
+    """Return the role that owns the database and can't log in."""
+    return f"{database}_owner"
+
+
+def migrate_role(database: str) -> str:
+    """Return the role that changes the schema."""
+    return f"{database}_migrate"
+
+
+def app_role(database: str) -> str:
+    """Return the role that the running app uses: data only."""
+    return f"{database}_app"
+
+
+def upstream(app: str, service: str) -> str:
+    """Return the name of nginx's upstream for one HTTP service."""
+    return f"{app}-{service}"
