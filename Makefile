@@ -22,7 +22,8 @@ lock: setup  ## requirements.txt anew from pyproject.toml
 
 .PHONY: check
 check: setup  ## lint, types and unit tests (under a minute)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/pytest -q
+	@scripts/check.sh
+
+.PHONY: test
+test: setup  ## everything: check, the app, every Molecule scenario, the demo (under 40 minutes)
+	@$(BIN)/python tests/run.py
