@@ -2,7 +2,7 @@
 # The fast gate for every commit: all linters, all types, all unit tests. Runs the two
 # slow ones side by side, and every one of them even when another failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 bin=.venv/bin
 scratch=$(mktemp -d)
