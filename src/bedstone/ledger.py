@@ -59,6 +59,20 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (app, number)
     ) STRICT;
     """,
+    """
+    CREATE TABLE backups (
+        id INTEGER PRIMARY KEY,
+        app TEXT NOT NULL,
+        path TEXT,
+        label TEXT,
+        state TEXT NOT NULL CHECK (state IN ('succeeded', 'failed')),
+        started_at TEXT NOT NULL,
+        finished_at TEXT NOT NULL,
+        bytes INTEGER,
+        error TEXT
+    ) STRICT;
+    CREATE INDEX backups_by_time ON backups (app, started_at);
+    """,
 )
 
 
