@@ -1,0 +1,1 @@
+"""Bare Debian servers on this machine, for the demo and for Molecule."""

@@ -1,0 +1,158 @@
+"""What goes into an image, as data: its hash is the key of the cache."""
+
+import hashlib
+import io
+import json
+import shlex
+import tarfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from testbed import apt, trust
+from testbed.paths import FILES
+
+SUITES = ("trixie", "bookworm")
+BOOT = "/usr/local/lib/testbed/boot"
+# A Debian server "that has nothing but ssh and python3"; ca-certificates is in
+# every provider's image, and without iproute2 Ansible knows no addresses.
+SERVER_PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "openssh-server",
+    "python3",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+PYTHON_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+# Nobody reads manuals in a container; without them the base image is a third smaller.
+WITHOUT_DOCUMENTATION = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what an image holds."""
+
+    kind: str
+    suite: str
+    packages: tuple[str, ...]
+    sources: tuple[str, ...]
+    apt_options: tuple[str, ...]
+    dpkg_options: tuple[str, ...] = ()
+    # path -> (mode, text): laid over the installed packages
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
+    # shell lines run with the new root as $1, after the files are there
+    hooks: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A short hash of everything above."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What this machine adds to every image."""
+
+    mirror: apt.Mirror
+    keyring: str | None
+    apt_options: tuple[str, ...]
+    certificates: tuple[str, ...]
+    pip: dict[str, str]
+
+
+def look_around() -> Surroundings:
+    """Read this machine's mirror, authorities and pip settings."""
+    mirror = apt.find_mirror()
+    return Surroundings(
+        mirror=mirror,
+        keyring=apt.find_keyring(mirror),
+        apt_options=tuple(apt.host_options()),
+        certificates=tuple(trust.extra_certificates()),
+        pip=trust.host_pip_settings(),
+    )
+
+
+def common_files(around: Surroundings) -> dict[str, tuple[int, str]]:
+    """Return the files that make this machine's network usable from an image."""
+    files = {
+        f"/usr/local/share/ca-certificates/testbed-{number}.crt": (0o644, pem)
+        for number, pem in enumerate(around.certificates, 1)
+    }
+    conf = trust.pip_conf(around.pip, own_authorities=bool(around.certificates))
+    files["/etc/pip.conf"] = (0o644, conf)
+    return files
+
+
+def keyring_hooks(keyring: str | None) -> tuple[str, ...]:
+    """Return the hook that takes a keyring along which no Debian package would bring."""
+    if keyring is None or keyring == apt.DEBIAN_KEYRING:
+        return ()
+    return (f'install -D -m 0644 {shlex.quote(keyring)} "$1"{shlex.quote(keyring)}',)
+
+
+def server(suite: str, around: Surroundings) -> Recipe:
+    """Return the recipe of a bare server."""
+    files = common_files(around)
+    files[BOOT] = (0o755, (FILES / "boot.sh").read_text())
+    # A server shares the machine's clock; a program that sets it would set it for all.
+    files["/etc/systemd/system.conf.d/10-testbed.conf"] = (
+        0o644,
+        "[Manager]\nCapabilityBoundingSet=~CAP_SYS_TIME\n",
+    )
+    files["/etc/sudoers.d/90-testbed"] = (0o440, "debian ALL=(ALL) NOPASSWD:ALL\n")
+    return Recipe(
+        kind="server",
+        suite=suite,
+        packages=SERVER_PACKAGES,
+        sources=tuple(apt.source_lines(around.mirror, suite, around.keyring)),
+        apt_options=around.apt_options,
+        files=files,
+        hooks=(
+            *keyring_hooks(around.keyring),
+            'chroot "$1" useradd --create-home --shell /bin/bash debian',
+            'chroot "$1" update-ca-certificates >/dev/null 2>&1',
+            # its console is for reading only
+            'ln -s /dev/null "$1/etc/systemd/system/console-getty.service"',
+            'rm -f "$1"/etc/ssh/ssh_host_*; : >"$1/etc/machine-id"',
+        ),
+    )
+
+
+def python(suite: str, around: Surroundings) -> Recipe:
+    """Return the recipe of the base image for apps, a stand-in for an official Python image.
+
+    As there, `python` and `pip` are in /usr/local and `pip install` works without
+    a virtual environment: /usr/local is one.
+    """
+    return Recipe(
+        kind="python",
+        suite=suite,
+        packages=PYTHON_PACKAGES,
+        sources=tuple(apt.source_lines(around.mirror, suite, around.keyring)),
+        apt_options=around.apt_options,
+        dpkg_options=WITHOUT_DOCUMENTATION,
+        files=common_files(around),
+        hooks=(
+            *keyring_hooks(around.keyring),
+            'chroot "$1" update-ca-certificates >/dev/null 2>&1',
+            'chroot "$1" /usr/bin/python3 -m venv /usr/local',
+        ),
+    )
+
+
+def overlay(recipe: Recipe, path: Path) -> None:
+    """Write the recipe's files as a tar archive owned by root."""
+    with tarfile.open(path, "w") as archive:
+        for name, (mode, text) in sorted(recipe.files.items()):
+            data = text.encode()
+            member = tarfile.TarInfo(name.lstrip("/"))
+            member.mode, member.size = mode, len(data)
+            archive.addfile(member, io.BytesIO(data))
