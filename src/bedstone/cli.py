@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 # Command -> module. Only the module of the command that is called is imported:
 # from a zipapp each import is compiled anew.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "backup": "bedstone.backup",
+    "backups": "bedstone.backups",
+    "restore": "bedstone.restore",
+}
 
 _DESCRIPTION = "Releases, backups and the daily work with the apps on this server."
 

@@ -1,0 +1,363 @@
+"""``bedstone backup``: make a backup that counts, or fail loudly.
+
+A backup is written beside, under a name that says that it is incomplete, brought to
+the disk, read back, and only then renamed. Whatever happens on the way, there is
+either a whole backup under its name or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import (
+    __version__,
+    backup_history,
+    backup_settings,
+    catalogue,
+    database_properties,
+    dump,
+    files,
+    lock,
+    manifest,
+    media,
+    paths,
+    retention,
+    space,
+)
+from bedstone.cli import add_command
+from bedstone.errors import BedstoneError
+from bedstone.postgres import Server
+from bedstone.restore_journal import recover
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from bedstone.backup_settings import App, Settings
+    from bedstone.catalogue import Backup
+    from bedstone.cli import Subparsers
+    from bedstone.manifest import Manifest
+
+DUMP = "database"
+CONFIGURATION = "app.json"
+
+# An estimate from the last backup may be too small by this factor.
+_MARGIN = 1.25
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished backup, and what retention removed after it."""
+
+    backup: Backup
+    removed: tuple[str, ...]
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command to the command line."""
+    parser = add_command(
+        subparsers,
+        "backup",
+        _command,
+        summary="back up the data of the apps now",
+        description=(
+            "Dumps the database, archives the media and copies the app's settings (no secrets)\n"
+            "into DIRECTORY/APP/backup_YYYYMMDD_HHMMSS (UTC). The directory gets this name only\n"
+            "when everything in it is on the disk and was read back. Afterwards the backups that\n"
+            "have served their time are removed, never the newest good ones.\n\n"
+            "Exit code 1: a backup failed; 3: refused, since another one is running or the disk\n"
+            "would get too full. With several apps, all are tried."
+        ),
+        examples=(
+            "bedstone backup",
+            "bedstone backup payments --label before-import",
+            "bedstone backup payments --directory /backups/pre-deployment",
+        ),
+    )
+    parser.add_argument(
+        "app", metavar="APP", nargs="*", help="the apps (default: all of this server)"
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="where to (default: the one in the settings); made if missing",
+    )
+    parser.add_argument("--label", help="what it is for, shown by `bedstone backups`")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def create(
+    settings: Settings,
+    app: str,
+    *,
+    directory: Path | None = None,
+    label: str | None = None,
+    wait_seconds: float = 0,
+) -> Made:
+    """Back up one app, and remove what has served its time.
+
+    Args:
+        settings: this server's.
+        app: whose data.
+        directory: the backup goes to ``directory/APP/NAME`` (default: the settings').
+        label: what it is for.
+        wait_seconds: how long to wait for another backup of the app to finish.
+
+    Raises:
+        RefusedError: another backup of the app is running, or there is too little room.
+        BedstoneError: it failed; nothing of it is left, and the ledger says so.
+
+    """
+    entry = settings.app(app)
+    home = (directory or settings.directory) / app
+    started = datetime.now(UTC)
+    with lock.held(f"{app}.backup", f"bedstone backup {app}", wait_seconds=wait_seconds):
+        try:
+            recover(server_of(settings), app)
+            backup = _create(settings, entry, home, label, started)
+        except BaseException as error:
+            reason = _reason(error)
+            _remember(lambda: backup_history.failed(app, label, started, reason))
+            raise
+        size = backup.manifest.bytes if backup.manifest else 0
+        _remember(lambda: backup_history.succeeded(app, backup.path, label, started, size))
+        return Made(backup, _prune(settings, entry, home, backup))
+
+
+def server_of(settings: Settings) -> Server:
+    """Return the PostgreSQL server of this host."""
+    return Server(settings.socket, settings.port)
+
+
+def estimate(last: Manifest | None, database: int, media_size: int) -> int:
+    """Return how many bytes a backup will take.
+
+    Args:
+        last: manifest of the app's last backup, if there is one.
+        database: bytes of the database on the server's disk.
+        media_size: bytes of the media directory.
+
+    """
+    now = database + media_size
+    if last is None:
+        # A dump has no indexes and is compressed: smaller than what it is made of.
+        return now
+    then = (last.database.bytes if last.database else 0) + (last.media.bytes if last.media else 0)
+    growth = now / then if then else 1.0
+    return int(last.bytes * max(growth, 1.0) * _MARGIN)
+
+
+def _create(
+    settings: Settings, entry: App, home: Path, label: str | None, started: datetime
+) -> Backup:
+    paths.ensure_private(home)
+    for leftover in catalogue.leftovers(home):
+        files.remove_tree(leftover)
+    if entry.media is not None and not entry.media.is_dir():
+        raise BedstoneError(
+            f"The media directory {entry.media} of {entry.app} isn't there.",
+            hint="Release the app once (`bedstone release`), or correct its `media` setting.",
+        )
+    what = f"A backup of {entry.app}"
+    space.require(home, _needed(settings, entry, home), settings.reserve_bytes, what)
+    name = catalogue.free_name(home, started)
+    incomplete = home / f"{catalogue.INCOMPLETE}{name}"
+    incomplete.mkdir(mode=0o700)
+    try:
+        _fill(
+            settings, entry, incomplete, name, label, started,
+            watch=lambda: space.still(home, settings.reserve_bytes, what),
+        )  # fmt: skip
+        incomplete.rename(home / name)
+    except BaseException:
+        files.remove_tree(incomplete)
+        raise
+    files.sync_directory(home)
+    return catalogue.load(home / name)
+
+
+def _needed(settings: Settings, entry: App, home: Path) -> int:
+    size = 0
+    if entry.database:
+        properties = database_properties.read(server_of(settings), entry.database)
+        size = int(properties["size"]) if properties else 0
+    last = catalogue.newest_good(home)
+    return estimate(
+        last.manifest if last else None, size, media.tree_bytes(entry.media) if entry.media else 0
+    )
+
+
+def _fill(
+    settings: Settings,
+    entry: App,
+    directory: Path,
+    name: str,
+    label: str | None,
+    started: datetime,
+    *,
+    watch: Callable[[], None],
+) -> None:
+    server = server_of(settings)
+    database = None
+    if entry.database:
+        database = dump.dump(
+            server, entry.database, directory / DUMP, jobs=settings.jobs, watch=watch
+        )
+    archived = media.archive(entry.media, directory, watch=watch) if entry.media else None
+    configuration = paths.app_config(entry.app)
+    if configuration.exists():
+        shutil.copyfile(configuration, directory / CONFIGURATION)
+        (directory / CONFIGURATION).chmod(0o600)
+    contents = _sync(directory)
+    if database is not None and dump.contents(server, directory / DUMP) == 0 and database.rows:
+        raise BedstoneError(f"The dump of {entry.database} is empty, although it has tables.")
+    manifest.write(
+        directory,
+        manifest.Manifest(
+            app=entry.app,
+            name=name,
+            label=label,
+            host=socket.gethostname(),
+            program=__version__,
+            release=_release(entry.app),
+            started=started,
+            finished=datetime.now(UTC),
+            database=database,
+            media=archived,
+            files={str(path.relative_to(directory)): manifest.describe(path) for path in contents},
+        ),
+    )
+
+
+def _sync(directory: Path) -> list[Path]:
+    """Bring all files to the disk, and return them."""
+    found: list[Path] = []
+    for base, _, names in os.walk(directory):
+        for name in sorted(names):
+            path = Path(base) / name
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            found.append(path)
+        files.sync_directory(Path(base))
+    return found
+
+
+def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[str, ...]:
+    doomed = retention.expired(
+        catalogue.backups(home),
+        app=entry.app,
+        now=datetime.now(UTC),
+        keep_days=settings.keep_days,
+        keep_at_least=settings.keep_at_least,
+        protected={made.name},
+    )
+    for backup in doomed:
+        try:
+            retention.remove(backup)
+        except OSError as error:
+            raise BedstoneError(
+                f"The backup {made.path} is complete, but the old one {backup.name} could not be"
+                f" removed: {error}.",
+                hint="The disk fills up until it can be.",
+            ) from error
+    return tuple(backup.name for backup in doomed)
+
+
+def _remember(record: Callable[[], None]) -> None:
+    # A damaged ledger is no reason to have no backup.
+    try:
+        record()
+    except (BedstoneError, sqlite3.Error) as error:
+        print(f"bedstone: the ledger didn't take the record: {error}", file=sys.stderr)
+
+
+def _release(app: str) -> str | None:
+    try:
+        return backup_history.served_release(app)
+    except (BedstoneError, sqlite3.Error):
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    return error.message if isinstance(error, BedstoneError) else repr(error)
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    # `systemctl stop` and a shutdown end a run in good order.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    settings = backup_settings.load()
+    names = arguments.app or [entry.app for entry in settings.apps]
+    for name in names:
+        settings.app(name)
+    results: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    exit_code = 0
+    for name in dict.fromkeys(names):
+        begun = time.monotonic()
+        try:
+            made = create(
+                settings,
+                name,
+                directory=arguments.directory.absolute() if arguments.directory else None,
+                label=arguments.label,
+            )
+        except BedstoneError as error:
+            print(f"bedstone: {name}: {error.text()}", file=sys.stderr)
+            failures.append({"app": name, "error": error.message})
+            exit_code = 1 if exit_code == 1 else error.exit_code
+            continue
+        seconds = time.monotonic() - begun
+        results.append(_result(name, made, seconds))
+        if not arguments.json:
+            print(_sentence(name, made, seconds))
+    if arguments.json:
+        print(json.dumps({"backups": results, "failed": failures}, indent=2))
+    elif not names:
+        print("There is nothing to back up: no app on this server has data.")
+    return exit_code
+
+
+def _result(app: str, made: Made, seconds: float) -> dict[str, Any]:
+    found = made.backup.manifest
+    return {
+        "app": app,
+        "name": made.backup.name,
+        "path": str(made.backup.path),
+        "bytes": found.bytes if found else 0,
+        "seconds": round(seconds, 1),
+        "removed": list(made.removed),
+    }
+
+
+def _sentence(app: str, made: Made, seconds: float) -> str:
+    found = made.backup.manifest
+    parts = []
+    if found and found.database:
+        rows = sum(found.database.rows.values())
+        parts.append(
+            f"database {space.human(found.database.bytes)}, {len(found.database.rows)} tables,"
+            f" {rows} rows"
+        )
+    if found and found.media:
+        parts.append(f"{found.media.files} media files")
+    text = (
+        f"{app}: {made.backup.path} is complete: {space.human(found.bytes if found else 0)}"
+        f" in {seconds:.1f} s ({'; '.join(parts) or 'settings alone'})"
+    )
+    if made.removed:
+        text += f"\n{app}: removed after their time: {', '.join(made.removed)}"
+    return text

@@ -1,0 +1,72 @@
+"""The ledger's record of backups: every attempt, failed ones too.
+
+What can be restored is what the catalogue finds on the disk; the record tells what
+was tried, so that a backup that has failed for days is seen.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def succeeded(app: str, path: Path, label: str | None, started: datetime, size: int) -> None:
+    """Record a finished backup of ``size`` bytes."""
+    _record(app, str(path), label, started, "succeeded", size=size)
+
+
+def failed(app: str, label: str | None, started: datetime, error: str) -> None:
+    """Record an attempt that failed, and why."""
+    _record(app, None, label, started, "failed", error=error)
+
+
+def served_release(app: str) -> str | None:
+    """Return the id of the release that serves an app, or None."""
+    with ledger.opened() as connection:
+        row = connection.execute("SELECT release FROM apps WHERE app = ?", (app,)).fetchone()
+    return str(row["release"]) if row else None
+
+
+def last_failure(app: str) -> tuple[datetime, str] | None:
+    """Return when and why the last attempt failed, or None when it succeeded."""
+    with ledger.opened() as connection:
+        row = connection.execute(
+            "SELECT state, started_at, error FROM backups WHERE app = ?"
+            " ORDER BY started_at DESC, id DESC LIMIT 1",
+            (app,),
+        ).fetchone()
+    if row is None or row["state"] == "succeeded":
+        return None
+    return datetime.fromisoformat(row["started_at"]), str(row["error"])
+
+
+def _record(
+    app: str,
+    path: str | None,
+    label: str | None,
+    started: datetime,
+    state: str,
+    *,
+    size: int | None = None,
+    error: str | None = None,
+) -> None:
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO backups (app, path, label, state, started_at, finished_at, bytes, error)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                app,
+                path,
+                label,
+                state,
+                started.isoformat(),
+                datetime.now(UTC).isoformat(),
+                size,
+                error,
+            ),
+        )

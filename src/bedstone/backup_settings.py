@@ -1,0 +1,156 @@
+"""What is backed up on this server, where to, and for how long: /etc/bedstone/backup.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import paths
+from bedstone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA = 1
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class App:
+    """One app's data on this server.
+
+    Attributes:
+        app: the app's name.
+        database: its database, or None for an app without one.
+        owner: the role that owns the database.
+        media: directory of uploaded files on this server, or None.
+
+    """
+
+    app: str
+    database: str | None
+    owner: str | None
+    media: Path | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How backups are made.
+
+    Attributes:
+        directory: backups go into ``directory/APP/backup_YYYYMMDD_HHMMSS``.
+        keep_days: a backup older than this many days is removed.
+        keep_at_least: the newest so many are kept whatever their age, so that
+            neither a long outage nor a jumped clock empties the directory.
+        reserve_bytes: what a backup or restore leaves free on a disk.
+        jobs: parallel processes of a dump or restore.
+        socket: directory of PostgreSQL's socket.
+        port: PostgreSQL's port (it names the socket).
+        apps: the apps, in the file's order.
+
+    """
+
+    directory: Path
+    keep_days: int
+    keep_at_least: int
+    reserve_bytes: int
+    jobs: int
+    socket: str
+    port: int
+    apps: tuple[App, ...]
+
+    def app(self, name: str) -> App:
+        """Return one app's entry.
+
+        Raises:
+            ConfigError: there is none; names the nearest one.
+
+        """
+        for entry in self.apps:
+            if entry.app == name:
+                return entry
+        names = [entry.app for entry in self.apps]
+        close = get_close_matches(name, names, n=1)
+        raise ConfigError(
+            f"No app {name!r} has data on this server.",
+            hint=f"Did you mean {close[0]!r}?"
+            if close
+            else f"The apps in {path()}: {', '.join(names) or 'none'}.",
+        )
+
+
+def path() -> Path:
+    """Return the settings' file."""
+    return paths.host("/etc/bedstone/backup.json")
+
+
+def load() -> Settings:
+    """Return the settings of this server.
+
+    Raises:
+        ConfigError: the file is missing, is no JSON, or misses or misspells a key.
+
+    """
+    source = path()
+    try:
+        data = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"Backups aren't set up on this server: {source} is missing.",
+            hint="Run the playbook `provision.yml`, whose role `backup` writes it.",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{source} can't be read: {error}.") from error
+    try:
+        return parse(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{source} isn't what the role `backup` writes: {error}.",
+            hint="Run the playbook `provision.yml`, which writes it anew.",
+        ) from error
+
+
+def parse(data: Mapping[str, Any]) -> Settings:
+    """Return settings from the file's parsed JSON.
+
+    Raises:
+        KeyError: a key is missing.
+        ValueError: a key is unknown, or a value is out of range.
+
+    """
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {data['schema']}, this program knows {SCHEMA}")
+    settings = Settings(
+        directory=paths.host(data["directory"]),
+        keep_days=int(data["keep_days"]),
+        keep_at_least=int(data["keep_at_least"]),
+        reserve_bytes=int(data["reserve_mb"]) * MEBIBYTE,
+        jobs=int(data["jobs"]),
+        socket=str(data["socket"]),
+        port=int(data["port"]),
+        apps=tuple(_app(entry) for entry in data["apps"]),
+    )
+    for name, value in (
+        ("keep_days", settings.keep_days),
+        ("keep_at_least", settings.keep_at_least),
+        ("jobs", settings.jobs),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, and must be at least 1")
+    return settings
+
+
+def _app(entry: Mapping[str, Any]) -> App:
+    known = {field.name for field in fields(App)}
+    if unknown := set(entry) - known:
+        raise ValueError(f"unknown key {min(unknown)!r} in an app's entry")
+    database, media = entry.get("database"), entry.get("media")
+    return App(
+        app=str(entry["app"]),
+        database=database,
+        owner=entry["owner"] if database else None,
+        media=paths.host(media) if media else None,
+    )

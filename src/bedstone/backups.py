@@ -1,0 +1,167 @@
+"""``bedstone backups``: what could be restored, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import backup_history, backup_settings, catalogue, manifest, space
+from bedstone.cli import add_command
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+    from datetime import timedelta
+
+    from bedstone.backup_settings import Settings
+    from bedstone.catalogue import Backup
+    from bedstone.cli import Subparsers
+
+_HEADINGS = ("APP", "NAME", "AGE", "SIZE", "DATABASE", "LABEL", "STATE")
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command to the command line."""
+    parser = add_command(
+        subparsers,
+        "backups",
+        _command,
+        summary="list the backups, and check them",
+        description=(
+            "State is `complete` (all files there in their full size), `intact` (with --check:\n"
+            "every byte is as it was written), or what is wrong. Exit code 1: with --check, one\n"
+            "of them is damaged."
+        ),
+        examples=(
+            "bedstone backups",
+            "bedstone backups payments --check",
+            "bedstone backups --json",
+        ),
+    )
+    parser.add_argument("app", metavar="APP", nargs="?", help="one app (default: all)")
+    parser.add_argument(
+        "--directory", type=Path, help="where they are (default: the one in the settings)"
+    )
+    parser.add_argument("--check", action="store_true", help="read every byte and compare")
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+
+
+def listing(
+    settings: Settings, app: str | None, *, directory: Path | None = None, check: bool = False
+) -> list[dict[str, Any]]:
+    """Return what is known of each backup, by app and newest first.
+
+    Args:
+        settings: this server's.
+        app: one app, or None for all that have a directory.
+        directory: where the backups are, if elsewhere than in the settings.
+        check: read every byte of every file.
+
+    """
+    home = directory or settings.directory
+    apps = [app] if app else _apps(settings, home)
+    return [
+        _entry(name, backup, check=check)
+        for name in apps
+        for backup in catalogue.backups(home / name)
+    ]
+
+
+def ago(age: timedelta) -> str:
+    """Return an age in its largest unit ("3 h", "12 days")."""
+    seconds = age.total_seconds()
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        # From two days on in days: "1 days" says too little about a nightly backup.
+        if seconds >= (2 * length if unit == "days" else length):
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _apps(settings: Settings, home: Path) -> list[str]:
+    # An app that is gone from the settings may still have backups.
+    present = [entry.name for entry in home.iterdir() if entry.is_dir()] if home.is_dir() else []
+    return sorted({*present, *(entry.app for entry in settings.apps)})
+
+
+def _entry(app: str, backup: Backup, *, check: bool) -> dict[str, Any]:
+    found = backup.manifest
+    problem = backup.problem
+    state = "complete" if backup.good else "damaged" if found else "not a backup"
+    if check and found is not None and backup.good:
+        problem = next(manifest.damages(backup.path, found, contents=True), None)
+        state = "damaged" if problem else "intact"
+    age = backup.age
+    return {
+        "app": app,
+        "name": backup.name,
+        "path": str(backup.path),
+        "state": state,
+        "problem": problem,
+        "started": found.started.isoformat() if found else None,
+        "age_seconds": int(age.total_seconds()) if age else None,
+        "age": ago(age) if age else None,
+        "bytes": found.bytes if found else None,
+        "label": found.label if found else None,
+        "release": found.release if found else None,
+        "host": found.host if found else None,
+        "database": found.database.name if found and found.database else None,
+        "database_bytes": found.database.bytes if found and found.database else None,
+        "server_version": found.database.server_version if found and found.database else None,
+        "media_files": found.media.files if found and found.media else None,
+    }
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    settings = backup_settings.load()
+    entries = listing(
+        settings,
+        arguments.app,
+        directory=arguments.directory.absolute() if arguments.directory else None,
+        check=arguments.check,
+    )
+    if arguments.json:
+        print(json.dumps(entries, indent=2))
+    else:
+        print(_table(entries) if entries else "There are no backups.")
+        apps = [arguments.app] if arguments.app else [entry.app for entry in settings.apps]
+        for line in _warnings(apps):
+            print(line)
+    damaged = arguments.check and any(entry["state"] == "damaged" for entry in entries)
+    return 1 if damaged else 0
+
+
+def _warnings(apps: Iterable[str]) -> list[str]:
+    lines = []
+    for app in apps:
+        if failure := backup_history.last_failure(app):
+            moment, error = failure
+            lines.append(f"{app}: THE LAST BACKUP FAILED, {moment:%Y-%m-%d %H:%M:%S} UTC: {error}")
+    return lines
+
+
+def _table(entries: Sequence[dict[str, Any]]) -> str:
+    rows = [_HEADINGS]
+    rows += [
+        (
+            entry["app"],
+            entry["name"],
+            entry["age"] or "-",
+            space.human(entry["bytes"]) if entry["bytes"] is not None else "-",
+            _database(entry),
+            entry["label"] or "-",
+            f"{entry['state']}: {entry['problem']}" if entry["problem"] else entry["state"],
+        )
+        for entry in entries
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _database(entry: dict[str, Any]) -> str:
+    if entry["database"] is None:
+        return "-"
+    return f"{entry['database']} ({space.human(entry['database_bytes'])})"

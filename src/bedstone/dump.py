@@ -1,0 +1,223 @@
+"""The database as a parallel dump in pg_dump's directory format, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bedstone import database_properties, guarded, postgres
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.manifest import Database
+from bedstone.snapshot import COUNTS, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bedstone.postgres import Server
+
+# pg_dump learnt zstd in version 16; it is three times as fast as gzip at its size.
+_ZSTD_SINCE = 16
+# Rather fail, loudly, than wait all night behind a migration that hangs.
+_LOCK_WAIT = "10min"
+
+_EXTENSIONS = "SELECT json_build_array(extname, extversion) FROM pg_extension ORDER BY extname;"
+
+
+def dump(
+    server: Server,
+    database: str,
+    directory: Path,
+    *,
+    jobs: int,
+    watch: Callable[[], None],
+) -> Database:
+    """Dump a database into a directory that is made for it.
+
+    Args:
+        server: where it is.
+        database: its name.
+        directory: made; afterwards it and its files are root's alone.
+        jobs: parallel processes.
+        watch: called again and again meanwhile; what it raises stops the dump.
+
+    Returns:
+        What the manifest records of it.
+
+    Raises:
+        BedstoneError: there is no such database, or the dump failed.
+
+    """
+    properties = database_properties.read(server, database)
+    if properties is None:
+        raise BedstoneError(
+            f"The database {database} isn't on this server.",
+            hint="Run the playbook `provision.yml`, whose role `postgresql` makes it, or restore"
+            " a backup (`bedstone restore`).",
+        )
+    major = server.major()
+    program = server.program("pg_dump")
+    version = postgres.call(server, server.command(program, "--version"), timeout=30).stdout
+    compression = "zstd" if major >= _ZSTD_SINCE else "gzip"
+    directory.mkdir(mode=0o700)
+    # pg_dump runs as postgres, which can't walk through root's directories: it is handed
+    # this one opened, and owns it for the time of the dump alone.
+    _give(directory, postgres.USER)
+    with Snapshot(server, database) as snapshot, _opened(directory) as descriptor:
+        # The counts run beside the dump and take locks as it does; both see one moment.
+        snapshot.begin(COUNTS)
+        try:
+            guarded.run(
+                server.command(
+                    program,
+                    "--format=directory",
+                    f"--jobs={jobs}",
+                    f"--snapshot={snapshot.id}",
+                    "--compress=zstd" if compression == "zstd" else "--compress=6",
+                    f"--lock-wait-timeout={_LOCK_WAIT}",
+                    "--no-password",
+                    "--no-sync",
+                    f"--file=/proc/self/fd/{descriptor}",
+                    f"--dbname={_connection(database)}",
+                ),
+                env=server.environment(),
+                descriptors=(descriptor,),
+                watch=watch,
+            )
+        except CommandError as error:
+            raise BedstoneError(
+                f"pg_dump of the database {database} failed.", details=error.details
+            ) from error
+        rows = dict(json.loads(line) for line in snapshot.answer() if line)
+    _give(directory, "root")
+    return Database(
+        name=database,
+        bytes=int(properties["size"]),
+        server_version=server.version(),
+        server_major=major,
+        dump_version=version.strip(),
+        compression=compression,
+        properties=properties,
+        roles=database_properties.roles(server, database),
+        extensions=dict(server.rows(_EXTENSIONS, database)),
+        rows=rows,
+    )
+
+
+def contents(server: Server, directory: Path) -> int:
+    """Return the number of objects in a dump, read by pg_restore itself.
+
+    Raises:
+        PostgresError: pg_restore can't read it.
+
+    """
+    lines = _listing(server, directory).splitlines()
+    return sum(1 for line in lines if line and not line.startswith(";"))
+
+
+def load(
+    server: Server,
+    directory: Path,
+    database: str,
+    *,
+    jobs: int,
+    owner: str | None,
+    watch: Callable[[], None],
+) -> None:
+    """Restore a dump into an empty database.
+
+    It is restored as the superuser, since only he can give objects to their owners: a
+    dump is as trusted as the server it came from.
+
+    Args:
+        server: where the database is.
+        directory: the dump.
+        database: its name.
+        jobs: parallel processes.
+        owner: role that is to own everything, its privileges being those that are the
+            default in the database; None for the owners and privileges of the dump.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        BedstoneError: an object could not be restored.
+
+    """
+    arguments = [
+        "--format=directory", f"--jobs={jobs}", "--exit-on-error", "--no-password",
+        "--no-subscriptions", f"--dbname={_connection(database)}",
+    ]  # fmt: skip
+    with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
+        if owner is not None:
+            objects.write(_without_the_superusers(_listing(server, directory)))
+            objects.flush()
+            arguments += [
+                "--no-owner", "--no-privileges", f"--role={owner}", f"--use-list={objects.name}",
+            ]  # fmt: skip
+        try:
+            guarded.run(
+                server.command(
+                    server.program("pg_restore"), *arguments, str(directory), read_everything=True
+                ),
+                env=server.environment(),
+                watch=watch,
+            )
+        except CommandError as error:
+            raise BedstoneError(
+                f"pg_restore into {database} failed; nothing that serves was touched.",
+                details=error.details,
+            ) from error
+
+
+def count(server: Server, database: str) -> dict[str, int]:
+    """Return the rows of every table, as :func:`dump` counts them."""
+    with Snapshot(server, database) as snapshot:
+        snapshot.begin(COUNTS)
+        return dict(json.loads(line) for line in snapshot.answer() if line)
+
+
+def _listing(server: Server, directory: Path) -> str:
+    return postgres.call(
+        server,
+        server.command(
+            server.program("pg_restore"), "--list", str(directory), read_everything=True
+        ),
+        timeout=300,
+    ).stdout
+
+
+def _without_the_superusers(listing: str) -> str:
+    # "3421; 0 0 COMMENT - EXTENSION pg_trgm": extensions are made beforehand, and neither
+    # they nor the schema public can be commented on by another role.
+    superusers = re.compile(
+        r"\d+; \d+ \d+ (EXTENSION |COMMENT - EXTENSION |COMMENT - SCHEMA public |SCHEMA - public )"
+    )
+    return "".join(f"{line}\n" for line in listing.splitlines() if not superusers.match(line))
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _connection(database: str) -> str:
+    # As a connection string, so that a name with an equals sign isn't taken for one.
+    escaped = database.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
+
+
+def _give(directory: Path, user: str) -> None:
+    account = pwd.getpwnam(user)
+    for path in (directory, *directory.iterdir()):
+        # What lies there came from another user: a link is not followed.
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(0o700 if path.is_dir() else 0o600)

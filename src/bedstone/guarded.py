@@ -1,0 +1,87 @@
+"""Run a long program while watching that it does no harm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING
+
+from bedstone.errors import CommandError
+from bedstone.run import tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import IO
+
+GRACE_SECONDS = 10.0
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    watch: Callable[[], None],
+    env: Mapping[str, str] | None = None,
+    stdout: IO[bytes] | None = None,
+    allowed: Collection[int] = (0,),
+    descriptors: Collection[int] = (),
+    every_seconds: float = 0.5,
+) -> str:
+    """Run a program to its end and return its standard error.
+
+    Args:
+        argv: program and arguments; no shell is involved.
+        watch: called again and again meanwhile; what it raises ends the program.
+        env: variables added to this process's environment.
+        stdout: gets its standard output, which is dropped by default.
+        allowed: exit codes that aren't a failure.
+        descriptors: open files that it inherits under their numbers.
+        every_seconds: time between two calls of ``watch``.
+
+    Raises:
+        CommandError: it isn't there or failed.
+
+    """
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout if stdout is not None else subprocess.DEVNULL,
+                stderr=errors,
+                cwd="/",
+                pass_fds=descriptors,
+                env={**os.environ, **(env or {})},
+            )
+        except OSError as error:
+            raise CommandError(
+                f"{argv[0]!r} can't be started: {error}.", returncode=None, output=""
+            ) from error
+        try:
+            while True:
+                try:
+                    returncode = process.wait(every_seconds)
+                    break
+                except subprocess.TimeoutExpired:
+                    watch()
+        except BaseException:
+            _end(process)
+            raise
+        errors.seek(0)
+        text = errors.read().decode("utf-8", "replace")
+    if returncode not in allowed:
+        raise CommandError(
+            f"`{argv[0]}` failed with exit code {returncode}.",
+            returncode=returncode,
+            output=tail(text),
+        )
+    return text
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,226 @@
+"""The manifest: what a backup holds, so that a restore can tell whether it still does.
+
+A directory is a backup if, and only if, it carries a manifest of ours. It is the
+last file to be written, and its own checksum makes a changed byte show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bedstone import files
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+KIND = "bedstone-backup"
+SCHEMA = 1
+FILE = "manifest.json"
+_BLOCK = 1024 * 1024
+
+
+class ManifestError(BedstoneError):
+    """A directory isn't a backup, or no longer what was written."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a backup."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Database:
+    """The dumped database, as it was at the moment of the dump.
+
+    Attributes:
+        name: its name.
+        bytes: its size on the server's disk.
+        server_version: as PostgreSQL says it ("17.6 (Debian ...)").
+        server_major: 15, 17, ...
+        dump_version: of pg_dump.
+        compression: of the dump's files ("zstd", "gzip").
+        properties: owner, locale, privileges and settings of the database itself,
+            which a dump of its contents leaves out.
+        roles: every role that owns something in it or has a privilege on it.
+        extensions: extension -> version.
+        rows: "schema.table" -> rows, counted in the dump's own snapshot.
+
+    """
+
+    name: str
+    bytes: int
+    server_version: str
+    server_major: int
+    dump_version: str
+    compression: str
+    properties: dict[str, Any]
+    roles: list[str]
+    extensions: dict[str, str]
+    rows: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Media:
+    """The archived directory of uploaded files.
+
+    ``changed`` holds what tar said of files that were written to meanwhile.
+    """
+
+    archive: str
+    directory: str
+    files: int
+    bytes: int
+    changed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a backup holds.
+
+    Attributes:
+        app: whose data it is.
+        name: the backup's name.
+        label: what it was made for ("nightly", a release's id), or None.
+        host: the server's name.
+        program: version of bedstone.
+        release: the release that served, or None.
+        started: when, in UTC.
+        finished: when, in UTC.
+        database: the dump, or None for an app without a database.
+        media: the archive, or None.
+        files: path in the backup -> size and checksum.
+
+    """
+
+    app: str
+    name: str
+    label: str | None
+    host: str
+    program: str
+    release: str | None
+    started: datetime
+    finished: datetime
+    database: Database | None
+    media: Media | None
+    files: dict[str, File]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the whole backup."""
+        return sum(file.bytes for file in self.files.values())
+
+
+def write(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest into a backup's directory, durably.
+
+    Args:
+        directory: the backup, all its other files complete.
+        manifest: what to write.
+
+    """
+    content = asdict(manifest)
+    content["started"] = manifest.started.isoformat()
+    content["finished"] = manifest.finished.isoformat()
+    document = {"kind": KIND, "schema": SCHEMA, "bytes": manifest.bytes, **content}
+    document["checksum"] = _checksum(document)
+    files.write(directory / FILE, json.dumps(document, indent=2) + "\n", mode=0o600)
+
+
+def read(directory: Path) -> Manifest:
+    """Return the manifest of a backup.
+
+    Raises:
+        ManifestError: there is none, it isn't ours, a newer program wrote it, or a
+            byte of it has changed.
+
+    """
+    path = directory / FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ManifestError(f"{directory} isn't a backup of bedstone: it has no {FILE}.") from error
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} is damaged: it can't be read ({error}).") from error
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        raise ManifestError(f"{directory} isn't a backup of bedstone: another program made it.")
+    schema = document.get("schema")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ManifestError(
+            f"{directory} was made by a newer bedstone (its manifest has schema {schema},"
+            f" this program knows {SCHEMA}).",
+            hint="Install the newer version on this server by its `provision.yml`, then restore.",
+        )
+    if document.pop("checksum", None) != _checksum(document):
+        raise ManifestError(f"{path} is damaged: its checksum doesn't match its contents.")
+    try:
+        return _parse(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"{path} is damaged: {error!r} in its contents.") from error
+
+
+def damages(directory: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
+    """Yield a sentence for every file that isn't what the manifest says.
+
+    Args:
+        directory: the backup.
+        manifest: its manifest.
+        contents: read every byte and compare checksums; else only sizes.
+
+    """
+    for name, expected in manifest.files.items():
+        path = directory / name
+        try:
+            size = path.stat().st_size
+        except OSError:
+            yield f"{name} is missing"
+            continue
+        if size < expected.bytes:
+            yield f"{name} is truncated: {size} of {expected.bytes} bytes"
+        elif size > expected.bytes:
+            yield f"{name} has grown: {size} bytes, {expected.bytes} were written"
+        elif contents and describe(path) != expected:
+            yield f"{name} has changed: its checksum isn't the one that was recorded"
+
+
+def describe(path: Path) -> File:
+    """Return size and checksum of a file, read from the disk and not from the page cache."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb", buffering=0) as handle:
+        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return File(size, digest.hexdigest())
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse(document: dict[str, Any]) -> Manifest:
+    database, media = document["database"], document["media"]
+    return Manifest(
+        app=document["app"],
+        name=document["name"],
+        label=document["label"],
+        host=document["host"],
+        program=document["program"],
+        release=document["release"],
+        started=datetime.fromisoformat(document["started"]),
+        finished=datetime.fromisoformat(document["finished"]),
+        database=Database(**database) if database else None,
+        media=Media(**media) if media else None,
+        files={name: File(**entry) for name, entry in document["files"].items()},
+    )

@@ -1,0 +1,137 @@
+"""The directory of uploaded files as one archive, and back.
+
+GNU tar does the work: it keeps owners, times and links, and knows how to go on when
+a file is written to meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import guarded
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.manifest import Media
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# tar: "some files differ", which for an archive means that they were changed or
+# removed while they were read. The next backup has them as they are then.
+_CHANGED = 1
+_PROGRAMS = {".zst": "zstd -T0 -q", ".gz": "gzip"}
+
+
+def archive(media: Path, directory: Path, *, watch: Callable[[], None]) -> Media:
+    """Write the archive of a media directory into a backup's directory.
+
+    Call it after the dump: a file is there before the row that names it is, so every
+    file that the dump knows is in the archive.
+
+    Args:
+        media: what to archive.
+        directory: the backup.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        BedstoneError: it could not be read or written.
+
+    """
+    suffix = ".zst" if shutil.which("zstd") else ".gz"
+    name = f"media.tar{suffix}"
+    size = tree_bytes(media)
+    try:
+        warnings = guarded.run(
+            [
+                "tar", "--create", f"--file={directory / name}",
+                "--numeric-owner", "--one-file-system",
+                f"--use-compress-program={_PROGRAMS[suffix]}", f"--directory={media}", ".",
+            ],
+            watch=watch,
+            env={"LC_ALL": "C.UTF-8"},
+            allowed=(0, _CHANGED),
+        )  # fmt: skip
+    except CommandError as error:
+        raise BedstoneError(
+            f"The media in {media} could not be archived.", details=error.details
+        ) from error
+    files = check(directory / name, watch=watch)
+    changed = [line.removeprefix("tar: ") for line in warnings.splitlines() if line.strip()]
+    (directory / name).chmod(0o600)
+    return Media(name, str(media), files, size, changed[:100])
+
+
+def check(path: Path, *, watch: Callable[[], None]) -> int:
+    """Read an archive to its end and return the number of files in it (links too).
+
+    Raises:
+        BedstoneError: it is damaged.
+
+    """
+    with tempfile.TemporaryFile() as listing:
+        try:
+            guarded.run(
+                [
+                    "tar",
+                    "--list",
+                    f"--file={path}",
+                    f"--use-compress-program={_PROGRAMS[path.suffix]}",
+                ],
+                watch=watch,
+                stdout=listing,
+                env={"LC_ALL": "C.UTF-8"},
+            )
+        except CommandError as error:
+            raise BedstoneError(
+                f"{path.name} can't be read back.", details=error.details
+            ) from error
+        listing.seek(0)
+        return sum(1 for line in listing if not line.endswith(b"/\n"))
+
+
+def extract(path: Path, directory: Path, *, watch: Callable[[], None]) -> None:
+    """Unpack an archive into a directory that is made for it, owners and modes as they were.
+
+    Raises:
+        BedstoneError: it could not be read or written.
+
+    """
+    directory.mkdir(mode=0o700)
+    try:
+        guarded.run(
+            [
+                "tar", "--extract", f"--file={path}", "--numeric-owner", "--preserve-permissions",
+                "--same-owner", f"--use-compress-program={_PROGRAMS[path.suffix]}",
+                f"--directory={directory}",
+            ],
+            watch=watch,
+            env={"LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+    except CommandError as error:
+        raise BedstoneError(f"{path.name} could not be unpacked.", details=error.details) from error
+    os.sync()
+
+
+def count(directory: Path) -> int:
+    """Return the number of files below a directory, links too."""
+    found = 0
+    for base, directories, names in os.walk(directory):
+        # os.walk() counts a link to a directory among the directories.
+        found += len(names) + sum((Path(base) / name).is_symlink() for name in directories)
+    return found
+
+
+def tree_bytes(directory: Path) -> int:
+    """Return the size in bytes of all files below a directory."""
+    size = 0
+    for base, _, names in os.walk(directory):
+        for name in names:
+            try:
+                size += (Path(base) / name).lstat().st_size
+            except OSError:
+                # Removed meanwhile.
+                continue
+    return size

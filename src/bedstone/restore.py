@@ -1,0 +1,382 @@
+"""``bedstone restore``: put a backup back, without risking what is there.
+
+Everything is checked before anything is touched. Then the backup is restored beside
+what serves, compared with what the backup says it holds, and put in its place in one
+go. The old data stays under another name until somebody drops it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import (
+    backup_settings,
+    catalogue,
+    database_properties,
+    default_privileges,
+    dump,
+    lock,
+    media,
+    restore_check,
+    restore_journal,
+    slots,
+    space,
+    swap,
+)
+from bedstone import paths as locations
+from bedstone.backup import DUMP, server_of
+from bedstone.cli import add_command
+from bedstone.errors import BedstoneError, CommandError, RefusedError
+from bedstone.postgres import identifier
+from bedstone.restore_journal import Journal
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from bedstone.backup_settings import Settings
+    from bedstone.cli import Subparsers
+    from bedstone.postgres import Server
+    from bedstone.restore_check import Plan
+
+_RESTART_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did.
+
+    Attributes:
+        database: the name that the data now has, or None.
+        old_database: the name that the former data now has, or None.
+        media: the media directory that was put in place, or None.
+        old_media: where the former one is now, or None.
+        rows: rows in the restored database.
+        restarted: units that were started anew.
+
+    """
+
+    database: str | None
+    old_database: str | None
+    media: str | None
+    old_media: str | None
+    rows: int
+    restarted: tuple[str, ...]
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command to the command line."""
+    parser = add_command(
+        subparsers,
+        "restore",
+        _command,
+        summary="put a backup back in place, or beside to look at it",
+        description=(
+            "Checks the backup (complete, of this app, unchanged to the byte, not too new, room\n"
+            "for it), asks, restores it beside what serves, compares the rows of every table with\n"
+            "those counted when it was made, and swaps. What served before is kept as\n"
+            "NAME_before_restore_YYYYMMDD_HHMMSS; the command to drop it is printed. Killed in\n"
+            "the middle, the old data serves on; the next restore or backup cleans up.\n\n"
+            "Exit code 3: refused, and nothing was touched."
+        ),
+        examples=(
+            "bedstone restore payments latest",
+            "bedstone restore payments backup_20261120_020000 --yes",
+            "bedstone restore payments latest --into payments_yesterday   (beside, to look)",
+            "bedstone restore payments /mnt/usb/backup_20261120_020000",
+        ),
+    )
+    parser.add_argument("app", metavar="APP", help="whose data")
+    parser.add_argument(
+        "backup", metavar="BACKUP", help="a name that `bedstone backups` lists, `latest`, or a path"
+    )
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    parser.add_argument(
+        "--directory", type=Path, help="where its backups are (default: the one in the settings)"
+    )
+    parser.add_argument(
+        "--into",
+        metavar="DATABASE",
+        help="restore into a new database of this name and leave what serves alone",
+    )
+    parser.add_argument(
+        "--media",
+        action="store_true",
+        default=None,
+        help="the uploaded files too (default, if the backup has them; not with --into)",
+    )
+    parser.add_argument("--no-media", dest="media", action="store_false", help="the database alone")
+    parser.add_argument(
+        "--from-other-app",
+        action="store_true",
+        help="accept another app's backup; everything in it then belongs to APP",
+    )
+    parser.add_argument(
+        "--no-restart",
+        dest="restart",
+        action="store_false",
+        help="leave the app's services running (they may hold on to the old media directory)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restored:
+    """Restore what was checked and planned. The caller holds the locks.
+
+    Args:
+        settings: this server's.
+        plan: what :func:`restore_check.check` returned.
+        restart: start the app's services anew after a swap.
+
+    Raises:
+        BedstoneError: it failed; unless the message says otherwise, what served before
+            serves still, and nothing that was restored beside is left.
+
+    """
+    server = server_of(settings)
+    moment = f"{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    journal = _journal(plan, moment)
+    journal.save()
+    try:
+        journal, rows = _beside(settings, server, plan, journal)
+        old_database = None
+        if journal.database is not None:
+            old_database = _swap_database(server, journal)
+    except BaseException:
+        # After an interrupt in the very moment of the swap, the journal knows more.
+        if not restore_journal.passed(server, journal):
+            restore_journal.undo(server, journal)
+        raise
+    old_media = None
+    if journal.media is not None:
+        existed = Path(journal.media.path).exists()
+        restore_journal.finish(journal)
+        old_media = journal.media.old if existed else None
+    restarted = restart_services(plan.app.app) if restart and plan.into is None else ()
+    journal.clear()
+    return Restored(
+        database=plan.into or (journal.database.name if journal.database else None),
+        old_database=old_database,
+        media=journal.media.path if journal.media else None,
+        old_media=old_media,
+        rows=rows,
+        restarted=restarted,
+    )
+
+
+def restart_services(app: str) -> tuple[str, ...]:
+    """Start an app's running services anew, so that they see the restored data alone.
+
+    They hold on to connections, caches and the old media directory otherwise.
+    """
+    units = [slots.unit(app, path.stem) for path in sorted(locations.slots(app).glob("*.json"))]
+    systemd = Systemd()
+    running = [unit for unit, state in systemd.states(units).items() if state.is_active]
+    if running:
+        try:
+            systemd.restart(running, timeout=_RESTART_SECONDS)
+        except CommandError as error:
+            raise BedstoneError(
+                f"The data of {app} is restored and in place, but its services didn't start again.",
+                hint=f"See `bedstone logs {app}`; maybe its code needs a newer or older schema.",
+                details=error.details,
+            ) from error
+    return tuple(running)
+
+
+def _journal(plan: Plan, moment: str) -> Journal:
+    database = media_part = None
+    if plan.database is not None:
+        database = restore_journal.Database(
+            name=plan.into or plan.database,
+            side=f"{plan.database}_restore_{moment}",
+            old=f"{plan.database}_before_restore_{moment}",
+        )
+    if plan.media is not None:
+        media_part = restore_journal.Media(
+            path=str(plan.media),
+            side=str(plan.media.with_name(f".{plan.media.name}_restore_{moment}")),
+            old=str(plan.media.with_name(f"{plan.media.name}_before_restore_{moment}")),
+        )
+    return Journal(plan.app.app, str(plan.backup.path), database, media_part)
+
+
+def _beside(
+    settings: Settings, server: Server, plan: Plan, journal: Journal
+) -> tuple[Journal, int]:
+    rows = 0
+    if journal.database is not None:
+        journal, rows = _database_beside(settings, server, plan, journal)
+    if journal.media is not None and plan.manifest.media is not None:
+        side = Path(journal.media.side)
+        media.extract(
+            plan.backup.path / plan.manifest.media.archive,
+            side,
+            watch=lambda: space.still(side.parent, settings.reserve_bytes, "The restore"),
+        )
+        found = media.count(side)
+        if found != plan.manifest.media.files:
+            raise BedstoneError(
+                f"{found} media files were unpacked, but the backup recorded"
+                f" {plan.manifest.media.files}; nothing was put in place."
+            )
+        journal = journal.with_inode(side.stat().st_ino)
+        journal.save()
+    return journal, rows
+
+
+def _database_beside(
+    settings: Settings, server: Server, plan: Plan, journal: Journal
+) -> tuple[Journal, int]:
+    assert journal.database is not None
+    assert plan.manifest.database is not None
+    assert plan.owner is not None
+    side = journal.database.side
+    properties = database_properties.read(server, plan.database or "") or (
+        plan.manifest.database.properties
+    )
+    server.execute(database_properties.create_statement(side, plan.owner, properties), timeout=300)
+    journal = journal.with_oid(server.oid(side))
+    journal.save()
+    server.execute(database_properties.like(side, plan.owner, properties))
+    if plan.foreign and plan.database is not None:
+        server.execute(_prepared_for_foreign(server, plan), side)
+    data = Path(str(server.value("SHOW data_directory")))
+    dump.load(
+        server,
+        plan.backup.path / DUMP,
+        side,
+        jobs=settings.jobs,
+        owner=plan.owner if plan.foreign else None,
+        watch=lambda: space.still(data, settings.reserve_bytes, "The restore"),
+    )
+    counted = dump.count(server, side)
+    if different := list(differences(plan.manifest.database.rows, counted)):
+        raise BedstoneError(
+            "The restored tables don't hold what was counted when the backup was made; nothing"
+            " was put in place.",
+            details="\n".join(different[:20]),
+        )
+    # Without statistics the first hours would be slow.
+    server.execute("ANALYZE;", side, timeout=None)
+    return journal, sum(counted.values())
+
+
+def differences(recorded: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
+    """Return a line for every table whose rows aren't as many as recorded."""
+    return [
+        f"{table}: {recorded.get(table, 'no such table')} in the backup,"
+        f" {counted.get(table, 'no such table')} restored"
+        for table in sorted({*recorded, *counted})
+        if recorded.get(table) != counted.get(table)
+    ]
+
+
+def _prepared_for_foreign(server: Server, plan: Plan) -> str:
+    assert plan.manifest.database is not None
+    assert plan.database is not None
+    extensions = (
+        f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
+        for name in plan.manifest.database.extensions
+    )
+    return "\n".join([default_privileges.statements(server, plan.database), *extensions])
+
+
+def _swap_database(server: Server, journal: Journal) -> str | None:
+    assert journal.database is not None
+    part = journal.database
+    if server.oid(part.name) is None:
+        swap.new_database(server, part.name, part.side)
+        return None
+    swap.database(server, part.name, part.side, part.old)
+    return part.old
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    settings = backup_settings.load()
+    app = settings.app(arguments.app)
+    home = (arguments.directory.absolute() if arguments.directory else settings.directory) / app.app
+    begun = time.monotonic()
+    with ExitStack() as locks:
+        if arguments.into is None:
+            # Neither a release nor another backup or restore may come between.
+            locks.enter_context(lock.held(app.app, f"bedstone restore {app.app}"))
+        locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
+        if restore_journal.recover(server_of(settings), app.app):
+            restart_services(app.app)
+        path = catalogue.resolve(home, arguments.backup)
+        plan = restore_check.check(
+            settings,
+            app,
+            path,
+            into=arguments.into,
+            with_media=arguments.media,
+            from_other_app=arguments.from_other_app,
+        )
+        if not arguments.yes:
+            _ask(plan)
+        restored = carry_out(settings, plan, restart=arguments.restart)
+    seconds = time.monotonic() - begun
+    if arguments.json:
+        print(json.dumps(_result(plan, restored, seconds), indent=2))
+    else:
+        print(_sentences(settings, plan, restored, seconds))
+    return 0
+
+
+def _ask(plan: Plan) -> None:
+    print(plan.describe(), file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            "A restore asks before it begins, and nobody is there to answer.",
+            hint="Add --yes when you are sure.",
+        )
+    answer = ""
+    with suppress(EOFError):
+        answer = input(f"Type the app's name ({plan.app.app}) to go on: ")
+    if answer.strip() != plan.app.app:
+        raise RefusedError("That wasn't the app's name: nothing was touched.")
+
+
+def _result(plan: Plan, restored: Restored, seconds: float) -> dict[str, object]:
+    return {
+        "app": plan.app.app,
+        "backup": str(plan.backup.path),
+        "database": restored.database,
+        "old_database": restored.old_database,
+        "media": restored.media,
+        "old_media": restored.old_media,
+        "rows": restored.rows,
+        "restarted": list(restored.restarted),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _sentences(settings: Settings, plan: Plan, restored: Restored, seconds: float) -> str:
+    lines = [f"{plan.app.app}: restored {plan.backup.path} in {seconds:.1f} s."]
+    if restored.database:
+        lines.append(f"The database {restored.database} holds {restored.rows} rows, as then.")
+    if restored.media:
+        lines.append(f"The media are in {restored.media}.")
+    if restored.restarted:
+        lines.append(f"Started anew: {', '.join(restored.restarted)}.")
+    if restored.old_database:
+        connection = f"--host {settings.socket} --port {settings.port}"
+        lines.append(
+            f"What served before is kept as the database {restored.old_database}. When you no"
+            " longer need it:\n"
+            f"  runuser -u postgres -- dropdb {connection} {restored.old_database}"
+        )
+    if restored.old_media:
+        lines.append(f"The former media are kept. To remove them:\n  rm -r {restored.old_media}")
+    return "\n".join(lines)

@@ -1,0 +1,166 @@
+"""What a restore was about to do, so that the next run can finish or undo it.
+
+The renaming of the database is the point of no return. A restore that was killed
+before it is undone: what it had prepared beside is removed, and the old data has
+served all the time. One that was killed after it is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import files, paths, swap
+from bedstone.errors import BedstoneError
+from bedstone.postgres import identifier
+
+if TYPE_CHECKING:
+    from bedstone.postgres import Server
+
+
+@dataclass(frozen=True)
+class Database:
+    """The database's part: ``side`` (with the identity ``oid``) becomes ``name``."""
+
+    name: str
+    side: str
+    old: str
+    oid: int | None = None
+
+
+@dataclass(frozen=True)
+class Media:
+    """The media's part: directory ``side`` (with the number ``inode``) becomes ``path``."""
+
+    path: str
+    side: str
+    old: str
+    inode: int | None = None
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One restore: of which app, from which backup, what goes where."""
+
+    app: str
+    backup: str
+    database: Database | None
+    media: Media | None
+
+    def save(self) -> None:
+        """Write it to the disk."""
+        paths.ensure_private(_path(self.app).parent)
+        files.write(_path(self.app), json.dumps(asdict(self), indent=2) + "\n", mode=0o600)
+
+    def clear(self) -> None:
+        """Forget it: the restore is through, or undone."""
+        _path(self.app).unlink(missing_ok=True)
+
+    def with_oid(self, oid: int | None) -> Journal:
+        """Return the journal with the side database's identity."""
+        assert self.database is not None
+        return replace(self, database=replace(self.database, oid=oid))
+
+    def with_inode(self, inode: int) -> Journal:
+        """Return the journal with the side directory's number."""
+        assert self.media is not None
+        return replace(self, media=replace(self.media, inode=inode))
+
+
+def load(app: str) -> Journal | None:
+    """Return the journal of a restore that is under way or was killed, or None.
+
+    Raises:
+        BedstoneError: the file isn't what was written.
+
+    """
+    path = _path(app)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        database, media = data["database"], data["media"]
+        return Journal(
+            app=data["app"],
+            backup=data["backup"],
+            database=Database(**database) if database else None,
+            media=Media(**media) if media else None,
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BedstoneError(
+            f"{path} of an interrupted restore is damaged: {error!r}.",
+            hint="See which databases there are (`runuser -u postgres -- psql -l`) and remove it.",
+        ) from error
+
+
+def recover(server: Server, app: str) -> bool:
+    """Finish or undo a restore of an app that was killed.
+
+    The caller holds the lock of the app's data.
+
+    Returns:
+        Whether one was finished, so that the app has to be started anew.
+
+    Raises:
+        BedstoneError: it could not be done.
+
+    """
+    journal = load(app)
+    if journal is None:
+        return False
+    if passed(server, journal):
+        print(
+            f"{app}: finishing the interrupted restore of {journal.backup}.",
+            file=sys.stderr,
+        )
+        finish(journal)
+        journal.clear()
+        return True
+    print(f"{app}: undoing the interrupted restore of {journal.backup}.", file=sys.stderr)
+    undo(server, journal)
+    return False
+
+
+def passed(server: Server, journal: Journal) -> bool:
+    """Return whether the point of no return has been passed."""
+    if journal.database is not None:
+        oid = journal.database.oid
+        return oid is not None and server.oid(journal.database.name) == oid
+    return journal.media is not None and _media_swapped(journal.media)
+
+
+def finish(journal: Journal) -> None:
+    """Do what comes after the point of no return: swap the media directory."""
+    media = journal.media
+    if media is None:
+        return
+    path, side, old = Path(media.path), Path(media.side), Path(media.old)
+    if not _media_swapped(media):
+        swap.directory(path, side, old)
+    elif side.exists():
+        # Exchanged, but not yet given its last name.
+        side.rename(old)
+
+
+def undo(server: Server, journal: Journal) -> None:
+    """Remove what was prepared beside, and the journal."""
+    if journal.database is not None:
+        server.execute(
+            f"DROP DATABASE IF EXISTS {identifier(journal.database.side)} WITH (FORCE);",
+            timeout=300,
+        )
+    if journal.media is not None:
+        files.remove_tree(Path(journal.media.side))
+    journal.clear()
+
+
+def _media_swapped(media: Media) -> bool:
+    path = Path(media.path)
+    return media.inode is not None and path.exists() and path.stat().st_ino == media.inode
+
+
+def _path(app: str) -> Path:
+    return paths.app_state(app) / "restore.json"
