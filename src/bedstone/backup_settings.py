@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MEBIBYTE = 1024 * 1024
+
+# More processes than this keep the database from the app.
+_MOST_JOBS = 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def load() -> Settings:
     """Return the settings of this server.
 
     Raises:
-        ConfigError: the file is missing, is no JSON, or misses or misspells a key.
+        ConfigError: the file is missing, is no JSON, or misses a key.
 
     """
     source = path()
@@ -118,7 +122,7 @@ def parse(data: Mapping[str, Any]) -> Settings:
 
     Raises:
         KeyError: a key is missing.
-        ValueError: a key is unknown, or a value is out of range.
+        ValueError: a value is out of range.
 
     """
     if data["schema"] != SCHEMA:
@@ -128,10 +132,10 @@ def parse(data: Mapping[str, Any]) -> Settings:
         keep_days=int(data["keep_days"]),
         keep_at_least=int(data["keep_at_least"]),
         reserve_bytes=int(data["reserve_mb"]) * MEBIBYTE,
-        jobs=int(data["jobs"]),
+        jobs=int(data["jobs"]) or min(os.cpu_count() or 1, _MOST_JOBS),
         socket=str(data["socket"]),
         port=int(data["port"]),
-        apps=tuple(_app(entry) for entry in data["apps"]),
+        apps=_apps(data),
     )
     for name, value in (
         ("keep_days", settings.keep_days),
@@ -143,14 +147,16 @@ def parse(data: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _app(entry: Mapping[str, Any]) -> App:
-    known = {field.name for field in fields(App)}
-    if unknown := set(entry) - known:
-        raise ValueError(f"unknown key {min(unknown)!r} in an app's entry")
-    database, media = entry.get("database"), entry.get("media")
-    return App(
-        app=str(entry["app"]),
-        database=database,
-        owner=entry["owner"] if database else None,
-        media=paths.host(media) if media else None,
+def _apps(data: Mapping[str, Any]) -> tuple[App, ...]:
+    # Databases and media come in two lists, since they may be on different hosts.
+    databases = {str(entry["app"]): entry for entry in data["databases"]}
+    media = {str(entry["app"]): str(entry["directory"]) for entry in data["media"]}
+    return tuple(
+        App(
+            app=app,
+            database=str(databases[app]["name"]) if app in databases else None,
+            owner=str(databases[app]["owner"]) if app in databases else None,
+            media=paths.host(media[app]) if app in media else None,
+        )
+        for app in dict.fromkeys((*databases, *media))
     )

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 # Command -> module. Only the module of the command that is called is imported:
 # from a zipapp each import is compiled anew.
 COMMANDS: dict[str, str] = {
+    "status": "bedstone.commands.status",
+    "release": "bedstone.commands.release",
+    "releases": "bedstone.commands.release",
+    "logs": "bedstone.commands.daily",
+    "exec": "bedstone.commands.daily",
+    "run": "bedstone.commands.daily",
+    "retire": "bedstone.commands.retire",
+    "supervise": "bedstone.commands.supervise",
     "backup": "bedstone.backup",
     "backups": "bedstone.backups",
     "restore": "bedstone.restore",
@@ -100,7 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     module = COMMANDS.get(arguments[0]) if arguments else None
     parser = build_parser([module] if module else None)
-    parsed = parser.parse_args(arguments)
+    # What follows `--` is another program's command line: none of it is ours.
+    own, dashes, rest = _split(arguments)
+    parsed = parser.parse_args(own)
+    parsed.rest = rest
+    if dashes and not getattr(parsed, "takes_rest", False):
+        parser.error("this command takes nothing after `--`")
     if os.geteuid() != 0 and not os.environ.get("BEDSTONE_ROOT"):
         print("bedstone works as root: put `sudo` in front.", file=sys.stderr)
         return 1
@@ -116,3 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
+    if "--" not in arguments:
+        return arguments, False, []
+    place = arguments.index("--")
+    return arguments[:place], True, arguments[place + 1 :]

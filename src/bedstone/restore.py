@@ -27,17 +27,15 @@ from bedstone import (
     media,
     restore_check,
     restore_journal,
-    slots,
+    services,
     space,
     swap,
 )
-from bedstone import paths as locations
 from bedstone.backup import DUMP, server_of
 from bedstone.cli import add_command
-from bedstone.errors import BedstoneError, CommandError, RefusedError
+from bedstone.errors import BedstoneError, RefusedError
 from bedstone.postgres import identifier
 from bedstone.restore_journal import Journal
-from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
     import argparse
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from bedstone.cli import Subparsers
     from bedstone.postgres import Server
     from bedstone.restore_check import Plan
-
-_RESTART_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restor
         existed = Path(journal.media.path).exists()
         restore_journal.finish(journal)
         old_media = journal.media.old if existed else None
-    restarted = restart_services(plan.app.app) if restart and plan.into is None else ()
+    restarted = services.restart(plan.app.app) if restart and plan.into is None else ()
     journal.clear()
     return Restored(
         database=plan.into or (journal.database.name if journal.database else None),
@@ -171,26 +167,6 @@ def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restor
         rows=rows,
         restarted=restarted,
     )
-
-
-def restart_services(app: str) -> tuple[str, ...]:
-    """Start an app's running services anew, so that they see the restored data alone.
-
-    They hold on to connections, caches and the old media directory otherwise.
-    """
-    units = [slots.unit(app, path.stem) for path in sorted(locations.slots(app).glob("*.json"))]
-    systemd = Systemd()
-    running = [unit for unit, state in systemd.states(units).items() if state.is_active]
-    if running:
-        try:
-            systemd.restart(running, timeout=_RESTART_SECONDS)
-        except CommandError as error:
-            raise BedstoneError(
-                f"The data of {app} is restored and in place, but its services didn't start again.",
-                hint=f"See `bedstone logs {app}`; maybe its code needs a newer or older schema.",
-                details=error.details,
-            ) from error
-    return tuple(running)
 
 
 def _journal(plan: Plan, moment: str) -> Journal:
@@ -312,8 +288,7 @@ def _command(arguments: argparse.Namespace) -> int:
             # Neither a release nor another backup or restore may come between.
             locks.enter_context(lock.held(app.app, f"bedstone restore {app.app}"))
         locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
-        if restore_journal.recover(server_of(settings), app.app):
-            restart_services(app.app)
+        restore_journal.recover(server_of(settings), app.app)
         path = catalogue.resolve(home, arguments.backup)
         plan = restore_check.check(
             settings,

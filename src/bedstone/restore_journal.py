@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths, swap
+from bedstone import files, paths, services, swap
 from bedstone.errors import BedstoneError
 from bedstone.postgres import identifier
 
@@ -96,13 +96,10 @@ def load(app: str) -> Journal | None:
         ) from error
 
 
-def recover(server: Server, app: str) -> bool:
+def recover(server: Server, app: str) -> None:
     """Finish or undo a restore of an app that was killed.
 
     The caller holds the lock of the app's data.
-
-    Returns:
-        Whether one was finished, so that the app has to be started anew.
 
     Raises:
         BedstoneError: it could not be done.
@@ -110,18 +107,18 @@ def recover(server: Server, app: str) -> bool:
     """
     journal = load(app)
     if journal is None:
-        return False
+        return
     if passed(server, journal):
         print(
             f"{app}: finishing the interrupted restore of {journal.backup}.",
             file=sys.stderr,
         )
         finish(journal)
+        services.restart(app)
         journal.clear()
-        return True
+        return
     print(f"{app}: undoing the interrupted restore of {journal.backup}.", file=sys.stderr)
     undo(server, journal)
-    return False
 
 
 def passed(server: Server, journal: Journal) -> bool:

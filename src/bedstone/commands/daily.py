@@ -1,0 +1,128 @@
+"""`bedstone logs`, `exec` and `run`: the things people do every day."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING
+
+from bedstone import cli, container, current
+from bedstone.docker import Docker
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bedstone.current import Current
+
+
+def register(subparsers: cli.Subparsers) -> None:
+    """Add the commands."""
+    parser = cli.add_command(
+        subparsers,
+        "logs",
+        logs,
+        summary="show what an app prints, from the journal",
+        examples=(
+            "bedstone logs payments              # the last 100 lines of all services",
+            "bedstone logs payments web -f       # go on as new ones come",
+            "bedstone logs payments worker -n 1000 | grep ERROR",
+        ),
+    )
+    parser.add_argument("app", metavar="APP")
+    parser.add_argument("service", metavar="SERVICE", nargs="?", help="all by default")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as new lines come")
+    parser.add_argument("-n", "--lines", type=int, default=100, help="how many (default: 100)")
+
+    parser = cli.add_command(
+        subparsers,
+        "exec",
+        execute,
+        summary="run a command inside a service's running container",
+        examples=(
+            "bedstone exec payments -- ps aux",
+            "bedstone exec payments worker -- python manage.py shell",
+        ),
+    )
+    parser.set_defaults(takes_rest=True)
+    parser.usage = "bedstone exec [-h] APP [SERVICE] -- COMMAND ..."
+    parser.add_argument("app", metavar="APP")
+    parser.add_argument("service", metavar="SERVICE", nargs="?", help="the first by default")
+
+    parser = cli.add_command(
+        subparsers,
+        "run",
+        run,
+        summary="run a command in a container of its own, as the serving release would",
+        description="Image, environment, network and mounts are those of the release that serves;"
+        "\nthe container is removed afterwards.",
+        examples=(
+            "bedstone run payments -- python manage.py createsuperuser",
+            "bedstone run payments -- python manage.py dbshell < fix.sql",
+        ),
+    )
+    parser.set_defaults(takes_rest=True)
+    parser.usage = "bedstone run [-h] APP -- COMMAND ..."
+    parser.add_argument("app", metavar="APP")
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    """Become journalctl for an app's units."""
+    found = current.load(arguments.app)
+    services = [_service(found, arguments.service)] if arguments.service else found.app.services
+    argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(arguments.lines)]
+    for service in services:
+        # All slots: what the release of before said is often what is looked for.
+        argv += ["--unit", f"bedstone-{arguments.app}-{service}@*"]
+    argv += ["--follow"] if arguments.follow else []
+    sys.stdout.flush()
+    os.execvp("journalctl", argv)  # noqa: S606 - no shell is wanted
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Become `docker exec` for a service's container."""
+    command = _command(arguments)
+    found = current.load(arguments.app)
+    service = _service(found, arguments.service) if arguments.service else None
+    key = next(key for key in found.slot_keys() if service in {None, key.partition("@")[0]})
+    name, _, slot = key.partition("@")
+    argv = ["docker", "exec", "--interactive", *(["--tty"] if _at_terminal() else [])]
+    argv += [container.name_of(arguments.app, name, slot), *command]
+    os.execvp("docker", argv)  # noqa: S606 - no shell is wanted
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a command in a container of its own and return its exit code."""
+    command = _command(arguments)
+    found = current.load(arguments.app)
+    wanted = container.for_command(
+        found.app,
+        found.release,
+        found.made,
+        found.environment(),
+        tuple(command),
+        kind=f"run-{secrets.token_hex(3)}",
+    )
+    return Docker().run_attached(wanted, terminal=_at_terminal())
+
+
+def _command(arguments: argparse.Namespace) -> list[str]:
+    if not arguments.rest:
+        raise BedstoneError(
+            "There is no command to run.",
+            hint="It goes after two dashes: `bedstone run APP -- python manage.py shell`.",
+        )
+    return list(arguments.rest)
+
+
+def _service(found: Current, name: str) -> str:
+    if name not in found.app.services:
+        raise BedstoneError(
+            f"{found.app.name} has no service {name!r}; it has {', '.join(found.app.services)}."
+        )
+    return name
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()

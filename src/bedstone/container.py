@@ -1,0 +1,204 @@
+"""How an app's containers are run: one description, for services and for one-off commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bedstone import paths
+
+if TYPE_CHECKING:
+    from bedstone.config import App, Service
+    from bedstone.slots import Made, Slot
+
+# Raise it when a change here must reach containers that run already: it is part
+# of a release's fingerprint.
+GENERATION = 1
+
+LABEL_APP = "bedstone.app"
+LABEL_SERVICE = "bedstone.service"
+LABEL_SLOT = "bedstone.slot"
+LABEL_RELEASE = "bedstone.release"
+LABEL_SPECIFICATION = "bedstone.specification"
+
+# The journal has the lines for good; these are for `docker logs` alone.
+_LOG_OPTIONS = ("--log-driver", "local", "--log-opt", "max-size=10m", "--log-opt", "max-file=2")
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container: what `docker run` is told, apart from how it is attached."""
+
+    name: str
+    image: str
+    network: str
+    environment: Mapping[str, str] = field(repr=False)
+    command: tuple[str, ...] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    address: str | None = None
+    alias: str | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[tuple[str, str], ...] = ()
+    writable_mounts: tuple[tuple[str, str], ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    read_only: bool = True
+    user: str | None = None
+    drop_capabilities: bool = True
+    memory_mb: int | None = None
+    cpus: float | None = None
+    pids: int = 512
+    stop_seconds: int = 30
+
+    def specification(self) -> str:
+        """Return a digest that changes with anything the container is told."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(f"{GENERATION} {text}".encode()).hexdigest()[:16]
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of `docker run`, the environment's excepted."""
+        return [
+            *("--name", self.name, "--init", "--pull", "never", *_LOG_OPTIONS),
+            *self._labels(),
+            *self._network(),
+            *self._files(),
+            *self._rights(),
+            *self._limits(),
+            self.image,
+            *(self.command or ()),
+        ]
+
+    def _labels(self) -> list[str]:
+        labels = {**self.labels, LABEL_SPECIFICATION: self.specification()}
+        return [part for name in sorted(labels) for part in ("--label", f"{name}={labels[name]}")]
+
+    def _network(self) -> list[str]:
+        argv = ["--network", self.network]
+        if self.address:
+            argv += ["--ip", self.address]
+        if self.alias:
+            argv += ["--network-alias", self.alias]
+        for host, address in sorted(self.hosts.items()):
+            argv += ["--add-host", f"{host}:{address}"]
+        return argv
+
+    def _files(self) -> list[str]:
+        argv = ["--read-only"] if self.read_only else []
+        for source, target in self.mounts:
+            argv += ["--mount", f"type=bind,source={source},target={target},readonly"]
+        for source, target in self.writable_mounts:
+            argv += ["--mount", f"type=bind,source={source},target={target}"]
+        for path in self.tmpfs:
+            argv += ["--tmpfs", path]
+        return argv
+
+    def _rights(self) -> list[str]:
+        argv = ["--security-opt", "no-new-privileges"]
+        if self.user:
+            argv += ["--user", self.user]
+        if self.drop_capabilities:
+            argv += ["--cap-drop", "ALL"]
+        return argv
+
+    def _limits(self) -> list[str]:
+        argv = ["--pids-limit", str(self.pids), "--stop-timeout", str(self.stop_seconds)]
+        if self.memory_mb:
+            # No swap on top: a service over its limit is ended, not slowed down.
+            argv += ["--memory", f"{self.memory_mb}m", "--memory-swap", f"{self.memory_mb}m"]
+        if self.cpus:
+            argv += ["--cpus", f"{self.cpus:g}"]
+        return argv
+
+
+def for_service(
+    app: App, service: Service, slot: Slot, environment: Mapping[str, str]
+) -> Container:
+    """Return the container of a service's slot."""
+    return replace(
+        _base(app, slot.made, environment),
+        name=name_of(app.name, service.name, slot.name),
+        command=service.command,
+        address=slot.address,
+        alias=service.name,
+        labels={
+            LABEL_APP: app.name,
+            LABEL_SERVICE: service.name,
+            LABEL_SLOT: slot.name,
+            LABEL_RELEASE: slot.release,
+        },
+        memory_mb=service.memory_mb,
+        cpus=service.cpus,
+        pids=service.pids,
+        stop_seconds=service.stop_seconds,
+    )
+
+
+def for_command(
+    app: App,
+    release: str,
+    made: Made,
+    environment: Mapping[str, str],
+    command: tuple[str, ...],
+    *,
+    kind: str,
+    static_source: str | None = None,
+) -> Container:
+    """Return the container of a one-off command in a release's image.
+
+    Args:
+        app: the app as the release has it.
+        release: its id.
+        made: its image, whom it runs as, and its static files if it has them by now.
+        environment: the command's variables.
+        command: what to run.
+        kind: ends the container's name: ``check``, ``run-1a2b``...
+        static_source: a directory that is mounted writable in place of the
+            release's static files, for the command that makes them.
+
+    """
+    container = replace(
+        _base(app, made, environment),
+        name=f"bedstone-{app.name}-{kind}",
+        command=command,
+        labels={LABEL_APP: app.name, LABEL_RELEASE: release},
+    )
+    if static_source is None or app.static is None:
+        return container
+    static = app.static.path
+    return replace(
+        container,
+        mounts=tuple(mount for mount in container.mounts if mount[1] != static),
+        writable_mounts=(*container.writable_mounts, (static_source, static)),
+    )
+
+
+def name_of(app: str, service: str, slot: str) -> str:
+    """Return the name of a slot's container; its systemd unit is named alike."""
+    return f"bedstone-{app}-{service}-{slot}"
+
+
+def _base(app: App, made: Made, environment: Mapping[str, str]) -> Container:
+    mounts = [(str(paths.host(mount.source)), mount.target) for mount in app.mounts]
+    if app.static is not None and made.static is not None:
+        # Django's manifest of hashed names is read from there at run time.
+        mounts.append((str(paths.host(made.static)), app.static.path))
+    writable = []
+    if app.media is not None:
+        writable.append((str(paths.served(app.name) / "media"), app.media.path))
+    return Container(
+        name="",
+        image=made.image,
+        network=app.network,
+        environment=environment,
+        hosts=app.hosts,
+        mounts=tuple(mounts),
+        writable_mounts=tuple(writable),
+        tmpfs=app.tmpfs,
+        read_only=app.read_only,
+        user=app.user,
+        # An image that starts as root gives up its rights by itself and needs
+        # capabilities to do so.
+        drop_capabilities=made.uid != 0,
+    )

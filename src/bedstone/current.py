@@ -1,0 +1,58 @@
+"""The release that serves, for commands that look into it or run beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bedstone import config, environment, history, ledger, paths, slots
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from bedstone.config import App
+    from bedstone.slots import Made
+
+
+@dataclass(frozen=True)
+class Current:
+    """An app's release that serves: its description, its slot and what it has made."""
+
+    app: App
+    release: str
+    slot: str
+    made: Made
+
+    def slot_keys(self) -> list[str]:
+        """Return ``SERVICE@SLOT`` of all that runs of it, HTTP services first."""
+        return [f"{service.name}@{self.slot}" for service in self.app.http_services] + [
+            f"{service.name}@{name}"
+            for service in self.app.workers
+            for name in service.worker_slots()
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables it runs with."""
+        return environment.load(paths.release(self.app.name, self.release) / "app.env")
+
+
+def load(name: str) -> Current:
+    """Return the release of an app that serves.
+
+    Raises:
+        BedstoneError: there is no such app, or it hasn't been released.
+
+    """
+    with ledger.opened() as connection:
+        serving = history.serving(connection, name)
+    if serving is None:
+        config.load(name)
+        raise BedstoneError(
+            f"{name} hasn't been released on this server.",
+            hint=f"`bedstone release {name}` does it; `bedstone releases {name}` says what failed.",
+        )
+    return Current(
+        config.load_file(paths.release(name, serving.release) / "app.json"),
+        serving.release,
+        serving.slot,
+        slots.read_made(name, serving.release),
+    )

@@ -1,0 +1,384 @@
+"""What this program asks of Docker, by its command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import paths
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.run import Completed, Runner, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bedstone.container import Container
+
+BUILD_SECONDS = 3600.0
+PULL_SECONDS = 1800.0
+_FIRST_WITH_BUILDX = 23
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image: its id, and the user its processes run as."""
+
+    id: str
+    user: str
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """What is known of a container."""
+
+    name: str
+    running: bool
+    exit_code: int
+    labels: Mapping[str, str]
+
+
+class Docker:
+    """Docker on this server."""
+
+    def __init__(self, runner: Runner = run) -> None:
+        self._run = runner
+
+    # --- images ------------------------------------------------------------------------
+
+    def build(
+        self,
+        context: Path,
+        *,
+        dockerfile: str,
+        args: Mapping[str, str],
+        target: str | None,
+        labels: Mapping[str, str],
+        on_line: Callable[[str], None] | None = None,
+    ) -> str:
+        """Build an image and return its id."""
+        with tempfile.TemporaryDirectory(prefix="bedstone-build-") as temporary:
+            id_file = Path(temporary) / "id"
+            argv = [
+                "docker",
+                "build",
+                "--iidfile",
+                str(id_file),
+                "--file",
+                str(context / dockerfile),
+            ]
+            for name, value in sorted(args.items()):
+                argv += ["--build-arg", f"{name}={value}"]
+            for name, value in sorted(labels.items()):
+                argv += ["--label", f"{name}={value}"]
+            if target:
+                argv += ["--target", target]
+            self._run(
+                [*argv, str(context)],
+                timeout=BUILD_SECONDS,
+                env={"DOCKER_BUILDKIT": "1" if self.has_buildkit() else "0"},
+                on_line=on_line,
+            )
+            return id_file.read_text(encoding="utf-8").strip()
+
+    def has_buildkit(self) -> bool:
+        """Return whether BuildKit can be used: from Docker 23 on it needs the buildx plugin."""
+        version = self._run(["docker", "version", "--format", "{{.Client.Version}}"]).stdout.strip()
+        major = version.partition(".")[0]
+        if major.isdigit() and int(major) < _FIRST_WITH_BUILDX:
+            return True
+        return self._run(["docker", "buildx", "version"], check=False).returncode == 0
+
+    def pull(self, reference: str, config: str | None = None) -> None:
+        """Pull an image, with the logins in the directory ``config`` if one is given."""
+        self._run(
+            ["docker", *(["--config", config] if config else []), "pull", "--quiet", reference],
+            timeout=PULL_SECONDS,
+        )
+
+    def login(self, config: str, server: str, username: str, password: str) -> None:
+        """Log in to a registry; the login is kept in the directory ``config`` alone."""
+        self._run(
+            ["docker", "--config", config, "login", "--username", username, "--password-stdin"]
+            + ([server] if server else []),
+            input_text=password,
+        )
+
+    def load(self, archive: Path) -> str:
+        """Load an archive of `docker save` and return the name or id of its image.
+
+        Raises:
+            BedstoneError: it holds no image, or more than one.
+
+        """
+        output = self._run(["docker", "load", "--input", str(archive)], timeout=PULL_SECONDS).stdout
+        names = [
+            line.partition(": ")[2].strip()
+            for line in output.splitlines()
+            if line.startswith(("Loaded image: ", "Loaded image ID: "))
+        ]
+        if len(names) != 1:
+            raise BedstoneError(
+                f"{archive} holds {len(names)} images; one is needed.",
+                hint="Make it by `docker save NAME:TAG`, with one name.",
+                details="\n".join(names),
+            )
+        return names[0]
+
+    def image(self, reference: str) -> ImageFacts | None:
+        """Return what is known of an image, or None when it isn't here."""
+        found = self._inspect("image", reference)
+        if found is None:
+            return None
+        return ImageFacts(found["Id"], str((found.get("Config") or {}).get("User") or ""))
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image a name."""
+        self._run(["docker", "tag", image, name])
+
+    def untag(self, name: str) -> None:
+        """Take a name away; the image goes with its last one, unless a container uses it."""
+        self._run(["docker", "image", "rm", name], check=False, timeout=300)
+
+    def tags(self, repository: str) -> list[str]:
+        """Return the tags of a repository that are on this server."""
+        output = self._run(["docker", "image", "ls", "--format", "{{.Tag}}", repository]).stdout
+        return [line for line in output.split() if line != "<none>"]
+
+    def remove_dangling(self, label: str) -> None:
+        """Remove images that have a label and no name and that no container uses."""
+        self._run(
+            ["docker", "image", "prune", "--force", "--filter", f"label={label}"],
+            check=False,
+            timeout=300,
+        )
+
+    def copy_out(self, image: str, path: str, target: Path) -> None:
+        """Copy what is below a path in an image into a directory, owned by root."""
+        container = self._run(["docker", "create", image, "none"]).stdout.strip()
+        try:
+            self._run(["docker", "cp", f"{container}:{path}/.", str(target)], timeout=600)
+        finally:
+            self.remove(container)
+
+    def ids(self, image: str, user: str) -> tuple[int, int]:
+        """Return the numeric user and group that ``user`` is in an image.
+
+        Read from the image's own /etc/passwd and /etc/group, so that nothing
+        has to run in it.
+
+        Raises:
+            BedstoneError: the image has no such user or group.
+
+        """
+        name, _, group = user.partition(":")
+        if not name:
+            return 0, 0
+        if name.isdigit() and group.isdigit():
+            return int(name), int(group)
+        container = self._run(["docker", "create", image, "none"]).stdout.strip()
+        try:
+            users = self._table(container, "/etc/passwd")
+            groups = self._table(container, "/etc/group")
+        finally:
+            self.remove(container)
+        entry = next((row for row in users if row[0] == name or row[2] == name), None)
+        if entry is None and not name.isdigit():
+            raise BedstoneError(
+                f"The image runs as {name!r}, but its /etc/passwd has no such user.",
+                hint="Create the user in the Dockerfile, or name it by number: `USER 10001:10001`.",
+            )
+        uid = int(name) if entry is None else int(entry[2])
+        if not group:
+            return uid, 0 if entry is None else int(entry[3])
+        if group.isdigit():
+            return uid, int(group)
+        found = next((row for row in groups if row[0] == group), None)
+        if found is None:
+            raise BedstoneError(f"The image's /etc/group has no group {group!r}.")
+        return uid, int(found[2])
+
+    def _table(self, container: str, path: str) -> list[list[str]]:
+        # `docker cp CONTAINER:PATH -` writes a tar to standard output.
+        with tempfile.TemporaryFile() as archive:
+            done = self._run(
+                ["docker", "cp", "--follow-link", f"{container}:{path}", "-"],
+                stdout=archive,
+                check=False,
+            )
+            if done.returncode != 0:
+                return []
+            archive.seek(0)
+            with tarfile.open(fileobj=archive) as tar:
+                for member in tar:
+                    content = tar.extractfile(member)
+                    if content is not None:
+                        text = io.TextIOWrapper(content, "utf-8", "replace").read()
+                        rows = [line.split(":") for line in text.splitlines()]
+                        return [row for row in rows if len(row) >= 3]  # noqa: PLR2004 - name, x, id
+        return []
+
+    # --- containers --------------------------------------------------------------------
+
+    def container(self, name: str) -> ContainerFacts | None:
+        """Return what is known of a container, or None when there is none of that name.
+
+        Raises:
+            CommandError: Docker doesn't answer.
+
+        """
+        found = self._inspect("container", name)
+        if found is None:
+            return None
+        state = found["State"]
+        return ContainerFacts(
+            name,
+            bool(state["Running"]),
+            int(state["ExitCode"]),
+            (found.get("Config") or {}).get("Labels") or {},
+        )
+
+    def start(self, container: Container) -> None:
+        """Start a container in the background."""
+        with _environment_file(container.environment) as (arguments, variables):
+            self._run(
+                ["docker", "run", "--detach", *arguments, *container.arguments()],
+                timeout=120,
+                env=variables,
+            )
+
+    def run_once(
+        self,
+        container: Container,
+        *,
+        timeout: float,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run a container until it ends, and remove it, whatever happens.
+
+        Raises:
+            CommandError: its command failed, or took longer than ``timeout`` seconds.
+
+        """
+        with _environment_file(container.environment) as (arguments, variables):
+            try:
+                return self._run(
+                    ["docker", "run", "--rm", *arguments, *container.arguments()],
+                    timeout=timeout,
+                    env=variables,
+                    on_line=on_line,
+                )
+            except BaseException:
+                # Ending the docker command leaves its container running.
+                self.remove(container.name)
+                raise
+
+    def run_attached(self, container: Container, *, terminal: bool) -> int:
+        """Run a container on this process's own terminal and return its exit code."""
+        with _environment_file(container.environment) as (arguments, variables):
+            argv = ["docker", "run", "--rm", "--interactive", *(["--tty"] if terminal else [])]
+            return subprocess.call(
+                [*argv, *arguments, *container.arguments()], env={**os.environ, **variables}
+            )
+
+    def wait(self, name: str) -> int:
+        """Wait until a container ends and return its exit code.
+
+        Raises:
+            CommandError: there is no such container, or Docker went away.
+
+        """
+        return int(self._run(["docker", "wait", name], timeout=None).stdout.strip())
+
+    def stop(self, name: str, seconds: int) -> None:
+        """Send a container its stop signal, and SIGKILL when ``seconds`` have passed."""
+        self._run(["docker", "stop", "--time", str(seconds), name], timeout=seconds + 60)
+
+    def remove(self, name: str) -> None:
+        """Remove a container, running or not, if it is there."""
+        self._run(["docker", "rm", "--force", "--volumes", name], check=False)
+
+    def containers(self, *labels: str) -> list[str]:
+        """Return the names of all containers that have all of the labels."""
+        filters = [part for label in labels for part in ("--filter", f"label={label}")]
+        output = self._run(["docker", "ps", "--all", "--format", "{{.Names}}", *filters]).stdout
+        return output.split()
+
+    # --- networks ----------------------------------------------------------------------
+
+    def network_subnet(self, name: str) -> str | None:
+        """Return the IPv4 subnet of a network, or None when there is no such network."""
+        found = self._inspect("network", name)
+        if found is None:
+            return None
+        subnets = [str(entry["Subnet"]) for entry in found["IPAM"]["Config"] or []]
+        return next((subnet for subnet in subnets if ":" not in subnet), None)
+
+    def create_network(
+        self, name: str, *, labels: Mapping[str, str], subnet: str | None, ip_range: str | None
+    ) -> None:
+        """Make a bridge network; without a subnet Docker takes a free one of its pools."""
+        argv = ["docker", "network", "create", "--driver", "bridge"]
+        if subnet:
+            argv += ["--subnet", subnet]
+        if ip_range:
+            argv += ["--ip-range", ip_range]
+        for label, value in sorted(labels.items()):
+            argv += ["--label", f"{label}={value}"]
+        self._run([*argv, name])
+
+    def remove_network(self, name: str) -> None:
+        """Remove a network that no container uses, if it is there."""
+        self._run(["docker", "network", "rm", name], check=False)
+
+    def _inspect(self, kind: str, name: str) -> dict[str, Any] | None:
+        done = self._run(["docker", kind, "inspect", name], check=False)
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout)[0])
+        if "no such" in done.stderr.lower() or "not found" in done.stderr.lower():
+            return None
+        raise CommandError(
+            f"Docker doesn't answer (`docker {kind} inspect {name}` failed).",
+            returncode=done.returncode,
+            output=done.stderr,
+        )
+
+
+class _environment_file:  # noqa: N801 - reads as a function at its uses
+    """Hand an environment to `docker run`: by a file that lives as long as the call.
+
+    Docker's format has no line breaks in values, so variables with one go by
+    the environment of the docker command itself (`--env NAME`). Neither way
+    shows a value in ``argv``.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._path: Path | None = None
+
+    def __enter__(self) -> tuple[list[str], dict[str, str]]:
+        broken = {name: value for name, value in self._environment.items() if "\n" in value}
+        directory = paths.ensure_private(paths.runtime())
+        descriptor, name = tempfile.mkstemp(prefix="environment-", dir=directory)
+        self._path = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.writelines(
+                f"{name}={value}\n"
+                for name, value in sorted(self._environment.items())
+                if name not in broken
+            )
+        arguments = ["--env-file", name]
+        for variable in sorted(broken):
+            arguments += ["--env", variable]
+        return arguments, broken
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""Ask a service whether it answers: straight at its address, and through the front door."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass
+
+from bedstone import paths
+from bedstone.errors import BedstoneError
+
+PROBE_SECONDS = 5.0
+FRONT_DOOR_SECONDS = 30.0
+_SERVER_ERROR = 500
+_OK = range(200, 300)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: a status, and a sentence about it."""
+
+    ok: bool
+    said: str
+
+
+def service(address: str, port: int, path: str, host: str) -> Answer:
+    """Ask a service's health path, as nginx would: with the app's domain, as if by HTTPS."""
+    connection = http.client.HTTPConnection(address, port, timeout=PROBE_SECONDS)
+    headers = {
+        "Host": host,
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "127.0.0.1",
+        "User-Agent": "bedstone",
+        "Connection": "close",
+    }
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.read(65_536)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(ok=False, said=f"GET {path} got no answer: {_reason(error)}")
+    finally:
+        connection.close()
+    said = f"GET {path} answered {response.status}"
+    if location := response.headers.get("Location"):
+        said += f" to {location}"
+    return Answer(ok=response.status in _OK, said=said)
+
+
+def port(address: str, number: int) -> Answer:
+    """Try whether something listens on a port."""
+    try:
+        with socket.create_connection((address, number), timeout=PROBE_SECONDS):
+            return Answer(ok=True, said=f"port {number} accepts connections")
+    except OSError as error:
+        return Answer(ok=False, said=f"port {number} doesn't accept: {_reason(error)}")
+
+
+def front_door(domain: str, path: str) -> Answer:
+    """Ask through nginx on this server, over TLS, as a visitor of the domain would.
+
+    Any answer below 500 is good. A certificate that this server doesn't trust
+    is said but doesn't count: it isn't the release's doing, and a release may
+    be its cure.
+    """
+    try:
+        return _front_door(domain, path, verified=True)
+    except ssl.SSLCertVerificationError as error:
+        untrusted = error.verify_message
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(ok=False, said=f"https://{domain}{path} got no answer: {_reason(error)}")
+    try:
+        answer = _front_door(domain, path, verified=False)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(ok=False, said=f"https://{domain}{path} got no answer: {_reason(error)}")
+    return Answer(answer.ok, f"{answer.said} (its certificate isn't trusted here: {untrusted})")
+
+
+def _front_door(domain: str, path: str, *, verified: bool) -> Answer:
+    context = ssl.create_default_context()
+    if paths.ca_certificate().exists():
+        context.load_verify_locations(paths.ca_certificate())
+    if not verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    connection = _LocalConnection(domain, context=context, timeout=FRONT_DOOR_SECONDS)
+    try:
+        connection.request("GET", path, headers={"User-Agent": "bedstone", "Connection": "close"})
+        response = connection.getresponse()
+        response.read(65_536)
+    finally:
+        connection.close()
+    return Answer(
+        ok=response.status < _SERVER_ERROR,
+        said=f"https://{domain}{path} answered {response.status}",
+    )
+
+
+class _LocalConnection(http.client.HTTPSConnection):
+    """HTTPS to this server, whatever address the domain has."""
+
+    def __init__(self, domain: str, *, context: ssl.SSLContext, timeout: float) -> None:
+        super().__init__(domain, 443, context=context, timeout=timeout)
+        self._context_for_local = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=self.timeout)
+        self.sock = self._context_for_local.wrap_socket(plain, server_hostname=self.host)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def require(answer: Answer) -> str:
+    """Return what was said, or raise it when it isn't good."""
+    if not answer.ok:
+        raise BedstoneError(answer.said)
+    return answer.said

@@ -1,0 +1,34 @@
+"""Stop an app and forget it on this server; what it has stored stays."""
+
+from __future__ import annotations
+
+from bedstone import container, files, ledger, lock, paths, release, slots
+from bedstone.release import Host
+
+
+def retire(app: str, host: Host | None = None) -> None:
+    """Stop an app's units and remove its containers, network, images and static files.
+
+    Its database, its uploads below /srv/bedstone and its backups stay.
+
+    Raises:
+        BedstoneError: somebody else is at it, or a unit doesn't stop.
+
+    """
+    host = host or Host()
+    with lock.held(app, f"bedstone retire {app}"), ledger.opened() as connection:
+        keys = slots.keys(app)
+        units = [slots.unit(app, key) for key in keys]
+        host.systemd.stop(units, timeout=release.STOP_SLACK_SECONDS)
+        host.systemd.disable(units)
+        for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
+            host.docker.remove(name)
+        host.docker.remove_network(f"bedstone-{app}")
+        for tag in host.docker.tags(f"bedstone/{app}"):
+            host.docker.untag(release.image_name(app, tag))
+        host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
+        files.remove_tree(paths.served(app) / "static")
+        files.remove_tree(paths.app_state(app))
+        with ledger.transaction(connection):
+            for table in ("apps", "networks", "addresses"):
+                connection.execute(f"DELETE FROM {table} WHERE app = ?", (app,))  # noqa: S608

@@ -1,0 +1,33 @@
+"""Start an app's running services anew."""
+
+from __future__ import annotations
+
+from bedstone import paths, slots
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.systemd import Systemd
+
+_SECONDS = 300.0
+
+
+def restart(app: str) -> tuple[str, ...]:
+    """Restart an app's services after its data was replaced, and return their units.
+
+    They hold on to connections, caches and the old media directory otherwise.
+
+    Raises:
+        BedstoneError: one of them didn't start again.
+
+    """
+    units = [slots.unit(app, path.stem) for path in sorted(paths.slots(app).glob("*.json"))]
+    systemd = Systemd()
+    running = [unit for unit, state in systemd.states(units).items() if state.is_active]
+    if running:
+        try:
+            systemd.restart(running, timeout=_SECONDS)
+        except CommandError as error:
+            raise BedstoneError(
+                f"The data of {app} is restored and in place, but its services didn't start again.",
+                hint=f"See `bedstone logs {app}`; maybe its code needs a newer or older schema.",
+                details=error.details,
+            ) from error
+    return tuple(running)

@@ -1,0 +1,128 @@
+"""Make units, slot files and nginx agree with the ledger on the release that serves.
+
+They differ after a crash in the middle of a release, or when a person stopped a
+unit or changed a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bedstone import config, container, files, network, nginx, paths, release, slots
+from bedstone.slots import Slot
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from bedstone.config import App
+    from bedstone.history import Serving
+    from bedstone.release import Host
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be put right; all empty when nothing is."""
+
+    app: App
+    slots: tuple[Slot, ...]
+    start: tuple[str, ...]
+    enable: tuple[str, ...]
+    surplus: tuple[str, ...]
+    upstreams: dict[str, str | None]
+    static: str | None
+
+    def words(self) -> list[str]:
+        """Return what differs, for people."""
+        said = [f"{slot.key} is to run release {slot.release}" for slot in self.slots]
+        said += [f"{key} doesn't run" for key in self.start]
+        said += [f"{key} doesn't start at boot" for key in self.enable]
+        said += [f"nginx doesn't send requests of {name} to its slot" for name in self.upstreams]
+        said += ["static/current points elsewhere"] if self.static else []
+        said += [f"{key} runs although it doesn't serve" for key in self.surplus]
+        return said
+
+
+def plan(host: Host, connection: sqlite3.Connection, app_name: str, serving: Serving) -> Plan:
+    """Return what differs from the ledger; changes nothing but a missing network."""
+    app = config.load_file(paths.release(app_name, serving.release) / "app.json")
+    made = slots.read_made(app_name, serving.release)
+    addresses = {}
+    if app.http_services:
+        subnet = network.ensure(host.docker, connection, app)
+        addresses = {
+            service.name: network.address(connection, app_name, service.name, serving.slot, subnet)
+            for service in app.http_services
+        }
+    wanted = [
+        Slot(service.name, serving.slot, serving.release, made, addresses[service.name])
+        for service in app.http_services
+    ]
+    wanted += [
+        Slot(service.name, name, serving.release, made)
+        for service in app.workers
+        for name in service.worker_slots()
+    ]
+    present = set(slots.keys(app_name))
+    keys = [slot.key for slot in wanted]
+    states = host.systemd.states([slots.unit(app_name, key) for key in keys])
+    upstreams = release.upstreams(app, addresses)
+    found = nginx.read_upstreams(app_name, list(upstreams))
+    current = paths.served(app_name) / "static" / "current"
+    linked = str(current.readlink()) if current.is_symlink() else None
+    return Plan(
+        app=app,
+        slots=tuple(
+            slot
+            for slot in wanted
+            if slot.key not in present or slots.read(app_name, slot.key) != slot
+        ),
+        start=tuple(
+            key
+            for key in keys
+            if (state := states.get(slots.unit(app_name, key))) is None or not state.is_active
+        ),
+        enable=tuple(
+            key
+            for key in keys
+            if (state := states.get(slots.unit(app_name, key))) is None or not state.enabled
+        ),
+        surplus=tuple(sorted(present - set(keys))),
+        upstreams={name: text for name, text in upstreams.items() if found[name] != text},
+        static=serving.release if made.static and linked != serving.release else None,
+    )
+
+
+def put_right(host: Host, wanted: Plan) -> None:
+    """Carry a plan out: first what serves, then nginx, at last what doesn't serve.
+
+    Raises:
+        BedstoneError: a unit doesn't start, or nginx doesn't take its configuration.
+
+    """
+    app = wanted.app
+    services = tuple(app.services.values())
+    limit = max(service.health_timeout_seconds for service in services)
+    for slot in wanted.slots:
+        slots.write(app.name, slot)
+    restart = [slots.unit(app.name, slot.key) for slot in wanted.slots]
+    start = [unit for key in wanted.start if (unit := slots.unit(app.name, key)) not in restart]
+    if restart:
+        limit += max(service.stop_seconds for service in services)
+        host.systemd.restart(restart, timeout=limit + release.START_SLACK_SECONDS)
+    if start:
+        host.systemd.start(start, timeout=limit + release.START_SLACK_SECONDS)
+    host.systemd.enable([slots.unit(app.name, key) for key in wanted.enable])
+    if wanted.static:
+        files.link(paths.served(app.name) / "static" / "current", wanted.static)
+    if nginx.write_upstreams(app.name, wanted.upstreams):
+        host.nginx.test()
+        workers = host.nginx.reload()
+        host.nginx.wait_for_end(workers, release.drain_seconds(app))
+    surplus = [slots.unit(app.name, key) for key in wanted.surplus]
+    host.systemd.stop(surplus, timeout=release.stop_seconds(services))
+    host.systemd.disable(surplus)
+    for key in wanted.surplus:
+        slots.remove(app.name, key)
+        service, _, name = key.partition("@")
+        host.docker.remove(container.name_of(app.name, service, name))

@@ -1,0 +1,189 @@
+"""An app's image: where it comes from, which version that is, and how it gets here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import paths
+from bedstone.container import LABEL_APP
+from bedstone.errors import BedstoneError, ConfigError
+from bedstone.run import Runner, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bedstone.config import App, Image
+    from bedstone.docker import Docker, ImageFacts
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]+")
+_VERSION_CHARACTERS = 40
+_GIT_SECONDS = 600.0
+_GIT_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0"}
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        ConfigError: it can't be read.
+
+    """
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} can't be read: {error.strerror}.",
+            hint="Ansible puts it there: run `ansible-playbook playbooks/site.yml`.",
+        ) from error
+
+
+def identify(app: App, docker: Docker, runner: Runner = run, *, pull: bool = True) -> str:
+    """Return what identifies the version of an app's source that would be released now.
+
+    A digest of the archive, the commit a git version stands for at the moment,
+    or the id of the image that a reference stands for: it is pulled for that,
+    unless it names a digest that is here, or ``pull`` is false and it is here.
+    """
+    image = app.image
+    if image.kind in {"build", "load"}:
+        return f"sha256:{digest_of_file(paths.host(image.archive or ''))}"
+    if image.kind == "git":
+        return f"git:{_resolve(image, runner)}"
+    reference = image.reference or ""
+    facts = docker.image(reference) if not pull or "@sha256:" in reference else None
+    if facts is None:
+        with _registry_login(app, docker) as config:
+            docker.pull(reference, config)
+        facts = _present(docker, reference)
+    return f"image:{facts.id}"
+
+
+def version(image: Image, identity: str) -> str:
+    """Return a short name for a source's version, fit for a release's id and an image's tag."""
+    if image.label:
+        text = image.label
+    elif image.kind == "git":
+        commit = identity.removeprefix("git:")[:8]
+        text = commit if _COMMIT.fullmatch(image.version or "") else f"{image.version}-{commit}"
+    elif image.kind == "pull":
+        name = (image.reference or "").partition("@")[0].rpartition("/")[2]
+        text = f"{name.partition(':')[2] or 'image'}-{identity.rpartition(':')[2][:8]}"
+    else:
+        text = identity.removeprefix("sha256:")[:8]
+    return _NOT_IN_TAGS.sub("-", text)[:_VERSION_CHARACTERS].strip("-.")
+
+
+def obtain(
+    app: App,
+    identity: str,
+    docker: Docker,
+    runner: Runner = run,
+    on_line: Callable[[str], None] | None = None,
+) -> ImageFacts:
+    """Build, pull or load an app's image and return what is known of it."""
+    image = app.image
+    if image.kind == "pull":
+        return _present(docker, identity.removeprefix("image:"))
+    if image.kind == "load":
+        return _present(docker, docker.load(paths.host(image.archive or "")))
+    with tempfile.TemporaryDirectory(prefix="bedstone-source-") as temporary:
+        context = Path(temporary)
+        if image.kind == "git":
+            _clone(image, identity.removeprefix("git:"), context, runner)
+        else:
+            _unpack(paths.host(image.archive or ""), context)
+        if not (context / image.dockerfile).is_file():
+            raise BedstoneError(
+                f"The source of {app.name} has no {image.dockerfile}.",
+                hint="Add one, or say under `build: {dockerfile: ...}` where it is.",
+            )
+        built = docker.build(
+            context,
+            dockerfile=image.dockerfile,
+            args=image.args,
+            target=image.target,
+            labels={LABEL_APP: app.name},
+            on_line=on_line,
+        )
+    return _present(docker, built)
+
+
+def _present(docker: Docker, reference: str) -> ImageFacts:
+    facts = docker.image(reference)
+    if facts is None:
+        raise BedstoneError(f"Docker has no image {reference}, although it has just said so.")
+    return facts
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            # Files of the source, no devices, nothing outside the directory.
+            tar.extractall(target, filter="tar")
+    except (OSError, tarfile.TarError) as error:
+        raise BedstoneError(f"The source archive {archive} can't be unpacked: {error}.") from error
+
+
+def _resolve(image: Image, runner: Runner) -> str:
+    wanted = image.version or "HEAD"
+    if _COMMIT.fullmatch(wanted):
+        return wanted
+    names = [wanted] if wanted == "HEAD" else [f"refs/heads/{wanted}", f"refs/tags/{wanted}"]
+    output = runner(
+        # `^{}` is the commit that an annotated tag points to.
+        ["git", "ls-remote", image.url or "", *names, *(f"{name}^{{}}" for name in names)],
+        env=_GIT_ENVIRONMENT,
+    ).stdout
+    commits = {line.split("\t")[1]: line.split("\t")[0] for line in output.splitlines()}
+    for name in reversed([*names, *(f"{name}^{{}}" for name in names)]):
+        if name in commits:
+            return commits[name]
+    raise BedstoneError(
+        f"{image.url} has no branch or tag {wanted!r}.",
+        hint="Under `source: {version: ...}` goes a branch, a tag, or all 40 characters of a"
+        " commit.",
+    )
+
+
+def _clone(image: Image, commit: str, target: Path, runner: Runner) -> None:
+    def git(*arguments: str, check: bool = True) -> int:
+        return runner(
+            ["git", "-C", str(target), *arguments],
+            timeout=_GIT_SECONDS,
+            env=_GIT_ENVIRONMENT,
+            check=check,
+        ).returncode
+
+    git("init", "--quiet")
+    # Not every server hands out a single commit; all hand out everything.
+    if git("fetch", "--quiet", "--depth", "1", image.url or "", commit, check=False) != 0:
+        git("fetch", "--quiet", "--tags", image.url or "", "+refs/heads/*:refs/remotes/origin/*")
+    git("checkout", "--quiet", commit)
+    git("submodule", "update", "--init", "--recursive", "--quiet")
+
+
+@contextmanager
+def _registry_login(app: App, docker: Docker) -> Iterator[str | None]:
+    """Log in to the app's registry for a block, if it has a login; nothing of it is kept."""
+    path = paths.app_config(app.name).with_name("registry.json")
+    if not path.exists():
+        yield None
+        return
+    try:
+        login = json.loads(path.read_text(encoding="utf-8"))
+        server, username, password = login["server"], login["username"], login["password"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} needs server, username and password, in JSON.") from error
+    directory = paths.ensure_private(paths.runtime())
+    with tempfile.TemporaryDirectory(prefix="registry-", dir=directory) as config:
+        docker.login(config, server, username, password)
+        yield config

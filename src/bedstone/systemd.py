@@ -1,0 +1,134 @@
+"""What this program asks of systemd."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bedstone.errors import CommandError
+from bedstone.run import Runner, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """A unit's state in systemd's words, and whether it starts at boot."""
+
+    active: str
+    sub: str
+    enabled: bool
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs and has said that it is ready."""
+        return self.active == "active"
+
+
+class Systemd:
+    """systemd on this server."""
+
+    def __init__(self, runner: Runner = run) -> None:
+        self._run = runner
+
+    def start(self, units: Sequence[str], *, timeout: float) -> None:
+        """Start units and wait until they are ready.
+
+        Raises:
+            CommandError: one of them failed, or ``timeout`` seconds have passed.
+
+        """
+        self._run(["systemctl", "start", *units], timeout=timeout)
+
+    def restart(self, units: Sequence[str], *, timeout: float) -> None:
+        """Stop and start units, and wait until they are ready."""
+        self._run(["systemctl", "restart", *units], timeout=timeout)
+
+    def stop(self, units: Sequence[str], *, timeout: float) -> None:
+        """Stop units, and forget that they failed.
+
+        Raises:
+            CommandError: one of them still runs.
+
+        """
+        if not units:
+            return
+        try:
+            self._run(["systemctl", "stop", *units], timeout=timeout)
+        except CommandError:
+            # systemctl also complains about a unit whose file is gone by now.
+            if any(state.active != "inactive" for state in self.states(units).values()):
+                raise
+        self._run(["systemctl", "reset-failed", *units], check=False)
+
+    def enable(self, units: Sequence[str]) -> None:
+        """Make units start at boot."""
+        if units:
+            self._run(["systemctl", "enable", "--quiet", *units])
+
+    def disable(self, units: Sequence[str]) -> None:
+        """Make units not start at boot."""
+        if units:
+            self._run(["systemctl", "disable", "--quiet", *units])
+
+    def reload(self, unit: str) -> None:
+        """Make a unit read its configuration again."""
+        self._run(["systemctl", "reload", unit])
+
+    def states(self, units: Sequence[str]) -> dict[str, UnitState]:
+        """Return the state of each of the units."""
+        if not units:
+            return {}
+        output = self._run(
+            [
+                "systemctl",
+                "show",
+                "--property",
+                "Id,ActiveState,SubState,UnitFileState",
+                *units,
+            ]
+        ).stdout
+        blocks = [
+            dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
+            for block in output.split("\n\n")
+        ]
+        return {
+            block["Id"]: UnitState(
+                block.get("ActiveState", ""),
+                block.get("SubState", ""),
+                block.get("UnitFileState", "") in {"enabled", "enabled-runtime"},
+            )
+            for block in blocks
+            if "Id" in block
+        }
+
+    def journal(self, units: Iterable[str], *, lines: int = 30, since: str | None = None) -> str:
+        """Return the last lines of the journal of units.
+
+        Args:
+            units: the units.
+            lines: how many lines at most.
+            since: a moment in journalctl's format, for instance ``@1700000000``.
+
+        """
+        argv = ["journalctl", "--no-pager", "--output", "cat", "--lines", str(lines)]
+        for unit in units:
+            argv += ["--unit", unit]
+        if since:
+            argv += ["--since", since]
+        return self._run(argv, check=False).stdout
+
+
+def notify(*messages: str) -> None:
+    """Tell systemd about this process's state (sd_notify(3)); nothing when it isn't asked for."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        connection.connect(address)
+        connection.sendall("\n".join(messages).encode())

@@ -1,0 +1,98 @@
+"""Steps that hold together: all of them, or none.
+
+The engine knows nothing of releases. A step that fails is undone itself (it may
+have done half of its work), then those before it, in reverse.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Step(Generic[C_contra]):
+    """One step: a name for machines, what it does, and how it is undone.
+
+    ``do`` returns a few words on what came of it, for people. ``undo`` must
+    cope with ``do`` having done nothing, half or all of its work.
+    """
+
+    name: str
+    do: Callable[[C_contra], str]
+    undo: Callable[[C_contra], None] | None = None
+
+
+class Journal(Protocol):
+    """Who is told how the steps go."""
+
+    def started(self, position: int, name: str) -> None:
+        """Tell that a step begins."""
+
+    def done(self, position: int, name: str, seconds: float, said: str) -> None:
+        """Tell that a step has succeeded."""
+
+    def failed(self, position: int, name: str, seconds: float, error: BaseException) -> None:
+        """Tell that a step has failed."""
+
+    def undone(self, position: int, name: str, error: BaseException | None) -> None:
+        """Tell that a step was undone, or that undoing it failed too."""
+
+
+class StepFailedError(BedstoneError):
+    """A step failed; all before it are undone."""
+
+    def __init__(self, step: str, cause: BaseException, not_undone: Sequence[str]) -> None:
+        hint = cause.hint if isinstance(cause, BedstoneError) else None
+        details = cause.details if isinstance(cause, BedstoneError) else ""
+        message = str(cause) or type(cause).__name__
+        if not isinstance(cause, BedstoneError):
+            message = f"{type(cause).__name__}: {message}"
+        if not_undone:
+            message += f" These steps could not be undone: {', '.join(not_undone)}."
+        super().__init__(message, hint, details)
+        self.step = step
+        self.not_undone = tuple(not_undone)
+
+
+def execute(steps: Sequence[Step[C]], context: C, journal: Journal) -> None:
+    """Do all steps in order, or undo those that were begun.
+
+    Raises:
+        StepFailedError: a step failed or was interrupted.
+
+    """
+    for position, step in enumerate(steps):
+        journal.started(position, step.name)
+        started = time.monotonic()
+        try:
+            said = step.do(context)
+        except BaseException as error:
+            journal.failed(position, step.name, time.monotonic() - started, error)
+            not_undone = _undo(steps[: position + 1], context, journal)
+            raise StepFailedError(step.name, error, not_undone) from error
+        journal.done(position, step.name, time.monotonic() - started, said)
+
+
+def _undo(steps: Sequence[Step[C]], context: C, journal: Journal) -> list[str]:
+    not_undone = []
+    for position, step in reversed(list(enumerate(steps))):
+        if step.undo is None:
+            continue
+        try:
+            step.undo(context)
+        except Exception as error:  # noqa: BLE001 - the others must be undone all the same
+            not_undone.append(step.name)
+            journal.undone(position, step.name, error)
+        else:
+            journal.undone(position, step.name, None)
+    return not_undone
