@@ -1,0 +1,47 @@
+"""Every check of the settings, in one list of problems."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone_control.checks import (
+    apps,
+    content,
+    domains,
+    operators,
+    schema,
+    secrets,
+    topology,
+    variables,
+)
+
+if TYPE_CHECKING:
+    from bedstone_control.checks.context import Context
+    from bedstone_control.problems import Problem
+
+
+def check_settings(context: Context) -> list[Problem]:
+    """Return every problem with the settings, the vault and the inventory.
+
+    Nothing is read but files of the controller, nothing is written.
+    """
+    problems = list(variables.check(context))
+    wrong, settings = schema.check(context)
+    problems += wrong
+    if settings is None:
+        return problems
+    later = [
+        *apps.check(context, settings),
+        *domains.check(context, settings),
+        *content.check(context, settings),
+        *operators.check(context, settings),
+        *secrets.check(context, settings),
+        *secrets.check_tls(context, settings),
+        *topology.check(context, settings),
+    ]
+    return problems + [item for item in later if not _follows(item, wrong)]
+
+
+def _follows(problem: Problem, causes: list[Problem]) -> bool:
+    """Say whether a problem is but the shadow of a value that could not be read."""
+    return any(problem.where.startswith(cause.where) for cause in causes)

@@ -1,0 +1,214 @@
+"""Names, sources, services and routes of the apps."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bedstone_control import names, source
+from bedstone_control.wiring import service_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bedstone_control.checks.context import Context, Place
+    from bedstone_control.problems import Problem
+    from bedstone_control.settings import App, Settings
+
+# Names that files and databases of Bedstone and PostgreSQL have already.
+_RESERVED_APPS = {"ca", "postgresql"}
+_RESERVED_DATABASES = {"postgres", "template0", "template1"}
+# https://pkg.go.dev/github.com/distribution/reference: host, path, tag, digest.
+_IMAGE = re.compile(
+    r"^(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
+)
+
+
+def check(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check the apps, one by one and against each other."""
+    yield from _colliding_names(context, settings)
+    for place, app in located(context, settings):
+        yield from _source(context, place, app)
+        yield from _services(context, place, app)
+        yield from _routes(context, place, app)
+
+
+def located(context: Context, settings: Settings) -> Iterator[tuple[Place, App]]:
+    """Return the apps with their places in the settings file."""
+    given = context.variables.get("bedstone_apps")
+    items = given if isinstance(given, list) else []
+    position = -1
+    for app in settings.apps:
+        # Apps too broken to be read are missing from the settings: skip them in the file too.
+        position = next(
+            (
+                index
+                for index in range(position + 1, len(items))
+                if isinstance(items[index], dict) and items[index].get("name") == app.name
+            ),
+            position + 1,
+        )
+        yield ("bedstone_apps", position), app
+
+
+def _colliding_names(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check that no two things have one name on the server."""
+    apps: set[str] = set()
+    databases: dict[str, str] = {}
+    units: dict[str, str] = {}
+    for place, app in located(context, settings):
+        if app.name in apps:
+            message = f"Two apps are called `{app.name}`."
+            yield context.problem((*place, "name"), message, {"name": f"{app.name}-two"})
+            continue
+        apps.add(app.name)
+        if app.name in _RESERVED_APPS:
+            message = f"The name `{app.name}` is taken by Bedstone itself."
+            yield context.problem((*place, "name"), message, {"name": f"{app.name}-app"})
+        if app.database:
+            name = app.database.name or names.database_name(app.name)
+            where = (*place, "database")
+            example = {"database": {"name": f"{name}_two"}}
+            if name in _RESERVED_DATABASES:
+                yield context.problem(where, f"PostgreSQL has a database `{name}`.", example)
+            elif name in databases:
+                message = f"The apps `{databases[name]}` and `{app.name}` share the database {name}"
+                yield context.problem(where, f"{message}; each needs its own.", example)
+            databases.setdefault(name, app.name)
+        for service in app.services:
+            unit = names.upstream(app.name, service)
+            other = units.setdefault(unit, app.name)
+            if other != app.name:
+                message = (
+                    f"The service and one of the app `{other}` would both be called `{unit}` on "
+                    "the server."
+                )
+                yield context.problem((*place, "services", service), message, {"web": {}})
+
+
+def _source(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check that there is one source, and that it can be used."""
+    where = (*place, "source")
+    kinds = ("path", "git", "image", "archive")
+    given = [kind for kind in kinds if getattr(app.source, kind) is not None]
+    if len(given) != 1:
+        message = (
+            f"An image comes from one place, and here are {len(given)}: {', '.join(given)}."
+            if given
+            else "One of `path`, `git`, `image` and `archive` is needed."
+        )
+        yield context.problem(where, message, {"source": {"path": "../../app"}})
+        return
+    if app.source.git is not None and app.source.version is None:
+        example = {"source": {"git": app.source.git, "version": "v1.4.2"}}
+        message = "A git source needs a `version`: a tag, a branch or a commit."
+        yield context.problem(where, message, example)
+    if app.source.git is None and app.source.version is not None:
+        message = f"`version` belongs to `git`; this source is `{given[0]}`."
+        yield context.problem((*where, "version"), message, {"source": {given[0]: "…"}})
+    if app.source.image is not None and not _IMAGE.match(app.source.image):
+        message = f"{app.source.image!r} is no image reference."
+        example = {"source": {"image": "registry.example.com/team/payments:1.4.2"}}
+        yield context.problem((*where, "image"), message, example)
+    if app.source.archive is not None and not context.path(app.source.archive).is_file():
+        message = f"There is no file {context.path(app.source.archive)}."
+        yield context.problem(
+            (*where, "archive"), message, {"source": {"archive": "../../payments-1.4.2.tar"}}
+        )
+    if given[0] in {"image", "archive"} and app.build.model_fields_set:
+        message = f"`build` has no effect on a source of the kind `{given[0]}`."
+        yield context.problem((*place, "build"), message, {"source": {"path": "../../app"}})
+    if app.source.path is not None:
+        yield from _directory(context, place, app)
+
+
+def _directory(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check for a Dockerfile, or for what the default one needs."""
+    try:
+        prepared = source.prepare(context.path(app.source.path or ""), app.build)
+    except ValueError as error:
+        wrong = "build" if app.build.dockerfile and "Dockerfile" in str(error) else "source"
+        example = {"dockerfile": "Dockerfile"} if wrong == "build" else {"path": "../../app"}
+        yield context.problem((*place, wrong), str(error), {wrong: example})
+        return
+    default = prepared.default_dockerfile
+    for name, service in app.services.items():
+        if default is None or service.command is not None:
+            continue
+        if service.port is None:
+            message = "The default Dockerfile has no command of its own; a worker needs one."
+            right = {"command": "celery -A config worker"}
+        elif default.wsgi is None:
+            found = ", ".join(default.wsgi_candidates) or "none"
+            message = f"One WSGI module is needed to guess the command; found: {found}."
+            right = {"command": f"gunicorn config.wsgi --bind 0.0.0.0:{service.port}"}
+        else:
+            continue
+        yield context.problem((*place, "services", name, "command"), message, right)
+
+
+def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check names, ports, health paths and replicas of the services."""
+    for name, service in app.services.items():
+        where = (*place, "services", name)
+        if not re.match(names.APP_NAME, name):
+            message = (
+                f"The service name `{name}` can't be used: lower-case letters, digits and dashes, "
+                "a letter first."
+            )
+            yield context.problem(where, message, {"web": {"port": 8000}})
+        if service.route is not None and service.port is None:
+            message = "A service with a route needs the port on which it answers."
+            yield context.problem(where, message, {"port": 8000, "route": service.route})
+        if service.route is not None and not service.route.startswith("/"):
+            message = f"A route begins with a slash; {service.route!r} does not."
+            yield context.problem((*where, "route"), message, {"route": "/api/"})
+        if service.health is not None and not service.health.startswith("/"):
+            message = f"A health path begins with a slash; {service.health!r} does not."
+            yield context.problem((*where, "health"), message, {"health": "/health/"})
+        if service.health is not None and service.port is None:
+            message = "A health path needs the port on which the service answers."
+            yield context.problem((*where, "health"), message, {"port": 8000, "health": "/health/"})
+        if service.port is not None and service.replicas > 1:
+            message = (
+                "Replicas are for services without a port; give the web server more processes "
+                "instead."
+            )
+            example = {"command": "gunicorn config.wsgi --bind 0.0.0.0:8000 --workers 4"}
+            yield context.problem((*where, "replicas"), message, example)
+        if service.command is not None and not service.command:
+            message = "A command is not empty; leave the key out for the image's own."
+            yield context.problem((*where, "command"), message, {"command": "gunicorn config.wsgi"})
+
+
+def _routes(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check that each path of the domains goes to one service."""
+    routes = service_routes(app)
+    taken: dict[str, str] = {}
+    for kind, content in (("static", app.static), ("media", app.media)):
+        if content is not None:
+            taken[_normal(content.url)] = kind
+    for name, path in routes.items():
+        normal = _normal(path)
+        if normal in taken:
+            message = f"The route {path} goes to `{taken[normal]}` already."
+            where = (*place, "services", name, "route")
+            yield context.problem(where, message, {"route": f"/{name}/"})
+        taken.setdefault(normal, name)
+    if routes and not app.domains:
+        message = "Services with a route need a domain under which they answer."
+        yield context.problem((*place, "domains"), message, {"domains": ["pay.example.com"]})
+    if app.domains and not routes:
+        message = (
+            "No service answers under the domains: one needs a `route`."
+            if any(service.port for service in app.services.values())
+            else "No service answers under the domains: one needs a `port`."
+        )
+        example = {"services": {"web": {"port": 8000, "route": "/"}}}
+        yield context.problem((*place, "services"), message, example)
+
+
+def _normal(path: str) -> str:
+    return path.rstrip("/") or "/"

@@ -1,0 +1,118 @@
+"""Environment, directories and files of the apps' containers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from bedstone_control import environment, names, placeholders
+from bedstone_control.checks.apps import located
+from bedstone_control.checks.context import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bedstone_control.checks.context import Context, Place
+    from bedstone_control.problems import Problem
+    from bedstone_control.settings import App, Content, Settings
+
+
+def check(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check what the containers of each app find."""
+    for place, app in located(context, settings):
+        yield from _environment(context, place, app)
+        yield from _directories(context, place, app)
+        yield from _files(context, place, app)
+
+
+def _environment(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check names, line breaks and placeholders of the variables."""
+    for name, value in app.env.items():
+        where = (*place, "env", name)
+        if not re.match(names.ENVIRONMENT_NAME, name):
+            message = f"`{name}` can't be the name of an environment variable."
+            yield context.problem(where, message, {"env": {"LOG_LEVEL": "INFO"}})
+        if value is None:
+            continue
+        if "\n" in value or "\r" in value:
+            message = "An environment file holds one line a variable; this value has several."
+            example = {"files": [{"target": "/app/key.pem", "content": "${secret.key}"}]}
+            yield context.problem(where, f"{message} Use a file.", example)
+        yield from _placeholders(context, where, app, value)
+
+
+def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterator[Problem]:
+    """Check for placeholders that stand for nothing."""
+    for name in placeholders.used(text):
+        known = [item for item in environment.PLACEHOLDERS if item != "secret.NAME"]
+        if name.startswith("secret.") and re.match(names.ENVIRONMENT_NAME, name[7:]):
+            continue  # a missing one is a missing secret
+        if name.startswith("database.") and name in known:
+            if app.database is None:
+                message = f"${{{name}}} needs a database, and the app has none."
+                yield context.problem(where, message, {"database": True})
+            continue
+        if name not in known:
+            hint = did_you_mean(name, known)
+            if hint.startswith("Known"):
+                hint = f"{hint[:-1]}, `secret.NAME`."
+            message = f"Unknown placeholder ${{{name}}}. {hint}"
+            yield context.problem(where, message, {"DB_HOST": "${database.host}"})
+
+
+def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check static, media and tmpfs: absolute, apart from each other, with good URLs."""
+    contents = {kind: getattr(app, kind) for kind in ("static", "media") if getattr(app, kind)}
+    for kind, content in contents.items():
+        where = (*place, kind)
+        path = PurePosixPath(content.path)
+        if not path.is_absolute() or ".." in path.parts or path == PurePosixPath("/"):
+            message = f"The path in the container is absolute and below /; {content.path!r} is not."
+            yield context.problem(where, message, {kind: f"/app/{kind}"})
+        url = content.url
+        if not (url.startswith("/") and url.endswith("/")) or url == "/":
+            message = f"The URL begins and ends with a slash, a name between; {url!r} does not."
+            example = {kind: {"path": content.path, "url": f"/{kind}/"}}
+            yield context.problem(where, message, example)
+    if app.static and app.media:
+        yield from _overlap(context, place, app.static, app.media)
+    for index, directory in enumerate(app.tmpfs):
+        if not PurePosixPath(directory).is_absolute():
+            message = f"The path in the container is absolute; {directory!r} is not."
+            yield context.problem((*place, "tmpfs", index), message, {"tmpfs": ["/tmp"]})  # noqa: S108
+
+
+def _overlap(context: Context, place: Place, static: Content, media: Content) -> Iterator[Problem]:
+    """Check that uploads never land among the static files, nor the other way round."""
+    example = {"media": {"path": "/app/media", "url": "/media/"}}
+    first, second = PurePosixPath(static.path), PurePosixPath(media.path)
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        message = f"`static` and `media` overlap: {first} and {second}."
+        yield context.problem((*place, "media"), message, example)
+    if static.url.startswith(media.url) or media.url.startswith(static.url):
+        message = f"`static` and `media` overlap: the URLs {static.url} and {media.url}."
+        yield context.problem((*place, "media"), message, example)
+
+
+def _files(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check the further files: one origin, an absolute target of their own."""
+    targets = {names.CA_IN_CONTAINER}
+    for index, file in enumerate(app.files):
+        where = (*place, "files", index)
+        example = {"source": "files/features.json", "target": "/app/features.json"}
+        target = PurePosixPath(file.target)
+        if not target.is_absolute() or ".." in target.parts:
+            message = f"The path in the container is absolute; {file.target!r} is not."
+            yield context.problem((*where, "target"), message, example)
+        if file.target in targets:
+            message = f"{file.target} is there already."
+            yield context.problem((*where, "target"), message, example)
+        targets.add(file.target)
+        if (file.source is None) == (file.content is None):
+            message = "A file has either a `source` or a `content`."
+            yield context.problem(where, message, example)
+        if file.source is not None and not context.path(file.source).is_file():
+            message = f"There is no file {context.path(file.source)}."
+            yield context.problem((*where, "source"), message, example)
+        yield from _placeholders(context, (*where, "content"), app, file.content or "")

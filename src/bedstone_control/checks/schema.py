@@ -1,0 +1,190 @@
+"""The settings against their schema: unknown keys, wrong types, missing values.
+
+What is wrong in one place shall not hide what is wrong in another, so the wrong parts are
+reported, taken out, and the rest is read for the further checks.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from bedstone_control import settings
+from bedstone_control.checks.context import as_yaml, did_you_mean, nearest
+from bedstone_control.settings import App, Settings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from bedstone_control.checks.context import Context, Place
+    from bedstone_control.problems import Problem
+
+_TYPES = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "model_attributes_type": "a mapping of names to values",
+}
+_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number"}
+_KINDS |= {list: "a list", dict: "a mapping", type(None): "empty"}
+
+
+def check(context: Context) -> tuple[list[Problem], Settings | None]:
+    """Check the settings against the schema.
+
+    Returns:
+        The problems, and the settings without what is wrong; None when too little is left.
+
+    """
+    given = {
+        name: value
+        for name, value in settings.from_variables(dict(context.variables)).items()
+        if value is not None
+    }
+    problems = []
+    try:
+        return [], Settings.model_validate(given)
+    except ValidationError as error:
+        problems = [_problem(context, item) for item in error.errors(include_url=False)]
+    return problems, _salvage(given)
+
+
+def _problem(context: Context, error: ErrorDetails) -> Problem:
+    """Make a problem of one of pydantic's errors."""
+    location = tuple(part for part in error["loc"] if part != "[key]")
+    place: Place = (f"bedstone_{location[0]}", *location[1:])
+    kind = error["type"]
+    name = str(location[-1])
+    model = _model_at(location[:-1])
+    if kind == "extra_forbidden":
+        known = list(model.model_fields) if model else []
+        match = nearest(name, known)
+        example = _example(model, match or (known[0] if known else name))
+        return context.problem(place, f"Unknown key `{name}`. {did_you_mean(name, known)}", example)
+    example = _example(model, name) if model else _example_of_item(location)
+    if kind == "missing":
+        what = "The setting" if len(location) == 1 else "The key"
+        return context.problem(place, f"{what} is missing.", example)
+    return context.problem(place, _message(error, name), example)
+
+
+def _message(error: ErrorDetails, name: str) -> str:
+    """Say what is wrong with a value."""
+    kind, given = error["type"], error["input"]
+    if kind in _TYPES:
+        return f"This must be {_TYPES[kind]}, and is {_KINDS.get(type(given), 'something else')}."
+    if kind == "string_pattern_mismatch":
+        rule = "must be lower-case letters, digits and dashes, begin with a letter"
+        if name == "name":
+            return f"The name {given!r} can't be used: it {rule}, and be short."
+        return f"{given!r} does not have the right form."
+    if kind in {"too_short", "list_too_short"}:
+        return "At least one entry is needed here."
+    if kind == "value_error":
+        return f"This {error['ctx']['error']}."
+    return f"{given!r} is out of range: {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def _model_at(location: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """Return the model of the schema at a location."""
+    current: Any = Settings
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            if part not in current.model_fields:
+                return None
+            current = _bare(current.model_fields[str(part)].annotation)
+        else:
+            arguments = get_args(current)
+            current = _bare(arguments[-1]) if arguments else None
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def _bare(annotation: Any) -> Any:
+    """Return a type without `| None` and annotations."""
+    while True:
+        if hasattr(annotation, "__metadata__"):
+            annotation = annotation.__origin__
+        elif get_origin(annotation) in {Union, types.UnionType}:
+            annotation = next(item for item in get_args(annotation) if item is not type(None))
+        else:
+            return annotation
+
+
+def _example(model: type[BaseModel] | None, name: str) -> str:
+    """Return a right line for a key."""
+    if model is None or name not in model.model_fields:
+        return name
+    field = model.model_fields[name]
+    key = f"bedstone_{name}" if model is Settings else name
+    return as_yaml({key: (field.examples or [field.default])[0]})
+
+
+def _example_of_item(location: tuple[str | int, ...]) -> str:
+    """Return a right line for an entry of a list or a mapping: that of the whole."""
+    for end in range(len(location) - 1, 0, -1):
+        model = _model_at(location[: end - 1])
+        if model and location[end - 1] in model.model_fields:
+            return _example(model, str(location[end - 1]))
+    return ""
+
+
+def _salvage(given: dict[str, Any]) -> Settings | None:
+    """Return the settings without their wrong parts."""
+    rest = copy.deepcopy(given)
+    apps = rest.pop("apps", None)
+    good = [app for item in (apps if isinstance(apps, list) else []) if (app := _salvage_app(item))]
+    for name in list(rest):
+        try:
+            Settings.model_validate({"apps": [_ANY_APP], name: rest[name]})
+        except ValidationError:
+            del rest[name]
+    if not good:
+        return None
+    others = Settings.model_validate({"apps": [_ANY_APP], **rest})
+    return others.model_copy(update={"apps": good})
+
+
+_ANY_APP = {"name": "a", "source": {"image": "a:1"}, "services": {"a": {"command": "a"}}}
+
+
+def _salvage_app(given: Any) -> App | None:
+    """Return an app without its wrong keys, None when what is needed is missing."""
+    rest = copy.deepcopy(given)
+    for _ in range(100):
+        try:
+            return App.model_validate(rest)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)
+            if sum(_drop(rest, item["loc"]) for item in wrong) < len(wrong):
+                return None
+    return None
+
+
+def _drop(value: Any, location: tuple[str | int, ...]) -> bool:
+    """Take the value at a location out; say whether it was there."""
+    if not location:
+        return False
+    parents = [value]
+    for part in location[:-1]:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            break
+        parents.append(value)
+    # A shorthand, such as a path in place of path and url, has no inner locations.
+    for parent, part in reversed(list(zip(parents, location, strict=False))):
+        try:
+            if isinstance(parent, dict | list):
+                del parent[part]
+                return True
+        except (KeyError, IndexError, TypeError):
+            continue
+    return False

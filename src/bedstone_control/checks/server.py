@@ -1,0 +1,136 @@
+"""A server before anything is changed on it: what `survey` found against what is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedstone_control.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+OLDEST_PYTHON = (3, 11)
+# Who may hold a port of ours already.
+_OWN_PROGRAMS = {80: {"nginx"}, 443: {"nginx"}, 5432: {"postgres", "postgresql"}}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server needs.
+
+    Attributes:
+        debian_releases: supported releases by number.
+        memory_mb: least memory in MiB.
+        free_disk_mb: least free space in MiB.
+        clock_difference_seconds: how far the clock may be from the controller's.
+
+    """
+
+    debian_releases: Mapping[str, str]
+    memory_mb: int
+    free_disk_mb: int
+    clock_difference_seconds: int
+
+
+def check(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> list[Problem]:
+    """Return every problem with a server.
+
+    Args:
+        host: its name in the inventory.
+        found: what `survey` printed.
+        limits: what is needed.
+        now: the controller's time in seconds since 1970, when the survey ran.
+
+    """
+    return [
+        *_system(host, found, limits),
+        *_size(host, found, limits),
+        *_clock(host, found, limits, now),
+        *_listeners(host, found),
+    ]
+
+
+def unreadable(host: str, output: str) -> Problem:
+    """Return the problem of a server on which the survey did not run."""
+    lines = output.strip().splitlines()
+    said = f" It said: {lines[-1]}" if lines else ""
+    return Problem(
+        f"Its python3 could not be run.{said}",
+        f"server {host}",
+        "(on the server)",
+        "apt-get install -y python3",
+    )
+
+
+def _problem(host: str, message: str, example: str, file: str = "(on the server)") -> Problem:
+    return Problem(message, f"server {host}", file, example)
+
+
+def _system(host: str, found: Mapping[str, Any], limits: Limits) -> Iterator[Problem]:
+    """Check for root, Debian and Python."""
+    if found["user_id"] != 0:
+        message = "Tasks run there without root's rights."
+        yield _problem(host, message, "ansible_user: root\n# or\nansible_become: true", "hosts.yml")
+    version = str(found["version"])
+    if found["distribution"] != "debian" or version not in limits.debian_releases:
+        names = [f"{number} ({name})" for number, name in limits.debian_releases.items()]
+        is_now = f"{found['distribution_name'] or 'an unknown system'} {version}".strip()
+        message = f"It runs {is_now}; Bedstone supports Debian {' and '.join(names)}."
+        yield _problem(host, message, "a server with Debian 13")
+    if tuple(found["python"][:2]) < OLDEST_PYTHON:
+        given = ".".join(str(part) for part in found["python"])
+        message = f"Its python3 is {given}; {'.'.join(map(str, OLDEST_PYTHON))} is the oldest."
+        yield _problem(host, message, "the python3 of Debian 12 or 13")
+
+
+def _size(host: str, found: Mapping[str, Any], limits: Limits) -> Iterator[Problem]:
+    """Check memory and disk."""
+    if found["memory_mb"] < limits.memory_mb:
+        message = f"It has {found['memory_mb']} MiB of memory; {limits.memory_mb} are the least."
+        example = f"a larger server, or for a trial: preflight_min_memory_mb: {found['memory_mb']}"
+        yield _problem(host, message, example)
+    for path, free in found["free_mb"].items():
+        if free < limits.free_disk_mb:
+            message = f"{path} has {free} MiB free; {limits.free_disk_mb} are the least."
+            example = "docker system df; journalctl --disk-usage; apt-get clean"
+            yield _problem(host, message, example)
+            break  # mostly one disk: one message
+
+
+def _clock(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> Iterator[Problem]:
+    """Check the clock: one that is far off refuses certificates and package lists."""
+    difference = round(found["time"] - now)
+    if abs(difference) > limits.clock_difference_seconds:
+        direction = "ahead of" if difference > 0 else "behind"
+        message = f"Its clock is {abs(difference)} seconds {direction} this machine's."
+        yield _problem(host, message, "timedatectl set-ntp true; timedatectl status")
+
+
+def _listeners(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check for ports of ours that another program holds."""
+    for port, program in sorted(found["listeners"].items()):
+        if program not in _OWN_PROGRAMS[int(port)]:
+            message = f"The program `{program}` listens on port {port} already."
+            yield _problem(
+                host, message, f"ss -ltnp 'sport = :{port}'   # stop and disable what it names"
+            )
+
+
+def facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Ansible's facts, by their usual names, that roles may read.
+
+    Args:
+        found: what `survey` printed.
+
+    """
+    return {
+        "ansible_distribution": found["distribution_name"],
+        "ansible_distribution_release": found["release"],
+        "ansible_distribution_version": found["full_version"] or found["version"],
+        "ansible_distribution_major_version": found["version"],
+        "ansible_hostname": found["hostname"],
+        "ansible_memtotal_mb": found["memory_mb"],
+        "ansible_processor_vcpus": found["cpus"],
+        "ansible_default_ipv4": {"address": found["address"]} if found["address"] else {},
+    }

@@ -1,0 +1,125 @@
+"""`python -m bedstone_control`: new inventories, further secrets, the settings' documentation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bedstone_control import docs, inventory
+from bedstone_control.problems import schema_report
+
+PROJECT = Path(__file__).resolve().parents[2]
+INVENTORIES = PROJECT / "inventories"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(prog="python -m bedstone_control", description=__doc__)
+    commands = result.add_subparsers(required=True, metavar="COMMAND")
+
+    new = commands.add_parser(
+        "new",
+        help="make an inventory with settings and fresh secrets",
+        description="Make inventories/NAME: hosts, settings, an encrypted vault with fresh "
+        "secrets, and the vault's password. Never overwrites anything.",
+    )
+    new.add_argument("name", help="its name, such as production")
+    new.add_argument("--host", required=True, help="name or address of the server")
+    new.add_argument("--domain", required=True, help="domain of the app")
+    new.add_argument("--app", default="payments", help="name of the app (%(default)s)")
+    new.add_argument(
+        "--source", default="../../app", help="its source, from the inventory (%(default)s)"
+    )
+    new.add_argument("--user", default="root", help="account for ssh (%(default)s)")
+    new.add_argument("--operator", default="operator", help="administrators' account (%(default)s)")
+    new.add_argument(
+        "--ssh-key", type=Path, help="their public key; without one no account is made"
+    )
+    new.set_defaults(run=_new)
+
+    secrets = commands.add_parser(
+        "secrets",
+        help="add the secrets that an inventory lacks",
+        description="Add what the vault of inventories/NAME lacks, for example for a new app. "
+        "Changes no secret that is there.",
+    )
+    secrets.add_argument("name", help="name of the inventory, or its directory")
+    secrets.add_argument(
+        "--vault-password-file", type=Path, help="when it is not the inventory's own"
+    )
+    secrets.set_defaults(run=_secrets)
+
+    documentation = commands.add_parser("docs", help="write docs/settings.md anew")
+    documentation.set_defaults(run=_docs)
+    return result
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    key = arguments.ssh_key.expanduser() if arguments.ssh_key else None
+    directory = inventory.create(
+        inventory.NewInventory(
+            name=arguments.name,
+            host=arguments.host,
+            domain=arguments.domain,
+            app=arguments.app,
+            source=arguments.source,
+            user=arguments.user,
+            operator=arguments.operator,
+            ssh_key=key.read_text(encoding="utf-8") if key else None,
+        ),
+        INVENTORIES,
+    )
+    shown = _shown(directory)
+    print(
+        f"Made {shown}: hosts.yml, {inventory.SETTINGS_FILE}, {inventory.VAULT_FILE} (encrypted) "
+        f"and {inventory.PASSWORD_FILE}.\n\n"
+        f"1. Keep {shown}/{inventory.PASSWORD_FILE} in your password manager: git ignores it, and\n"
+        "   without it nobody can read the secrets again.\n"
+        f"2. Describe your app in {shown}/{inventory.SETTINGS_FILE} (docs/your-app.md).\n"
+        "3. Bring the server up:\n\n"
+        f"   .venv/bin/ansible-playbook playbooks/site.yml -i {shown} \\\n"
+        f"     --vault-password-file {shown}/{inventory.PASSWORD_FILE}\n"
+    )
+    return 0
+
+
+def _secrets(arguments: argparse.Namespace) -> int:
+    given = Path(arguments.name)
+    directory = given if given.is_dir() else INVENTORIES / arguments.name
+    added, missing = inventory.add_secrets(directory, arguments.vault_password_file)
+    vault_file = _shown(directory / inventory.VAULT_FILE)
+    print(f"Added to {vault_file}: {', '.join(added)}" if added else "Nothing had to be added.")
+    if missing:
+        print(
+            f"Only you can add: {', '.join(missing)}\n"
+            f"  .venv/bin/ansible-vault edit {vault_file} --vault-password-file "
+            f"{_shown(directory / inventory.PASSWORD_FILE)}"
+        )
+        return 1
+    return 0
+
+
+def _docs(_arguments: argparse.Namespace) -> int:
+    path = PROJECT / "docs" / "settings.md"
+    path.write_text(docs.settings_page(PROJECT / "roles"), encoding="utf-8")
+    print(f"Wrote {_shown(path)}.")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return 0 when it did what was asked, 1 when not."""
+    parsed = parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except ValidationError as error:
+        print(schema_report(error), file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+    return 1

@@ -1,0 +1,209 @@
+"""Makes a new inventory: hosts, settings, encrypted secrets, and the vault's password."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import yaml
+
+from bedstone_control import names, vault
+from bedstone_control.checks.domains import fault
+from bedstone_control.checks.operators import key_fault
+from bedstone_control.settings import from_variables
+
+PASSWORD_FILE = ".vault-password"  # noqa: S105 - the file's name
+SETTINGS_FILE = "group_vars/all/settings.yml"
+VAULT_FILE = "group_vars/all/vault.yml"
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+_HOST = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.:-]*$")
+_PLAIN_VALUE = re.compile(r"^[A-Za-z0-9_./~-]+$")
+
+
+@dataclass(frozen=True)
+class NewInventory:
+    """What a new inventory is made of.
+
+    Attributes:
+        name: its directory's name.
+        host: name or address of the server.
+        domain: the app's first domain.
+        app: the app's name.
+        source: the app's source, from the inventory's directory.
+        user: the account for ssh.
+        operator: name of the administrators' account.
+        ssh_key: their public key; no account is made without one.
+
+    """
+
+    name: str
+    host: str
+    domain: str
+    app: str = "payments"
+    source: str = "../../app"
+    user: str = "root"
+    operator: str = "operator"
+    ssh_key: str | None = None
+
+    def check(self) -> None:
+        """Check what a person typed.
+
+        Raises:
+            ValueError: something can't be used.
+
+        """
+        if not _NAME.match(self.name):
+            raise ValueError(f"{self.name!r} can't be an inventory's name. Example: production")
+        if not _HOST.match(self.host):
+            raise ValueError(f"{self.host!r} is no host name or address. Example: 192.0.2.10")
+        if (wrong := fault(self.domain)) is not None:
+            raise ValueError(f"{self.domain!r} is no domain: {wrong}. Example: pay.example.com")
+        for what, text, pattern in (
+            ("an app's name", self.app, names.APP_NAME),
+            ("an account's name", self.user, r"^[a-z_][a-z0-9_-]*$"),
+            ("an account's name", self.operator, r"^[a-z][a-z0-9_-]{0,30}$"),
+        ):
+            if not re.match(pattern, text):
+                raise ValueError(f"{text!r} can't be {what}.")
+        if not _PLAIN_VALUE.match(self.source):
+            raise ValueError(f"{self.source!r} can't be used as a path here. Example: ../../app")
+        if self.ssh_key is not None and (wrong := key_fault(self.ssh_key)) is not None:
+            raise ValueError(wrong)
+
+
+class _Text(Template):
+    """A template with a sign of its own: the settings' placeholders begin with a dollar."""
+
+    delimiter = "%"
+
+
+def hosts_text(new: NewInventory) -> str:
+    """Return the content of hosts.yml."""
+    become = "" if new.user == "root" else "\n      ansible_become: true"
+    return _render("hosts.yml", host=new.host, user=new.user, become=become)
+
+
+def settings_text(new: NewInventory) -> str:
+    """Return the content of settings.yml."""
+    operator = ""
+    if new.ssh_key is not None:
+        keys = yaml.safe_dump([new.ssh_key.strip()], width=1000).strip()
+        operator = (
+            "\n# The account with which people administer the servers.\n"
+            f"bedstone_operator:\n  name: {new.operator}\n  authorized_keys:\n    {keys}\n"
+        )
+    return _render(
+        "settings.yml", app=new.app, domain=new.domain, source=new.source, operator=operator
+    )
+
+
+def _render(name: str, **values: str) -> str:
+    text = files("bedstone_control").joinpath(f"templates/{name}").read_text(encoding="utf-8")
+    return _Text(text).substitute(values)
+
+
+def create(new: NewInventory, parent: Path) -> Path:
+    """Make an inventory: whole, or not at all.
+
+    Args:
+        new: what it is made of.
+        parent: the directory of the inventories.
+
+    Returns:
+        Its directory.
+
+    Raises:
+        FileExistsError: there is something of that name; it is left alone.
+        ValueError: something in `new` can't be used.
+
+    """
+    new.check()
+    target = parent / new.name
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(f"{target} exists and is left alone. Choose another name.")
+    parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=parent, prefix=f".{new.name}."))
+    try:
+        (work / "group_vars" / "all").mkdir(parents=True)
+        (work / "hosts.yml").write_text(hosts_text(new), encoding="utf-8")
+        (work / SETTINGS_FILE).write_text(settings_text(new), encoding="utf-8")
+        (work / ".gitignore").write_text(f"{PASSWORD_FILE}\n", encoding="utf-8")
+        vault.write_password(work / PASSWORD_FILE)
+        content = vault.new_secrets(
+            yaml.safe_load(settings_text(new)), authority=f"Bedstone CA {new.name}"
+        )
+        vault.write_vault(work / VAULT_FILE, content, work / PASSWORD_FILE)
+        work.chmod(0o755)
+        work.rename(target)
+    except BaseException:
+        shutil.rmtree(work)
+        raise
+    return target
+
+
+def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[list[str], list[str]]:
+    """Add the secrets that an inventory's settings need and its vault lacks.
+
+    A vault and its password are made when there are none. Nothing that is in the vault changes.
+
+    Args:
+        directory: the inventory.
+        password_file: the file with the vault's password, when it is not the inventory's own.
+
+    Returns:
+        The secrets that were added and those that only a person can add, as `APP.NAME`.
+
+    Raises:
+        ValueError: the settings or the vault can't be read.
+
+    """
+    given = _written_settings(directory)
+    password = password_file or directory / PASSWORD_FILE
+    vault_file = directory / VAULT_FILE
+    present: dict[str, object] = {}
+    if vault_file.is_file():
+        if not password.is_file():
+            raise ValueError(f"There is no file {password} with the password of {vault_file}.")
+        present = vault.read_vault(vault_file, password)
+    content = vault.new_secrets(given, present, authority=f"Bedstone CA {directory.name}")
+    before, after = (vault.missing_secrets(given, item) for item in (present, content))
+    if content != present:
+        if not password.exists():
+            vault.write_password(password)
+        vault.write_vault(vault_file, content, password)
+    return [name for name in before if name not in after], after
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads Ansible's own tags (`!vault`, `!unsafe`) as plain texts."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, _tag, node: loader.construct_scalar(node))
+
+
+def _written_settings(directory: Path) -> dict[str, object]:
+    """Return the settings in an inventory's files, without the vault.
+
+    Raises:
+        ValueError: there are none, or a file is no YAML.
+
+    """
+    place = directory / "group_vars" / "all"
+    given: dict[str, object] = {}
+    for path in sorted([*place.glob("*.yml"), *place.glob("*.yaml")]):
+        if path == directory / VAULT_FILE:
+            continue
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        given |= content or {}
+    settings = from_variables(given)
+    if not settings:
+        raise ValueError(f"There are no settings in {place}. Usual: {directory / SETTINGS_FILE}")
+    return settings

@@ -1,0 +1,110 @@
+# ruff: noqa: PTH112, PTH115, PTH120, PTH123, PTH207 (pathlib is a third of the run)
+"""Looks at a server before anything is changed: run there by python3, prints JSON.
+
+Standard library only, and written so that a Python too old for the rest still gets to say so.
+One call of this costs a tenth of Ansible's own fact gathering.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import socket
+import sys
+import time
+
+WATCHED_PORTS = (80, 443, 5432)
+DATA_DIRECTORIES = ("/", "/var/lib/docker", "/var/lib/postgresql")
+
+
+def read(path: str) -> str:
+    """Return a file's text, nothing when there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def release() -> dict[str, str]:
+    """Return /etc/os-release as a mapping."""
+    pairs = [line.partition("=") for line in read("/etc/os-release").splitlines()]
+    return {key: value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def memory_mb() -> int:
+    """Return the memory in MiB."""
+    for line in read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def free_mb(path: str) -> int:
+    """Return the free space in MiB where a directory is or would be."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize // 2**20
+
+
+def address() -> str | None:
+    """Return the address of the default route's interface; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def listeners() -> dict[str, str]:
+    """Return the programs that listen on the watched ports, by port."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in read(table).splitlines()[1:]:
+            parts = line.split()
+            port = int(parts[1].rpartition(":")[2], 16)
+            if parts[3] == "0A" and port in WATCHED_PORTS:
+                sockets[f"socket:[{parts[9]}]"] = port
+    found = {}
+    for link in glob.glob("/proc/[0-9]*/fd/*") if sockets else []:
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        if target in sockets:
+            process = link.split("/")[2]
+            found[str(sockets[target])] = read(f"/proc/{process}/comm").strip()
+    return found
+
+
+def main() -> None:
+    """Print what there is."""
+    system = release()
+    json.dump(
+        {
+            "user_id": os.geteuid(),
+            "python": list(sys.version_info[:3]),
+            "distribution": system.get("ID", ""),
+            "distribution_name": system.get("NAME", "").split(" ")[0],
+            "release": system.get("VERSION_CODENAME", ""),
+            "version": system.get("VERSION_ID", ""),
+            "full_version": read("/etc/debian_version").strip(),
+            "memory_mb": memory_mb(),
+            "cpus": os.cpu_count() or 1,
+            "free_mb": {
+                path: free_mb(path) for path in ("/", "/var/lib/docker", "/var/lib/postgresql")
+            },
+            "time": time.time(),
+            "hostname": socket.gethostname().split(".")[0],
+            "address": address(),
+            "listeners": listeners(),
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main()

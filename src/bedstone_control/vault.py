@@ -1,0 +1,147 @@
+"""The vault: makes secrets and writes them encrypted, with Ansible's own library."""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
+
+from bedstone_control.authority import make_authority
+from bedstone_control.environment import required_secrets
+from bedstone_control.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# How many random bytes stand behind each secret that we make; 48 give 64 characters.
+_BYTES = {"secret_key": 48, "database_password": 32, "database_migrate_password": 32}
+_AUTHORITY_DAYS = 3650
+_HEADER = "# Secrets. Change them with: ansible-vault edit FILE\n"
+
+
+def new_secrets(
+    settings: Settings | Mapping[str, Any],
+    existing: Mapping[str, Any] | None = None,
+    authority: str = "Bedstone CA",
+) -> dict[str, Any]:
+    """Make the secrets that the settings need, for `write_vault`.
+
+    Args:
+        settings: the settings, or the content of a settings file.
+        existing: the content of the present vault; nothing in it is changed.
+        authority: the name of the certificate authority, when one has to be made.
+
+    Returns:
+        The content of the vault: `{"bedstone_secrets": {"ca": ..., "apps": ...}}`. Secrets that
+        only their owner knows (`${secret.NAME}`) are not made; see `missing_secrets`.
+
+    """
+    content: dict[str, Any] = copy.deepcopy(dict(existing or {}))
+    vault = content.setdefault("bedstone_secrets", {})
+    if not vault.get("ca"):
+        certificate, key = make_authority(authority, _AUTHORITY_DAYS)
+        vault["ca"] = {"certificate": certificate, "key": key}
+    apps = vault.setdefault("apps", {})
+    for app in _settings(settings).apps:
+        own = apps.setdefault(app.name, {})
+        for name in required_secrets(app):
+            if name in _BYTES and name not in own:
+                own[name] = secrets.token_urlsafe(_BYTES[name])
+    return content
+
+
+def missing_secrets(
+    settings: Settings | Mapping[str, Any], content: Mapping[str, Any]
+) -> list[str]:
+    """Return the secrets that the settings need and a vault lacks, as `APP.NAME`."""
+    apps = content.get("bedstone_secrets", {}).get("apps", {})
+    return [
+        f"{app.name}.{name}"
+        for app in _settings(settings).apps
+        for name in required_secrets(app)
+        if name not in apps.get(app.name, {})
+    ]
+
+
+def _settings(given: Settings | Mapping[str, Any]) -> Settings:
+    if isinstance(given, Settings):
+        return given
+    return Settings.model_validate(
+        {name.removeprefix("bedstone_"): value for name, value in given.items()}
+    )
+
+
+def write_password(path: Path) -> None:
+    """Make a vault password and write it to a file that only its owner can read.
+
+    Raises:
+        FileExistsError: the file is there already.
+
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(f"{secrets.token_urlsafe(32)}\n")
+
+
+def write_vault(path: Path, data: Mapping[str, Any], password_file: Path) -> None:
+    """Write an encrypted YAML file in one step; the plain text never touches the disk.
+
+    Args:
+        path: the file to write or replace.
+        data: its content.
+        password_file: file with the vault's password.
+
+    """
+    text = _HEADER + yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    secret = _password(password_file)
+    encrypted = VaultLib([("default", secret)]).encrypt(text, secret)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(encrypted)
+    Path(temporary).replace(path)
+
+
+def read_vault(path: Path, password_file: Path) -> dict[str, Any]:
+    """Return the content of an encrypted YAML file.
+
+    Raises:
+        ValueError: it is not encrypted, or with another password, or is no mapping.
+
+    """
+    encrypted = path.read_bytes()
+    if not is_encrypted(encrypted):
+        raise ValueError(f"{path} is not encrypted. Encrypt it: ansible-vault encrypt {path}")
+    try:
+        text = VaultLib([("default", _password(password_file))]).decrypt(encrypted)
+    except AnsibleError as error:
+        raise ValueError(f"{path} can't be decrypted with {password_file}: {error}") from error
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no mapping of names to values.")  # noqa: TRY004 - see Raises
+    return content
+
+
+def _password(path: Path) -> VaultSecret:
+    """Return the password as Ansible reads it: the file's text without blanks around it."""
+    if os.access(path, os.X_OK):
+        raise ValueError(f"{path} is executable: a program that prints the password fits no file.")
+    return VaultSecret(path.read_bytes().strip())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes certificates and keys as blocks of lines, as people know them."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
