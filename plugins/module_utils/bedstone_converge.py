@@ -390,14 +390,8 @@ class Converge:
             if action in SETTLING and pending.units.pop(name, ""):
                 manifests.save(self.root, self.manifest)
         if not self.check:
-            self._look_whether_they_stay_up(todo)
-
-    def _look_whether_they_stay_up(self, todo: list[tuple[str, str]]) -> None:
-        touched = {name: action for action, name in todo if action in SETTLING - {"stop"}}
-        for name, status in units.show(list(touched), self.run).items():
-            if status.broken:
-                said = f"It is now in the state {status.active} ({status.sub})."
-                raise units.failed(touched[name], name, said, self.run, self.desired.hide_secrets)
+            touched = {name: action for action, name in todo if action in SETTLING - {"stop"}}
+            units.check_they_stay_up(touched, self.run, self.desired.hide_secrets)
 
     # The end
 

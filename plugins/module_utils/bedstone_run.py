@@ -83,8 +83,16 @@ def run(
         )
     except FileNotFoundError as error:
         raise ConvergeError(f"There is no program {command[0]} on this server.") from error
+    except PermissionError as error:
+        raise ConvergeError(f"{command[0]} can't be run on this server: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise ConvergeError(
             f"`{' '.join(command)}` did not end within {timeout_seconds:.0f} seconds."
+        ) from error
+    except subprocess.SubprocessError as error:
+        raise ConvergeError(
+            f"`{' '.join(command)}` could not get a view of its own of this server's files: the "
+            "kernel refused a mount namespace or an overlay. A command that names {stage} does "
+            "without."
         ) from error
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,10 +13,16 @@ if TYPE_CHECKING:
 else:
     from ansible.module_utils.bedstone_run import ConvergeError
 
-PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,CanReload"
+PROPERTIES = "Id,Type,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,CanReload"
 RUNNING = ("active", "activating", "reloading")
 ENABLED = ("enabled", "enabled-runtime", "generated", "alias", "indirect")
 JOURNAL_LINES = 25
+# What a unit said before this run is another story.
+LOADED_AT = int(time.time())
+# systemd calls a service of these types started before its program has done anything, so a
+# program that ends at once is noticed only by looking for a moment.
+UNCERTAIN_TYPES = ("simple", "exec", "idle")
+LOOK_SECONDS, LOOK_INTERVAL_SECONDS = 0.6, 0.15
 UNIT_DIRECTORY = "/etc/systemd/system/"
 UNIT_SUFFIXES = (".service", ".timer", ".socket", ".path", ".mount", ".target", ".slice")
 
@@ -42,6 +49,7 @@ class UnitStatus:
     file: str = ""
     stale: bool = False
     can_reload: bool = False
+    uncertain: bool = False
 
     @property
     def running(self) -> bool:
@@ -51,7 +59,8 @@ class UnitStatus:
     @property
     def broken(self) -> bool:
         """Tell whether the unit failed, or fails again and again."""
-        return self.active == "failed" or self.sub == "auto-restart"
+        ended = self.uncertain and not self.running
+        return ended or self.active == "failed" or self.sub == "auto-restart"
 
 
 def show(names: list[str], run: Runner) -> dict[str, UnitStatus]:
@@ -81,6 +90,7 @@ def _status(block: str) -> UnitStatus:
         file=values.get("UnitFileState", ""),
         stale=values.get("NeedDaemonReload") == "yes",
         can_reload=values.get("CanReload") == "yes",
+        uncertain=values.get("Type") in UNCERTAIN_TYPES,
     )
 
 
@@ -164,15 +174,41 @@ def failed(
     action: str, name: str, said: str, run: Runner, hide_secrets: Callable[[str], str]
 ) -> ConvergeError:
     """Describe a unit's failure, with its journal."""
-    journal = run(
-        ["journalctl", f"--unit={name}", f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
-    )
+    options = [f"--since=@{LOADED_AT}", f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
+    journal = run(["journalctl", f"--unit={name}", *options])
     return ConvergeError(
         hide_secrets(
             f"`systemctl {action} {name}` failed. {said}\n"
             f"The last lines of its journal:\n{journal.output.strip() or '(none)'}"
         )
     )
+
+
+def check_they_stay_up(
+    touched: dict[str, str], run: Runner, hide_secrets: Callable[[str], str]
+) -> None:
+    """Look at units that were just started, reloaded or restarted until it is clear they run.
+
+    Args:
+        touched: what was done to which unit, by the unit's name.
+        run: runs a program.
+        hide_secrets: takes the content of sensitive files out of a text.
+
+    Raises:
+        ConvergeError: one failed or ended; holds the journal's last lines.
+
+    """
+    limit = time.monotonic() + LOOK_SECONDS
+    while touched:
+        statuses = show(list(touched), run)
+        for name, status in statuses.items():
+            if status.broken:
+                said = f"It is now in the state {status.active} ({status.sub})."
+                raise failed(touched[name], name, said, run, hide_secrets)
+        unclear = any(status.uncertain for status in statuses.values())
+        if not unclear or time.monotonic() > limit:
+            return
+        time.sleep(LOOK_INTERVAL_SECONDS)
 
 
 def reload_daemon(run: Runner) -> None:

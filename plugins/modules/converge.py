@@ -306,7 +306,7 @@ def main() -> None:
     )
     try:
         result = converge.converge()
-    except ConvergeError as error:
+    except (ConvergeError, OSError) as error:
         failed = converge.result.as_dict()
         for warning in failed.pop("warnings"):
             module.warn(warning)
