@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ("payee", models.CharField(help_text="Who is to be paid.", max_length=200)),
                 (
                     "purpose",
-                    models.TextField(help_text="What for, in a sentence or two.", max_length=1000),
+                    models.CharField(help_text="What for, in a sentence or two.", max_length=1000),
                 ),
                 (
                     "amount",
