@@ -45,6 +45,8 @@ PLACEHOLDERS: dict[str, str] = {
     "secret.NAME": "NAME of the app's secrets in the vault",
 }
 
+_HTTPS = 443
+
 _SECRETS_BEHIND = {
     "database.url": "database_password",
     "database.password": "database_password",
@@ -82,7 +84,7 @@ def required_secrets(app: App) -> list[str]:
 
 
 def placeholder_values(
-    app: App, secrets: Mapping[str, str], *, migrate: bool = False
+    app: App, secrets: Mapping[str, str], *, migrate: bool = False, https_port: int = 443
 ) -> dict[str, str]:
     """Return what each placeholder of an app stands for.
 
@@ -90,6 +92,7 @@ def placeholder_values(
         app: the app.
         secrets: its secrets, by name.
         migrate: whether the values are for migrations, which use a role of their own.
+        https_port: the port on which nginx answers.
 
     Raises:
         ValueError: a secret is missing.
@@ -106,7 +109,8 @@ def placeholder_values(
     if "secret_key" in secrets:
         values["app.secret_key"] = secrets["secret_key"]
     values["app.domains"] = ",".join(app.domains)
-    values["app.origins"] = ",".join(f"https://{domain}" for domain in app.domains)
+    port = "" if https_port == _HTTPS else f":{https_port}"
+    values["app.origins"] = ",".join(f"https://{domain}{port}" for domain in app.domains)
     values |= {f"secret.{name}": value for name, value in secrets.items()}
     return values
 
@@ -130,19 +134,22 @@ def _database_values(database: str, role: str, password: str) -> dict[str, str]:
     }
 
 
-def environment(app: App, secrets: Mapping[str, str], *, migrate: bool = False) -> dict[str, str]:
+def environment(
+    app: App, secrets: Mapping[str, str], *, migrate: bool = False, https_port: int = 443
+) -> dict[str, str]:
     """Return an app's environment with every placeholder replaced.
 
     Args:
         app: the app.
         secrets: its secrets, by name.
         migrate: whether it is for migrations.
+        https_port: the port on which nginx answers.
 
     Raises:
         ValueError: a secret is missing or a placeholder unknown.
 
     """
-    values = placeholder_values(app, secrets, migrate=migrate)
+    values = placeholder_values(app, secrets, migrate=migrate, https_port=https_port)
     result = {}
     for name, text in variables(app).items():
         try:

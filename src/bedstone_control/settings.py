@@ -218,7 +218,11 @@ class Content(Model):
     """A directory of the container that nginx serves."""
 
     path: str = Field(description="Absolute path in the container.", examples=["/app/staticfiles"])
-    url: str = Field(description="Path under which nginx serves it.", examples=["/static/"])
+    url: str | None = Field(
+        description="Path under which nginx serves it to everybody; `null` for uploads that only "
+        "the app hands out.",
+        examples=["/static/"],
+    )
 
 
 class AppFile(Model):

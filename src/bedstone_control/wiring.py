@@ -7,7 +7,7 @@ gets; how it is done on the host is the role's own matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from bedstone_control.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bedstone_control.settings import App, Service
+    from bedstone_control.settings import App, Content, Service
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Site:
         groups: the inventory's groups and their hosts: the topology.
         host: the host whose arguments are asked for.
         addresses: the IP address of each host.
-        bridge_address: the address of a host on its own Docker bridge.
-        container_networks: the networks from which containers reach their host.
+        bridge: the address of a host on its own Docker bridge, with its network's length.
+        address_pools: where Docker takes the networks of the apps from.
+        https_port: the port on which nginx answers.
         inventory_directory: where paths of the settings start.
         cache_directory: where source archives are kept on the controller.
 
@@ -45,8 +46,9 @@ class Site:
     groups: Mapping[str, list[str]]
     host: str
     addresses: Mapping[str, str]
-    bridge_address: str
-    container_networks: list[str]
+    bridge: str
+    address_pools: list[dict[str, Any]]
+    https_port: int
     inventory_directory: Path
     cache_directory: Path
 
@@ -67,8 +69,9 @@ class Site:
             groups=values["groups"],
             host=values["host"],
             addresses=values["addresses"],
-            bridge_address=values["bridge_address"],
-            container_networks=values["container_networks"],
+            bridge=values["bridge"],
+            address_pools=values["address_pools"],
+            https_port=int(values["https_port"]),
             inventory_directory=Path(values["inventory_directory"]),
             cache_directory=Path(values["cache_directory"]),
         )
@@ -84,6 +87,11 @@ class Site:
     def app_secrets(self, app: App) -> dict[str, str]:
         """Return the secrets of one app."""
         return dict(self.secrets.get("apps", {}).get(app.name, {}))
+
+    @property
+    def bridge_address(self) -> str:
+        """The address of this host on its own Docker bridge."""
+        return str(ip_interface(self.bridge).ip)
 
     @property
     def database_address(self) -> str:
@@ -103,7 +111,7 @@ def app_apps(site: Site) -> list[dict[str, Any]]:
         {
             "name": app.name,
             "config": host_config(site, app),
-            "environment": environment(app, site.app_secrets(app)),
+            "environment": environment(app, site.app_secrets(app), https_port=site.https_port),
             "migrate_environment": migrate_environment(site, app),
             "source_archive": source_archive(site, app),
             "files": app_files(site, app),
@@ -114,7 +122,7 @@ def app_apps(site: Site) -> list[dict[str, Any]]:
 
 def migrate_environment(site: Site, app: App) -> dict[str, str]:
     """Return the environment of an app's migrations: the app's, with the migration role."""
-    return environment(app, site.app_secrets(app), migrate=True)
+    return environment(app, site.app_secrets(app), migrate=True, https_port=site.https_port)
 
 
 def source_archive(site: Site, app: App) -> str | None:
@@ -129,7 +137,8 @@ def source_archive(site: Site, app: App) -> str | None:
 
 def app_files(site: Site, app: App) -> list[dict[str, Any]]:
     """Return the further files of an app: where on the host, and source or content."""
-    values = placeholder_values(app, site.app_secrets(app)) if app.files else {}
+    secrets = site.app_secrets(app)
+    values = placeholder_values(app, secrets, https_port=site.https_port) if app.files else {}
     result = []
     for number, file in enumerate(app.files):
         entry: dict[str, Any] = {"path": _file_on_host(app, number)}
@@ -300,11 +309,18 @@ def postgresql_allowed_networks(site: Site) -> list[str]:
     networks = []
     for host in site.groups.get("app", []):
         if host == site.host:
-            networks.extend(site.container_networks)
+            networks.append(str(ip_interface(site.bridge).network))
+            networks.extend(pool["base"] for pool in site.address_pools)
         else:
             address = ip_address(site.addresses[host])
             networks.append(f"{address}/{address.max_prefixlen}")
     return sorted(set(networks))
+
+
+def postgresql_after_units(site: Site) -> list[str]:
+    """Return what PostgreSQL starts after: Docker makes the bridge whose address it listens on."""
+    units = ["network-online.target"]
+    return [*units, "docker.service"] if site.has("app") else units
 
 
 # --- ca and nginx ------------------------------------------------------------------------
@@ -356,24 +372,21 @@ def nginx_sites(site: Site) -> list[dict[str, Any]]:
                 {"path": path, "upstream": names.upstream(app.name, service)}
                 for service, path in service_routes(app).items()
             ],
-            "static": {
-                "url": app.static.url,
-                "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/static/current",
-            }
-            if app.static
-            else None,
-            "media": {
-                "url": app.media.url,
-                "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/media",
-            }
-            if app.media
-            else None,
+            "static": _served(app.static, f"{names.CONTENT_DIRECTORY}/{app.name}/static/current"),
+            "media": _served(app.media, f"{names.CONTENT_DIRECTORY}/{app.name}/media"),
             "max_body_mb": app.max_body_mb,
             "timeout_seconds": app.timeout_seconds,
         }
         for app in site.settings.apps
         if app.domains
     ]
+
+
+def _served(content: Content | None, directory: str) -> dict[str, str] | None:
+    """Return what nginx serves of a directory; nothing when it has no URL."""
+    if content is None or content.url is None:
+        return None
+    return {"url": content.url, "directory": directory}
 
 
 def nginx_upstreams(site: Site) -> list[str]:
@@ -398,7 +411,7 @@ def nginx_certificate_files(site: Site) -> list[dict[str, str]]:
     ]
 
 
-# --- backup and base ---------------------------------------------------------------------
+# --- backup ------------------------------------------------------------------------------
 
 
 def backup_databases(site: Site) -> list[dict[str, Any]]:
@@ -419,6 +432,39 @@ def backup_media(site: Site) -> list[dict[str, str]]:
     ]
 
 
-def extra_ca_certificates(site: Site) -> list[str]:
+def backup_keep_days(site: Site) -> int:
+    """Return how many days of backups are kept."""
+    return site.settings.backup.keep_days
+
+
+def backup_time(site: Site) -> str:
+    """Return when the nightly backup starts, as HH:MM."""
+    return site.settings.backup.time
+
+
+def backup_directory(site: Site) -> str:
+    """Return where backups are kept on the server."""
+    return site.settings.backup.directory
+
+
+# --- base --------------------------------------------------------------------------------
+
+
+def base_operator_name(site: Site) -> str:
+    """Return the name of the administrators' account, empty for none."""
+    return site.settings.operator.name if site.settings.operator else ""
+
+
+def base_operator_authorized_keys(site: Site) -> list[str]:
+    """Return the public keys that may log in to it."""
+    return list(site.settings.operator.authorized_keys) if site.settings.operator else []
+
+
+def base_timezone(site: Site) -> str:
+    """Return the servers' time zone."""
+    return site.settings.timezone
+
+
+def base_extra_ca_certificates(site: Site) -> list[str]:
     """Return the PEM files on the controller with further certificate authorities."""
     return [site.path(path) for path in site.settings.extra_ca_certificates]

@@ -188,7 +188,7 @@ def _routes(context: Context, place: Place, app: App) -> Iterator[Problem]:
     routes = service_routes(app)
     taken: dict[str, str] = {}
     for kind, content in (("static", app.static), ("media", app.media)):
-        if content is not None:
+        if content is not None and content.url is not None:
             taken[_normal(content.url)] = kind
     for name, path in routes.items():
         normal = _normal(path)

@@ -71,7 +71,10 @@ def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
             message = f"The path in the container is absolute and below /; {content.path!r} is not."
             yield context.problem(where, message, {kind: f"/app/{kind}"})
         url = content.url
-        if not (url.startswith("/") and url.endswith("/")) or url == "/":
+        if url is None and kind == "static":
+            message = "Static files need the URL under which nginx serves them."
+            yield context.problem(where, message, {kind: f"/app/{kind}"})
+        if url is not None and (not (url.startswith("/") and url.endswith("/")) or url == "/"):
             message = f"The URL begins and ends with a slash, a name between; {url!r} does not."
             example = {kind: {"path": content.path, "url": f"/{kind}/"}}
             yield context.problem(where, message, example)
@@ -90,6 +93,8 @@ def _overlap(context: Context, place: Place, static: Content, media: Content) ->
     if first.is_relative_to(second) or second.is_relative_to(first):
         message = f"`static` and `media` overlap: {first} and {second}."
         yield context.problem((*place, "media"), message, example)
+    if static.url is None or media.url is None:
+        return
     if static.url.startswith(media.url) or media.url.startswith(static.url):
         message = f"`static` and `media` overlap: the URLs {static.url} and {media.url}."
         yield context.problem((*place, "media"), message, example)

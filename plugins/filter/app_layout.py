@@ -1,0 +1,40 @@
+"""What role app lays out: `app_apps | app_layout('files')`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleFilterError
+
+from bedstone_control import app_layout as layout
+from bedstone_control.plain import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+PARTS: dict[str, Callable[[Sequence[Mapping[str, Any]]], Any]] = {
+    "directories": layout.directories,
+    "files": layout.files,
+    "packages": layout.packages,
+}
+
+
+def app_layout(apps: Sequence[Mapping[str, Any]], part: str) -> Any:
+    """Return one part of what the apps need on a server: directories, files or packages.
+
+    Raises:
+        AnsibleFilterError: an environment holds what no program can get.
+
+    """
+    try:
+        return PARTS[part](plain(apps))
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"app_layout": app_layout}
