@@ -1,0 +1,167 @@
+"""The release module: runs `bedstone release` for each app and tells exactly what changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release
+short_description: Release the declared apps of this server
+description:
+  - Runs C(bedstone release APP --if-changed) for each app, and C(bedstone retire) for those that
+    are no longer declared.
+  - An app whose source, settings and environment are those that serve is left alone.
+  - When the release of an app fails, the one that served before serves on, the other apps are
+    released all the same, and the module fails at the end.
+options:
+  apps:
+    description: Names of the apps.
+    type: list
+    elements: str
+    required: true
+  pending_paths:
+    description: Paths that the task before changed. In check mode they haven't changed yet, and an
+      app with one of them would be released.
+    type: list
+    elements: str
+    default: []
+  program:
+    description: The host program.
+    type: path
+    default: /usr/local/bin/bedstone
+attributes:
+  check_mode:
+    description: Nothing is released; says which apps would be.
+    support: full
+  diff_mode:
+    support: none
+author: Bedstone
+"""
+
+EXAMPLES = r"""
+- name: Release the apps
+  release:
+    apps: [payments, wiki]
+"""
+
+RETURN = r"""
+releases:
+  description: What C(bedstone release --json) said of each app.
+  returned: always
+  type: list
+  elements: dict
+retired:
+  description: Apps that were stopped because they are no longer declared.
+  returned: always
+  type: list
+  elements: str
+"""
+
+CONFIG_DIRECTORY = "/etc/bedstone/apps"
+STATE_DIRECTORY = "/var/lib/bedstone/apps"
+UNIT_DIRECTORY = "/etc/systemd/system"
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "apps": {"type": "list", "elements": "str", "required": True},
+            "pending_paths": {"type": "list", "elements": "str", "default": []},
+            "program": {"type": "path", "default": "/usr/local/bin/bedstone"},
+        },
+        supports_check_mode=True,
+    )
+    program = module.params["program"]
+    if module.check_mode:
+        forecast(module, program)
+    if shutil.which(program) is None:
+        module.fail_json(
+            msg=f"{program} isn't on this server: the role host_program comes before this one."
+        )
+    retired = ask(module, [program, "retire", "--json"]).get("retired", [])
+    releases = [
+        ask(module, [program, "release", app, "--if-changed", "--json"])
+        for app in module.params["apps"]
+    ]
+    finish(module, releases, retired)
+
+
+def forecast(module: AnsibleModule, program: str) -> None:
+    """Say what a run would change, and exit."""
+    pending = touched(module.params["apps"], module.params["pending_paths"])
+    installed = shutil.which(program) is not None
+    retired = []
+    if installed:
+        retired = ask(module, [program, "retire", "--dry-run", "--json"]).get("retired", [])
+    releases = []
+    for app in module.params["apps"]:
+        if app in pending or not installed:
+            releases.append({"app": app, "ok": True, "changed": True, "reason": "its files change"})
+        else:
+            releases.append(ask(module, [program, "release", app, "--dry-run", "--json"]))
+    finish(module, releases, retired)
+
+
+def touched(apps: list[str], paths: list[str]) -> set[str]:
+    """Return the apps that one of the paths belongs to."""
+    return {
+        app
+        for app in apps
+        for path in paths
+        if path.startswith((f"{CONFIG_DIRECTORY}/{app}/", f"{STATE_DIRECTORY}/{app}/"))
+    }
+
+
+def ask(module: AnsibleModule, command: list[str]) -> dict[str, Any]:
+    """Run the program and return the JSON it prints; it prints some when it fails, too."""
+    code, out, err = module.run_command(
+        command, environ_update={"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    )
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        module.fail_json(
+            msg=f"`{' '.join(command)}` failed with exit code {code}.\n{err or out}".rstrip()
+        )
+    if not isinstance(answer, dict):
+        module.fail_json(msg=f"`{' '.join(command)}` printed no object: {out[:200]}")
+    return dict(answer)
+
+
+def finish(module: AnsibleModule, releases: list[dict[str, Any]], retired: list[str]) -> None:
+    """Tell what happened, and fail when a release did."""
+    result = {
+        "changed": bool(retired) or any(entry.get("changed") for entry in releases),
+        "releases": releases,
+        "retired": retired,
+    }
+    for entry in releases:
+        for warning in entry.get("warnings") or []:
+            module.warn(f"{entry['app']}: {warning}")
+    failed = [entry for entry in releases if not entry.get("ok")]
+    if failed:
+        module.fail_json(msg="\n\n".join(map(explain, failed)), **result)
+    module.exit_json(**result)
+
+
+def explain(entry: dict[str, Any]) -> str:
+    """Return in words why a release failed and what serves now."""
+    lines = [f"{entry['app']}: the release failed at `{entry['failed_step']}`: {entry['error']}"]
+    lines += [f"  | {line}" for line in (entry.get("details") or "").splitlines()]
+    if entry.get("hint"):
+        lines.append(f"  hint: {entry['hint']}")
+    if entry.get("previous"):
+        lines.append(f"  Release {entry['previous']} serves on.")
+    else:
+        lines.append("  Nothing of it serves yet.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What role app puts on a server for the declared apps: files and directories."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bedstone import environment
+from bedstone_control import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+App = dict[str, Any]
+
+# Beyond the time a service may take to get healthy: starting its container on a busy server.
+START_SLACK_SECONDS = 120
+# Beyond the time a service may take to stop: docker's own work.
+STOP_SLACK_SECONDS = 60
+# The environment files hold passwords; so may the further files.
+SECRET = {"mode": "0600", "sensitive": True}
+
+
+def directories(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the directories; what is below them the host program makes itself."""
+    private = [names.CONFIG_DIRECTORY, "/var/lib/bedstone", names.STATE_DIRECTORY]
+    served = [f"{names.CONTENT_DIRECTORY}/{app['name']}" for app in apps]
+    return [{"path": path, "mode": "0700"} for path in private] + [
+        {"path": path, "mode": "0755"} for path in [names.CONTENT_DIRECTORY, *served]
+    ]
+
+
+def files(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the files of all apps, as the converge action takes them.
+
+    Raises:
+        ValueError: an environment holds what no program can get.
+
+    """
+    return [file for app in apps for file in _files(app)]
+
+
+def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
+    name = app["name"]
+    directory = f"{names.CONFIG_DIRECTORY}/{name}"
+    config = dict(app["config"])
+    wanted: list[dict[str, Any]] = [
+        {"path": f"{directory}/app.json", "content": _json(config), "mode": "0640"},
+        {"path": f"{directory}/app.env", "content": _environment(app, "environment"), **SECRET},
+        {
+            "path": f"{directory}/migrate.env",
+            "content": _environment(app, "migrate_environment"),
+            **SECRET,
+        },
+    ]
+    if app.get("registry"):
+        wanted.append(
+            {"path": f"{directory}/registry.json", "content": _json(app["registry"]), **SECRET}
+        )
+    if app.get("source_archive"):
+        archive = {"path": config["image"]["archive"], "source": app["source_archive"]}
+        wanted.append({**archive, "mode": "0600"})
+    # Readable for the container's user; on the server the directories above are root's alone.
+    further = [dict(file) for file in app.get("files") or []]
+    wanted += [{"sensitive": True, "mode": "0644", **file} for file in further]
+    wanted += [_unit(name, service, values) for service, values in config["services"].items()]
+    return wanted
+
+
+def packages(apps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the Debian packages that the apps' sources need."""
+    kinds = {app["config"]["image"]["kind"] for app in apps}
+    return ["git"] if "git" in kinds else []
+
+
+def _unit(app: str, service: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "path": f"/etc/systemd/system/bedstone-{app}-{service}@.service",
+        "template": "service.j2",
+        "variables": {
+            "app": app,
+            "service": service,
+            "start_seconds": (values.get("health_timeout_seconds") or 60)
+            + (values.get("stop_seconds") or 0)
+            + START_SLACK_SECONDS,
+            "stop_seconds": (values.get("stop_seconds") or 0) + STOP_SLACK_SECONDS,
+        },
+    }
+
+
+def _environment(app: Mapping[str, Any], key: str) -> str:
+    try:
+        return environment.dumps(dict(app.get(key) or {}))
+    except ValueError as error:
+        raise ValueError(f"App {app['name']}: {error}") from error
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
