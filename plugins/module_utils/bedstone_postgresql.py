@@ -227,7 +227,9 @@ def _inside(database: Database, wanted: Declared, state: Mapping[str, Any]) -> l
     name = database.name
     present = state["databases"].get(name)
     contents = state["contents"].get(name) or fresh_contents()
-    acl = present["acl"] if present else [[PUBLIC, "CONNECT"], [PUBLIC, "TEMPORARY"]]
+    acl = [[PUBLIC, "CONNECT"], [PUBLIC, "TEMPORARY"]]
+    if present:
+        acl = _without(present["owner"], present["acl"])
     on_database = {
         PUBLIC: set(),
         database.migrate_role: {"CONNECT"},
@@ -290,7 +292,8 @@ def _public_schema(database: Database, contents: Mapping[str, Any]) -> list[Chan
             )
         )
     wanted = {PUBLIC: set(), database.app_role: {"USAGE"}}
-    return changes + _grants(database.name, "SCHEMA public", where, wanted, contents["public_acl"])
+    acl = _without(owner, contents["public_acl"])
+    return changes + _grants(database.name, "SCHEMA public", where, wanted, acl)
 
 
 def _default_privileges(
@@ -403,6 +406,11 @@ def _settings(database: Database, wanted: Declared, state: Mapping[str, Any]) ->
             for key in sorted(set(have) - set(values))
         ]
     return changes
+
+
+def _without(owner: str, acl: Iterable[list[str]]) -> list[list[str]]:
+    """Leave out the present owner's privileges: a change of owner takes them along."""
+    return [entry for entry in acl if entry[0] != owner]
 
 
 def _grants(
