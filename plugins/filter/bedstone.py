@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from bedstone_control import wiring
 from bedstone_control.problems import schema_report
+from bedstone_control.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PARTS: dict[str, Callable[[wiring.Site], Any]] = {
+PARTS: dict[str, Callable[[Site], Any]] = {
     function.__name__: function
     for function in (
         wiring.app_apps,
@@ -42,7 +43,7 @@ def bedstone(variables: Mapping[str, Any], part: str) -> Any:
     """Return one part of the wiring.
 
     Args:
-        variables: what `wiring.Site.from_variables` reads.
+        variables: what `bedstone_control.site.Site.from_variables` reads.
         part: a function of the wiring, by name.
 
     Raises:
@@ -50,7 +51,7 @@ def bedstone(variables: Mapping[str, Any], part: str) -> Any:
 
     """
     try:
-        return PARTS[part](wiring.Site.from_variables(variables))
+        return PARTS[part](Site.from_variables(variables))
     except ValidationError as error:
         raise AnsibleFilterError(schema_report(error)) from error
     except (KeyError, ValueError) as error:

@@ -10,7 +10,7 @@ from bedstone_control import names, placeholders
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone_control.settings import App
+    from bedstone_control.app_settings import App
 
 # The default variables, as placeholders: what they hold is said once, below.
 DATABASE_VARIABLES: dict[str, str] = {
@@ -74,6 +74,8 @@ def required_secrets(app: App) -> list[str]:
     texts = [*variables(app).values(), *(file.content or "" for file in app.files)]
     used = [name for text in texts for name in placeholders.used(text)]
     wanted = {"database_password", "database_migrate_password"} if app.database else set()
+    if app.source.registry_user is not None:
+        wanted.add("registry_password")
     for name in used:
         kind, _, rest = name.partition(".")
         if kind == "secret" and rest:

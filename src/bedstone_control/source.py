@@ -20,7 +20,7 @@ from bedstone_control.dockerignore import DockerIgnore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone_control.settings import Build
+    from bedstone_control.app_settings import Build
 
 # Changed when the same source shall make another archive.
 _FORMAT = 1

@@ -6,101 +6,25 @@ gets; how it is done on the host is the role's own matter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import names, source
-from bedstone_control.environment import environment, placeholder_values
-from bedstone_control.placeholders import expand
-from bedstone_control.plain import plain
-from bedstone_control.settings import Settings
+from bedstone_control import names
+from bedstone_control.app_config import (
+    app_files,
+    host_config,
+    registry,
+    service_routes,
+    source_archive,
+)
+from bedstone_control.app_config import database as database_of
+from bedstone_control.environment import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from bedstone_control.settings import App, Content, Service
-
-
-@dataclass(frozen=True)
-class Site:
-    """Everything the functions know.
-
-    Attributes:
-        settings: what the operator wrote.
-        secrets: what the vault holds.
-        groups: the inventory's groups and their hosts: the topology.
-        host: the host whose arguments are asked for.
-        addresses: the IP address of each host.
-        bridge: the address of a host on its own Docker bridge, with its network's length.
-        address_pools: where Docker takes the networks of the apps from.
-        https_port: the port on which nginx answers.
-        inventory_directory: where paths of the settings start.
-        cache_directory: where source archives are kept on the controller.
-
-    """
-
-    settings: Settings
-    secrets: Mapping[str, Any]
-    groups: Mapping[str, list[str]]
-    host: str
-    addresses: Mapping[str, str]
-    bridge: str
-    address_pools: list[dict[str, Any]]
-    https_port: int
-    inventory_directory: Path
-    cache_directory: Path
-
-    @classmethod
-    def from_variables(cls, variables: Mapping[str, Any]) -> Site:
-        """Make a site of Ansible's variables.
-
-        Raises:
-            ValueError: the settings break the schema (role preflight has a better report).
-
-        """
-        values = plain(dict(variables))
-        return cls(
-            settings=Settings.model_validate(
-                {name: value for name, value in values["settings"].items() if value is not None}
-            ),
-            secrets=values["secrets"],
-            groups=values["groups"],
-            host=values["host"],
-            addresses=values["addresses"],
-            bridge=values["bridge"],
-            address_pools=values["address_pools"],
-            https_port=int(values["https_port"]),
-            inventory_directory=Path(values["inventory_directory"]),
-            cache_directory=Path(values["cache_directory"]),
-        )
-
-    def has(self, group: str) -> bool:
-        """Say whether the host is in a group."""
-        return self.host in self.groups.get(group, [])
-
-    def path(self, text: str) -> str:
-        """Return a path of the settings as an absolute one on the controller."""
-        return str((self.inventory_directory / Path(text).expanduser()).resolve())
-
-    def app_secrets(self, app: App) -> dict[str, str]:
-        """Return the secrets of one app."""
-        return dict(self.secrets.get("apps", {}).get(app.name, {}))
-
-    @property
-    def bridge_address(self) -> str:
-        """The address of this host on its own Docker bridge."""
-        return str(ip_interface(self.bridge).ip)
-
-    @property
-    def database_address(self) -> str:
-        """The address under which this host's containers reach PostgreSQL."""
-        hosts = self.groups.get("postgresql", [])
-        if not hosts or self.host in hosts:
-            return self.bridge_address
-        return self.addresses[hosts[0]]
-
+    from bedstone_control.app_settings import App, Content
+    from bedstone_control.site import Site
 
 # --- app ---------------------------------------------------------------------------------
 
@@ -115,6 +39,7 @@ def app_apps(site: Site) -> list[dict[str, Any]]:
             "migrate_environment": migrate_environment(site, app),
             "source_archive": source_archive(site, app),
             "files": app_files(site, app),
+            "registry": registry(site, app),
         }
         for app in site.settings.apps
     ]
@@ -123,149 +48,6 @@ def app_apps(site: Site) -> list[dict[str, Any]]:
 def migrate_environment(site: Site, app: App) -> dict[str, str]:
     """Return the environment of an app's migrations: the app's, with the migration role."""
     return environment(app, site.app_secrets(app), migrate=True, https_port=site.https_port)
-
-
-def source_archive(site: Site, app: App) -> str | None:
-    """Return the archive on the controller that an app's image is made of, if any."""
-    if app.source.path is not None:
-        prepared = source.prepare(Path(site.path(app.source.path)), app.build)
-        return str(prepared.archive(site.cache_directory, app.name))
-    if app.source.archive is not None:
-        return site.path(app.source.archive)
-    return None
-
-
-def app_files(site: Site, app: App) -> list[dict[str, Any]]:
-    """Return the further files of an app: where on the host, and source or content."""
-    secrets = site.app_secrets(app)
-    values = placeholder_values(app, secrets, https_port=site.https_port) if app.files else {}
-    result = []
-    for number, file in enumerate(app.files):
-        entry: dict[str, Any] = {"path": _file_on_host(app, number)}
-        if file.source is not None:
-            entry["source"] = site.path(file.source)
-        else:
-            entry["content"] = expand(file.content or "", values)
-        result.append(entry)
-    return result
-
-
-def _file_on_host(app: App, number: int) -> str:
-    name = Path(app.files[number].target).name
-    return f"{names.CONFIG_DIRECTORY}/{app.name}/files/{number}-{name}"
-
-
-def host_config(site: Site, app: App) -> dict[str, Any]:
-    """Return the app.json of an app, schema 1."""
-    directory = f"{names.CONFIG_DIRECTORY}/{app.name}"
-    return {
-        "schema": 1,
-        "name": app.name,
-        "domains": list(app.domains),
-        "image": _image(site, app),
-        "services": services(site, app),
-        "commands": _commands(app),
-        "environment_file": f"{directory}/app.env",
-        "migrate_environment_file": f"{directory}/migrate.env",
-        "network": f"bedstone-{app.name}",
-        "hosts": {names.DATABASE_HOST: site.database_address} if app.database else {},
-        "mounts": [
-            {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},
-            *(
-                {"source": _file_on_host(app, number), "target": file.target}
-                for number, file in enumerate(app.files)
-            ),
-        ],
-        "static": app.static.model_dump() if app.static else None,
-        "media": app.media.model_dump() if app.media else None,
-        "user": app.user,
-        "read_only": app.read_only,
-        "tmpfs": list(app.tmpfs),
-        "database": _database(app),
-    }
-
-
-def _database(app: App) -> dict[str, str] | None:
-    if not app.database:
-        return None
-    name = app.database.name or names.database_name(app.name)
-    return {"name": name, "owner": names.owner_role(name)}
-
-
-def _commands(app: App) -> dict[str, list[list[str]]]:
-    return {
-        "check": app.commands.check,
-        "migrate": app.commands.migrate if app.database else [],
-        "static": app.commands.static if app.static else [],
-    }
-
-
-def _image(site: Site, app: App) -> dict[str, Any]:
-    state = f"{names.STATE_DIRECTORY}/{app.name}"
-    if app.source.image is not None:
-        return {"kind": "pull", "reference": app.source.image}
-    if app.source.archive is not None:
-        return {"kind": "load", "archive": f"{state}/image.tar"}
-    if app.source.git is not None:
-        return {
-            "kind": "git",
-            "url": app.source.git,
-            "version": app.source.version,
-            "dockerfile": app.build.dockerfile or "Dockerfile",
-            "args": dict(app.build.args),
-            "target": app.build.target,
-            "default_dockerfile": False,
-        }
-    prepared = source.prepare(Path(site.path(app.source.path or ".")), app.build)
-    return {
-        "kind": "build",
-        "archive": f"{state}/source.tar.gz",
-        "dockerfile": prepared.dockerfile,
-        "args": prepared.build_args,
-        "target": app.build.target,
-        "default_dockerfile": prepared.default_dockerfile is not None,
-    }
-
-
-def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
-    """Return an app's services with their routes and commands filled in."""
-    routes = service_routes(app)
-    result = {}
-    for name, service in app.services.items():
-        values = service.model_dump()
-        values["route"] = routes.get(name)
-        if service.command is None:
-            values["command"] = _default_command(site, app, service)
-        result[name] = values
-    return result
-
-
-def _default_command(site: Site, app: App, service: Service) -> list[str] | None:
-    """Return gunicorn for a web service of the default Dockerfile, else the image's own."""
-    if app.source.path is None or service.port is None:
-        return None
-    prepared = source.prepare(Path(site.path(app.source.path)), app.build)
-    if prepared.default_dockerfile is None or prepared.default_dockerfile.wsgi is None:
-        return None
-    return [
-        "gunicorn",
-        prepared.default_dockerfile.wsgi,
-        "--bind",
-        f"0.0.0.0:{service.port}",
-        "--worker-tmp-dir",
-        "/dev/shm",  # noqa: S108 - gunicorn's heartbeat file: never on a disk
-        "--access-logfile",
-        "-",
-    ]
-
-
-def service_routes(app: App) -> dict[str, str]:
-    """Return the routes by service; the only service with a port gets `/` by itself."""
-    with_port = [name for name, service in app.services.items() if service.port is not None]
-    routes = {name: s.route for name, s in app.services.items() if s.route is not None}
-    if not routes and len(with_port) == 1 and app.domains:
-        return {with_port[0]: "/"}
-    return routes
 
 
 # --- postgresql --------------------------------------------------------------------------
@@ -419,7 +201,7 @@ def backup_databases(site: Site) -> list[dict[str, Any]]:
     return [
         {"app": app.name, **database}
         for app in site.settings.apps
-        if (database := _database(app)) is not None
+        if (database := database_of(app)) is not None
     ]
 
 

@@ -6,14 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from bedstone_control import names, source
-from bedstone_control.wiring import service_routes
+from bedstone_control.app_config import service_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import App, Settings
+    from bedstone_control.settings import Settings
 
 # Names that files and databases of Bedstone and PostgreSQL have already.
 _RESERVED_APPS = {"ca", "postgresql"}
@@ -108,6 +109,10 @@ def _source(context: Context, place: Place, app: App) -> Iterator[Problem]:
     if app.source.git is None and app.source.version is not None:
         message = f"`version` belongs to `git`; this source is `{given[0]}`."
         yield context.problem((*where, "version"), message, {"source": {given[0]: "…"}})
+    if app.source.image is None and app.source.registry_user is not None:
+        message = f"`registry_user` belongs to `image`; this source is `{given[0]}`."
+        example = {"source": {"image": "registry.example.com/team/payments:1.4.2"}}
+        yield context.problem((*where, "registry_user"), message, example)
     if app.source.image is not None and not _IMAGE.match(app.source.image):
         message = f"{app.source.image!r} is no image reference."
         example = {"source": {"image": "registry.example.com/team/payments:1.4.2"}}

@@ -13,9 +13,10 @@ from bedstone_control.checks.context import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bedstone_control.app_settings import App, Content
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import App, Content, Settings
+    from bedstone_control.settings import Settings
 
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:

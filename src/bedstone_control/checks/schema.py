@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from bedstone_control import settings
+from bedstone_control.app_settings import App
 from bedstone_control.checks.context import as_yaml, did_you_mean, nearest
-from bedstone_control.settings import App, Settings
+from bedstone_control.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -18,8 +18,9 @@ from bedstone_control.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.settings import App, Settings
+    from bedstone_control.settings import Settings
 
 # Secrets that Bedstone generates, with the fewest characters a good one has. Django's own
 # `check --deploy` wants 50 for its secret key (security.W009).

@@ -1,0 +1,86 @@
+"""The check_server action: one look at a server, its problems in one report, and its facts.
+
+Runs src/bedstone_control/survey.py there in one round trip, which writes nothing. Returns those of
+Ansible's facts that roles read, by their usual names. A second time in one run is skipped.
+
+    check_server:
+      debian_releases: {"13": trixie}
+      min_memory_mb: 900
+      min_free_disk_mb: 4096
+      max_clock_difference_seconds: 300
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from ansible.plugins.action import ActionBase
+
+from bedstone_control import once
+from bedstone_control.checks import server
+from bedstone_control.problems import report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+_ARGUMENTS = {
+    "debian_releases": {"type": "dict", "required": True},
+    "min_memory_mb": {"type": "int", "required": True},
+    "min_free_disk_mb": {"type": "int", "required": True},
+    "max_clock_difference_seconds": {"type": "int", "required": True},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
+    """Runs the survey and hands what it found to the checks."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(argument_spec=_ARGUMENTS)
+        variables = task_vars or {}
+        if once.done(variables, "server"):
+            return {**result, "skipped": True, "msg": "Checked already in this run."}
+        host = str(variables["inventory_hostname"])
+        limits = server.Limits(
+            debian_releases={str(key): name for key, name in given["debian_releases"].items()},
+            memory_mb=given["min_memory_mb"],
+            free_disk_mb=given["min_free_disk_mb"],
+            clock_difference_seconds=given["max_clock_difference_seconds"],
+        )
+        found, output, now = self._survey(variables)
+        if found is None:
+            problems = [server.unreadable(host, output)]
+        else:
+            problems = server.check(host, found, limits, now)
+        if problems or found is None:
+            return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
+        return {
+            **result,
+            "changed": False,
+            "ansible_facts": server.facts(found) | once.mark("server"),
+            "msg": f"Debian {found['full_version']}, {found['memory_mb']} MiB of memory.",
+        }
+
+    def _survey(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
+        """Return what the survey found, what it said, and the controller's time of it."""
+        program = files("bedstone_control").joinpath("survey.py").read_text(encoding="utf-8")
+        python = str(variables.get("ansible_python_interpreter", "/usr/bin/python3"))
+        before = time.time()
+        answer = self._low_level_execute_command(f"{python} -c {shlex.quote(program)}")
+        now = (before + time.time()) / 2
+        lines = answer["stdout"].strip().splitlines()
+        try:
+            found = json.loads(lines[-1]) if answer["rc"] == 0 else None
+        except (IndexError, ValueError):
+            found = None
+        return found, f"{answer['stdout']}\n{answer['stderr']}", now

@@ -1,0 +1,116 @@
+"""The check_settings action: every problem with the settings, the vault and the inventory.
+
+Runs on the controller alone, before the first connection: nothing on a server can have changed
+when it fails. Takes no arguments; use it with `run_once`. A second time in one run is skipped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from bedstone_control import once
+from bedstone_control.checks import check_settings
+from bedstone_control.checks.context import Context, Locator
+from bedstone_control.plain import plain
+from bedstone_control.problems import Problem, report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Looked at by the checks of the inventory, beside what begins with our prefixes.
+_CONNECTION = ("ansible_host", "ansible_port")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
+    """Collects the variables of all hosts and hands them to the checks."""
+
+    _supports_check_mode = True
+    _supports_async = False
+    _requires_connection = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        self.validate_argument_spec(argument_spec={})
+        variables = task_vars or {}
+        if once.done(variables, "settings"):
+            return {**result, "skipped": True, "msg": "Checked already in this run."}
+        context, problems = self._context(variables)
+        problems = [*problems, *check_settings(context)]
+        if problems:
+            return {**result, "failed": True, "msg": report(problems, "the settings")}
+        apps = ", ".join(app["name"] for app in context.variables["bedstone_apps"])
+        message = f"The settings are right. Apps: {apps}."
+        return {**result, "changed": False, "msg": message, "ansible_facts": once.mark("settings")}
+
+    def _context(self, variables: Mapping[str, Any]) -> tuple[Context, list[Problem]]:
+        """Return what the checks look at, and problems with getting it."""
+        arguments = _role_arguments()
+        hosts = [str(host) for host in variables["groups"]["all"]]
+        raw = {host: variables["hostvars"].raw_get(host) for host in hosts}
+        own = raw[str(variables["inventory_hostname"])]
+        directory = Path(plain(variables.get("inventory_dir")) or ".")
+        locator = Locator(own, origin_of, directory)
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for name in (name for name in own if name.startswith("bedstone_")):
+            try:
+                values[name] = plain(self._templar.template(own[name]))
+            except AnsibleError as error:
+                first = str(error).strip().splitlines()[0]
+                text = f"This can't be evaluated: {first}"
+                problems.append(Problem(text, name, locator.file((name,)), _EXAMPLES.get(name, "")))
+        prefixes = ("bedstone_", *_CONNECTION, *(f"{role}_" for role in arguments))
+        seen = {
+            host: {
+                str(name): self._value(str(name), value)
+                for name, value in there.items()
+                if str(name).startswith(prefixes)
+            }
+            for host, there in raw.items()
+        }
+        groups = {str(group): plain(names) for group, names in variables["groups"].items()}
+        return Context(values, locator, directory, groups, seen, arguments), problems
+
+    def _value(self, name: str, value: Any) -> Any:
+        """Return a host's variable, templated where a check looks at its value."""
+        if name in _CONNECTION or name.endswith("_port") or name == "bedstone_address":
+            try:
+                return plain(self._templar.template(value))
+            except AnsibleError:
+                return None
+        return None
+
+
+_EXAMPLES = {
+    "bedstone_secrets": "--vault-password-file inventories/NAME/.vault-password",
+    "bedstone_operator": "authorized_keys: [\"{{ lookup('file', '~/.ssh/id_ed25519.pub') }}\"]",
+}
+
+
+def origin_of(value: Any) -> tuple[str, int | None] | None:
+    """Return the file and line a value was loaded from, None when Ansible does not say."""
+    try:
+        from ansible._internal._datatag._tags import Origin  # noqa: PLC0415 - internal: may go
+    except ImportError:
+        return None
+    origin = Origin.get_tag(value)
+    if origin is None or not origin.path:
+        return None
+    return str(origin.path), origin.line_num
+
+
+def _role_arguments() -> dict[str, frozenset[str]]:
+    """Return the arguments of each of our roles."""
+    result = {}
+    for path in ROLES.glob("*/meta/argument_specs.yml"):
+        main = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
+        result[path.parents[1].name] = frozenset(main.get("options", {}))
+    return result

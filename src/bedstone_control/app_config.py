@@ -1,0 +1,174 @@
+"""One app as its server's host program reads it: app.json, its files and its source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone_control import names, source
+from bedstone_control.environment import placeholder_values
+from bedstone_control.placeholders import expand
+
+if TYPE_CHECKING:
+    from bedstone_control.app_settings import App, Service
+    from bedstone_control.site import Site
+
+_DEFAULT_REGISTRY = "docker.io"
+
+
+def source_archive(site: Site, app: App) -> str | None:
+    """Return the archive on the controller that an app's image is made of, if any."""
+    if app.source.path is not None:
+        prepared = source.prepare(Path(site.path(app.source.path)), app.build)
+        return str(prepared.archive(site.cache_directory, app.name))
+    if app.source.archive is not None:
+        return site.path(app.source.archive)
+    return None
+
+
+def app_files(site: Site, app: App) -> list[dict[str, Any]]:
+    """Return the further files of an app: where on the host, and source or content."""
+    secrets = site.app_secrets(app)
+    values = placeholder_values(app, secrets, https_port=site.https_port) if app.files else {}
+    result = []
+    for number, file in enumerate(app.files):
+        entry: dict[str, Any] = {"path": _file_on_host(app, number)}
+        if file.source is not None:
+            entry["source"] = site.path(file.source)
+        else:
+            entry["content"] = expand(file.content or "", values)
+        result.append(entry)
+    return result
+
+
+def _file_on_host(app: App, number: int) -> str:
+    name = Path(app.files[number].target).name
+    return f"{names.CONFIG_DIRECTORY}/{app.name}/files/{number}-{name}"
+
+
+def host_config(site: Site, app: App) -> dict[str, Any]:
+    """Return the app.json of an app, schema 1."""
+    directory = f"{names.CONFIG_DIRECTORY}/{app.name}"
+    return {
+        "schema": 1,
+        "name": app.name,
+        "domains": list(app.domains),
+        "image": _image(site, app),
+        "services": services(site, app),
+        "commands": _commands(app),
+        "environment_file": f"{directory}/app.env",
+        "migrate_environment_file": f"{directory}/migrate.env",
+        "network": f"bedstone-{app.name}",
+        "hosts": {names.DATABASE_HOST: site.database_address} if app.database else {},
+        "mounts": [
+            {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},
+            *(
+                {"source": _file_on_host(app, number), "target": file.target}
+                for number, file in enumerate(app.files)
+            ),
+        ],
+        "static": app.static.model_dump() if app.static else None,
+        "media": app.media.model_dump() if app.media else None,
+        "user": app.user,
+        "read_only": app.read_only,
+        "tmpfs": list(app.tmpfs),
+        "database": database(app),
+    }
+
+
+def database(app: App) -> dict[str, str] | None:
+    """Return an app's database and the role that owns it, if it has one."""
+    if not app.database:
+        return None
+    name = app.database.name or names.database_name(app.name)
+    return {"name": name, "owner": names.owner_role(name)}
+
+
+def _commands(app: App) -> dict[str, list[list[str]]]:
+    return {
+        "check": app.commands.check,
+        "migrate": app.commands.migrate if app.database else [],
+        "static": app.commands.static if app.static else [],
+    }
+
+
+def _image(site: Site, app: App) -> dict[str, Any]:
+    state = f"{names.STATE_DIRECTORY}/{app.name}"
+    if app.source.image is not None:
+        return {"kind": "pull", "reference": app.source.image}
+    if app.source.archive is not None:
+        return {"kind": "load", "archive": f"{state}/image.tar"}
+    if app.source.git is not None:
+        return {
+            "kind": "git",
+            "url": app.source.git,
+            "version": app.source.version,
+            "dockerfile": app.build.dockerfile or "Dockerfile",
+            "args": dict(app.build.args),
+            "target": app.build.target,
+            "default_dockerfile": False,
+        }
+    prepared = source.prepare(Path(site.path(app.source.path or ".")), app.build)
+    return {
+        "kind": "build",
+        "archive": f"{state}/source.tar.gz",
+        "dockerfile": prepared.dockerfile,
+        "args": prepared.build_args,
+        "target": app.build.target,
+        "default_dockerfile": prepared.default_dockerfile is not None,
+    }
+
+
+def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
+    """Return an app's services with their routes and commands filled in."""
+    routes = service_routes(app)
+    result = {}
+    for name, service in app.services.items():
+        values = service.model_dump()
+        values["route"] = routes.get(name)
+        if service.command is None:
+            values["command"] = _default_command(site, app, service)
+        result[name] = values
+    return result
+
+
+def _default_command(site: Site, app: App, service: Service) -> list[str] | None:
+    """Return gunicorn for a web service of the default Dockerfile, else the image's own."""
+    if app.source.path is None or service.port is None:
+        return None
+    prepared = source.prepare(Path(site.path(app.source.path)), app.build)
+    if prepared.default_dockerfile is None or prepared.default_dockerfile.wsgi is None:
+        return None
+    return [
+        "gunicorn",
+        prepared.default_dockerfile.wsgi,
+        "--bind",
+        f"0.0.0.0:{service.port}",
+        "--worker-tmp-dir",
+        "/dev/shm",  # noqa: S108 - gunicorn's heartbeat file: never on a disk
+        "--access-logfile",
+        "-",
+    ]
+
+
+def service_routes(app: App) -> dict[str, str]:
+    """Return the routes by service; the only service with a port gets `/` by itself."""
+    with_port = [name for name, service in app.services.items() if service.port is not None]
+    routes = {name: s.route for name, s in app.services.items() if s.route is not None}
+    if not routes and len(with_port) == 1 and app.domains:
+        return {with_port[0]: "/"}
+    return routes
+
+
+def registry(site: Site, app: App) -> dict[str, str] | None:
+    """Return the login for the registry that an app's image is pulled from, if it has one."""
+    if app.source.image is None or app.source.registry_user is None:
+        return None
+    first, slash, _ = app.source.image.partition("/")
+    # As Docker decides: a first part with a dot or a port is a host, else it is Docker Hub's.
+    is_host = slash and ("." in first or ":" in first or first == "localhost")
+    return {
+        "server": first if is_host else _DEFAULT_REGISTRY,
+        "username": app.source.registry_user,
+        "password": site.app_secrets(app)["registry_password"],
+    }

@@ -1,0 +1,314 @@
+"""The settings of one app, as a schema."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from bedstone_control import names
+from bedstone_control.setting_types import (
+    Command,
+    Commands,
+    EnvironmentValue,
+    Model,
+    Text,
+    all_commands,
+    database_or_none,
+    path_and_url,
+)
+
+
+class Source(Model):
+    """Where the app's image comes from: exactly one of path, git, image, archive."""
+
+    path: str | None = Field(
+        None,
+        description="Directory with the app's source on your machine, relative to the inventory's "
+        "directory. What git or .dockerignore ignores is left out.",
+        examples=["../../app"],
+    )
+    git: str | None = Field(
+        None,
+        description="Repository that the server clones; needs `version`.",
+        examples=["https://git.example.com/team/payments.git"],
+    )
+    version: Text | None = Field(
+        None, description="Tag, branch or commit of `git`.", examples=["v1.4.2"]
+    )
+    image: str | None = Field(
+        None,
+        description="Image that the server pulls, with tag or digest.",
+        examples=["registry.example.com/team/payments:1.4.2"],
+    )
+    registry_user: str | None = Field(
+        None,
+        description="Who logs in to the image's registry; the password is the app's secret "
+        "`registry_password`.",
+        examples=["deploy"],
+    )
+    archive: str | None = Field(
+        None,
+        description="Image archive (`docker save`) on your machine, relative to the inventory's "
+        "directory.",
+        examples=["../../payments-1.4.2.tar"],
+    )
+
+
+class Build(Model):
+    """How the image is built from `source.path` or `source.git`."""
+
+    dockerfile: str | None = Field(
+        None,
+        description="Dockerfile within the source. Without one, a source with a manage.py and "
+        "without a Dockerfile gets a default one for Django.",
+        examples=["docker/Dockerfile"],
+    )
+    args: dict[str, Text] = Field(
+        default_factory=dict,
+        description="Build arguments. The default Dockerfile knows BASE_IMAGE, BUILD_PACKAGES, "
+        "RUNTIME_PACKAGES and PIP_INDEX_URL.",
+        examples=[{"BASE_IMAGE": "python:3.13-slim"}],
+    )
+    target: str | None = Field(
+        None, description="Stage of the Dockerfile to build.", examples=["production"]
+    )
+
+
+class Service(Model):
+    """One process of the app: the web server, a worker, a scheduler."""
+
+    command: Command | None = Field(
+        None,
+        description="What runs; the image's own command when left out. One line of text, or a list "
+        "of arguments. No shell reads it.",
+        examples=["gunicorn config.wsgi --bind 0.0.0.0:8000"],
+    )
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which the process answers HTTP inside its container. None for a "
+        "worker.",
+        examples=[8000],
+    )
+    route: str | None = Field(
+        None,
+        description="Path of the domains that goes to this service. The only service with a port "
+        "gets `/` by itself.",
+        examples=["/"],
+    )
+    health: str | None = Field(
+        None,
+        description="Path that answers 2xx or 3xx once the process can serve. Without one an open "
+        "port counts as healthy.",
+        examples=["/health/"],
+    )
+    health_timeout_seconds: int = Field(
+        60,
+        ge=1,
+        le=3600,
+        description="How long a new process may take until it is healthy.",
+        examples=[60],
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Number of processes; for services without a port.",
+        examples=[2],
+    )
+    memory_mb: int | None = Field(
+        None, ge=16, description="Memory limit of each process in MiB.", examples=[512]
+    )
+    cpus: float | None = Field(
+        None, gt=0, description="CPU limit of each process in cores.", examples=[1.5]
+    )
+    pids: int = Field(
+        512, ge=1, description="Limit of processes and threads in the container.", examples=[512]
+    )
+    stop_seconds: int = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Time between the request to stop and the kill: as long as the longest request "
+        "or task.",
+        examples=[30],
+    )
+
+
+class AppCommands(Model):
+    """Commands that a release runs in the new image. Django's are the defaults; `[]` is none."""
+
+    check: Commands = Field(
+        default_factory=lambda: [
+            ["python", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+        ],
+        description="Run before anything else; a failure stops the release.",
+        examples=[["python manage.py check --deploy"]],
+    )
+    migrate: Commands = Field(
+        default_factory=lambda: [["python", "manage.py", "migrate", "--noinput"]],
+        description="Change the schema, as the database's migration role. None for an app without "
+        "a database.",
+        examples=[["alembic upgrade head"]],
+    )
+    static: Commands = Field(
+        default_factory=lambda: [["python", "manage.py", "collectstatic", "--noinput"]],
+        description="Fill the directory `static.path`. None for an app without `static`.",
+        examples=[["python manage.py collectstatic --noinput"]],
+    )
+
+
+class Content(Model):
+    """A directory of the container that nginx serves."""
+
+    path: str = Field(description="Absolute path in the container.", examples=["/app/staticfiles"])
+    url: str | None = Field(
+        description="Path under which nginx serves it to everybody; `null` for uploads that only "
+        "the app hands out.",
+        examples=["/static/"],
+    )
+
+
+class AppFile(Model):
+    """A file that the app's containers find, read-only."""
+
+    target: str = Field(
+        description="Absolute path in the container.", examples=["/app/config/features.json"]
+    )
+    source: str | None = Field(
+        None,
+        description="File on your machine, relative to the inventory's directory. It may be "
+        "encrypted with the vault.",
+        examples=["files/features.json"],
+    )
+    content: str | None = Field(
+        None,
+        description="The text itself; may hold placeholders.",
+        examples=['{"key": "${secret.api_key}"}'],
+    )
+
+
+class Database(Model):
+    """The app's database in PostgreSQL, with an owner, a migration and an app role."""
+
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_]{0,50}$",
+        description="Name; the app's, with underscores for dashes, when left out.",
+        examples=["payments"],
+    )
+    extensions: list[str] = Field(
+        default_factory=list,
+        description="Extensions that need a superuser to create.",
+        examples=[["pg_trgm"]],
+    )
+
+
+class Tls(Model):
+    """Certificate files of your own, in place of one from Bedstone's authority."""
+
+    certificate: str = Field(
+        description="PEM file on your machine with the certificate and its chain, relative to the "
+        "inventory's directory.",
+        examples=["files/pay.example.com.crt"],
+    )
+    key: str = Field(
+        description="PEM file with the private key, encrypted with the vault.",
+        examples=["files/pay.example.com.key"],
+    )
+
+
+class App(Model):
+    """One web app."""
+
+    name: str = Field(
+        pattern=names.APP_NAME,
+        description="Short name: names the containers, units, directories and the database.",
+        examples=["payments"],
+    )
+    domains: list[str] = Field(
+        default_factory=list,
+        description="Domains under which the app answers; the first is its main one.",
+        examples=[["pay.example.com"]],
+    )
+    source: Source = Field(
+        description="Where the image comes from.", examples=[{"path": "../../app"}]
+    )
+    build: Build = Field(
+        default_factory=lambda: Build.model_validate({}),
+        description="How the image is built.",
+        examples=[{"args": {"BASE_IMAGE": "python:3.13-slim"}}],
+    )
+    services: dict[str, Service] = Field(
+        min_length=1,
+        description="The processes, by name.",
+        examples=[{"web": {"command": "gunicorn config.wsgi", "port": 8000, "health": "/health/"}}],
+    )
+    env: dict[str, EnvironmentValue] = Field(
+        default_factory=dict,
+        description="Environment variables; values may hold placeholders; `null` takes a default "
+        "variable away.",
+        examples=[{"LOG_LEVEL": "INFO", "DB_HOST": "${database.host}"}],
+    )
+    default_env: bool = Field(
+        True,
+        description="Whether the app gets the default variables (DATABASE_URL, POSTGRES_*, "
+        "SECRET_KEY, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS).",
+        examples=[False],
+    )
+    static: Annotated[Content | None, path_and_url("/static/")] = Field(
+        None,
+        description="Static files: the path in the container to which the static command writes, "
+        "or `{path, url}`.",
+        examples=["/app/staticfiles"],
+    )
+    media: Annotated[Content | None, path_and_url("/media/")] = Field(
+        None,
+        description="Uploads: the path in the container, or `{path, url}`. Kept on the server, "
+        "backed up.",
+        examples=["/app/media"],
+    )
+    commands: Annotated[AppCommands, BeforeValidator(all_commands)] = Field(
+        default_factory=lambda: AppCommands.model_validate({}),
+        description="Commands of a release; `[]` for an app that has none.",
+        examples=[{"check": [], "migrate": ["alembic upgrade head"], "static": []}],
+    )
+    database: Annotated[Database | None, BeforeValidator(database_or_none)] = Field(
+        default_factory=lambda: Database.model_validate({}),
+        description="The app's database; `false` for none.",
+        examples=[{"extensions": ["pg_trgm"]}],
+    )
+    user: Text | None = Field(
+        None,
+        description="User (and group) of the processes; the image's when left out.",
+        examples=["1000:1000"],
+    )
+    files: list[AppFile] = Field(
+        default_factory=list,
+        description="Further files in the containers.",
+        examples=[[{"source": "files/features.json", "target": "/app/features.json"}]],
+    )
+    read_only: bool = Field(
+        True,
+        description="Whether the containers' root filesystem is read-only (`tmpfs` and `media` are "
+        "not).",
+        examples=[False],
+    )
+    tmpfs: list[str] = Field(
+        default_factory=lambda: ["/tmp"],  # noqa: S108 - a path in the container
+        description="Directories in memory that the processes may write to.",
+        examples=[["/tmp", "/app/.cache"]],  # noqa: S108
+    )
+    tls: Tls | None = Field(
+        None,
+        description="Certificate files of your own; Bedstone's authority issues one when left out.",
+        examples=[{"certificate": "files/pay.crt", "key": "files/pay.key"}],
+    )
+    max_body_mb: int = Field(
+        20, ge=1, le=10240, description="Largest request body in MiB.", examples=[50]
+    )
+    timeout_seconds: int = Field(
+        60, ge=1, le=3600, description="Longest wait of nginx for the app's answer.", examples=[120]
+    )
