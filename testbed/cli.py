@@ -17,12 +17,18 @@ from testbed.shell import say
 
 
 def inventory(found: Sequence[Server]) -> str:
-    """Return an Ansible inventory (YAML) of servers."""
+    """Return an Ansible inventory (YAML) of servers and of the groups they are in."""
     lines = ["---", "all:", "  hosts:"]
     for server in found:
         lines.append(f"    {server.name}:")
         # JSON's strings are YAML's as well
         lines += [f"      {key}: {json.dumps(v)}" for key, v in server.inventory().items()]
+    groups = dict.fromkeys(group for server in found for group in server.member_of)
+    if groups:
+        lines.append("  children:")
+    for group in groups:
+        lines += [f"    {group}:", "      hosts:"]
+        lines += [f"        {server.name}: {{}}" for server in found if group in server.member_of]
     return "\n".join(lines) + "\n"
 
 
@@ -41,7 +47,15 @@ def do_up(args: argparse.Namespace) -> None:
         raise TestbedError("--alias and --publish go with one server at a time.")
     described = []
     for name in args.name:
-        spec = Spec(name, args.suite, args.group, tuple(args.alias), tuple(args.publish), args.user)
+        spec = Spec(
+            name=name,
+            suite=args.suite,
+            group=args.group,
+            aliases=tuple(args.alias),
+            publish=tuple(args.publish),
+            user=args.user,
+            member_of=tuple(args.member_of),
+        )
         server, changed = servers.up(spec)
         described.append(describe(server))
         say(f"{name}: {'up' if changed else 'was up already'}, {args.suite}, {server.address}")
@@ -97,7 +111,15 @@ def do_restart(args: argparse.Namespace) -> None:
 
 def do_inventory(args: argparse.Namespace) -> None:
     """Print or write an inventory."""
-    text = inventory([servers.load(name) for name in args.name])
+    names = args.name
+    if args.group:
+        names = [servers.labels_of(c)["name"] for c in servers.containers(group=args.group)]
+    if not names:
+        raise TestbedError("Say which servers: NAME..., or --group GROUP with servers in it.")
+    found = [servers.load(name) for name in names]
+    if args.ssh_config:
+        write(args.ssh_config, "".join(f'Include "{s.ssh_config}"\n' for s in found))
+    text = inventory(found)
     if args.output:
         write(args.output, text)
     else:
@@ -146,6 +168,13 @@ def parser() -> argparse.ArgumentParser:
         help="on this machine's loopback",
     )
     up.add_argument("--user", default="root", help="root (default), or debian who has sudo")
+    up.add_argument(
+        "--member-of",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help="an Ansible group in the inventory",
+    )
     up.add_argument("--json", action="store_true", help="describe the servers on stdout")
     up.set_defaults(func=do_up)
 
@@ -169,7 +198,11 @@ def parser() -> argparse.ArgumentParser:
     restart.set_defaults(func=do_restart)
 
     listed = commands.add_parser("inventory", help="an Ansible inventory of servers")
-    listed.add_argument("name", nargs="+", metavar="NAME")
+    listed.add_argument("name", nargs="*", metavar="NAME")
+    listed.add_argument("--group", help="all servers of a group")
+    listed.add_argument(
+        "--ssh-config", type=Path, metavar="FILE", help="write one for `ssh -F` there, for all"
+    )
     listed.add_argument("--output", type=Path, help="write it there instead of printing it")
     listed.set_defaults(func=do_inventory)
 

@@ -39,6 +39,14 @@ class Spec:
     # HOSTPORT:PORT, always on the machine's loopback
     publish: tuple[str, ...] = ()
     user: str = "root"
+    # Ansible's groups, for the inventory
+    member_of: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Spec":
+        """Return the spec that a container's label holds."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     def check(self) -> None:
         """Refuse what podman would refuse with a worse message.
@@ -76,6 +84,7 @@ class Server:
     user: str
     aliases: tuple[str, ...]
     publish: tuple[str, ...]
+    member_of: tuple[str, ...]
     container: str  # the engine's id, unique for each boot from an image
     host_key: str
 
@@ -242,8 +251,10 @@ def load(name: str) -> Server:
         raise TestbedError(
             f"No server {name!r} is up.", f"Start it with: python3 -m testbed up {name}"
         ) from error
-    saved["aliases"], saved["publish"] = tuple(saved["aliases"]), tuple(saved["publish"])
-    return Server(**saved)
+    return Server(
+        **{"member_of": ()}
+        | {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
+    )
 
 
 def ensure_key() -> None:
@@ -291,7 +302,7 @@ def existing(spec: Spec) -> dict[str, Any] | None:
         raise TestbedError(
             f"The name {spec.name!r} is taken by a container of {where}.", "Choose another name."
         )
-    if json.loads(labels[f"{LABEL}.spec"]) != json.loads(json.dumps(asdict(spec))):
+    if Spec.from_json(labels[f"{LABEL}.spec"]) != spec:
         raise TestbedError(
             f"A server {spec.name!r} exists with other options.",
             f"Remove it first: python3 -m testbed down {spec.name}",
@@ -401,6 +412,7 @@ def wait_ready(spec: Spec) -> Server:
         user=spec.user,
         aliases=spec.aliases,
         publish=spec.publish,
+        member_of=spec.member_of,
         container=inspected["Id"],
         host_key=" ".join(key),
     )
@@ -433,9 +445,7 @@ def restart(name: str) -> Server:
         hang_up(name)
         podman(["restart", "--time=30", container_name(name)])
         inspected = json.loads(podman(["inspect", container_name(name)]).stdout)[0]
-        wanted = json.loads(inspected["Config"]["Labels"][f"{LABEL}.spec"])
-        wanted["aliases"], wanted["publish"] = tuple(wanted["aliases"]), tuple(wanted["publish"])
-        return wait_ready(Spec(**wanted))
+        return wait_ready(Spec.from_json(inspected["Config"]["Labels"][f"{LABEL}.spec"]))
 
 
 def hang_up(name: str) -> None:

@@ -1,0 +1,65 @@
+"""Apply a scenario's role once more from a test: with other arguments, or to see it refuse them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_SECONDS = 240
+
+
+def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run the scenario's converge on one server.
+
+    Args:
+        server: its whole name.
+        options: further options of ansible-playbook, such as `--check`.
+        arguments: arguments of the role that replace the scenario's.
+
+    Returns:
+        the ended run, its output not yet looked at.
+
+    """
+    project = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+    own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
+    playbook = own if own.exists() else project / "molecule/shared/converge.yml"
+    command = [
+        str(Path(sys.executable).with_name("ansible-playbook")),
+        f"--inventory={os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/inventory",
+        f"--limit={server}",
+        f"--extra-vars={json.dumps(arguments)}",
+        *options,
+        str(playbook),
+    ]
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+        env=environment,
+        cwd=project,
+    )
+
+
+def applied(server: str, *options: str, **arguments: Any) -> str:
+    """Run the scenario's converge and return what it printed; a failure fails the test."""
+    run = apply(server, *options, **arguments)
+    if run.returncode != 0:
+        pytest.fail(f"the role failed:\n{run.stdout}\n{run.stderr}")
+    return run.stdout
+
+
+def refused(server: str, *options: str, **arguments: Any) -> str:
+    """Run the scenario's converge, which has to fail, and return its words on one line."""
+    run = apply(server, *options, **arguments)
+    if run.returncode == 0:
+        pytest.fail(f"the role should have failed:\n{run.stdout}")
+    return " ".join(f"{run.stdout} {run.stderr}".split())
