@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from payments.forms import MAX_INVOICE_BYTES
 from payments.models import AuditEntry, PaymentRequest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from django.conf import LazySettings
 
 FORM = {"payee": "City Library", "purpose": "Membership", "amount": "95.00", "currency": "GBP"}
 PDF = b"%PDF-1.7 a very small invoice"
@@ -191,8 +192,19 @@ def test_static_files_carry_their_hash(client: Client) -> None:
     assert "/static/payments/style.css" not in client.get("/login/").text
 
 
+def test_anybody_may_read_static_files_and_nobody_else_an_invoice(
+    as_requester: Client, media_root: Path, settings: LazySettings
+) -> None:
+    """The web server reads static files as another user; the app itself serves invoices."""
+    static = [path for path in Path(settings.STATIC_ROOT).rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in static} == {0o644}
+    upload = SimpleUploadedFile("invoice.pdf", PDF, "application/pdf")
+    as_requester.post("/requests/new/", FORM | {"invoice": upload})
+    assert next(media_root.rglob("*.pdf")).stat().st_mode & 0o777 == 0o640
+    assert (media_root / "invoices").stat().st_mode & 0o777 == 0o750
+
+
 @pytest.mark.django_db
-@pytest.mark.filterwarnings("ignore:No directory at")
 def test_a_missing_page_looks_like_the_others(as_requester: Client) -> None:
     answer = as_requester.get("/nowhere/")
     assert answer.status_code == 404
