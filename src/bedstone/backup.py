@@ -293,7 +293,7 @@ def _release(app: str) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    return error.message if isinstance(error, BedstoneError) else repr(error)
+    return error.message if isinstance(error, BedstoneError) else str(error) or repr(error)
 
 
 def _command(arguments: argparse.Namespace) -> int:
@@ -315,10 +315,13 @@ def _command(arguments: argparse.Namespace) -> int:
                 directory=arguments.directory.absolute() if arguments.directory else None,
                 label=arguments.label,
             )
-        except BedstoneError as error:
-            print(f"bedstone: {name}: {error.text()}", file=sys.stderr)
-            failures.append({"app": name, "error": error.message})
-            exit_code = 1 if exit_code == 1 else error.exit_code
+        except (BedstoneError, OSError) as error:
+            # One app's trouble, a full disk too, keeps no other from being backed up.
+            text = error.text() if isinstance(error, BedstoneError) else f"{error}."
+            code = error.exit_code if isinstance(error, BedstoneError) else 1
+            print(f"bedstone: {name}: {text}", file=sys.stderr)
+            failures.append({"app": name, "error": _reason(error)})
+            exit_code = 1 if exit_code == 1 else code
             continue
         seconds = time.monotonic() - begun
         results.append(_result(name, made, seconds))

@@ -300,7 +300,10 @@ def _command(arguments: argparse.Namespace) -> int:
         )
         if not arguments.yes:
             _ask(plan)
-        restored = carry_out(settings, plan, restart=arguments.restart)
+        try:
+            restored = carry_out(settings, plan, restart=arguments.restart)
+        except OSError as error:
+            raise BedstoneError(f"The restore failed: {error}.") from error
     seconds = time.monotonic() - begun
     if arguments.json:
         print(json.dumps(_result(plan, restored, seconds), indent=2))
