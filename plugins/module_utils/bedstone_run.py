@@ -89,10 +89,4 @@ def run(
         raise ConvergeError(
             f"`{' '.join(command)}` did not end within {timeout_seconds:.0f} seconds."
         ) from error
-    except subprocess.SubprocessError as error:
-        raise ConvergeError(
-            f"`{' '.join(command)}` could not get a view of its own of this server's files: the "
-            "kernel refused a mount namespace or an overlay. A command that names {stage} does "
-            "without."
-        ) from error
     return Ended(done.returncode, done.stdout, done.stderr)

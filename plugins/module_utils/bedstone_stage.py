@@ -33,6 +33,9 @@ PREFIX = "bedstone-stage-"
 LEFTOVER_SECONDS = 3600
 PLACEHOLDER = "{stage}"
 
+NO_VIEW = "This server gives a validator no view of its own of the files: "
+NO_VIEW_CODE = 125
+
 MS_BIND, MS_REC, MS_PRIVATE, MS_RDONLY = 4096, 16384, 1 << 18, 1
 CLONE_NEWNS = 0x00020000
 
@@ -46,6 +49,7 @@ class Stage:
         self.directory = directory
         self.files = directory / "files"
         self.removed = directory / "removed"
+        self.hidden: list[str] = []
         for layer in (self.files, self.removed):
             layer.mkdir(mode=0o755)
 
@@ -64,8 +68,16 @@ class Stage:
         self._place(self.files, wanted.path).symlink_to(wanted.target)
 
     def hide(self, path: str) -> None:
-        """Let a path that is going to be removed be absent for the validators."""
-        os.mknod(self._place(self.removed, path), stat.S_IFCHR, os.makedev(0, 0))
+        """Let a path that is going to be removed be absent in the validators' view."""
+        self.hidden.append(path)
+
+    def make_whiteouts(self) -> None:
+        """Lay out what hides the hidden paths in an overlay: devices with the number 0, 0.
+
+        They can't be made on a file system that is an overlay itself, like a container's.
+        """
+        for path in self.hidden:
+            os.mknod(self._place(self.removed, path), stat.S_IFCHR, os.makedev(0, 0))
 
     def _place(self, layer: Path, path: str) -> Path:
         """Make the parents, each with the real one's owner and mode (an overlay shows ours)."""
@@ -131,14 +143,28 @@ def validate(
         words = [word.replace(PLACEHOLDER, str(stage.files)) for word in command]
         ended = run(words)
     else:
-        ended = run(command, prepare=lambda: lay_over(stage))
+        ended = run(command, prepare=lambda: _lay_over_or_end(stage))
+        if ended.code == NO_VIEW_CODE and ended.errors.startswith(NO_VIEW):
+            raise ConvergeError(
+                f"`{' '.join(command)}` was not run, no file was changed. {ended.errors.strip()} "
+                "A command that names {stage} does without such a view."
+            )
     if ended.code != 0:
         shown = " ".join(command).replace(PLACEHOLDER, "")
         said = hide_secrets(ended.text().replace(str(stage.files), "")) or "It printed nothing."
         raise ConvergeError(
-            f"The new configuration is not valid, nothing was changed. `{shown}` ended with exit "
+            f"The new configuration is not valid, no file was changed. `{shown}` ended with exit "
             f"code {ended.code}:\n{said}"
         )
+
+
+def _lay_over_or_end(stage: Stage) -> None:
+    """Lay the stage over the server's files, or end this new process and say why."""
+    try:
+        lay_over(stage)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent has to hear it
+        os.write(2, f"{NO_VIEW}{error}.\n".encode())
+        os._exit(NO_VIEW_CODE)
 
 
 def lay_over(stage: Stage) -> None:
@@ -153,10 +179,13 @@ def lay_over(stage: Stage) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _checked(libc.unshare(CLONE_NEWNS), "unshare")
     _mount(libc, None, "/", None, MS_REC | MS_PRIVATE, None)
-    for number, top in enumerate(stage.tops()):
+    _mount(libc, "tmpfs", str(stage.removed), "tmpfs", 0, "mode=0755")
+    stage.make_whiteouts()
+    for top in stage.tops():
         if not Path(top).is_dir():
             continue
-        saved = _save_mounts_below(libc, top, stage.directory / f"mounts-{number}")
+        shelf = Path(tempfile.mkdtemp(prefix="mounts-", dir=stage.directory))
+        saved = _save_mounts_below(libc, top, shelf)
         _mount(libc, "overlay", top, "overlay", MS_RDONLY, f"lowerdir={stage.layer_over(top)}")
         for source, target in saved:
             _mount(libc, source, target, None, MS_BIND | MS_REC, None)
@@ -171,7 +200,6 @@ def _save_mounts_below(libc: ctypes.CDLL, top: str, shelf: Path) -> list[tuple[s
         if not target.startswith(f"{top}/") or inside or not Path(target).exists():
             continue
         source = shelf / str(len(saved))
-        shelf.mkdir(exist_ok=True)
         if Path(target).is_dir():
             source.mkdir()
         else:
