@@ -11,6 +11,7 @@ failing stage's last lines are shown. Exit code 0 only when every stage passed.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -73,6 +74,7 @@ def run_stage(stage: Stage) -> Outcome:
             returncode = subprocess.run(
                 stage.command,
                 cwd=ROOT,
+                env=os.environ | {"PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
