@@ -27,3 +27,13 @@ check: setup  ## lint, types and unit tests (under a minute)
 .PHONY: test
 test: setup  ## everything: check, the app, every Molecule scenario, the demo (under 40 minutes)
 	@$(BIN)/python tests/run.py
+
+# --- The demo: testbed/demo.py ---
+
+.PHONY: demo
+demo: setup  ## the whole of it on a server on this machine (under 3 minutes)
+	@$(BIN)/python -m testbed.demo up
+
+.PHONY: demo-down
+demo-down:  ## remove the demo
+	@python3 -m testbed.demo down

@@ -46,7 +46,10 @@ class Spec:
     def from_json(cls, text: str) -> "Spec":
         """Return the spec that a container's label holds."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**fields)
 
     def check(self) -> None:
         """Refuse what podman would refuse with a worse message.

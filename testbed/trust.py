@@ -20,6 +20,8 @@ BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 DISTRIBUTED = Path("/usr/share/ca-certificates")
 BUNDLE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+# How every certificate begins in its binary form.
+SEQUENCE = b"\x30"
 # What in pip's configuration says how to reach a registry.
 PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 # `pip config list` names the level each value comes from, the weakest first here.
@@ -33,9 +35,11 @@ def certificates(text: str) -> dict[bytes, str]:
         body = part.partition(END)[0]
         pem = f"{BEGIN}{body}{END}\n"
         try:
-            found[ssl.PEM_cert_to_DER_cert(pem)] = pem
+            der = ssl.PEM_cert_to_DER_cert(pem)
         except ValueError:
             continue
+        if der.startswith(SEQUENCE):
+            found[der] = pem
     return found
 
 
