@@ -33,7 +33,13 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the problem as a paragraph."""
-        text = textwrap.fill(f"{self.where}: {self.message}", _WIDTH, subsequent_indent="   ")
+        text = textwrap.fill(
+            f"{self.where}: {self.message}",
+            _WIDTH,
+            subsequent_indent="   ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         example = textwrap.indent(self.example.strip(), " " * 7)
         return f"{text}\n   file: {self.file}\n   example:\n{example}"
 

@@ -28,8 +28,6 @@ def check_settings(context: Context) -> list[Problem]:
     problems = list(variables.check(context))
     wrong, settings = schema.check(context)
     problems += wrong
-    if settings is None:
-        return problems
     later = [
         *apps.check(context, settings),
         *domains.check(context, settings),

@@ -1,7 +1,7 @@
 """The settings against their schema: unknown keys, wrong types, missing values.
 
 What is wrong in one place shall not hide what is wrong in another, so the wrong parts are
-reported, taken out, and the rest is read for the further checks.
+reported and replaced by the schema's examples, and the whole is read for the further checks.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ _TYPES = {
 }
 _KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number"}
 _KINDS |= {list: "a list", dict: "a mapping", type(None): "empty"}
+_MOST_REPAIRS = 100
 
 
-def check(context: Context) -> tuple[list[Problem], Settings | None]:
+def check(context: Context) -> tuple[list[Problem], Settings]:
     """Check the settings against the schema.
 
     Returns:
-        The problems, and the settings without what is wrong; None when too little is left.
+        The problems, and the settings with examples for what is wrong. Apps without a usable name
+        are missing in them.
 
     """
     given = {
@@ -137,55 +139,62 @@ def _example_of_item(location: tuple[str | int, ...]) -> str:
     return ""
 
 
-def _salvage(given: dict[str, Any]) -> Settings | None:
-    """Return the settings without their wrong parts."""
+def _salvage(given: dict[str, Any]) -> Settings:
+    """Return the settings with right values in place of the wrong ones."""
     rest = copy.deepcopy(given)
-    apps = rest.pop("apps", None)
-    good = [app for item in (apps if isinstance(apps, list) else []) if (app := _salvage_app(item))]
+    items = rest.pop("apps", None)
+    apps = [app for item in (items if isinstance(items, list) else []) if (app := _repaired(item))]
     for name in list(rest):
         try:
             Settings.model_validate({"apps": [_ANY_APP], name: rest[name]})
         except ValidationError:
             del rest[name]
-    if not good:
-        return None
-    others = Settings.model_validate({"apps": [_ANY_APP], **rest})
-    return others.model_copy(update={"apps": good})
+    return Settings.model_validate({"apps": [_ANY_APP], **rest}).model_copy(update={"apps": apps})
 
 
 _ANY_APP = {"name": "a", "source": {"image": "a:1"}, "services": {"a": {"command": "a"}}}
 
 
-def _salvage_app(given: Any) -> App | None:
-    """Return an app without its wrong keys, None when what is needed is missing."""
-    rest = copy.deepcopy(given)
-    for _ in range(100):
+def _repaired(given: Any) -> App | None:
+    """Return an app with the schema's examples for what is wrong; None when it has no name."""
+    app = copy.deepcopy(given)
+    for _ in range(_MOST_REPAIRS):
         try:
-            return App.model_validate(rest)
+            return App.model_validate(app)
         except ValidationError as error:
-            wrong = error.errors(include_url=False)
-            if sum(_drop(rest, item["loc"]) for item in wrong) < len(wrong):
+            if not _repair(app, error.errors(include_url=False)[0]):
                 return None
     return None
 
 
-def _drop(value: Any, location: tuple[str | int, ...]) -> bool:
-    """Take the value at a location out; say whether it was there."""
-    if not location:
+def _repair(app: Any, error: ErrorDetails) -> bool:
+    """Put one thing right; say whether that was possible."""
+    location = tuple(part for part in error["loc"] if part != "[key]")
+    if not location or location == ("name",):
         return False
-    parents = [value]
-    for part in location[:-1]:
+    # A short form, such as a path in place of path and url, lacks the inner locations: then the
+    # whole of it is replaced.
+    for end in range(len(location), 0, -1):
+        parent = _at(app, location[: end - 1])
+        last = location[end - 1]
+        if isinstance(parent, list) and isinstance(last, int):
+            del parent[last]
+            return True
+        if isinstance(parent, dict) and (last in parent or error["type"] == "missing"):
+            model = _model_at(("apps", 0, *location[: end - 1]))
+            field = model.model_fields.get(str(last)) if model else None
+            if field is None or not field.examples:
+                parent.pop(last, None)
+            else:
+                parent[last] = copy.deepcopy(field.examples[0])
+            return True
+    return False
+
+
+def _at(value: Any, location: tuple[str | int, ...]) -> Any:
+    for part in location:
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
-            break
-        parents.append(value)
-    # A shorthand, such as a path in place of path and url, has no inner locations.
-    for parent, part in reversed(list(zip(parents, location, strict=False))):
-        try:
-            if isinstance(parent, dict | list):
-                del parent[part]
-                return True
-        except (KeyError, IndexError, TypeError):
-            continue
-    return False
+            return None
+    return value

@@ -36,6 +36,7 @@ _PLACEHOLDER = re.compile(
 _COMMAND = (
     "python -m bedstone_control secrets {name}   # adds what is missing, changes nothing else"
 )
+_RANDOM = "…\n# made by: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 _MANUAL = "ansible-vault edit {vault}\n# then, under bedstone_secrets.apps.{app}:\n{name}: {value}"
 
 
@@ -138,7 +139,7 @@ def _app(context: Context, app: App, seen: dict[str, str]) -> Iterator[Problem]:
     }
     for name, value in secrets.items():
         where = (*place, name)
-        strong = _edit(context, app, name, "a long random text")
+        strong = _edit(context, app, name, _RANDOM)
         if not isinstance(value, str):
             message = f"`{name}` is not a text; put it in quotes."
             yield context.problem(where, message, _edit(context, app, name, '"…"'))

@@ -1,0 +1,133 @@
+"""An inventory that is right in everything, and a way to check it after a change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+
+from bedstone_control import inventory, vault
+from bedstone_control.checks import check_settings
+from bedstone_control.checks.context import Context, Locator
+from bedstone_control.origin import origin_of
+from bedstone_control.plain import plain
+
+if TYPE_CHECKING:
+    from bedstone_control.problems import Problem
+
+# A real public key of a pair made for this file; its other half was not kept.
+PUBLIC_KEY = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq4CGbm2WSYr4OcyuMe4Ghru52w1OmI5a5OZINx7oOq alice@laptop"
+)
+
+GOOD: dict[str, Any] = {
+    "bedstone_apps": [
+        {
+            "name": "payments",
+            "domains": ["pay.example.com"],
+            "source": {"path": "../app"},
+            "services": {
+                "web": {"command": "gunicorn config.wsgi", "port": 8000, "health": "/health/"},
+                "worker": {"command": "celery -A config worker", "replicas": 2},
+            },
+            "env": {"LOG_LEVEL": "INFO", "DB_HOST": "${database.host}"},
+            "static": "/app/staticfiles",
+            "media": "/app/media",
+        },
+        {
+            "name": "shop",
+            "domains": ["shop.example.com"],
+            "source": {"image": "registry.example.com/team/shop:1.0"},
+            "services": {"web": {"port": 3000}},
+            "database": False,
+            "commands": [],
+        },
+    ],
+    "bedstone_operator": {"name": "alice", "authorized_keys": [PUBLIC_KEY]},
+    "bedstone_timezone": "Europe/Berlin",
+}
+
+
+@dataclass
+class Site:
+    """An inventory on the disk whose parts a test may change before it is checked.
+
+    Attributes:
+        directory: the inventory.
+        settings: the content of settings.yml.
+        secrets: the content of vault.yml.
+        groups: the inventory's groups.
+        host_variables: further variables of the host.
+        encrypted: whether the vault is written encrypted.
+
+    """
+
+    directory: Path
+    settings: dict[str, Any]
+    secrets: dict[str, Any]
+    groups: dict[str, list[str]]
+    host_variables: dict[str, Any]
+    encrypted: bool = True
+
+    @property
+    def app(self) -> dict[str, Any]:
+        """The first app's settings."""
+        found: dict[str, Any] = self.settings["bedstone_apps"][0]
+        return found
+
+    @property
+    def other(self) -> dict[str, Any]:
+        """The second app's settings."""
+        found: dict[str, Any] = self.settings["bedstone_apps"][1]
+        return found
+
+    @property
+    def app_secrets(self) -> dict[str, Any]:
+        """The first app's secrets."""
+        found: dict[str, Any] = self.secrets["bedstone_secrets"]["apps"]["payments"]
+        return found
+
+    @property
+    def settings_file(self) -> Path:
+        """Where the settings are."""
+        return self.directory / inventory.SETTINGS_FILE
+
+    @property
+    def vault_file(self) -> Path:
+        """Where the secrets are."""
+        return self.directory / inventory.VAULT_FILE
+
+    def write(self) -> None:
+        """Write settings and secrets to the disk."""
+        self.settings_file.write_text(yaml.safe_dump(self.settings, sort_keys=False))
+        if not self.secrets:
+            self.vault_file.unlink(missing_ok=True)
+        elif self.encrypted:
+            vault.write_vault(
+                self.vault_file, self.secrets, self.directory / inventory.PASSWORD_FILE
+            )
+        else:
+            self.vault_file.write_text(yaml.safe_dump(self.secrets))
+
+    def check(self) -> list[Problem]:
+        """Write everything, load it as Ansible does, and return the problems."""
+        self.write()
+        loader = DataLoader()
+        password = (self.directory / inventory.PASSWORD_FILE).read_bytes().strip()
+        loader.set_vault_secrets([("default", vault.VaultSecret(password))])
+        loaded: dict[str, Any] = dict(loader.load_from_file(str(self.settings_file)) or {})
+        if self.vault_file.exists():
+            loaded |= loader.load_from_file(str(self.vault_file))
+        variables = {name: value for name, value in loaded.items() if name.startswith("bedstone_")}
+        context = Context(
+            variables=plain(variables),
+            locator=Locator(loaded, origin_of, self.directory),
+            inventory_directory=self.directory,
+            groups=self.groups,
+            host_variables={"web1": {**dict.fromkeys(loaded), **self.host_variables}},
+            role_arguments={"nginx": frozenset({"nginx_hsts_seconds", "nginx_https_port"})},
+        )
+        return check_settings(context)

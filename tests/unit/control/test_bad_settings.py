@@ -1,0 +1,609 @@
+"""Kinds of wrong settings: each is told with what is wrong, in which file, and a right value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bedstone_control.problems import report
+from tests.unit.control.sites import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RSA_1024 = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQCc54bbpBB72bQnpbzRDusfgQ+V8Ogt37efyVp8Z3iLVOBw3VAyGWRRvvohYuaZObcfqmW7cOeolZr7N4W0KB2IuGcAYOKvNprMFNBvxg8ZHYPPeHm5ntNuprwy9QOu223Tymtpt6LUaCU2f1ldtNfzUJAJTd7EMMfJz+Zt28aCwQ== root@vm"  # noqa: E501
+PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\n-----END OPENSSH PRIVATE KEY-----\n"
+LONG = "k3J9-zQ7wX1mN5pR8tV2yB4cD6fG0hJ_lAsEuIoP9aZxCvBnMqWe"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of mistake.
+
+    Attributes:
+        name: for pytest.
+        change: makes the mistake.
+        where: what the problem says is wrong.
+        message: a part of the explanation.
+        example: a part of the example of a right value.
+        file: the file to edit.
+        line: a part of the line the report points at; none where the mistake is an absence.
+        problems: how many there are in all; more than one only where they are several mistakes.
+
+    """
+
+    name: str
+    change: Callable[[Site], object]
+    where: str
+    message: str
+    example: str
+    file: str = "settings.yml"
+    line: str | None = None
+    problems: int = 1
+
+
+def put(*path: Any) -> Callable[[Site], object]:
+    """Return a change of the settings: keys and indexes, then the value."""
+
+    def change(site: Site) -> None:
+        value: Any = site.settings
+        for part in path[:-2]:
+            value = value[part]
+        value[path[-2]] = path[-1]
+
+    return change
+
+
+def app(*path: Any) -> Callable[[Site], object]:
+    """Return a change of the first app's settings."""
+    return put("bedstone_apps", 0, *path)
+
+
+def other(*path: Any) -> Callable[[Site], object]:
+    """Return a change of the second app's settings."""
+    return put("bedstone_apps", 1, *path)
+
+
+def secret(name: str, value: Any) -> Callable[[Site], object]:
+    """Return a change of the first app's secrets."""
+    return lambda site: site.app_secrets.__setitem__(name, value)
+
+
+def without_secret(name: str) -> Callable[[Site], object]:
+    """Return a change that takes a secret away."""
+    return lambda site: site.app_secrets.pop(name)
+
+
+def write(name: str, text: str) -> Callable[[Site], object]:
+    """Return a change that writes a file into the inventory."""
+
+    def change(site: Site) -> None:
+        path = site.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    return change
+
+
+def renamed(name: str) -> Callable[[Site], object]:
+    """Return a change that renames the first app, its secrets included."""
+
+    def change(site: Site) -> None:
+        site.app["name"] = name
+        apps = site.secrets["bedstone_secrets"]["apps"]
+        apps[name] = apps.pop("payments")
+
+    return change
+
+
+def both(*changes: Callable[[Site], object]) -> Callable[[Site], object]:
+    """Return several changes as one."""
+    return lambda site: [change(site) for change in changes]
+
+
+PAYMENTS = "bedstone_apps[payments]"
+SECRETS = "bedstone_secrets.apps.payments"
+
+CASES = [
+    # --- names and types
+    Case(
+        "unknown key of an app", app("domain", ["x.example.com"]), f"{PAYMENTS}.domain",
+        "Unknown key `domain`. Did you mean `domains`?", "domains:\n- pay.example.com",
+        line="domain:",
+    ),
+    Case(
+        "unknown key of a service", app("services", "web", "replica", 2),
+        f"{PAYMENTS}.services.web.replica", "Did you mean `replicas`?", "replicas: 2",
+        line="replica:",
+    ),
+    Case(
+        "unknown key that resembles nothing", app("source", "zzz", 1), f"{PAYMENTS}.source.zzz",
+        "Known are `path`, `git`", "path: ../../app", line="zzz:",
+    ),
+    Case(
+        "unknown setting", put("bedstone_timezon", "Etc/UTC"), "bedstone_timezon",
+        "Did you mean `bedstone_timezone`?", "bedstone_timezone", line="bedstone_timezon:",
+    ),
+    Case(
+        "unknown argument of a role", put("nginx_hsts_second", 1), "nginx_hsts_second",
+        "The role nginx has no such argument. Did you mean `nginx_hsts_seconds`?",
+        "nginx_hsts_seconds", line="nginx_hsts_second:",
+    ),
+    Case(
+        "text for a number", app("services", "web", "port", "http"),
+        f"{PAYMENTS}.services.web.port", "must be a whole number, and is a text", "port: 8000",
+        line="port: http",
+    ),
+    Case(
+        "text for a list", app("domains", "pay.example.com"), f"{PAYMENTS}.domains",
+        "must be a list, and is a text", "domains:\n- pay.example.com", line="domains:",
+    ),
+    Case(
+        "number out of range", app("services", "web", "port", 70000),
+        f"{PAYMENTS}.services.web.port", "70000 is out of range", "port: 8000", line="port: 70000",
+    ),
+    Case(
+        "missing key", lambda site: site.app.pop("source"), f"{PAYMENTS}.source",
+        "The key is missing.", "source:\n  path: ../../app", line="- name: payments",
+    ),
+    Case(
+        "no apps", lambda site: site.settings.pop("bedstone_apps"), "bedstone_apps",
+        "The setting is missing.", "- name: payments",
+    ),
+    Case(
+        "app without services", app("services", {}), f"{PAYMENTS}.services", "At least one entry",
+        "web:", line="services:",
+    ),
+    Case(
+        "bad app name", app("name", "Pay_ments"), "bedstone_apps[Pay_ments].name",
+        "lower-case letters", "name: payments", line="name: Pay_ments",
+    ),
+    Case(
+        "bad service name", lambda site: site.app["services"].__setitem__("Web_1", {"command": "a"}),
+        f"{PAYMENTS}.services.Web_1", "service name `Web_1` can't be used", "web:", line="Web_1:",
+    ),
+    Case(
+        "unbalanced quotes in a command", app("services", "web", "command", "sh -c 'a"),
+        f"{PAYMENTS}.services.web.command", "can't be read as a command", "gunicorn",
+        line="command: sh",
+    ),
+    # --- collisions
+    Case(
+        "two apps of one name", other("name", "payments"), f"{PAYMENTS}.name",
+        "Two apps are called `payments`.", "name: payments-two", line="name: payments",
+    ),
+    Case(
+        "two apps with one database", other("database", {"name": "payments"}),
+        "bedstone_apps[shop].database", "share the database payments", "name: payments_two",
+        line="database:", problems=2,  # and the secrets of the second
+    ),
+    Case(
+        "app with a name of ours", renamed("postgresql"), "bedstone_apps[postgresql].name",
+        "taken by Bedstone itself", "name: postgresql-app", line="name: postgresql",
+    ),
+    Case(
+        "database of PostgreSQL's own", app("database", {"name": "postgres"}),
+        f"{PAYMENTS}.database", "PostgreSQL has a database `postgres`", "database:",
+        line="database:",
+    ),
+    Case(
+        "services that end under one name",
+        both(renamed("shop-web"), other("services", "web-web", {"command": "x"})),
+        "bedstone_apps[shop].services.web-web", "would both be called `shop-web-web`", "web:",
+        line="web-web:",
+    ),
+    Case(
+        "two services on one route",
+        lambda site: site.app["services"].update(
+            web={"port": 8000, "route": "/"}, api={"port": 8001, "route": "/"}
+        ),
+        f"{PAYMENTS}.services.api.route", "goes to `web` already", "route: /api/", line="route: /",
+    ),
+    Case(
+        "route on the static files",
+        both(
+            app("services", "web", "route", "/"),
+            app("services", "files", {"port": 8001, "route": "/static/"}),
+        ),
+        f"{PAYMENTS}.services.files.route", "goes to `static` already", "route: /files/",
+        line="route: /static/",
+    ),
+    Case(
+        "two programs on one port", lambda site: site.host_variables.update(nginx_https_port=80),
+        "nginx_https_port", "`nginx_https_port` and `nginx_http_port` are both 80",
+        "nginx_https_port: 443",
+    ),
+    Case(
+        "nginx on the port of ssh", lambda site: site.host_variables.update(ansible_port=443),
+        "nginx_https_port", "`nginx_https_port` and `ansible_port` are both 443",
+        "nginx_https_port: 443",
+    ),
+    # --- services
+    Case(
+        "route without a port", app("services", "worker", "route", "/work/"),
+        f"{PAYMENTS}.services.worker", "needs the port", "port: 8000", line="worker:",
+    ),
+    Case(
+        "route without a slash", app("services", "web", "route", "api"),
+        f"{PAYMENTS}.services.web.route", "begins with a slash", "route: /api/", line="route: api",
+    ),
+    Case(
+        "health path without a slash", app("services", "web", "health", "health/"),
+        f"{PAYMENTS}.services.web.health", "begins with a slash", "health: /health/",
+        line="health: health/",
+    ),
+    Case(
+        "replicas of a web server", app("services", "web", "replicas", 3),
+        f"{PAYMENTS}.services.web.replicas", "Replicas are for services without a port",
+        "--workers", line="replicas: 3",
+    ),
+    Case(
+        "nothing answers under the domains", other("services", "web", {"command": "x"}),
+        "bedstone_apps[shop].services", "one needs a `port`", "route: /", line="services:",
+    ),
+    Case(
+        "routes without a domain", both(app("services", "web", "route", "/"), app("domains", [])),
+        f"{PAYMENTS}.domains",
+        "need a domain", "pay.example.com", line="domains:",
+    ),
+    # --- domains
+    *(
+        Case(
+            f"domain {domain}", app("domains", [domain]), f"{PAYMENTS}.domains[1]", message,
+            example, line=line,
+        )
+        for domain, message, example, line in (
+            ("https://pay.example.com", "scheme", "- pay.example.com", "- https"),
+            ("pay.example.com:8443", "a port", "- pay.example.com", "- pay"),
+            ("pay.example.com/x", "a path", "- pay.example.com", "- pay"),
+            ("*.example.com", "wildcards", "- example.com", "- '*"),
+            ("pay_me.example.com", "underscores", "- pay-me.example.com", "- pay_me"),
+            ("Pay.Example.com", "lower case", "- pay.example.com", "- Pay"),
+            ("192.0.2.10", "IP address", "- pay.example.com", "- 192"),
+            ("pay", "one part only", "- pay.example.com", "- pay"),
+            ("-pay.example.com", "no valid host name", "- pay.example.com", "- -pay"),
+        )
+    ),
+    Case(
+        "domain of two apps", other("domains", ["pay.example.com"]),
+        "bedstone_apps[shop].domains[1]", "belongs to two apps, `payments` and `shop`",
+        "shop.example.com", line="- pay.example.com",
+    ),
+    # --- source
+    Case(
+        "two sources", app("source", "image", "a:1"), f"{PAYMENTS}.source",
+        "here are 2: path, image", "path: ../../app", line="source:",
+    ),
+    Case(
+        "no source", app("source", {}), f"{PAYMENTS}.source", "One of `path`, `git`",
+        "path: ../../app", line="source:",
+    ),
+    Case(
+        "source directory that is not there", app("source", "path", "../ap"), f"{PAYMENTS}.source",
+        "There is no directory", "path: ../../app", line="source:",
+    ),
+    Case(
+        "Dockerfile that is not there", app("build", {"dockerfile": "docker/Dockerfile"}),
+        f"{PAYMENTS}.build", "There is no Dockerfile", "dockerfile: Dockerfile", line="build:",
+    ),
+    Case(
+        "source that can't be built", app("source", "path", "group_vars"), f"{PAYMENTS}.source",
+        "has no Dockerfile, and the default one needs a manage.py", "path: ../../app",
+        line="source:",
+    ),
+    Case(
+        "git without a version", app("source", {"git": "https://git.example.com/a.git"}),
+        f"{PAYMENTS}.source", "needs a `version`", "version: v1.4.2", line="source:",
+    ),
+    Case(
+        "bad image reference", other("source", "image", "Shop:1:2"),
+        "bedstone_apps[shop].source.image", "is no image reference",
+        "image: registry.example.com/team/payments:1.4.2", line="image: Shop",
+    ),
+    Case(
+        "build of a ready image", other("build", {"target": "x"}), "bedstone_apps[shop].build",
+        "`build` has no effect", "path: ../../app", line="build:",
+    ),
+    # --- environment, directories, files
+    Case(
+        "unknown placeholder", app("env", "DB", "${database.hots}"), f"{PAYMENTS}.env.DB",
+        "Did you mean `database.host`?", "${database.host}", line="DB: ",
+    ),
+    Case(
+        "placeholder of a database that is not there", other("env", {"DB": "${database.url}"}),
+        "bedstone_apps[shop].env.DB", "needs a database", "database: true", line="DB: ",
+    ),
+    Case(
+        "bad variable name", app("env", "LOG-LEVEL", "x"), f"{PAYMENTS}.env.LOG-LEVEL",
+        "can't be the name of an environment variable", "LOG_LEVEL: INFO", line="LOG-LEVEL:",
+    ),
+    Case(
+        "variable with a line break", app("env", "KEY", "a\nb"), f"{PAYMENTS}.env.KEY",
+        "one line a variable", "content: ${secret.key}", line="KEY:",
+    ),
+    Case(
+        "relative static path", app("static", "staticfiles"), f"{PAYMENTS}.static",
+        "is absolute and below /", "static: /app/static", line="static:",
+    ),
+    Case(
+        "static URL without slashes", app("static", {"path": "/app/s", "url": "static"}),
+        f"{PAYMENTS}.static", "begins and ends with a slash", "url: /static/", line="static:",
+    ),
+    Case(
+        "uploads within the static files", app("media", "/app/staticfiles/media"),
+        f"{PAYMENTS}.media", "overlap", "path: /app/media", line="media:",
+    ),
+    Case(
+        "file that is not there", app("files", [{"source": "files/x", "target": "/app/x"}]),
+        f"{PAYMENTS}.files[1].source", "There is no file", "source: files/features.json",
+        line="source: files/x",
+    ),
+    Case(
+        "file with two origins",
+        both(write("hosts.yml", ""), app("files", [{"source": "hosts.yml", "content": "x", "target": "/app/x"}])),
+        f"{PAYMENTS}.files[1]", "either a `source` or a `content`", "target:",
+    ),
+    # --- secrets
+    Case(
+        "no vault", lambda site: site.secrets.clear(), "bedstone_secrets",
+        "The vault with the secrets is missing.", "python -m bedstone_control secrets production",
+        file="vault.yml",
+    ),
+    Case(
+        "plain vault", lambda site: setattr(site, "encrypted", False), "bedstone_secrets",
+        "in plain text", "ansible-vault encrypt", file="vault.yml",
+    ),
+    Case(
+        "missing secret", without_secret("secret_key"), SECRETS,
+        "The vault lacks `secret_key` for the app `payments`.",
+        "python -m bedstone_control secrets production", file="vault.yml", line="",
+    ),
+    Case(
+        "misspelt secret",
+        both(app("env", "STRIPE", "${secret.stripe_key}"), secret("strype_key", "abcdefgh")),
+        SECRETS, "lacks `stripe_key` for the app `payments`. It has a `strype_key`.",
+        "stripe_key: the secret", file="vault.yml", line="",
+    ),
+    Case(
+        "secrets under another app's name",
+        lambda site: site.secrets["bedstone_secrets"]["apps"].update(
+            payment=site.secrets["bedstone_secrets"]["apps"].pop("payments")
+        ),
+        SECRETS, "It has secrets for `payment`.", "secrets production", file="vault.yml", line="",
+    ),
+    *(
+        Case(
+            f"placeholder secret {value}", secret("secret_key", value), f"{SECRETS}.secret_key",
+            "is a placeholder, not a secret", "secrets.token_urlsafe", file="vault.yml", line="",
+        )
+        for value in ("changeme", "password", "example", "xxx", "secret", "django-insecure-abc")
+    ),
+    Case(
+        "empty secret", secret("database_password", " "), f"{SECRETS}.database_password",
+        "is empty", "secrets.token_urlsafe", file="vault.yml", line="",
+    ),
+    Case(
+        "short secret", secret("database_password", "kJ3-x9"), f"{SECRETS}.database_password",
+        "is too short: 6 characters where 16 are the least", "secrets.token_urlsafe",
+        file="vault.yml", line="",
+    ),
+    Case(
+        "simple secret", secret("database_password", "abababababababababab"),
+        f"{SECRETS}.database_password", "is too simple", "secrets.token_urlsafe",
+        file="vault.yml", line="",
+    ),
+    Case(
+        "one secret twice",
+        both(secret("database_password", LONG), secret("database_migrate_password", LONG)),
+        f"{SECRETS}.database_", "is the same secret as payments.database_",
+        "secrets.token_urlsafe", file="vault.yml", line="",
+    ),
+    Case(
+        "secret with a line break", secret("secret_key", f"{LONG}\n{LONG}"),
+        f"{SECRETS}.secret_key", "which an environment file can't carry", "content: ${secret.",
+        file="vault.yml", line="",
+    ),
+    Case(
+        "secret that is a number", secret("database_password", 1234567890123456),
+        f"{SECRETS}.database_password", "is not a text; put it in quotes", '"…"',
+        file="vault.yml", line="",
+    ),
+    Case(
+        "no certificate authority", lambda site: site.secrets["bedstone_secrets"].pop("ca"),
+        "bedstone_secrets.ca", "is missing", "secrets production", file="vault.yml", line="",
+    ),
+    Case(
+        "damaged certificate authority",
+        lambda site: site.secrets["bedstone_secrets"]["ca"].update(certificate="-----BEGIN"),
+        "bedstone_secrets.ca", "can't be read", "secrets production", file="vault.yml", line="",
+    ),
+    # --- certificates of the operator's own
+    Case(
+        "TLS files that are not there",
+        app("tls", {"certificate": "files/a.crt", "key": "files/a.key"}),
+        f"{PAYMENTS}.tls.certificate", "There is no file", "certificate: files/pay.example.com.crt",
+        line="certificate:", problems=2,
+    ),
+    Case(
+        "plain private key in the inventory",
+        both(
+            app("tls", {"certificate": "files/a.crt", "key": "files/a.key"}),
+            write("files/a.key", "-----BEGIN PRIVATE KEY-----\n"),
+        ),
+        f"{PAYMENTS}.tls.key", "in plain text", "ansible-vault encrypt", line="key:", problems=2,
+    ),
+    # --- the operator and the servers as a whole
+    Case(
+        "operator called root", put("bedstone_operator", "name", "root"), "bedstone_operator.name",
+        "an account of the system", "name: alice", line="name: root",
+    ),
+    Case(
+        "bad operator name", put("bedstone_operator", "name", "Alice B"), "bedstone_operator.name",
+        "can't be used", "name: alice", line="name: Alice",
+    ),
+    *(
+        Case(
+            f"ssh key: {message}", put("bedstone_operator", "authorized_keys", [key]),
+            "bedstone_operator.authorized_keys[1]", message, "ssh-ed25519 AAAA", line=line,
+        )
+        for key, message, line in (
+            (PRIVATE, "This is a private key", None),
+            ("alice@laptop", "is no public ssh key", "- alice"),
+            ("ssh-ed25519 AAAAC3NzaC1lZDI1", "is damaged", "- ssh-ed25519"),
+            (RSA_1024, "fewer than 2048 bits", "- ssh-rsa"),
+        )
+    ),
+    Case(
+        "no key", put("bedstone_operator", "authorized_keys", []),
+        "bedstone_operator.authorized_keys", "At least one entry", "ssh-ed25519",
+        line="authorized_keys:",
+    ),
+    Case(
+        "unknown time zone", put("bedstone_timezone", "Europe/Berln"), "bedstone_timezone",
+        "is no time zone", "bedstone_timezone: Europe/Berlin", line="bedstone_timezone:",
+    ),
+    Case(
+        "time of the backup", put("bedstone_backup", {"time": "2:30"}), "bedstone_backup.time",
+        "does not have the right form", "02:30", line="time:",
+    ),
+    Case(
+        "authority that is not there", put("bedstone_extra_ca_certificates", ["files/ca.crt"]),
+        "bedstone_extra_ca_certificates[1]", "There is no file", "files/company-ca.crt",
+        line="- files/ca.crt",
+    ),
+    Case(
+        "authority that is no certificate",
+        both(write("files/ca.crt", "x"), put("bedstone_extra_ca_certificates", ["files/ca.crt"])),
+        "bedstone_extra_ca_certificates[1]", "holds no certificate", "files/company-ca.crt",
+        line="- files/ca.crt",
+    ),
+    # --- the inventory
+    *(
+        Case(
+            f"no host in {group}", lambda site, group=group: site.groups.pop(group),
+            f"group {group}", f"The inventory's group `{group}` has no host", f"{group}:",
+            file="hosts.yml",
+        )
+        for group in ("app", "proxy", "postgresql")
+    ),
+    Case(
+        "two databases to choose from", lambda site: site.groups.update(postgresql=["db1", "db2"]),
+        "group postgresql", "could use the databases of db1 or db2", "db1:", file="hosts.yml",
+    ),
+    Case(
+        "proxy on another host", lambda site: site.groups.update(proxy=["edge1"]), "group proxy",
+        "is not in the group `proxy`", "web1:", file="hosts.yml",
+    ),
+    Case(
+        "bad address", lambda site: site.host_variables.update(bedstone_address="10.0.0"),
+        "bedstone_address", "'10.0.0' is no IP address", "10.0.0.5",
+    ),
+]  # fmt: skip
+
+
+def test_good_settings_have_no_problem(site: Site) -> None:
+    assert site.check() == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_mistake_is_told_with_place_and_example(site: Site, case: Case) -> None:
+    case.change(site)
+    found = site.check()
+    fitting = [item for item in found if item.where.startswith(case.where)]
+    assert fitting, "\n".join(map(str, found))
+    problem = next((item for item in fitting if case.message in item.message), fitting[0])
+    assert case.message in problem.message
+    assert case.example in problem.example
+    assert case.file in problem.file
+    if case.line is not None:
+        path, _, number = problem.file.partition(", line ")
+        assert Path(path).is_absolute()
+        if case.file == "settings.yml":  # the vault's lines are those of its plain text
+            assert case.line in Path(path).read_text().splitlines()[int(number) - 1]
+        else:
+            assert int(number) > 0
+
+
+def test_there_are_at_least_twenty_kinds() -> None:
+    assert len({case.name for case in CASES}) == len(CASES) >= 20
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_mistake_brings_no_false_alarm(site: Site, case: Case) -> None:
+    """A newcomer who reads about one mistake shall not look for three."""
+    case.change(site)
+    found = site.check()
+    assert len(found) == case.problems, report(found, "the settings")
+
+
+def test_all_problems_are_in_one_report(site: Site) -> None:
+    site.app["domains"] = ["https://pay.example.com"]
+    site.app["servces"] = {}
+    site.other["source"] = {}
+    site.settings["bedstone_timezone"] = "Mars"
+    site.groups.pop("proxy")
+    del site.app_secrets["secret_key"]
+    text = report(site.check(), "the settings")
+    assert text.startswith("6 problems with the settings. Nothing on the servers has been changed.")
+    for part in ("servces", "scheme", "One of `path`", "Mars", "`proxy`", "`secret_key`"):
+        assert part in text
+    assert re.findall(r"^(\d+)\. ", text, re.MULTILINE) == list("123456")
+
+
+def test_no_report_ever_shows_a_secret(site: Site) -> None:
+    site.app_secrets.update(
+        secret_key=f"{LONG}\n{LONG}", database_password="Sw0rdfish", database_migrate_password=LONG
+    )
+    site.secrets["bedstone_secrets"]["apps"]["shop"] = {"secret_key": LONG[:20]}
+    text = report(site.check(), "the settings")
+    assert "Sw0rdfish" not in text
+    assert LONG[:20] not in text
+
+
+def test_without_origins_the_usual_files_are_named(site: Site) -> None:
+    from bedstone_control.checks import check_settings
+    from bedstone_control.checks.context import Context, Locator
+
+    site.app["domains"] = ["a_b.example.com"]
+    variables = {**site.settings, "bedstone_secrets": {}}
+    directory = Path("inventories/production")
+    context = Context(variables, Locator({}, directory=directory), site.directory, site.groups)
+    files = {problem.file for problem in check_settings(context)}
+    assert files == {
+        "inventories/production/group_vars/all/settings.yml",
+        "inventories/production/group_vars/all/vault.yml",
+    }
+
+
+def test_secret_encrypted_by_itself_may_stand_in_a_plain_file(site: Site) -> None:
+    from ansible.parsing.vault import VaultLib
+
+    from bedstone_control.inventory import PASSWORD_FILE
+    from bedstone_control.vault import VaultSecret
+
+    password = VaultSecret((site.directory / PASSWORD_FILE).read_bytes().strip())
+    encrypted = VaultLib([("default", password)]).encrypt("some-api-key-of-theirs").decode()
+    site.app["env"]["API"] = "${secret.api_key}"
+    site.write()
+    plain_file = site.directory / "plain.yml"
+    body = "\n".join(f"    {line}" for line in encrypted.splitlines())
+    plain_file.write_text(f"bedstone_secrets:\n  key: !vault |\n{body}\n")
+
+    from ansible.parsing.dataloader import DataLoader
+
+    from bedstone_control.checks import secrets
+    from bedstone_control.checks.context import Context, Locator
+    from bedstone_control.origin import origin_of
+
+    loader = DataLoader()
+    loader.set_vault_secrets([("default", password)])
+    loaded = loader.load_from_file(str(plain_file))
+    context = Context({}, Locator(loaded, origin_of, site.directory))
+    assert list(secrets._encrypted(context)) == []
+    plain_file.write_text("bedstone_secrets:\n  key: plain\n")
+    context = Context({}, Locator(loader.load_from_file(str(plain_file), cache="none"), origin_of))
+    assert len(list(secrets._encrypted(context))) == 1
