@@ -158,7 +158,7 @@ def explain(entry: dict[str, Any]) -> str:
         lines.append(f"  hint: {entry['hint']}")
     if entry.get("previous"):
         lines.append(f"  Release {entry['previous']} serves on.")
-    else:
+    elif "previous" in entry:
         lines.append("  Nothing of it serves yet.")
     return "\n".join(lines)
 

@@ -1,0 +1,347 @@
+"""The release of an app, with every step failing once."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from bedstone import history, ledger, lock
+from bedstone.errors import ConfigError
+from bedstone.perform import Outcome, perform, would_change
+from tests.unit.host.server import APP, Server, declare
+
+BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
+UNITS = {f"bedstone-shop-{key}.service" for key in ("web@blue", "api@blue", "worker@1", "worker@2")}
+
+# What is broken, at which step the release then fails, and words of the message.
+FAILURES = [
+    pytest.param("build", "image", "no space left on device", id="build"),
+    pytest.param("check", "check", "`manage check` failed in the new image", id="check"),
+    pytest.param("migrate", "migrate", "migrate: it is broken", id="migrate"),
+    pytest.param("static", "static", "`manage collect` failed", id="static"),
+    pytest.param("web@green", "start", "didn't get healthy", id="never healthy"),
+    pytest.param("api@green", "start", "bedstone-shop-api@green.service", id="second service"),
+    pytest.param("nginx", "switch", "unknown directive", id="nginx refuses"),
+    pytest.param("reload", "switch", "reload failed", id="nginx doesn't reload"),
+    pytest.param("front door", "verify", "answered 500", id="500 behind nginx"),
+    pytest.param("worker@2", "workers", "bedstone-shop-worker@2.service", id="worker"),
+]
+
+
+def release(server: Server, *, if_changed: bool = False) -> Outcome:
+    return perform("shop", if_changed=if_changed, host=server.host())
+
+
+def test_first_release_serves(server: Server) -> None:
+    outcome = release(server)
+    assert outcome.ok
+    assert outcome.changed
+    names = [step.name for step in outcome.steps]
+    assert names == [
+        *("prepare", "image", "network", "check", "migrate", "static", "start"),
+        *("switch", "verify", "workers", "drain", "prune"),
+    ]
+    assert server.active == server.enabled == UNITS
+    assert server.upstreams() == {"shop-web": BLUE["web"], "shop-api": BLUE["api"]}
+    assert server.static() == outcome.release
+    assert server.front_doors == [
+        ("shop.example.com", "/health/"),
+        ("shop.example.com", "/api/"),
+    ]
+
+
+def test_second_release_moves_to_the_other_slot_and_stops_the_first(server: Server) -> None:
+    first = release(server)
+    declare(server, source="two")
+    second = release(server)
+    assert second.previous == first.release
+    assert set(server.serves().values()) == {second.release}
+    assert set(server.serves()) == {"web@green", "api@green", "worker@1", "worker@2"}
+    assert server.enabled == {unit.replace("blue", "green") for unit in UNITS}
+    assert server.upstreams()["shop-web"] not in BLUE.values()
+    third = release(server)
+    assert server.upstreams()["shop-web"] == BLUE["web"], "addresses of a slot never change"
+    assert set(server.serves().values()) == {third.release}
+
+
+def test_old_slot_serves_until_nginx_has_switched(server: Server) -> None:
+    release(server)
+    declare(server, source="two")
+    seen: list[set[str]] = []
+    server.during["static"] = lambda: seen.append(set(server.active))
+    release(server)
+    assert seen == [UNITS]
+    assert len(server.reloads) == 2
+
+
+@pytest.mark.parametrize(("broken", "step", "words"), FAILURES)
+def test_failed_step_leaves_the_old_release_serving(
+    server: Server, broken: str, step: str, words: str
+) -> None:
+    first = release(server)
+    server.good = {first.release}
+    before = (server.serves(), server.upstreams(), server.static(), set(server.enabled))
+    images = {name for name in server.images if name.startswith("bedstone/")}
+    declare(server, source="two")
+    server.broken = {broken}
+    failed = release(server)
+    assert not failed.ok
+    assert failed.failed_step == step
+    assert words in f"{failed.error} {failed.details}"
+    assert failed.release == failed.previous == first.release
+    assert not failed.warnings or broken == "reload", "all else could be undone"
+    after = (server.serves(), server.upstreams(), server.static(), set(server.enabled))
+    assert after == before
+    assert {name for name in server.images if name.startswith("bedstone/")} == images
+    assert [p.name for p in (server.root / "srv/bedstone/shop/static").iterdir()] != []
+
+    server.broken = set()
+    again = release(server)
+    assert again.ok, "the next release works"
+    assert set(server.serves().values()) == {again.release}
+
+
+@pytest.mark.parametrize(("broken", "step", "words"), FAILURES)
+def test_failed_first_release_leaves_nothing_running(
+    server: Server, broken: str, step: str, words: str
+) -> None:
+    server.broken = {broken.replace("green", "blue")}
+    failed = release(server)
+    assert failed.failed_step == step
+    assert words.replace("green", "blue") in f"{failed.error} {failed.details}"
+    assert failed.release is None
+    assert server.active == set()
+    assert server.enabled == set()
+    assert server.static() is None
+    assert server.slots() == set()
+
+
+def test_failed_step_is_in_the_ledger(server: Server) -> None:
+    server.broken = {"migrate"}
+    release(server)
+    with ledger.opened() as connection:
+        (entry,) = history.entries(connection, "shop")
+    assert (entry.state, entry.failed_step) == ("failed", "migrate")
+    assert "manage migrate" in str(entry.error)
+
+
+def test_failed_start_shows_the_lines_of_its_journal(server: Server) -> None:
+    server.broken = {"web@blue"}
+    server.journal = "Traceback\nOperationalError: no password supplied\n"
+    assert "OperationalError" in release(server).details
+
+
+def test_nothing_changed_does_nothing(server: Server) -> None:
+    first = release(server)
+    server.calls.clear()
+    second = release(server, if_changed=True)
+    assert not second.changed
+    assert second.release == first.release
+    verbs = {tuple(call[:2]) for call in server.calls}
+    assert verbs == {("docker", "network"), ("systemctl", "show")}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "etc/bedstone/apps/shop/app.env",
+        "etc/bedstone/apps/shop/migrate.env",
+        "etc/bedstone/tls/ca.crt",
+        "var/lib/bedstone/apps/shop/source.tar.gz",
+    ],
+)
+def test_a_changed_file_is_released(server: Server, path: str) -> None:
+    release(server)
+    if path.endswith(".tar.gz"):
+        declare(server, source="two")
+    else:
+        with (server.root / path).open("a") as handle:
+            handle.write("NEW=1\n")
+    assert would_change("shop", server.host()).changed
+    assert release(server, if_changed=True).changed
+
+
+def test_a_changed_setting_is_released(server: Server) -> None:
+    release(server)
+    app = copy.deepcopy(APP)
+    app["services"]["web"]["memory_mb"] = 512
+    declare(server, app=app)
+    outcome = release(server, if_changed=True)
+    assert outcome.changed
+    assert outcome.reason == "its source, settings or environment have changed"
+
+
+def test_stopped_unit_is_started_again_without_a_release(server: Server) -> None:
+    first = release(server)
+    server.active.discard("bedstone-shop-worker@2.service")
+    server.enabled.discard("bedstone-shop-web@blue.service")
+    forecast = would_change("shop", server.host())
+    assert forecast.changed
+    assert "worker@2 doesn't run" in forecast.put_right
+    second = release(server, if_changed=True)
+    assert second.changed
+    assert second.release == first.release
+    assert server.active == server.enabled == UNITS
+    assert not release(server, if_changed=True).changed
+
+
+def test_upstream_that_somebody_changed_is_put_right(server: Server) -> None:
+    release(server)
+    path = server.root / "etc/nginx/bedstone/upstreams/shop-web.conf"
+    path.write_text("upstream shop-web { server 127.0.0.1:9 down; }")
+    assert release(server, if_changed=True).changed
+    assert server.upstreams()["shop-web"] == BLUE["web"]
+
+
+def test_unit_that_does_not_start_fails_without_a_new_release(server: Server) -> None:
+    release(server)
+    server.active.clear()
+    server.broken = {"worker@1"}
+    outcome = release(server, if_changed=True)
+    assert outcome.failed_step == "settle"
+    server.broken = set()
+    declare(server, source="cure")
+    assert release(server, if_changed=True).ok
+
+
+def test_killed_release_is_cleared_away(server: Server) -> None:
+    first = release(server)
+    declare(server, source="two")
+
+    class KilledError(BaseException):
+        pass
+
+    # As kill -9 does it: no step is undone.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        server.broken = {"front door"}
+        with pytest.raises(KilledError):
+            release(server)
+    server.broken = set()
+    assert set(server.serves().values()) != {first.release}
+    declare(server, source="one")
+    settled = release(server, if_changed=True)
+    assert settled.release == first.release
+    assert "killed" in settled.warnings[0]
+    assert set(server.serves().values()) == {first.release}
+    assert server.upstreams()["shop-web"] == BLUE["web"]
+    assert server.static() == first.release
+    assert server.enabled == UNITS
+    with ledger.opened() as connection:
+        assert history.entries(connection, "shop")[0].failed_step == "verify"
+
+
+def test_signal_undoes_the_release(server: Server) -> None:
+    first = release(server)
+    declare(server, source="two")
+    server.during["migrate"] = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    outcome = release(server)
+    assert outcome.failed_step == "migrate"
+    assert "SIGTERM" in str(outcome.error)
+    assert set(server.serves().values()) == {first.release}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_two_at_once_never_run(server: Server) -> None:
+    with (
+        lock.held("shop", "bedstone release shop"),
+        pytest.raises(lock.LockedError, match=r"`bedstone release shop` \(process \d+"),
+    ):
+        release(server)
+    assert server.calls == []
+
+
+def test_removed_services_are_stopped(server: Server) -> None:
+    release(server)
+    app = copy.deepcopy(APP)
+    del app["services"]["api"]
+    app["services"]["worker"]["replicas"] = 1
+    declare(server, app=app)
+    release(server)
+    assert set(server.serves()) == {"web@green", "worker@1"}
+    assert server.enabled == {"bedstone-shop-web@green.service", "bedstone-shop-worker@1.service"}
+
+
+def test_ten_releases_are_kept(server: Server) -> None:
+    for number in range(12):
+        declare(server, source=str(number))
+        assert release(server).ok
+    tags = [name for name in server.images if name.startswith("bedstone/shop:")]
+    assert len(tags) == 10
+    assert len(list((server.root / "var/lib/bedstone/apps/shop/releases").iterdir())) == 10
+    assert len(list((server.root / "srv/bedstone/shop/static").iterdir())) == 11
+
+
+def test_secrets_stay_out_of_arguments_and_open_files(server: Server) -> None:
+    outcome = release(server)
+    assert not [call for call in server.calls if "tell-nobody" in " ".join(call)]
+    assert "tell-nobody" not in json.dumps(outcome.as_json())
+    kept = server.root / f"var/lib/bedstone/apps/shop/releases/{outcome.release}"
+    for path in kept.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert [entry["mode"] for entry in server.environments] == ["0o100600"] * 3
+    assert list((server.root / "run/bedstone").glob("environment-*")) == []
+
+
+def test_migrations_get_their_own_environment(server: Server) -> None:
+    release(server)
+    by_name = {entry[""]: entry["file"] for entry in server.environments}
+    assert "ROLE=migrate" in by_name["migrate"]
+    assert "ROLE=migrate" not in by_name["check"]
+    assert "CERTIFICATE" not in by_name["check"], "a value with a line break goes another way"
+
+
+def test_release_ids_sort_by_time(server: Server) -> None:
+    ids = [release(server).release for _ in range(3)]
+    assert ids == sorted(ids, key=str)
+    assert len(set(ids)) == 3
+
+
+def test_worker_only_app_needs_no_nginx(server: Server) -> None:
+    app = copy.deepcopy(APP)
+    app["services"] = {"worker": APP["services"]["worker"]}
+    app["domains"] = []
+    app["static"] = app["media"] = None
+    declare(server, app=app)
+    outcome = release(server)
+    assert outcome.ok
+    assert "switch" not in [step.name for step in outcome.steps]
+    assert server.reloads == []
+    assert release(server).ok
+
+
+def test_unknown_app_is_refused_with_the_known_ones(server: Server) -> None:
+    with pytest.raises(ConfigError, match=r"No app is called 'ship'.*Declared: shop"):
+        perform("ship", host=server.host())
+
+
+def test_missing_source_says_what_to_do(server: Server) -> None:
+    (server.root / "var/lib/bedstone/apps/shop/source.tar.gz").unlink()
+    with pytest.raises(ConfigError, match=r"source\.tar\.gz can't be read") as caught:
+        release(server)
+    assert "site.yml" in str(caught.value.hint)
+
+
+def test_source_without_dockerfile_is_told(server: Server) -> None:
+    app = copy.deepcopy(APP)
+    app["image"]["dockerfile"] = "docker/Dockerfile"
+    declare(server, app=app)
+    outcome = release(server)
+    assert outcome.error == "The source of shop has no docker/Dockerfile."
+
+
+def test_nginx_that_is_not_set_up_is_told(server: Server) -> None:
+    (server.root / "etc/nginx/bedstone/upstreams").rmdir()
+    outcome = release(server)
+    assert outcome.failed_step == "switch"
+    assert "nginx hasn't been set up" in str(outcome.error)
+
+
+def test_media_directory_is_made(server: Server, root: Path) -> None:
+    release(server)
+    assert (root / "srv/bedstone/shop/media").is_dir()
