@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -83,10 +84,9 @@ class Client:
 
 def exchange(connection: socket.socket, request: bytes) -> Answer:
     """Send bytes and return the answer to them."""
-    try:
+    # A server that refuses before it has read all closes, and its answer is there.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(request)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # refused before it had read all: the answer is there
     response = HTTPResponse(connection)
     response.begin()
     return Answer(response.status, response.getheaders(), response.read())

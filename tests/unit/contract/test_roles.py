@@ -135,9 +135,8 @@ def test_role_reads_no_other_roles_variables(role: Path) -> None:
         if not path.exists():
             continue
         expressions = re.findall(r"{{.*?}}", path.read_text(), re.DOTALL)
-        expressions += [
-            str(task.get("when", "")) for task in tasks(load(path)) if path.parts[-2] == "tasks"
-        ]
+        if path.parent.name == "tasks":
+            expressions += [str(task.get("when", "")) for task in tasks(load(path))]
         for expression in expressions:
             bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)
             hits = [m.group(0) for m in foreign.finditer(bare) if not own.match(m.group(0))]

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from again import applied, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from testinfra.host import Host
+
+UNITS = ["docker.service"]
+IMAGE = "bedstone-python:trixie"
+RUN = f"docker run --detach --name molecule {IMAGE}"
+
+
+@pytest.fixture(autouse=True)
+def no_container(host: Host) -> Iterator[None]:
+    host.run("docker rm --force molecule")
+    yield
+    host.run("docker rm --force molecule")
+
+
+def inspect(host: Host, what: str) -> Any:
+    return json.loads(host.check_output("docker inspect molecule"))[0][what]
+
+
+def test_daemon_runs_and_starts_with_the_server(host: Host) -> None:
+    assert host.service("docker").is_running
+    assert host.service("docker").is_enabled
+
+
+def test_container_runs_and_prints(host: Host) -> None:
+    printed = host.check_output(f"docker run --rm --name molecule {IMAGE} python -c 'print(6 * 7)'")
+    assert printed == "42"
+
+
+def test_container_survives_a_restart_of_the_daemon(host: Host) -> None:
+    host.check_output(f"{RUN} sleep 300")
+    before = inspect(host, "State")
+    host.check_output("systemctl restart docker")
+    after = inspect(host, "State")
+    assert after["Running"]
+    assert (after["Pid"], after["StartedAt"]) == (before["Pid"], before["StartedAt"])
+    assert host.check_output("docker exec molecule echo there") == "there"
+
+
+def test_logs_have_a_limit(host: Host) -> None:
+    host.check_output(f"{RUN} python -c \"[print(n, 'x' * 1000) for n in range(6000)]\"")
+    host.check_output("docker wait molecule")
+    config = inspect(host, "HostConfig")["LogConfig"]
+    assert config == {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}
+    directory = f"/var/lib/docker/containers/{inspect(host, 'Id')}/local-logs"
+    kilobytes = int(host.check_output(f"du -sk {directory}").split()[0])
+    assert 0 < kilobytes < 2500  # 6 MB were printed
+    assert host.check_output("docker logs --tail 1 molecule").startswith("5999 ")
+
+
+def test_bridge_has_the_declared_address(host: Host) -> None:
+    assert "172.17.0.1" in host.interface("docker0").addresses
+
+
+def test_container_reaches_the_host_at_the_bridge(host: Host) -> None:
+    reached = host.check_output(
+        f"docker run --rm --name molecule {IMAGE} python -c "
+        "\"import socket; print(socket.create_connection(('172.17.0.1', 22), 5).recv(4).decode())\""
+    )
+    assert reached == "SSH-"
+
+
+def test_networks_come_from_the_pool(host: Host) -> None:
+    host.run("docker network rm molecule-a molecule-b")
+    subnets = []
+    for name in ("molecule-a", "molecule-b"):
+        host.check_output(f"docker network create {name}")
+        network = json.loads(host.check_output(f"docker network inspect {name}"))[0]
+        subnets.append(ipaddress.ip_network(network["IPAM"]["Config"][0]["Subnet"]))
+    host.check_output("docker network rm molecule-a molecule-b")
+    pool = ipaddress.ip_network("172.20.0.0/14")
+    assert all(subnet.prefixlen == 24 and subnet.subnet_of(pool) for subnet in subnets)
+    assert subnets[0] != subnets[1]
+
+
+def test_image_is_built_by_buildkit(host: Host) -> None:
+    dockerfile = f"FROM {IMAGE}\\nRUN --mount=type=cache,target=/c echo built > /x\\n"
+    host.check_output(f"mkdir -p /tmp/build && printf '{dockerfile}' > /tmp/build/Dockerfile")
+    host.check_output("docker build --quiet --tag molecule-built /tmp/build")
+    assert host.check_output("docker run --rm molecule-built cat /x") == "built"
+    host.check_output("docker image rm molecule-built")
+
+
+def test_nobody_is_in_the_group_that_is_root(host: Host) -> None:
+    assert host.group("docker").members == []
+
+
+def test_socket_is_closed_to_others(host: Host) -> None:
+    refusal = host.run("setpriv --reuid=nobody --clear-groups docker ps")
+    assert refusal.rc != 0
+    assert "permission denied" in refusal.stderr
+
+
+def test_daemon_listens_on_no_port(host: Host) -> None:
+    listening = host.check_output("ss --listening --tcp --numeric --processes")
+    assert "dockerd" not in listening
+
+
+def test_archive_is_loaded_again_only_when_its_image_is_gone(host: Host, server_name: str) -> None:
+    host.check_output(f"docker image rm {IMAGE}")
+    assert "changed=1 " in applied(server_name)
+    assert host.run(f"docker image inspect {IMAGE}").rc == 0
+
+
+def test_archive_that_is_none_is_named(host: Host, server_name: str) -> None:
+    host.check_output("echo nonsense > /tmp/no.tar")
+    said = refused(server_name, docker_image_archives=["/tmp/no.tar"])
+    assert "/tmp/no.tar is no image archive" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"live-restor": True}, "live-restor"),
+        ({"live-restore": "perhaps"}, "live-restore"),
+        ({"hosts": ["tcp://0.0.0.0:2375"]}, "would not start"),
+    ],
+    ids=["unknown key", "wrong type", "clash with the unit"],
+)
+def test_wrong_settings_are_refused_and_the_daemon_is_left_alone(
+    host: Host, server_name: str, settings: dict[str, Any], message: str
+) -> None:
+    before = host.file("/etc/docker/daemon.json").content_string
+    running = host.check_output("systemctl show --property=MainPID --value docker")
+    said = refused(server_name, docker_daemon_settings=settings)
+    assert message in said
+    assert host.file("/etc/docker/daemon.json").content_string == before
+    assert host.check_output("systemctl show --property=MainPID --value docker") == running
+
+
+def test_own_setting_takes_effect_and_containers_live_through_it(
+    host: Host, server_name: str, wait_until: Callable[..., None]
+) -> None:
+    host.check_output(f"{RUN} sleep 300")
+    pid = inspect(host, "State")["Pid"]
+    applied(server_name, docker_daemon_settings={"labels": ["bedstone.test=yes"]})
+    wait_until(lambda: "bedstone.test=yes" in host.check_output("docker info"))
+    assert inspect(host, "State")["Pid"] == pid
+    applied(server_name)
+    assert "bedstone.test=yes" not in host.check_output("docker info")
+
+
+def test_own_repository_is_trusted_for_itself_alone(host: Host, server_name: str) -> None:
+    """Its packages can't be had here; what can be seen is that apt asks it, with that key."""
+    key = "/etc/apt/keyrings/bedstone-docker.asc"
+    said = refused(
+        server_name,
+        docker_repository_url="http://127.0.0.1:9/linux/debian",
+        docker_repository_key="/dev/null",
+        docker_packages=["docker-ce"],
+    )
+    sources = host.file("/etc/apt/sources.list.d/bedstone-docker.sources").content_string
+    asked = host.run("apt-get update --print-uris").stdout
+    host.check_output(f"rm {key} /etc/apt/sources.list.d/bedstone-docker.sources")
+    assert "Installing docker-ce failed" in said
+    assert f"Signed-By: {key}" in sources
+    assert "http://127.0.0.1:9/linux/debian/dists/" in asked

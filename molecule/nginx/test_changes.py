@@ -1,0 +1,112 @@
+"""What happens to a server that serves when its configuration changes, or nginx dies."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from again import applied, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testinfra.host import Host
+    from web_client import Client
+
+UNITS = ["nginx.service"]
+CHECKSUM = "find /etc/nginx -type f -exec sha256sum {} + | sort"
+
+
+def test_broken_site_is_refused_and_the_old_ones_serve_on(
+    host: Host, client: Client, server_name: str, variables: dict[str, Any]
+) -> None:
+    before = host.check_output(CHECKSUM)
+    sites = copy.deepcopy(variables["nginx_sites"])
+    sites[0]["certificate"] = "/etc/bedstone/tls/absent.crt"
+    sites[1]["max_body_mb"] = 7
+    said = refused(server_name, nginx_sites=sites)
+    assert "/etc/bedstone/tls/absent.crt" in said
+    assert host.check_output(CHECKSUM) == before
+    assert client.get("/").status == 200
+
+
+def test_value_with_nginx_syntax_in_it_is_refused(
+    server_name: str, variables: dict[str, Any]
+) -> None:
+    sites = copy.deepcopy(variables["nginx_sites"])
+    sites[0]["domains"] = ["pay.example.com; return 200 'mine'"]
+    assert "can't be a domain of the site 'pay'" in refused(server_name, nginx_sites=sites)
+
+
+def test_reload_leaves_requests_in_flight_alone_and_takes_the_change(
+    client: Client, server_name: str
+) -> None:
+    believed = {"X-Forwarded-For": "203.0.113.9"}
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(client.get, "/?seconds=8")
+        applied(server_name, nginx_trusted_proxies=["0.0.0.0/0"], nginx_hsts_seconds=0)
+        assert slow.result().status == 200
+    answer = client.get("/", believed)
+    assert answer.json()["headers"]["x-forwarded-for"] == "203.0.113.9"
+    assert answer.header("Strict-Transport-Security") is None
+    applied(server_name)
+    assert client.get("/", believed).json()["headers"]["x-forwarded-for"] != "203.0.113.9"
+
+
+def test_site_that_is_no_longer_listed_is_no_longer_served(
+    host: Host, client: Client, server_name: str, variables: dict[str, Any]
+) -> None:
+    applied(server_name, nginx_sites=variables["nginx_sites"][:1])
+    assert not host.file("/etc/nginx/bedstone/sites/shop.conf").exists
+    assert client.plain("/", "shop.example.com") is None
+    assert client.get("/").status == 200
+    applied(server_name)
+    assert client.get("/", name="shop.example.com").status == 200
+
+
+def test_released_upstreams_are_left_alone(host: Host, server_name: str) -> None:
+    path = "/etc/nginx/bedstone/upstreams/pay-web.conf"
+    before = host.file(path).content_string
+    assert "server 127.0.0.1:8001;" in before
+    assert "changed=0 " in applied(server_name)
+    assert host.file(path).content_string == before
+
+
+def test_maintenance_page_takes_a_site_down_at_once_and_no_other(
+    host: Host, client: Client
+) -> None:
+    page = "/etc/nginx/bedstone/maintenance/pay.html"
+    host.check_output(f"echo 'Closed for stocktaking' > {page}")
+    try:
+        for method in ("GET", "POST"):
+            answer = client.get("/api/x", method=method)
+            assert (answer.status, answer.body) == (503, b"Closed for stocktaking\n")
+            assert answer.header("Retry-After") == "30"
+            assert answer.header("X-Content-Type-Options") == "nosniff"
+        assert client.get("/", name="shop.example.com").status == 200
+    finally:
+        host.check_output(f"rm {page}")
+    assert client.get("/").status == 200
+
+
+def test_nginx_comes_back_when_it_crashes(
+    host: Host, client: Client, wait_until: Callable[..., None]
+) -> None:
+    before = host.file("/run/nginx.pid").content_string
+    host.check_output("systemctl kill --signal=KILL nginx.service")
+
+    def serves() -> bool:
+        try:
+            return client.get("/").status == 200
+        except OSError:
+            return False
+
+    wait_until(serves, what="nginx serves again")
+    assert host.file("/run/nginx.pid").content_string != before
+
+
+def test_logs_are_rotated_by_debians_rules(host: Host) -> None:
+    assert "/var/log/nginx/access.log" in host.check_output(
+        "logrotate --debug /etc/logrotate.d/nginx 2>&1"
+    )
