@@ -90,10 +90,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class Files:
-    """A directory in the container whose files nginx serves below ``url``."""
+    """A directory in the container whose files nginx serves below ``url``, if it has one."""
 
     path: str
-    url: str
+    url: str | None
 
 
 @dataclass(frozen=True)
@@ -334,7 +334,7 @@ class _Reader:
         data = self.mapping(value, where)
         return Files(
             self.string(data.get("path"), f"{where}.path"),
-            self.string(data.get("url"), f"{where}.url"),
+            self.optional_string(data.get("url"), f"{where}.url"),
         )
 
     def name(self, value: Any, where: str) -> str:
