@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ class Site:
     """
 
     settings: Settings
-    secrets: Mapping[str, Any]
+    secrets: Mapping[str, Any] = field(repr=False)
     groups: Mapping[str, list[str]]
     host: str
     addresses: Mapping[str, str]

@@ -1,0 +1,36 @@
+"""Where a server keeps the authorities it trusts: `certificate | authority_files(others)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUNDLE = "/etc/bedstone/tls/ca.crt"
+# update-ca-certificates reads these, one certificate a file.
+ANCHOR = "/usr/local/share/ca-certificates/bedstone-ca-{number}.crt"
+
+
+def authority_files(certificate: str, also_trusted: list[str]) -> list[dict[str, str]]:
+    """Return the files that hold trusted authorities, as entries of converge's `files`.
+
+    Args:
+        certificate: the authority that issues, as PEM text.
+        also_trusted: further ones.
+
+    """
+    texts = [str(pem).strip() + "\n" for pem in (certificate, *also_trusted)]
+    anchors = [
+        {"path": ANCHOR.format(number=number), "content": text}
+        for number, text in enumerate(texts, start=1)
+    ]
+    return [{"path": BUNDLE, "content": "".join(texts)}, *anchors]
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"authority_files": authority_files}

@@ -1,0 +1,123 @@
+"""Environment variables and placeholders of an app."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from bedstone_control import placeholders
+from bedstone_control.app_settings import App
+from bedstone_control.environment import environment, required_secrets, variables
+
+SECRETS = {"secret_key": "k", "database_password": "p/w@1", "database_migrate_password": "m"}
+
+
+def app(**changes: Any) -> App:
+    base = {
+        "name": "pay-me",
+        "domains": ["pay.example.com", "pay.example.org"],
+        "source": {"image": "a:1"},
+        "services": {"web": {"port": 8000}},
+    }
+    return App.model_validate(base | changes)
+
+
+def test_app_gets_the_usual_variables() -> None:
+    found = environment(app(), SECRETS)
+    assert found["POSTGRES_DB"] == "pay_me"
+    assert found["POSTGRES_USER"] == "pay_me_app"
+    assert found["POSTGRES_PASSWORD"] == "p/w@1"
+    assert found["POSTGRES_HOST"] == "postgres"
+    assert found["POSTGRES_SSL_MODE"] == "verify-full"
+    assert found["POSTGRES_SSL_ROOT_CERT"] == "/run/bedstone/ca.crt"
+    assert found["SECRET_KEY"] == "k"
+    assert found["ALLOWED_HOSTS"] == "pay.example.com,pay.example.org"
+    assert found["CSRF_TRUSTED_ORIGINS"] == "https://pay.example.com,https://pay.example.org"
+
+
+def test_database_url_survives_any_password() -> None:
+    url = urlsplit(environment(app(), SECRETS)["DATABASE_URL"])
+    assert url.scheme == "postgresql"
+    assert unquote(url.password or "") == "p/w@1"
+    assert (url.username, url.hostname, url.port) == ("pay_me_app", "postgres", 5432)
+    assert url.path == "/pay_me"
+    assert parse_qs(url.query) == {
+        "sslmode": ["verify-full"],
+        "sslrootcert": ["/run/bedstone/ca.crt"],
+    }
+
+
+def test_migrations_come_as_their_own_role() -> None:
+    found = environment(app(), SECRETS, migrate=True)
+    assert found["POSTGRES_USER"] == "pay_me_migrate"
+    assert found["POSTGRES_PASSWORD"] == "m"
+    assert "pay_me_migrate:m@" in found["DATABASE_URL"]
+    assert found["SECRET_KEY"] == "k"
+
+
+def test_other_names_are_mapped_by_a_line() -> None:
+    found = environment(
+        app(default_env=False, env={"DB": "${database.user}@${database.host}", "X": "$${y}"}),
+        SECRETS,
+    )
+    assert found == {"DB": "pay_me_app@postgres", "X": "${y}"}
+
+
+def test_default_is_overridden_or_taken_away() -> None:
+    found = environment(app(env={"SECRET_KEY": "own", "DATABASE_URL": None}), SECRETS)
+    assert found["SECRET_KEY"] == "own"
+    assert "DATABASE_URL" not in found
+
+
+def test_app_without_a_database_gets_none_of_its_variables() -> None:
+    found = environment(app(database=False), {"secret_key": "k"})
+    assert not [name for name in found if name.startswith(("POSTGRES_", "DATABASE_"))]
+
+
+def test_origins_name_an_unusual_port() -> None:
+    found = environment(app(), SECRETS, https_port=8443)
+    assert found["CSRF_TRUSTED_ORIGINS"].startswith("https://pay.example.com:8443,")
+    assert found["ALLOWED_HOSTS"].startswith("pay.example.com,")
+
+
+def test_own_secret_is_used_and_needed() -> None:
+    with_key = app(env={"STRIPE": "${secret.stripe_key}"})
+    assert environment(with_key, SECRETS | {"stripe_key": "s"})["STRIPE"] == "s"
+    assert "stripe_key" in required_secrets(with_key)
+    with pytest.raises(ValueError, match=r"variable STRIPE: Unknown placeholder"):
+        environment(with_key, SECRETS)
+
+
+def test_missing_secret_is_named() -> None:
+    with pytest.raises(ValueError, match="no database_password for the app pay-me"):
+        environment(app(), {"secret_key": "k"})
+
+
+def test_only_needed_secrets_are_required() -> None:
+    assert required_secrets(app()) == [
+        "database_migrate_password",
+        "database_password",
+        "secret_key",
+    ]
+    assert required_secrets(app(database=False)) == ["secret_key"]
+    assert required_secrets(app(database=False, default_env=False)) == []
+    assert required_secrets(app(database=False, env={"SECRET_KEY": None})) == []
+    in_file = app(
+        database=False,
+        default_env=False,
+        files=[{"target": "/k", "content": "${secret.k}${app.secret_key}"}],
+    )
+    assert required_secrets(in_file) == ["k", "secret_key"]
+    login = app(
+        database=False, default_env=False, source={"image": "a.b/c:1", "registry_user": "me"}
+    )
+    assert required_secrets(login) == ["registry_password"]
+
+
+def test_every_default_variable_has_a_known_placeholder() -> None:
+    values = {name for text in variables(app()).values() for name in placeholders.used(text)}
+    from bedstone_control.environment import PLACEHOLDERS
+
+    assert values <= set(PLACEHOLDERS)

@@ -1,0 +1,106 @@
+"""Servers that can't be used, told from what the survey found there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from bedstone_control.checks import server
+
+LIMITS = server.Limits({"12": "bookworm", "13": "trixie"}, 900, 4096, 300)
+NOW = 1_795_000_000.0
+GOOD: dict[str, Any] = {
+    "user_id": 0,
+    "python": [3, 13, 5],
+    "distribution": "debian",
+    "distribution_name": "Debian",
+    "release": "trixie",
+    "version": "13",
+    "full_version": "13.2",
+    "memory_mb": 1967,
+    "cpus": 2,
+    "free_mb": {"/": 20000, "/var/lib/docker": 20000},
+    "time": NOW + 2,
+    "hostname": "web1",
+    "address": "192.0.2.10",
+    "listeners": {"80": "nginx", "5432": "postgres"},
+}
+
+
+def test_good_server_has_no_problem() -> None:
+    assert server.check("web1", GOOD, LIMITS, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "example"),
+    [
+        ({"user_id": 1000}, "without root's rights", "ansible_become: true"),
+        (
+            {"version": "11", "release": "bullseye"},
+            "runs Debian 11; Bedstone supports",
+            "Debian 13",
+        ),
+        (
+            {"distribution": "ubuntu", "distribution_name": "Ubuntu", "version": "24.04"},
+            "runs Ubuntu 24.04; Bedstone supports Debian 12 (bookworm) and 13 (trixie)",
+            "Debian 13",
+        ),
+        ({"python": [3, 9, 2]}, "python3 is 3.9.2; 3.11 is the oldest", "Debian 12 or 13"),
+        ({"memory_mb": 480}, "480 MiB of memory; 900 are the least", "preflight_min_memory_mb"),
+        ({"free_mb": {"/": 900}}, "/ has 900 MiB free; 4096 are the least", "docker system df"),
+        ({"time": NOW - 4000}, "4000 seconds behind this machine's", "timedatectl"),
+        ({"time": NOW + 4000}, "4000 seconds ahead of this machine's", "timedatectl"),
+        ({"listeners": {"80": "apache2"}}, "`apache2` listens on port 80", "sport = :80"),
+    ],
+)
+def test_problem_is_told(change: dict[str, Any], message: str, example: str) -> None:
+    problems = server.check("web1", GOOD | change, LIMITS, NOW)
+    assert len(problems) == 1
+    assert message in problems[0].message
+    assert example in problems[0].example
+    assert problems[0].where == "server web1"
+
+
+def test_one_full_disk_is_one_problem() -> None:
+    full = {"free_mb": {"/": 10, "/var/lib/docker": 10, "/var/lib/postgresql": 10}}
+    assert len(server.check("web1", GOOD | full, LIMITS, NOW)) == 1
+
+
+def test_all_problems_come_at_once() -> None:
+    bad = {"user_id": 1, "memory_mb": 1, "time": 0, "listeners": {"443": "caddy"}}
+    assert len(server.check("web1", GOOD | bad, LIMITS, NOW)) == 4
+
+
+def test_server_without_python_is_told_with_what_it_said() -> None:
+    problem = server.unreadable("web1", "\n/bin/sh: 1: /usr/bin/python3: not found\n")
+    assert "python3: not found" in problem.message
+    assert "apt-get install -y python3" in problem.example
+
+
+def test_survey_runs_alone_and_finds_what_the_checks_read() -> None:
+    program = files("bedstone_control").joinpath("survey.py").read_text()
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, check=True, text=True
+    )
+    found = json.loads(result.stdout)
+    assert set(found) == set(GOOD)
+    assert found["memory_mb"] > 100
+    assert found["free_mb"]["/"] > 0
+    assert found["time"] > NOW - 10**8
+
+
+def test_facts_have_the_names_that_ansible_uses() -> None:
+    facts = server.facts(GOOD)
+    assert facts["ansible_distribution"] == "Debian"
+    assert facts["ansible_distribution_release"] == "trixie"
+    assert facts["ansible_distribution_version"] == "13.2"
+    assert facts["ansible_distribution_major_version"] == "13"
+    assert facts["ansible_memtotal_mb"] == 1967
+    assert facts["ansible_processor_vcpus"] == 2
+    assert facts["ansible_default_ipv4"] == {"address": "192.0.2.10"}
+    assert server.facts(GOOD | {"address": None})["ansible_default_ipv4"] == {}

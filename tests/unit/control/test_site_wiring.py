@@ -1,0 +1,266 @@
+"""From settings to the roles' arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bedstone import config
+from bedstone_control import wiring
+from bedstone_control.app_config import host_config
+from bedstone_control.site import Site
+
+ROOT = Path(__file__).resolve().parents[3]
+
+APPS: list[dict[str, Any]] = [
+    {
+        "name": "pay-me",
+        "domains": ["pay.example.com", "www.pay.example.com"],
+        "source": {"path": "app"},
+        "services": {
+            "web": {"command": "gunicorn config.wsgi", "port": 8000, "health": "/health/"},
+            "worker": {"command": "celery worker", "replicas": 2},
+        },
+        "static": "/app/staticfiles",
+        "media": {"path": "/app/media", "url": None},
+        "files": [{"target": "/app/k.pem", "content": "${secret.pem}"}],
+    },
+    {
+        "name": "shop",
+        "domains": ["shop.example.com"],
+        "source": {"image": "registry.example.com/shop:1", "registry_user": "deploy"},
+        "services": {
+            "web": {"port": 3000, "route": "/"},
+            "api": {"port": 3001, "route": "/api/"},
+        },
+        "database": False,
+        "default_env": False,
+        "commands": [],
+        "tls": {"certificate": "files/shop.crt", "key": "files/shop.key"},
+    },
+]
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "Dockerfile").write_text("FROM scratch\n")
+    return {
+        "settings": {"apps": APPS, "operator": None, "timezone": None},
+        "secrets": {
+            "apps": {
+                "pay-me": {
+                    "secret_key": "k",
+                    "database_password": "p",
+                    "database_migrate_password": "m",
+                    "pem": "x\ny",
+                },
+                "shop": {"registry_password": "r"},
+            }
+        },
+        "groups": {"all": ["web1"], "app": ["web1"], "proxy": ["web1"], "postgresql": ["web1"]},
+        "host": "web1",
+        "addresses": {"web1": "192.0.2.10"},
+        "bridge": "172.17.0.1/16",
+        "address_pools": [{"base": "172.20.0.0/14", "size": 24}],
+        "https_port": 443,
+        "inventory_directory": str(tmp_path),
+        "cache_directory": str(tmp_path / "cache"),
+    }
+
+
+@pytest.fixture
+def site(variables: dict[str, Any]) -> Site:
+    return Site.from_variables(variables)
+
+
+def test_host_program_reads_what_is_written_for_it(site: Site) -> None:
+    for app in wiring.app_apps(site):
+        read = config.parse(app["config"])
+        assert read.name == app["name"]
+
+
+def test_config_of_an_app_built_from_source(site: Site) -> None:
+    found = host_config(site, site.settings.apps[0])
+    assert found["schema"] == 1
+    assert found["image"] == {
+        "kind": "build",
+        "archive": "/var/lib/bedstone/apps/pay-me/source.tar.gz",
+        "dockerfile": "Dockerfile",
+        "args": {},
+        "target": None,
+        "default_dockerfile": False,
+    }
+    assert found["services"]["web"]["route"] == "/"
+    assert found["services"]["worker"]["route"] is None
+    assert found["services"]["worker"]["replicas"] == 2
+    assert found["hosts"] == {"postgres": "172.17.0.1"}
+    assert found["database"] == {"name": "pay_me", "owner": "pay_me_owner"}
+    assert found["environment_file"] == "/etc/bedstone/apps/pay-me/app.env"
+    assert found["mounts"] == [
+        {"source": "/etc/bedstone/tls/ca.crt", "target": "/run/bedstone/ca.crt"},
+        {"source": "/etc/bedstone/apps/pay-me/files/0-k.pem", "target": "/app/k.pem"},
+    ]
+
+
+def test_config_of_a_ready_image(site: Site) -> None:
+    found = host_config(site, site.settings.apps[1])
+    assert found["image"] == {"kind": "pull", "reference": "registry.example.com/shop:1"}
+    assert found["commands"] == {"check": [], "migrate": [], "static": []}
+    assert found["hosts"] == {}
+    assert found["database"] is None
+
+
+def test_app_s_files_environments_and_login(site: Site) -> None:
+    first, second = wiring.app_apps(site)
+    assert first["files"] == [
+        {"path": "/etc/bedstone/apps/pay-me/files/0-k.pem", "content": "x\ny"}
+    ]
+    assert Path(first["source_archive"]).is_file()
+    assert first["environment"]["POSTGRES_USER"] == "pay_me_app"
+    assert first["migrate_environment"]["POSTGRES_USER"] == "pay_me_migrate"
+    assert first["registry"] is None
+    assert second["source_archive"] is None
+    assert second["registry"] == {
+        "server": "registry.example.com",
+        "username": "deploy",
+        "password": "r",
+    }
+
+
+def test_migrations_and_static_files_only_where_there_are_any(variables: dict[str, Any]) -> None:
+    app = {**APPS[1], "commands": {}}
+    variables["settings"]["apps"] = [app]
+    found = host_config(*_first(variables))["commands"]
+    assert found["migrate"] == []
+    assert found["static"] == []
+    assert found["check"]
+
+
+def _first(variables: dict[str, Any]) -> tuple[Site, Any]:
+    site = Site.from_variables(variables)
+    return site, site.settings.apps[0]
+
+
+def test_nginx_sites(site: Site) -> None:
+    first, second = wiring.nginx_sites(site)
+    assert first["domains"] == ["pay.example.com", "www.pay.example.com"]
+    assert first["certificate"] == "/etc/bedstone/tls/pay-me.crt"
+    assert first["routes"] == [{"path": "/", "upstream": "pay-me-web"}]
+    assert first["static"] == {
+        "url": "/static/",
+        "directory": "/srv/bedstone/pay-me/static/current",
+    }
+    assert first["media"] is None  # no URL: only the app hands it out
+    assert {route["path"]: route["upstream"] for route in second["routes"]} == {
+        "/": "shop-web",
+        "/api/": "shop-api",
+    }
+    assert wiring.nginx_upstreams(site) == ["pay-me-web", "shop-web", "shop-api"]
+
+
+def test_certificates_only_where_no_own_ones_are_given(site: Site) -> None:
+    found = {item["name"]: item for item in wiring.ca_certificates(site)}
+    assert set(found) == {"postgresql", "pay-me"}
+    assert found["postgresql"]["names"] == ["postgres", "localhost", "web1", "192.0.2.10"]
+    assert found["pay-me"]["names"] == ["pay.example.com", "www.pay.example.com"]
+    own = wiring.nginx_certificate_files(site)
+    assert [item["name"] for item in own] == ["shop"]
+    assert own[0]["key"] == str(site.inventory_directory / "files/shop.key")
+
+
+def test_databases_have_three_roles(site: Site) -> None:
+    assert wiring.postgresql_databases(site) == [
+        {
+            "name": "pay_me",
+            "owner": "pay_me_owner",
+            "migrate_role": "pay_me_migrate",
+            "migrate_password": "m",
+            "app_role": "pay_me_app",
+            "app_password": "p",
+            "extensions": [],
+        }
+    ]
+    assert wiring.backup_databases(site) == [
+        {"app": "pay-me", "name": "pay_me", "owner": "pay_me_owner"}
+    ]
+    assert wiring.backup_media(site) == [
+        {"app": "pay-me", "directory": "/srv/bedstone/pay-me/media"}
+    ]
+
+
+def test_on_one_server_postgresql_answers_to_its_containers_alone(site: Site) -> None:
+    assert wiring.postgresql_listen_addresses(site) == ["localhost", "172.17.0.1"]
+    assert wiring.postgresql_allowed_networks(site) == ["172.17.0.0/16", "172.20.0.0/14"]
+    assert wiring.postgresql_after_units(site) == ["network-online.target", "docker.service"]
+
+
+def test_database_on_a_server_of_its_own(variables: dict[str, Any]) -> None:
+    variables["groups"] = {"app": ["web1"], "proxy": ["web1"], "postgresql": ["db1"]}
+    variables["addresses"] = {"web1": "10.0.0.1", "db1": "10.0.0.2"}
+    site, app = _first(variables)
+    assert host_config(site, app)["hosts"] == {"postgres": "10.0.0.2"}
+    assert [item["name"] for item in wiring.ca_certificates(site)] == ["pay-me"]
+    database = Site.from_variables(variables | {"host": "db1"})
+    assert wiring.postgresql_listen_addresses(database) == ["localhost", "10.0.0.2"]
+    assert wiring.postgresql_allowed_networks(database) == ["10.0.0.1/32"]
+    assert wiring.postgresql_after_units(database) == ["network-online.target"]
+    assert [item["name"] for item in wiring.ca_certificates(database)] == ["postgresql"]
+
+
+def test_servers_that_hold_everything_keep_to_themselves(variables: dict[str, Any]) -> None:
+    both = ["web1", "web2"]
+    variables["groups"] = {"app": both, "proxy": both, "postgresql": both}
+    variables["addresses"] = {"web1": "10.0.0.1", "web2": "10.0.0.2"}
+    site, app = _first(variables)
+    assert host_config(site, app)["hosts"] == {"postgres": "172.17.0.1"}
+
+
+def test_base_gets_operator_time_and_authorities(variables: dict[str, Any]) -> None:
+    empty = Site.from_variables(variables)
+    assert wiring.base_operator_name(empty) == ""
+    assert wiring.base_operator_authorized_keys(empty) == []
+    assert wiring.base_timezone(empty) == "Etc/UTC"
+    variables["settings"] |= {
+        "operator": {"name": "alice", "authorized_keys": ["ssh-ed25519 A"]},
+        "extra_ca_certificates": ["files/ca.crt"],
+    }
+    full = Site.from_variables(variables)
+    assert wiring.base_operator_name(full) == "alice"
+    assert wiring.base_operator_authorized_keys(full) == ["ssh-ed25519 A"]
+    assert wiring.base_extra_ca_certificates(full) == [
+        str(full.inventory_directory / "files/ca.crt")
+    ]
+
+
+# --- the wiring file -----------------------------------------------------------------------
+
+WIRING = ROOT / "playbooks" / "group_vars" / "all.yml"
+
+
+def arguments(role: str) -> set[str]:
+    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+    return set(yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"])
+
+
+def test_wiring_file_is_short() -> None:
+    assert len(WIRING.read_text().splitlines()) < 150
+
+
+def test_every_line_of_the_wiring_is_an_argument_of_its_role() -> None:
+    for name in yaml.safe_load(WIRING.read_text()):
+        if not name.startswith("__"):
+            assert name in arguments(name.split("_")[0])
+
+
+def test_assumed_defaults_are_those_of_the_roles() -> None:
+    text = WIRING.read_text()
+    docker = yaml.safe_load((ROOT / "roles/docker/defaults/main.yml").read_text())
+    assert f"default('{docker['docker_bridge_address']}')" in text
+    assert [pool["base"] for pool in docker["docker_address_pools"]] == ["172.20.0.0/14"]
+    assert "default([{'base': '172.20.0.0/14'}])" in text
+    nginx = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
+    assert f"default({nginx['nginx_https_port']})" in text
