@@ -146,14 +146,14 @@ def validate(
         ended = run(command, prepare=lambda: _lay_over_or_end(stage))
         if ended.code == NO_VIEW_CODE and ended.errors.startswith(NO_VIEW):
             raise ConvergeError(
-                f"`{' '.join(command)}` was not run, no file was changed. {ended.errors.strip()} "
+                f"`{' '.join(command)}` was not run, nothing was changed. {ended.errors.strip()} "
                 "A command that names {stage} does without such a view."
             )
     if ended.code != 0:
         shown = " ".join(command).replace(PLACEHOLDER, "")
         said = hide_secrets(ended.text().replace(str(stage.files), "")) or "It printed nothing."
         raise ConvergeError(
-            f"The new configuration is not valid, no file was changed. `{shown}` ended with exit "
+            f"The new configuration is not valid, nothing was changed. `{shown}` ended with exit "
             f"code {ended.code}:\n{said}"
         )
 

@@ -159,7 +159,7 @@ def test_failing_validator_changes_nothing_and_names_real_paths(server: FakeServ
             }
         )
     assert "error in /etc/web/web.conf:3" in str(error.value)
-    assert "no file was changed" in str(error.value)
+    assert "nothing was changed" in str(error.value)
     assert "bedstone-stage" not in str(error.value)
     assert server.everything() == before
     assert not any(call[0] == "systemctl" for call in server.calls)

@@ -1,0 +1,140 @@
+"""The certificates action: decides on the controller what is due, and signs it there.
+
+Documented in plugins/modules/certificates.py, which does the server's part.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from bedstone_control import certificates as ca
+
+KNOWN = ["authority", "also_trusted", "certificates", "only_check"]
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
+    """Asks the server for its certificates and requests, signs, and hands over the results."""
+
+    _supports_check_mode = True
+    _supports_async = False
+    TRANSFERS_FILES = False
+    _requires_connection = True
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        now = dt.datetime.now(dt.UTC)
+        arguments = {str(key): value for key, value in self._task.args.items()}
+        try:
+            authority, wanted = _checked(arguments, now)
+            if arguments.get("only_check"):
+                return {"changed": False}
+            return self._converge(authority, wanted, now, task_vars or {})
+        except ValueError as error:
+            raise AnsibleActionFail(str(error)) from None
+
+    def _converge(
+        self,
+        authority: ca.Authority,
+        wanted: list[ca.Wanted],
+        now: dt.datetime,
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
+        server = _Server(self, wanted, task_vars)
+        found = server.call("inspect")
+        due = {}
+        for certificate in wanted:
+            present = found["present"][certificate.name]["certificate"]
+            if reasons := ca.reasons_to_issue(present, certificate, authority, now):
+                due[certificate.name] = reasons
+        if not self._task.check_mode and (due or found["pending"]):
+            requests = {name: entry["request"] for name, entry in found["present"].items()}
+            if without := [name for name in due if not requests[name]]:
+                requests |= server.call("request", names=without)["requests"]
+            signed = {
+                certificate.name: ca.issue(requests[certificate.name], certificate, authority, now)
+                for certificate in wanted
+                if certificate.name in due
+            }
+            server.call("install", install=signed)
+        changed = bool(due or found["pending"] or server.changed_paths or server.removed_paths)
+        result: dict[str, Any] = {
+            "changed": changed,
+            "issued": due,
+            "changed_paths": server.changed_paths,
+            "removed_paths": server.removed_paths,
+            "units": server.units,
+        }
+        if self._task.diff:
+            result["diff"] = [
+                {"prepared": f"certificate {name} is issued: {', '.join(reasons)}\n"}
+                for name, reasons in due.items()
+            ]
+            result["diff"] += [
+                {"prepared": f"{path} is removed\n"} for path in server.removed_paths
+            ]
+        return result
+
+
+class _Server:
+    """The module on the server, and what its calls did altogether."""
+
+    def __init__(
+        self, action: ActionModule, wanted: list[ca.Wanted], task_vars: dict[str, Any]
+    ) -> None:
+        self.action = action
+        self.task_vars = task_vars
+        self.pairs = [
+            {
+                "name": certificate.name,
+                "owner": certificate.owner,
+                "group": certificate.group,
+                "reload": list(certificate.reload),
+            }
+            for certificate in wanted
+        ]
+        self.changed_paths: list[str] = []
+        self.removed_paths: list[str] = []
+        self.units: dict[str, list[str]] = {}
+
+    def call(self, step: str, **more: Any) -> dict[str, Any]:
+        """Do one step on the server.
+
+        Raises:
+            AnsibleActionFail: it failed, with the server's words.
+
+        """
+        result: dict[str, Any] = self.action._execute_module(  # noqa: SLF001 - how actions call modules
+            module_name="certificates",
+            module_args={"step": step, "pairs": self.pairs, **more},
+            task_vars=self.task_vars,
+        )
+        if result.get("failed") or result.get("unreachable"):
+            raise AnsibleActionFail(str(result.get("msg", result)), result=result)
+        self.changed_paths += result["changed_paths"]
+        self.removed_paths += result["removed_paths"]
+        self.units |= result["units"]
+        return result
+
+
+def _checked(arguments: dict[str, Any], now: dt.datetime) -> tuple[ca.Authority, list[ca.Wanted]]:
+    for key in arguments:
+        if key not in KNOWN:
+            near = difflib.get_close_matches(key, KNOWN, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(KNOWN)}."
+            raise ValueError(f"certificates does not know {key!r}.{hint}")
+    authority = arguments.get("authority") or {}
+    for key in ("certificate", "key"):
+        if not isinstance(authority.get(key), str) or not authority[key].strip():
+            raise ValueError(f"certificates needs authority.{key}. {ca.AUTHORITY_HELP}")
+    loaded = ca.load_authority(authority["certificate"], authority["key"], now)
+    for number, pem in enumerate(arguments.get("also_trusted") or [], start=1):
+        ca.load_trusted(str(pem), f"Trusted authority {number} of ca_also_trusted", now)
+    entries = [dict(entry) for entry in arguments.get("certificates") or []]
+    return loaded, ca.parse_wanted(entries)
