@@ -30,7 +30,18 @@ _COMPILED = (
         "gcc libc6-dev python3-dev libpq-dev",
         "libpq5",
     ),
-    (re.compile(r"^psycopg(?![\w\[-])", re.MULTILINE), "", "libpq5"),
+    # A compiled requirements file names the extra as a package of its own: psycopg-binary
+    # brings its libpq along, psycopg-c is compiled.
+    (
+        re.compile(r"^psycopg-c(?![\w-])", re.MULTILINE),
+        "gcc libc6-dev python3-dev libpq-dev",
+        "libpq5",
+    ),
+    (
+        re.compile(r"(?ms)\A(?!.*^psycopg-(?:binary|c)(?![\w-])).*^psycopg(?![\w\[-])"),
+        "",
+        "libpq5",
+    ),
 )
 
 
