@@ -157,17 +157,17 @@ def parse_wanted(entries: list[dict[str, Any]]) -> list[Wanted]:
     """
     problems: list[str] = []
     wanted: list[Wanted] = []
-    for number, entry in enumerate(entries):
+    for number, given in enumerate(entries):
+        entry = {key: value for key, value in given.items() if value is not None}
         where = f"certificate {entry.get('name', number + 1)!r}"
         found = _problems_of(entry, where)
         problems.extend(found)
         if not found:
             names = tuple(str(name).lower() for name in entry.get("names", []))
-            values = {key: value for key, value in entry.items() if value is not None}
-            values["names"] = names
-            values["common_name"] = values.get("common_name") or names[0]
-            values["reload"] = tuple(values.get("reload", ()))
-            wanted.append(Wanted(**values))
+            common_name = entry.get("common_name") or names[0]
+            reload = tuple(entry.get("reload", ()))
+            more = {"names": names, "common_name": common_name, "reload": reload}
+            wanted.append(Wanted(**{**entry, **more}))
     seen = [certificate.name for certificate in wanted]
     problems.extend(
         f"certificate {name!r} is declared twice."
