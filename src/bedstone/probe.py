@@ -12,6 +12,7 @@ from bedstone.errors import BedstoneError
 
 PROBE_SECONDS = 5.0
 FRONT_DOOR_SECONDS = 30.0
+FRONT_DOOR_PORT = 443
 _SERVER_ERROR = 500
 _OK = range(200, 300)
 
@@ -105,7 +106,7 @@ class _LocalConnection(http.client.HTTPSConnection):
         self._context_for_local = context
 
     def connect(self) -> None:
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=self.timeout)
+        plain = socket.create_connection(("127.0.0.1", FRONT_DOOR_PORT), timeout=self.timeout)
         self.sock = self._context_for_local.wrap_socket(plain, server_hostname=self.host)
 
 

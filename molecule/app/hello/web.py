@@ -23,7 +23,7 @@ class Handler(BaseHTTPRequestHandler):
             or self.headers["X-Forwarded-Proto"] != "https"
         ):
             status = 503
-        if self.path == "/" and os.environ.get("FAIL_BEHIND_NGINX"):
+        if os.environ.get("FAIL_BEHIND_NGINX") and self.headers["X-Request-ID"]:
             status = 500
         if self.path.startswith("/slow/"):
             time.sleep(float(self.path.removeprefix("/slow/")))

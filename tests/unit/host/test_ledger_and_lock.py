@@ -1,0 +1,127 @@
+"""The ledger's schema and the locks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from bedstone import ledger, lock, paths
+from bedstone.errors import BedstoneError
+
+
+def test_ledger_is_made_and_opened_again(root: Path) -> None:
+    for _ in range(2):
+        with ledger.opened() as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            assert version == len(ledger.MIGRATIONS)
+    assert (root / "var/lib/bedstone").stat().st_mode & 0o077 == 0
+
+
+def test_each_schema_is_brought_up_to_date(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del root
+    latest = ledger.MIGRATIONS
+    monkeypatch.setattr(ledger, "MIGRATIONS", latest[:1])
+    with ledger.opened() as connection:
+        connection.execute("INSERT INTO networks VALUES ('shop', '10.0.0.0/24')")
+    monkeypatch.setattr(ledger, "MIGRATIONS", (*latest, "CREATE TABLE later (x TEXT) STRICT"))
+    with ledger.opened() as connection:
+        assert connection.execute("SELECT count(*) FROM later").fetchone()[0] == 0
+        assert connection.execute("SELECT subnet FROM networks").fetchone()[0] == "10.0.0.0/24"
+
+
+def test_failed_migration_leaves_the_old_schema(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del root
+    with ledger.opened():
+        pass
+    broken = "CREATE TABLE later (x TEXT); CREATE TABLE oops ("
+    monkeypatch.setattr(ledger, "MIGRATIONS", (*ledger.MIGRATIONS, broken))
+    with pytest.raises(BedstoneError, match="can't be opened"):
+        ledger.connect()
+    with closing(sqlite3.connect(paths.ledger())) as connection:
+        assert (
+            connection.execute("SELECT * FROM sqlite_master WHERE name = 'later'").fetchall() == []
+        )
+
+
+def test_newer_ledger_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del root
+    with ledger.opened():
+        pass
+    monkeypatch.setattr(ledger, "MIGRATIONS", ())
+    with pytest.raises(BedstoneError, match="a newer bedstone wrote it"):
+        ledger.connect()
+
+
+def test_failed_transaction_leaves_nothing(root: Path) -> None:
+    del root
+    with ledger.opened() as connection:
+        with suppress(KeyError), ledger.transaction(connection):
+            connection.execute("INSERT INTO networks VALUES ('shop', 'x')")
+            raise KeyError
+        assert connection.execute("SELECT count(*) FROM networks").fetchone()[0] == 0
+
+
+HOLDER = """
+from bedstone import lock
+with lock.held("shop", "bedstone release shop"):
+    print("held", flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def holder(root: Path) -> subprocess.Popen[str]:
+    """Another process that holds the lock of shop."""
+    environment = {**os.environ, "BEDSTONE_ROOT": str(root), "PYTHONPATH": "src"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_second_is_told_who_and_since_when(holder: subprocess.Popen[str]) -> None:
+    said = rf"`bedstone release shop` \(process {holder.pid}, .*, since \d{{4}}-"
+    with pytest.raises(lock.LockedError, match=said) as caught, lock.held("shop", "x"):
+        pass
+    assert caught.value.exit_code == 3
+    with lock.held("wiki", "another app"):
+        pass
+    holder.communicate("\n")
+
+
+def test_dead_holder_never_blocks(holder: subprocess.Popen[str]) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with lock.held("shop", "x"):
+        pass
+
+
+def test_lock_is_free_after_an_error(root: Path) -> None:
+    del root
+    for _ in range(2):
+        with pytest.raises(KeyError), lock.held("shop", "x"):
+            raise KeyError
+
+
+def test_waits_for_another_holder(holder: subprocess.Popen[str]) -> None:
+    assert holder.stdin
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    with lock.held("shop", "x", wait_seconds=10):
+        pass
+    holder.communicate()

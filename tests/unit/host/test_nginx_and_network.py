@@ -1,0 +1,115 @@
+"""nginx's workers, Docker's networks, retiring an app."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from bedstone import config, ledger, network, nginx
+from bedstone.docker import Docker
+from bedstone.errors import BedstoneError
+from bedstone.perform import perform
+from bedstone.retire import retire
+from tests.unit.host.server import APP, SUBNET, Server
+
+SHOP = config.parse(APP)
+
+
+def workers(root: Path, titles: dict[int, str]) -> None:
+    """Play /proc: a master with workers."""
+    (root / "run").mkdir(exist_ok=True)
+    (root / "run/nginx.pid").write_text("100\n")
+    task = root / "proc/100/task/100"
+    task.mkdir(parents=True, exist_ok=True)
+    for pid, title in titles.items():
+        (root / f"proc/{pid}").mkdir(exist_ok=True)
+        (root / f"proc/{pid}/cmdline").write_bytes(b"nginx: " + title.encode())
+    (task / "children").write_text(" ".join(map(str, titles)))
+
+
+def test_workers_are_told_from_those_that_end(server: Server) -> None:
+    titles = {101: "worker process", 102: "worker process is shutting down", 103: "cache manager"}
+    workers(server.root, titles)
+    assert server.host().nginx.workers() == {101, 102}
+    assert server.host().nginx.workers(accepting=True) == {101}
+
+
+def test_no_nginx_has_no_workers(server: Server) -> None:
+    assert server.host().nginx.workers() == set()
+
+
+def test_reload_waits_for_new_workers(server: Server) -> None:
+    workers(server.root, {101: "worker process"})
+    after = {101: "worker process is shutting down", 102: "worker process"}
+    later = threading.Timer(0.3, workers, (server.root, after))
+    later.start()
+    assert server.host().nginx.reload() == {101}
+    assert server.host().nginx.workers(accepting=True) == {102}
+    later.join()
+    assert not server.host().nginx.wait_for_end({101}, 0.2)
+    workers(server.root, {102: "worker process"})
+    assert server.host().nginx.wait_for_end({101}, 5)
+
+
+def test_reload_that_nginx_ignores_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nginx, "RELOAD_SECONDS", 0.2)
+    workers(server.root, {101: "worker process"})
+    with pytest.raises(BedstoneError, match="no new worker came up"):
+        server.host().nginx.reload()
+
+
+def test_network_keeps_its_subnet(server: Server) -> None:
+    docker = Docker(server.run)
+    with ledger.opened() as connection:
+        assert network.ensure(docker, connection, SHOP) == SUBNET
+        create = server.calls[-1]
+        assert create[create.index("--ip-range") + 1] == "172.20.0.0/25"
+        server.networks.clear()
+        server.networks["somebody-elses"] = SUBNET
+        network.ensure(docker, connection, SHOP)
+        assert server.networks["bedstone-shop"] == SUBNET
+
+
+def test_network_made_by_somebody_else_is_replaced(server: Server) -> None:
+    server.networks["bedstone-shop"] = "10.9.0.0/24"
+    with ledger.opened() as connection:
+        network.ensure(Docker(server.run), connection, SHOP)
+    assert server.networks["bedstone-shop"] == SUBNET
+
+
+def test_addresses_are_fixed_and_in_the_upper_half(server: Server) -> None:
+    del server
+    with ledger.opened() as connection:
+        found = [
+            network.address(connection, "shop", service, slot, SUBNET)
+            for service in ("web", "api", "web")
+            for slot in ("blue", "green")
+        ]
+    assert found[:2] == found[4:] == ["172.20.0.129", "172.20.0.130"]
+    assert found[2:4] == ["172.20.0.131", "172.20.0.132"]
+
+
+def test_full_network_is_told(server: Server) -> None:
+    del server
+    with ledger.opened() as connection:
+        for number in range(14):
+            network.address(connection, "shop", f"s{number}", "blue", "10.0.0.0/27")
+        with pytest.raises(BedstoneError, match="has no address left"):
+            network.address(connection, "shop", "one-more", "blue", "10.0.0.0/27")
+
+
+def test_retired_app_leaves_its_data(server: Server) -> None:
+    perform("shop", host=server.host())
+    media = server.root / "srv/bedstone/shop/media/upload.txt"
+    media.write_text("kept")
+    retire("shop", server.host())
+    assert server.active == server.enabled == set()
+    assert server.networks == {}
+    assert not [name for name in server.images if name.startswith("bedstone/")]
+    assert "bedstone-shop-web-blue" in server.removed_containers
+    assert media.read_text() == "kept"
+    assert not (server.root / "var/lib/bedstone/apps/shop").exists()
+    with ledger.opened() as connection:
+        assert connection.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0

@@ -1,0 +1,144 @@
+"""Asking a service, straight and through the front door."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bedstone import probe
+from bedstone.errors import BedstoneError
+
+
+class App(HTTPServer):
+    """Answers with `status`, and keeps the headers it was sent."""
+
+    status = 200
+    headers: dict[str, str]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, App)
+        self.server.headers = {key.lower(): value for key, value in self.headers.items()}
+        self.send_response(self.server.status)
+        if self.server.status == 301:
+            self.send_header("Location", "https://elsewhere/")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    with App(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_asks_as_nginx_would(app: App) -> None:
+    answer = probe.service("127.0.0.1", app.server_port, "/health/", "shop.example.com")
+    assert answer == probe.Answer(ok=True, said="GET /health/ answered 200")
+    assert app.headers["host"] == "shop.example.com"
+    assert app.headers["x-forwarded-proto"] == "https"
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 500, 503])
+def test_only_2xx_is_healthy(app: App, status: int) -> None:
+    app.status = status
+    answer = probe.service("127.0.0.1", app.server_port, "/", "x")
+    assert not answer.ok
+    assert f"answered {status}" in answer.said
+
+
+def test_redirect_says_where_to(app: App) -> None:
+    app.status = 301
+    said = probe.service("127.0.0.1", app.server_port, "/", "x").said
+    assert said == "GET / answered 301 to https://elsewhere/"
+
+
+def test_nobody_there_is_no_answer(app: App) -> None:
+    port = app.server_port
+    assert probe.port("127.0.0.1", port).ok
+    app.shutdown()
+    app.server_close()
+    answer = probe.service("127.0.0.1", port, "/", "x")
+    assert not answer.ok
+    assert "got no answer: " in answer.said
+    assert "Connection refused" in probe.port("127.0.0.1", port).said
+    with pytest.raises(BedstoneError, match="no answer"):
+        probe.require(answer)
+
+
+@pytest.fixture
+def front_door(app: App, root: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+    """The app with a certificate for shop.example.com, in nginx's place."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.example.com")])
+    now = dt.datetime.now(dt.UTC)
+    public = key.public_key()
+    certificate = (
+        x509.CertificateBuilder(name, name, public, x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("shop.example.com")]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    (root / "both.pem").write_bytes(
+        pem
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    (root / "etc/bedstone/tls").mkdir(parents=True)
+    (root / "etc/bedstone/tls/ca.crt").write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(root / "both.pem")
+    app.socket = context.wrap_socket(app.socket, server_side=True)
+    monkeypatch.setattr(probe, "FRONT_DOOR_PORT", app.server_port)
+    return app
+
+
+def test_front_door_is_asked_by_the_apps_domain(front_door: App) -> None:
+    answer = probe.front_door("shop.example.com", "/health/")
+    assert answer == probe.Answer(ok=True, said="https://shop.example.com/health/ answered 200")
+    assert front_door.headers["host"].startswith("shop.example.com")
+
+
+@pytest.mark.parametrize(("status", "ok"), [(404, True), (302, True), (500, False), (502, False)])
+def test_front_door_must_not_answer_5xx(front_door: App, status: int, ok: bool) -> None:  # noqa: FBT001
+    front_door.status = status
+    assert probe.front_door("shop.example.com", "/").ok is ok
+
+
+def test_untrusted_certificate_is_said_but_does_not_count(front_door: App) -> None:
+    answer = probe.front_door("other.example.com", "/")
+    assert answer.ok
+    assert "isn't trusted here" in answer.said
+    assert front_door.headers
+
+
+def test_closed_front_door_is_no_answer(
+    root: Path, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del root
+    monkeypatch.setattr(probe, "FRONT_DOOR_PORT", app.server_port)
+    answer = probe.front_door("shop.example.com", "/")
+    assert not answer.ok
+    assert "got no answer" in answer.said

@@ -1,0 +1,305 @@
+"""What the units of the apps run, with Docker played by a fake."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedstone import config, environment, network, paths, probe, slots, supervise
+from bedstone.container import LABEL_SPECIFICATION, Container, for_service
+from bedstone.docker import ContainerFacts
+from bedstone.errors import BedstoneError, CommandError, ConfigError
+from bedstone.slots import Made, Slot
+from bedstone.supervise import Follower, Supervisor
+from tests.unit.host.server import APP
+
+SLOT = Slot("web", "blue", "r1", Made("sha256:1", 1, 1), "172.20.0.129")
+GONE = CommandError("Docker doesn't answer", returncode=1, output="")
+# Plays `docker logs`: each call prints the next file.
+DOCKER = """#!/bin/sh
+echo "$*" >> "$FAKE/calls"
+number=$(wc -l < "$FAKE/calls")
+cat "$FAKE/logs$number" 2> /dev/null
+[ -e "$FAKE/logs$((number + 1))" ] || sleep 5
+"""
+
+
+class Docker:
+    """Keeps one container; `waits` are what `docker wait` does, one after the other."""
+
+    def __init__(self) -> None:
+        self.present: ContainerFacts | None = None
+        self.started: list[Container] = []
+        self.stopped: list[tuple[str, int]] = []
+        self.removed: list[str] = []
+        self.waits: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+        self.looks: list[ContainerFacts | Exception | None] = []
+
+    def container(self, name: str) -> ContainerFacts | None:
+        if self.looks:
+            look = self.looks.pop(0)
+            if isinstance(look, Exception):
+                raise look
+            return look
+        return self.present if self.present and self.present.name == name else None
+
+    def start(self, container: Container) -> None:
+        self.started.append(container)
+
+    def wait(self, _name: str) -> int:
+        ended = self.waits.get()
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    def stop(self, name: str, seconds: int) -> None:
+        self.stopped.append((name, seconds))
+
+    def remove(self, name: str) -> None:
+        self.removed.append(name)
+
+    def network_subnet(self, _name: str) -> None:
+        return None
+
+
+@pytest.fixture
+def docker(root: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    kept = paths.release("shop", "r1")
+    kept.mkdir(parents=True)
+    (kept / "app.env").write_text(environment.dumps({"SECRET": "x"}))
+    fake = root / "fake"
+    fake.mkdir()
+    (fake / "docker").write_text(DOCKER)
+    (fake / "docker").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("FAKE", str(fake))
+    monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
+    monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
+    monkeypatch.setattr(supervise, "_LAST_LINES_SECONDS", 0.1)
+    monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "_PROBE_EVERY_SECONDS", 0.01)
+    return Docker()
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What systemd was told; filled when the test looks, by `listen`."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(path)
+        server.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        monkeypatch.setattr(supervise, "notify", Notify(server))
+        yield []
+
+
+class Notify:
+    """Sends with the real function, and remembers what came out of the socket."""
+
+    messages: list[str]
+
+    def __init__(self, server: socket.socket) -> None:
+        Notify.messages = []
+        self._server = server
+
+    def __call__(self, *messages: str) -> None:
+        from bedstone.systemd import notify
+
+        notify(*messages)
+        Notify.messages += self._server.recv(4096).decode().splitlines()
+
+
+def supervisor(docker: Docker, **service: Any) -> Supervisor:
+    services = APP["services"] | {"web": APP["services"]["web"] | service}
+    app = config.parse(APP | {"services": services})
+    return Supervisor(app, app.services["web"], SLOT, docker)  # type: ignore[arg-type]
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *oks: bool) -> list[tuple[Any, ...]]:
+    left = list(oks)
+    asked: list[tuple[Any, ...]] = []
+
+    def service(*arguments: Any) -> probe.Answer:
+        asked.append(arguments)
+        ok = left.pop(0) if len(left) > 1 else left[0]
+        return probe.Answer(ok, f"GET answered {200 if ok else 503}")
+
+    monkeypatch.setattr(probe, "service", service)
+    return asked
+
+
+def test_ready_is_said_only_once_it_is_healthy(
+    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del told
+    asked = answers(monkeypatch, False, False, True)
+    monkeypatch.setattr(
+        Supervisor, "_probe", patched_probe(Supervisor._probe, lambda: docker.waits.put(7), 3)
+    )
+    assert supervisor(docker).run() == 7
+    assert asked[0] == ("172.20.0.129", 8000, "/health/", "shop.example.com")
+    assert [m for m in Notify.messages if not m.startswith("STATUS=Waiting")] == [
+        "READY=1",
+        "STATUS=Serving release r1",
+    ]
+    assert [container.name for container in docker.started] == ["bedstone-shop-web-blue"]
+    assert docker.removed == ["bedstone-shop-web-blue"]
+
+
+def patched_probe(original: Any, then: Any, times: int) -> Any:
+    """Return the probe, with something that happens after so many calls."""
+    calls = []
+
+    def _probe(self: Supervisor, seconds: float) -> probe.Answer:
+        calls.append(seconds)
+        answer: probe.Answer = original(self, seconds)
+        if len(calls) == times:
+            then()
+        return answer
+
+    return _probe
+
+
+def test_container_that_ends_at_once_is_never_ready(
+    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del told
+    answers(monkeypatch, False)
+    docker.waits.put(1)
+    assert supervisor(docker).run() == 1
+    assert "READY=1" not in Notify.messages
+
+
+def test_never_healthy_is_stopped_with_the_last_answer(
+    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del told
+    answers(monkeypatch, False)
+    with pytest.raises(BedstoneError, match="within 1 seconds: GET answered 503"):
+        supervisor(docker, health_timeout_seconds=1, stop_seconds=9).run()
+    assert docker.stopped == [("bedstone-shop-web-blue", 9)]
+    assert docker.removed == ["bedstone-shop-web-blue"]
+
+
+def test_stop_of_the_unit_stops_the_container_warm(
+    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del told
+    answers(monkeypatch, True)
+    running = supervisor(docker, stop_seconds=12)
+    monkeypatch.setattr(
+        Supervisor,
+        "_probe",
+        patched_probe(Supervisor._probe, lambda: running._on_signal(15, None), 1),
+    )
+    assert running.run() == 0
+    assert docker.stopped == [("bedstone-shop-web-blue", 12)]
+    assert "STOPPING=1" in Notify.messages
+
+
+def test_restart_of_dockerd_is_survived(
+    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del told
+    answers(monkeypatch, True)
+    facts = ContainerFacts("bedstone-shop-web-blue", running=True, exit_code=0, labels={})
+    docker.looks = [None, GONE, GONE, facts]
+    docker.waits.put(GONE)
+    docker.waits.put(5)
+    assert supervisor(docker).run() == 5
+    assert docker.stopped == []
+    assert len(docker.started) == 1
+
+
+def test_container_that_ended_while_dockerd_was_away_is_noticed(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, True)
+    ended = ContainerFacts("bedstone-shop-web-blue", running=False, exit_code=9, labels={})
+    docker.looks = [None, ended]
+    docker.waits.put(GONE)
+    assert supervisor(docker).run() == 9
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_running_container_is_taken_over_if_it_is_the_same(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch, *, same: bool
+) -> None:
+    answers(monkeypatch, True)
+    running = supervisor(docker)
+    wanted = for_service(running.app, running.service, SLOT, {"SECRET": "x"})
+    labels = {LABEL_SPECIFICATION: wanted.specification() if same else "other"}
+    docker.present = ContainerFacts(wanted.name, running=True, exit_code=0, labels=labels)
+    docker.waits.put(0)
+    running.run()
+    assert len(docker.started) == (0 if same else 1)
+
+
+def test_service_without_health_path_is_healthy_when_its_port_is(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def port(address: str, number: int) -> probe.Answer:
+        asked.append((address, number))
+        return probe.Answer(ok=True, said="")
+
+    monkeypatch.setattr(probe, "port", port)
+    docker.waits.put(0)
+    supervisor(docker, health=None).run()
+    assert asked[0] == ("172.20.0.129", 8000)
+
+
+def test_worker_is_healthy_when_it_stays_up(docker: Docker) -> None:
+    app = config.parse(APP)
+    slot = Slot("worker", "1", "r1", SLOT.made)
+    worker = Supervisor(app, app.services["worker"], slot, docker)  # type: ignore[arg-type]
+    assert not worker._probe(supervise.STABLE_SECONDS - 1).ok
+    assert worker._probe(supervise.STABLE_SECONDS).ok
+
+
+def test_unused_slot_is_told(root: Path) -> None:
+    del root
+    with pytest.raises(ConfigError, match="No release of shop runs in the slot web@green"):
+        supervise.supervise("shop", "web", "green")
+
+
+def test_unknown_service_is_told(docker: Docker) -> None:
+    del docker
+    slots.write("shop", Slot("nothing", "1", "r1", SLOT.made))
+    paths.release("shop", "r1").joinpath("app.json").write_text(json.dumps(APP), encoding="utf-8")
+    with pytest.raises(BedstoneError, match="has no service 'nothing'"):
+        supervise.supervise("shop", "nothing", "1")
+
+
+def test_each_line_is_copied_once_over_a_reconnect(
+    docker: Docker, root: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del docker
+    lines = [
+        b"2026-01-01T00:00:01.000000000Z one\n",
+        b"2026-01-01T00:00:03.000000000Z three\n",
+        # The other stream's lines may come a little late.
+        b"2026-01-01T00:00:02.000000000Z two\n",
+    ]
+    again = b"2026-01-01T00:00:04.000000000Z four, \xff\n"
+    (root / "fake/logs1").write_bytes(b"".join(lines) + b"error from daemon in stream: EOF\n")
+    (root / "fake/logs2").write_bytes(lines[1] + again)
+    follower = Follower("x")
+    follower.start()
+    seen = b""
+    for _ in range(200):
+        seen += capfdbinary.readouterr().out
+        if b"four" in seen:
+            break
+        follower.join(0.05)
+    follower.finish()
+    assert seen == b"one\nthree\ntwo\nfour, \xff\n"
+    assert "--since 2026-01-01T00:00:03.000000000Z x" in (root / "fake/calls").read_text()

@@ -1,0 +1,111 @@
+"""The program as one file, and its command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bedstone import __version__, cli
+from bedstone_control import zipapp
+
+
+def test_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
+    copy = tmp_path / "bedstone"
+    for path in zipapp.source_directory().rglob("*.py"):
+        target = copy / path.relative_to(zipapp.source_directory())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        os.utime(target, (1, 1))
+    assert zipapp.content(copy) == zipapp.content()
+    (copy / "cli.py").write_text("changed")
+    assert zipapp.content(copy) != zipapp.content()
+
+
+def test_built_program_runs_without_the_checkout(tmp_path: Path) -> None:
+    program = zipapp.build(tmp_path / "cache")
+    assert zipapp.build(tmp_path / "cache") == program
+    ran = subprocess.run(
+        [sys.executable, "-I", program, "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    assert ran.stdout == f"bedstone {__version__}\n"
+
+
+def test_wrong_directory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="isn't the host program's package"):
+        zipapp.content(tmp_path)
+
+
+def test_host_program_needs_the_standard_library_alone() -> None:
+    allowed = set(sys.stdlib_module_names) | {"bedstone"}
+    for path in zipapp.source_directory().rglob("*.py"):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["import"], ["from"]) and not line.startswith(" "):
+                assert words[1].split(".")[0].rstrip(",") in allowed, f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: bedstone {command}" in said
+    assert "examples:" in said
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    said = capsys.readouterr().out
+    assert [name for name in cli.COMMANDS if f"    {name}" not in said] == []
+    assert "exit codes:" in said
+
+
+def test_error_goes_to_standard_error_with_a_hint(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del root
+    assert cli.main(["logs", "nobody"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "bedstone: No app is called 'nobody'" in captured.err
+    assert "hint: " in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], [], ["status", "--", "x"], ["release"]])
+def test_what_is_not_understood_exits_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    del root
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: bedstone" in capsys.readouterr().err
+
+
+def test_command_for_an_app_goes_after_two_dashes(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del root
+    assert cli.main(["run", "shop"]) == 1
+    assert "It goes after two dashes" in capsys.readouterr().err
+
+
+def test_only_root_may(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("BEDSTONE_ROOT", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["status"]) == 1
+    assert "sudo" in capsys.readouterr().err
