@@ -1,0 +1,214 @@
+"""What the commands print, and the module that calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedstone import cli, perform
+from bedstone.systemd import Systemd
+from tests.unit.host.server import Server, declare
+
+MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"
+PROGRAM = """#!/bin/sh
+echo "$*" >> "$0.calls"
+case "$*" in
+    *retire*) echo '{"retired": RETIRED}';;
+    *shop*) cat "$0.shop"; exit CODE;;
+    *) echo '{"ok": true, "app": "wiki", "changed": false, "release": "r1"}';;
+esac
+"""
+
+
+@pytest.fixture(autouse=True)
+def _real_commands_on_the_fake(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perform, "Host", server.host)
+    monkeypatch.setattr("bedstone.commands.status.Systemd", lambda: Systemd(server.run))
+
+
+def test_release_tells_each_step(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    del server
+    assert cli.main(["release", "shop"]) == 0
+    said = capsys.readouterr().out
+    assert "Releasing shop" in said
+    assert "  image " in said
+    assert " of shop serves, after " in said
+    assert cli.main(["release", "shop", "--if-changed"]) == 0
+    assert "Nothing to do: release " in capsys.readouterr().out
+    assert cli.main(["release", "shop", "--dry-run"]) == 0
+    assert "shop: nothing to do" in capsys.readouterr().out
+
+
+def test_failed_release_tells_step_reason_and_what_serves(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["release", "shop"])
+    declare(server, source="two")
+    server.broken = {"check"}
+    assert cli.main(["release", "shop"]) == 1
+    captured = capsys.readouterr()
+    assert "FAILED" in captured.out
+    assert "shop: failed at check: `manage check` failed in the new image: exit code 1" in (
+        captured.err
+    )
+    assert "  | check: it is broken" in captured.err
+    assert " serves on." in captured.err
+
+
+def test_json_is_one_object_and_nothing_else(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.broken = {"migrate"}
+    assert cli.main(["release", "shop", "--json"]) == 1
+    failed = json.loads(capsys.readouterr().out)
+    assert (failed["ok"], failed["failed_step"], failed["changed"]) == (False, "migrate", True)
+    assert failed["steps"][-1]["name"] == "migrate"
+    assert cli.main(["release", "nobody", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["failed_step"] == "begin"
+
+
+def test_releases_are_listed_the_newest_first(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["releases", "shop"]) == 0
+    assert "has no release yet" in capsys.readouterr().out
+    cli.main(["release", "shop"])
+    server.broken = {"check"}
+    cli.main(["release", "shop"])
+    capsys.readouterr()
+    assert cli.main(["releases", "shop"]) == 0
+    failed, serves = capsys.readouterr().out.splitlines()
+    assert failed.endswith("failed at check")
+    assert serves.startswith("* ")
+    assert cli.main(["releases", "shop", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["serves"] for row in rows] == [False, True]
+
+
+def test_status_is_one_screen_and_its_exit_code_counts(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status"]) == 1
+    assert "shop: not released yet" in capsys.readouterr().out
+    cli.main(["release", "shop"])
+    capsys.readouterr()
+    assert cli.main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert "https://shop.example.com/" in said
+    assert "up   web@blue" in said
+    server.active.discard("bedstone-shop-worker@1.service")
+    assert cli.main(["status"]) == 1
+    assert "DOWN worker@1" in capsys.readouterr().out
+    assert cli.main(["status", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["apps"][0]["ok"] is False
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A bedstone that answers as told."""
+    path = tmp_path / "bedstone"
+    path.write_text(PROGRAM.replace("RETIRED", "[]").replace("CODE", "0"))
+    path.chmod(0o755)
+    answer(path, {"ok": True, "app": "shop", "changed": True, "release": "r2", "previous": "r1"})
+    return path
+
+
+def answer(program: Path, said: dict[str, Any], code: int = 0) -> None:
+    program.with_name("bedstone.shop").write_text(json.dumps(said))
+    program.write_text(program.read_text().replace("exit 0", f"exit {code}"))
+
+
+def call(program: Path, *, check: bool = False, pending: list[str] | None = None) -> dict[str, Any]:
+    arguments = {
+        "apps": ["shop", "wiki"],
+        "program": str(program),
+        "pending_paths": pending or [],
+        "_ansible_check_mode": check,
+    }
+    text = (
+        "import sys; from ansible.module_utils.testing import patch_module_args\n"
+        "import runpy, json\n"
+        "with patch_module_args(json.loads(sys.argv[1])):\n"
+        "    runpy.run_path(sys.argv[2], run_name='__main__')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", text, json.dumps(arguments), MODULE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout, ran.stderr
+    result: dict[str, Any] = json.loads(ran.stdout)
+    return result
+
+
+def calls(program: Path) -> list[str]:
+    return program.with_name("bedstone.calls").read_text().splitlines()
+
+
+def test_module_releases_every_app_and_retires_first(program: Path) -> None:
+    result = call(program)
+    assert result["changed"] is True
+    assert [entry["app"] for entry in result["releases"]] == ["shop", "wiki"]
+    assert calls(program) == [
+        "retire --json",
+        "release shop --if-changed --json",
+        "release wiki --if-changed --json",
+    ]
+
+
+def test_module_changes_nothing_when_no_app_does(program: Path) -> None:
+    answer(program, {"ok": True, "app": "shop", "changed": False})
+    assert call(program)["changed"] is False
+
+
+def test_module_shows_step_lines_and_what_serves(program: Path) -> None:
+    said = {
+        "ok": False,
+        "app": "shop",
+        "changed": True,
+        "failed_step": "check",
+        "error": "`manage check` failed.",
+        "details": "settings.E001\nmore",
+        "hint": "Set X.",
+        "previous": "r1",
+        "warnings": ["watch out"],
+    }
+    answer(program, said, code=1)
+    result = call(program)
+    assert result["failed"] is True
+    assert result["msg"] == (
+        "shop: the release failed at `check`: `manage check` failed.\n"
+        "  | settings.E001\n  | more\n  hint: Set X.\n  Release r1 serves on."
+    )
+    assert "release wiki --if-changed --json" in calls(program), "one app doesn't block another"
+    assert "watch out" in str(result["warnings"])
+
+
+def test_module_only_forecasts_in_check_mode(program: Path) -> None:
+    answer(program, {"ok": True, "app": "shop", "changed": False})
+    result = call(program, check=True, pending=["/etc/bedstone/apps/wiki/app.env"])
+    assert [entry["changed"] for entry in result["releases"]] == [False, True]
+    assert calls(program) == ["retire --dry-run --json", "release shop --dry-run --json"]
+
+
+def test_module_forecasts_on_a_bare_server(tmp_path: Path) -> None:
+    result = call(tmp_path / "nothing", check=True)
+    assert result["changed"] is True
+    assert "failed" not in result
+
+
+def test_module_says_that_the_program_is_missing(tmp_path: Path) -> None:
+    assert "role host_program comes before" in call(tmp_path / "nothing")["msg"]
+
+
+def test_module_shows_what_a_crash_printed(program: Path) -> None:
+    program.write_text("#!/bin/sh\necho Traceback >&2\nexit 1\n")
+    result = call(program)
+    assert result["failed"] is True
+    assert "Traceback" in result["msg"]
