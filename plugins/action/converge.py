@@ -178,7 +178,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 template, escape_backslashes=False, overrides={"trim_blocks": True}
             )
         except AnsibleError as error:
-            raise AnsibleActionFail(f"{named}, which makes {path}, can't be rendered.") from error
+            # Of all errors in templates, only those of syntax know their line.
+            line = getattr(error.__cause__, "lineno", None)
+            where = f"{named}, line {line}" if line else named
+            raise AnsibleActionFail(f"{where}, which makes {path}, can't be rendered.") from error
         if rendered is None:
             return ""
         if isinstance(rendered, (str, int, float)):

@@ -140,7 +140,7 @@ def test_variables_are_evaluated_as_far_as_they_hold_expressions(run: Run) -> No
     [
         ("{{ missing }}", "'missing' is undefined"),
         ("{{ {}.missing }}", "no attribute 'missing'"),
-        ("{% if %}", "Syntax error"),
+        ("a\n{% if %}", "line 2"),
     ],
 )
 def test_error_in_a_template_names_it_and_sends_nothing(
@@ -149,7 +149,8 @@ def test_error_in_a_template_names_it_and_sends_nothing(
     run.write("templates/web/etc/a.conf.j2", template)
     with pytest.raises(AnsibleActionFail) as error:
         run({"tree": "web"})
-    assert "roles/web/templates/web/etc/a.conf.j2, which makes /etc/a.conf" in str(error.value)
+    assert "roles/web/templates/web/etc/a.conf.j2" in str(error.value)
+    assert "which makes /etc/a.conf" in str(error.value)
     assert words in str(error.value)
     assert run.sent == []
 
