@@ -82,6 +82,12 @@ class Server:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
+    def wait_for_line(self, message: str) -> None:
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while message not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)  # between two looks, with the limit above
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
@@ -202,10 +208,12 @@ def test_it_stops_gracefully_with_a_request_in_flight(serve: Callable[..., Serve
     server = serve()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
         slow.sendall(b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n")
+        # With this cookie Django looks for the form's token, and so waits for the body.
+        slow.sendall(b"Cookie: csrftoken=" + b"x" * 32 + b"\r\n")
         slow.sendall(b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
-        # gunicorn answers this once a worker has begun to read the body for the app
-        assert slow.recv(100).startswith(b"HTTP/1.1 100")
+        assert slow.recv(100).startswith(b"HTTP/1.1 100"), "a worker has taken the request"
         server.process.send_signal(signal.SIGTERM)
+        server.wait_for_line("Handling signal: term")
         slow.sendall(b"x")
         assert slow.makefile("rb").readline().startswith(b"HTTP/1.1 403")
     assert server.process.wait(timeout=30) == 0

@@ -105,9 +105,7 @@ def test_a_missing_page_is_logged_with_its_request_id(
     assert "Method Not Allowed" in entry.getMessage()
 
 
-@pytest.mark.parametrize(
-    ("level", "shown"), [("DEBUG", True), ("INFO", True), ("WARNING", False), ("CRITICAL", False)]
-)
+@pytest.mark.parametrize(("level", "shown"), [("INFO", True), ("WARNING", False)])
 def test_log_level_decides_what_is_shown(
     run: Callable[..., subprocess.CompletedProcess[str]],
     environment: dict[str, str],
