@@ -32,9 +32,22 @@ def app_layout(apps: Sequence[Mapping[str, Any]], part: str) -> Any:
         raise AnsibleFilterError(str(error)) from error
 
 
+def app_names(apps: Sequence[Mapping[str, Any]], only: Sequence[str] | str = ()) -> list[str]:
+    """Return the names of the apps to release: all, or those in `only`.
+
+    Raises:
+        AnsibleFilterError: a name that none of the apps has.
+
+    """
+    try:
+        return layout.released(plain(apps), plain(only))
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"app_layout": app_layout}
+        return {"app_layout": app_layout, "app_names": app_names}

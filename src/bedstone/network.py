@@ -35,7 +35,7 @@ def ensure(docker: Docker, connection: sqlite3.Connection, app: App) -> str:
     with lock.held(f"network-{app.name}", f"network of {app.name}", wait_seconds=60):
         labels = {LABEL_APP: app.name}
         present = docker.network_subnet(app.network)
-        known = _known(connection, app.name)
+        known = subnet(connection, app.name)
         if present is not None and present == known:
             return present
         if present is not None:
@@ -59,7 +59,13 @@ def ensure(docker: Docker, connection: sqlite3.Connection, app: App) -> str:
         return known
 
 
-def address(connection: sqlite3.Connection, app: str, service: str, slot: str, subnet: str) -> str:
+def subnet(connection: sqlite3.Connection, app: str) -> str | None:
+    """Return the subnet of an app's network as the ledger has it, if it was ever made."""
+    row = connection.execute("SELECT subnet FROM networks WHERE app = ?", (app,)).fetchone()
+    return None if row is None else str(row["subnet"])
+
+
+def address(connection: sqlite3.Connection, app: str, service: str, slot: str, within: str) -> str:
     """Return the fixed address of a slot: always the same for the same slot.
 
     Docker gives other containers addresses of the subnet's lower half; these
@@ -69,7 +75,7 @@ def address(connection: sqlite3.Connection, app: str, service: str, slot: str, s
         BedstoneError: the subnet has no address left.
 
     """
-    _, upper = ipaddress.IPv4Network(subnet).subnets()
+    _, upper = ipaddress.IPv4Network(within).subnets()
     with ledger.transaction(connection):
         row = connection.execute(
             "SELECT number FROM addresses WHERE app = ? AND service = ? AND slot = ?",
@@ -90,10 +96,5 @@ def address(connection: sqlite3.Connection, app: str, service: str, slot: str, s
             number = int(row["number"])
     # The last address of the subnet is its broadcast address.
     if number >= upper.num_addresses - 1:
-        raise BedstoneError(f"The network {subnet} of {app} has no address left.")
+        raise BedstoneError(f"The network {within} of {app} has no address left.")
     return str(upper.network_address + number)
-
-
-def _known(connection: sqlite3.Connection, app: str) -> str | None:
-    row = connection.execute("SELECT subnet FROM networks WHERE app = ?", (app,)).fetchone()
-    return None if row is None else str(row["subnet"])

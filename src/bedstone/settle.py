@@ -44,12 +44,12 @@ class Plan:
 
 
 def plan(host: Host, connection: sqlite3.Connection, app_name: str, serving: Serving) -> Plan:
-    """Return what differs from the ledger; changes nothing but a missing network."""
+    """Return what differs from the ledger; changes nothing."""
     app = config.load_file(paths.release(app_name, serving.release) / "app.json")
     made = slots.read_made(app_name, serving.release)
     addresses = {}
-    if app.http_services:
-        subnet = network.ensure(host.docker, connection, app)
+    subnet = network.subnet(connection, app_name)
+    if subnet is not None:
         addresses = {
             service.name: network.address(connection, app_name, service.name, serving.slot, subnet)
             for service in app.http_services

@@ -51,7 +51,7 @@ def identify(app: App, docker: Docker, runner: Runner = run, *, pull: bool = Tru
 
     A digest of the archive, the commit a git version stands for at the moment,
     or the id of the image that a reference stands for: it is pulled for that,
-    unless it names a digest that is here, or ``pull`` is false and it is here.
+    unless it names a digest that is here, or ``pull`` is false.
     """
     image = app.image
     if image.kind in {"build", "load"}:
@@ -60,6 +60,8 @@ def identify(app: App, docker: Docker, runner: Runner = run, *, pull: bool = Tru
         return f"git:{_resolve(image, runner)}"
     reference = image.reference or ""
     facts = docker.image(reference) if not pull or "@sha256:" in reference else None
+    if facts is None and not pull:
+        return "image:not here yet"
     if facts is None:
         with _registry_login(app, docker) as config:
             docker.pull(reference, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,30 @@ def packages(apps: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the Debian packages that the apps' sources need."""
     kinds = {app["config"]["image"]["kind"] for app in apps}
     return ["git"] if "git" in kinds else []
+
+
+def released(apps: Sequence[Mapping[str, Any]], only: Sequence[str] | str = ()) -> list[str]:
+    """Return the names of the apps to release.
+
+    Args:
+        apps: all of them.
+        only: names, in a list or separated by commas; none of them means all.
+
+    Raises:
+        ValueError: a name that none of the apps has.
+
+    """
+    known = [str(app["name"]) for app in apps]
+    wanted = [name.strip() for name in (only.split(",") if isinstance(only, str) else only)]
+    wanted = [name for name in wanted if name]
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"app_only: there is no app {name!r}; the settings have {', '.join(known)}.{meant}"
+            )
+    return [name for name in known if name in wanted or not wanted]
 
 
 def _unit(app: str, service: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,3 +73,16 @@ def test_git_is_installed_when_a_source_needs_it() -> None:
 def test_impossible_variable_is_told_with_its_app() -> None:
     with pytest.raises(ValueError, match="App shop: 'A B' can't be the name"):
         app_layout.files([SHOP | {"environment": {"A B": "x"}}])
+
+
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [((), ["shop", "wiki"]), ("", ["shop", "wiki"]), ("wiki", ["wiki"]), (["shop"], ["shop"])],
+)
+def test_only_the_named_apps_are_released(only: list[str] | str, names: list[str]) -> None:
+    assert app_layout.released([{"name": "shop"}, {"name": "wiki"}], only) == names
+
+
+def test_unknown_app_is_told_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no app 'shpo'.*Did you mean shop\?"):
+        app_layout.released([{"name": "shop"}], "shpo")

@@ -143,7 +143,7 @@ def test_nothing_changed_does_nothing(server: Server) -> None:
     assert not second.changed
     assert second.release == first.release
     verbs = {tuple(call[:2]) for call in server.calls}
-    assert verbs == {("docker", "network"), ("systemctl", "show")}
+    assert verbs == {("systemctl", "show")}
 
 
 @pytest.mark.parametrize(
