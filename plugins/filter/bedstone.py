@@ -22,7 +22,7 @@ PARTS: dict[str, Callable[[Site], Any]] = {
         wiring.backup_directory,
         wiring.backup_keep_days,
         wiring.backup_media,
-        wiring.backup_time,
+        wiring.backup_schedule,
         wiring.base_extra_ca_certificates,
         wiring.base_operator_authorized_keys,
         wiring.base_operator_name,

@@ -131,6 +131,28 @@ def nginx_upstream_files(upstreams: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
+def nginx_certificate_files(certificates: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return both files of each certificate brought along, in the form of converge's `files`.
+
+    Args:
+        certificates: the role's `nginx_certificate_files`.
+
+    Raises:
+        AnsibleFilterError: a name that can't be one, or one used twice.
+
+    """
+    taken: set[str] = set()
+    files: list[dict[str, Any]] = []
+    for item in certificates:
+        name = _fitting(NAME, item["name"], "the name of a certificate in nginx_certificate_files")
+        _claim(taken, name, f"nginx_certificate_files has {name!r} twice.")
+        path = f"{DIRECTORY}/tls/{name}"
+        files.append({"path": f"{path}.crt", "source": item["certificate"]})
+        key = {"path": f"{path}.key", "source": item["key"]}
+        files.append({**key, "mode": "0600", "sensitive": True})
+    return files
+
+
 def nginx_header_values(
     headers: Mapping[str, str], hsts_seconds: int, *, hsts_include_subdomains: bool
 ) -> dict[str, str]:
@@ -181,6 +203,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "nginx_certificate_files": nginx_certificate_files,
             "nginx_header_values": nginx_header_values,
             "nginx_site_files": nginx_site_files,
             "nginx_upstream_files": nginx_upstream_files,

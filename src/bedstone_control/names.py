@@ -9,6 +9,7 @@ CONFIG_DIRECTORY = "/etc/bedstone/apps"
 STATE_DIRECTORY = "/var/lib/bedstone/apps"
 CONTENT_DIRECTORY = "/srv/bedstone"
 TLS_DIRECTORY = "/etc/bedstone/tls"
+OWN_TLS_DIRECTORY = "/etc/nginx/bedstone/tls"
 CA_ON_HOST = f"{TLS_DIRECTORY}/ca.crt"
 CA_IN_CONTAINER = "/run/bedstone/ca.crt"
 

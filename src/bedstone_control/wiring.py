@@ -148,8 +148,8 @@ def nginx_sites(site: Site) -> list[dict[str, Any]]:
         {
             "name": app.name,
             "domains": list(app.domains),
-            "certificate": f"{names.TLS_DIRECTORY}/{app.name}.crt",
-            "certificate_key": f"{names.TLS_DIRECTORY}/{app.name}.key",
+            "certificate": f"{_tls_directory(app)}/{app.name}.crt",
+            "certificate_key": f"{_tls_directory(app)}/{app.name}.key",
             "routes": [
                 {"path": path, "upstream": names.upstream(app.name, service)}
                 for service, path in service_routes(app).items()
@@ -162,6 +162,11 @@ def nginx_sites(site: Site) -> list[dict[str, Any]]:
         for app in site.settings.apps
         if app.domains
     ]
+
+
+def _tls_directory(app: App) -> str:
+    """Return where the certificate of an app's site is: role ca's directory or role nginx's."""
+    return names.OWN_TLS_DIRECTORY if app.tls else names.TLS_DIRECTORY
 
 
 def _served(content: Content | None, directory: str) -> dict[str, str] | None:
@@ -197,7 +202,9 @@ def nginx_certificate_files(site: Site) -> list[dict[str, str]]:
 
 
 def backup_databases(site: Site) -> list[dict[str, Any]]:
-    """Return role backup's databases, each with its app and its owner."""
+    """Return role backup's databases on this host, each with its app and its owner."""
+    if not site.has("postgresql"):
+        return []
     return [
         {"app": app.name, **database}
         for app in site.settings.apps
@@ -206,7 +213,9 @@ def backup_databases(site: Site) -> list[dict[str, Any]]:
 
 
 def backup_media(site: Site) -> list[dict[str, str]]:
-    """Return role backup's directories of uploads, each with its app."""
+    """Return role backup's directories of uploads on this host, each with its app."""
+    if not site.has("app"):
+        return []
     return [
         {"app": app.name, "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/media"}
         for app in site.settings.apps
@@ -219,9 +228,9 @@ def backup_keep_days(site: Site) -> int:
     return site.settings.backup.keep_days
 
 
-def backup_time(site: Site) -> str:
-    """Return when the nightly backup starts, as HH:MM."""
-    return site.settings.backup.time
+def backup_schedule(site: Site) -> str:
+    """Return when the nightly backup starts, as systemd.time(7) has it."""
+    return f"*-*-* {site.settings.backup.time}:00"
 
 
 def backup_directory(site: Site) -> str:

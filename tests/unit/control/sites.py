@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultSecret
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from bedstone_control import inventory, vault
 from bedstone_control.checks import check_settings
@@ -117,7 +123,7 @@ class Site:
         self.write()
         loader = DataLoader()
         password = (self.directory / inventory.PASSWORD_FILE).read_bytes().strip()
-        loader.set_vault_secrets([("default", vault.VaultSecret(password))])
+        loader.set_vault_secrets([("default", VaultSecret(password))])
         loaded: dict[str, Any] = dict(loader.load_from_file(str(self.settings_file)) or {})
         if self.vault_file.exists():
             loaded |= loader.load_from_file(str(self.vault_file))
@@ -131,3 +137,33 @@ class Site:
             role_arguments={"nginx": frozenset({"nginx_hsts_seconds", "nginx_https_port"})},
         )
         return check_settings(context)
+
+
+def self_signed(domain: str, days: int = 90) -> tuple[str, str]:
+    """Return a certificate for a domain and its key, as PEM texts.
+
+    Args:
+        domain: its only name.
+        days: until it ends; below 0 it ended already.
+
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domain)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=365))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(domain)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone_control.problems import report
-from tests.unit.control.sites import Site
+from tests.unit.control.sites import Site, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,11 @@ def write(name: str, text: str) -> Callable[[Site], object]:
     return change
 
 
+def without_group(name: str) -> Callable[[Site], object]:
+    """Return a change that takes a group out of the inventory."""
+    return lambda site: site.groups.pop(name)
+
+
 def renamed(name: str) -> Callable[[Site], object]:
     """Return a change that renames the first app, its secrets included."""
 
@@ -103,6 +108,16 @@ def renamed(name: str) -> Callable[[Site], object]:
 def both(*changes: Callable[[Site], object]) -> Callable[[Site], object]:
     """Return several changes as one."""
     return lambda site: [change(site) for change in changes]
+
+
+def own_certificate(domain: str, days: int = 90) -> Callable[[Site], object]:
+    """Return a change that brings a certificate along."""
+    certificate, _ = self_signed(domain, days)
+    return both(
+        app("tls", {"certificate": "files/a.crt", "key": "files/a.key"}),
+        write("files/a.crt", certificate),
+        write("files/a.key", "$ANSIBLE_VAULT;1.1;AES256\n"),
+    )
 
 
 PAYMENTS = "bedstone_apps[payments]"
@@ -439,6 +454,16 @@ CASES = [
         ),
         f"{PAYMENTS}.tls.key", "in plain text", "ansible-vault encrypt", line="key:", problems=2,
     ),
+    Case(
+        "certificate for another domain", own_certificate("other.example.com"),
+        f"{PAYMENTS}.tls.certificate", "does not name pay.example.com",
+        "certificate: files/pay.example.com.crt", line="certificate:",
+    ),
+    Case(
+        "certificate that ended", own_certificate("pay.example.com", days=-1),
+        f"{PAYMENTS}.tls.certificate", "The certificate ended on",
+        "certificate: files/pay.example.com.crt", line="certificate:",
+    ),
     # --- the operator and the servers as a whole
     Case(
         "operator called root", put("bedstone_operator", "name", "root"), "bedstone_operator.name",
@@ -487,7 +512,7 @@ CASES = [
     # --- the inventory
     *(
         Case(
-            f"no host in {group}", lambda site, group=group: site.groups.pop(group),
+            f"no host in {group}", without_group(group),
             f"group {group}", f"The inventory's group `{group}` has no host", f"{group}:",
             file="hosts.yml",
         )
@@ -577,10 +602,9 @@ def test_without_origins_the_usual_files_are_named(site: Site) -> None:
 
 
 def test_secret_encrypted_by_itself_may_stand_in_a_plain_file(site: Site) -> None:
-    from ansible.parsing.vault import VaultLib
+    from ansible.parsing.vault import VaultLib, VaultSecret
 
     from bedstone_control.inventory import PASSWORD_FILE
-    from bedstone_control.vault import VaultSecret
 
     password = VaultSecret((site.directory / PASSWORD_FILE).read_bytes().strip())
     encrypted = VaultLib([("default", password)]).encrypt("some-api-key-of-theirs").decode()

@@ -159,6 +159,7 @@ def test_nginx_sites(site: Site) -> None:
         "/": "shop-web",
         "/api/": "shop-api",
     }
+    assert second["certificate"] == "/etc/nginx/bedstone/tls/shop.crt"
     assert wiring.nginx_upstreams(site) == ["pay-me-web", "shop-web", "shop-api"]
 
 

@@ -1,0 +1,122 @@
+"""A good server passes; bad settings and bad servers are refused, and nothing has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+HERE = Path(__file__).parent
+UNITS: list[str] = []
+
+Play = Callable[..., subprocess.CompletedProcess[str]]
+
+# What a server writes by itself, or because somebody logs in.
+OWN_WRITES = (
+    r"^/(proc|sys|run|dev|tmp|var/log|var/lib/systemd|var/tmp|var/cache/apt|root/\.ansible)"
+)
+
+
+@pytest.fixture
+def play(server_name: str) -> Play:
+    """A function that runs a playbook of this scenario on the server under test."""
+
+    def run(
+        playbook: str = "converge.yml", *, everywhere: bool = False, **variables: Any
+    ) -> subprocess.CompletedProcess[str]:
+        inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
+        limit = [] if everywhere else ["--limit", f"localhost,{server_name}"]
+        program = Path(sys.executable).with_name("ansible-playbook")
+        return subprocess.run(
+            [program, "-i", inventory, HERE / playbook, *limit, "-e", json.dumps(variables)],
+            capture_output=True,
+            check=False,
+            text=True,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
+        )
+
+    return run
+
+
+@pytest.fixture
+def unchanged(host: Host) -> Iterator[None]:
+    """Fail a test after which a file of the server is another one."""
+    host.check_output("touch /root/before")
+    yield
+    found = host.check_output(
+        "find / -xdev -type f -newer /root/before -not -path '/root/before' 2>/dev/null; true"
+    )
+    assert [line for line in found.splitlines() if not re.match(OWN_WRITES, line)] == []
+
+
+def test_good_server_passes(play: Play, unchanged: None) -> None:
+    result = play()
+    assert result.returncode == 0, result.stdout
+    assert "changed=0" in result.stdout
+
+
+def test_bad_settings_are_refused_before_the_first_connection(play: Play, unchanged: None) -> None:
+    # Nobody answers at this address: a connection would end as "unreachable".
+    result = play(
+        ansible_host="192.0.2.1",
+        ansible_ssh_timeout=1,
+        bedstone_timezone="Mars",
+        bedstone_app=[],
+    )
+    assert result.returncode != 0
+    assert "2 problems with the settings. Nothing on the servers has been changed." in result.stdout
+    assert "'Mars' is no time zone" in result.stdout
+    assert "Did you mean `bedstone_apps`?" in result.stdout
+    assert "unreachable=0" in result.stdout
+    assert "Check the server" not in result.stdout
+
+
+def test_too_small_a_server_is_refused(play: Play, unchanged: None) -> None:
+    result = play(preflight_min_memory_mb=999_999_999, preflight_min_free_disk_mb=999_999_999)
+    assert result.returncode != 0
+    assert "2 problems with the server molecule-preflight" in result.stdout
+    assert "MiB of memory; 999999999 are the least" in result.stdout
+
+
+def test_server_without_a_usable_python_is_refused(play: Play, unchanged: None) -> None:
+    result = play(ansible_python_interpreter="/usr/bin/python2.7")
+    assert result.returncode != 0
+    assert "Its python3 could not be run." in result.stdout
+    assert "apt-get install -y python3" in result.stdout
+
+
+def test_foreign_program_on_a_port_of_ours_is_named(host: Host, play: Play) -> None:
+    host.check_output(
+        "systemd-run --unit=squatter --property=Type=notify "
+        "python3 -c 'import os, signal, socket\n"
+        's = socket.create_server(("", 80))\n'
+        "n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        'n.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])\n'
+        "signal.pause()'"
+    )
+    try:
+        result = play()
+    finally:
+        host.check_output("systemctl stop squatter")
+    assert result.returncode != 0
+    assert "The program `python3` listens on port 80 already." in result.stdout
+
+
+def test_one_bad_server_stops_all(host: Host, play: Play) -> None:
+    result = play("one_bad_server.yml", everywhere=True)
+    assert result.returncode != 0
+    assert "MiB of memory; 999999999 are the least" in result.stdout
+    assert not host.file("/root/changed").exists
+
+
+def test_facts_are_those_that_ansible_gathers(play: Play) -> None:
+    result = play("facts.yml")
+    assert result.returncode == 0, result.stdout + result.stderr

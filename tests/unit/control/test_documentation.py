@@ -1,0 +1,95 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bedstone_control import docs, vault
+from bedstone_control.settings import Settings
+from tests.unit.control.sites import Site, self_signed
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "docs" / "your-app.md", *sorted((ROOT / "tests" / "apps").glob("*/README.md"))]
+BLOCKS = [
+    (path, block)
+    for path in PAGES
+    for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+]
+
+
+def test_settings_page_is_current() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page == docs.settings_page(ROOT / "roles"), "run: python -m bedstone_control docs"
+
+
+def test_settings_page_has_every_setting_and_every_role() -> None:
+    page = docs.settings_page(ROOT / "roles")
+    for name in Settings.model_fields:
+        assert f"`bedstone_{name}`" in page
+    for role in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        assert f"### Role {role.parents[1].name}\n" in page
+
+
+def settings_of(block: str) -> dict[str, Any]:
+    """Return whole settings made of an example: a file, a list of apps, or a part of an app."""
+    given = yaml.safe_load(block)
+    if isinstance(given, list):
+        given = {"bedstone_apps": given}
+    if "bedstone_apps" not in given:
+        base = {
+            "name": "shop",
+            "domains": ["shop.example.com"],
+            "source": {"path": "../../shop"},
+            "services": {"web": {"command": "run", "port": 8000}},
+        }
+        given = {"bedstone_apps": [base | given]}
+    return dict(given)
+
+
+def test_pages_have_examples() -> None:
+    assert len(BLOCKS) >= 15
+    assert {path for path, _ in BLOCKS} == set(PAGES)
+
+
+def provide(site: Site, app: dict[str, Any]) -> None:
+    """Make the files that an example's app refers to."""
+
+    def write(path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    if "path" in app["source"]:
+        sources = site.directory / "sources" / Path(app["source"]["path"]).name
+        app["source"]["path"] = str(sources)
+        write(sources / app.get("build", {}).get("dockerfile", "Dockerfile"), "FROM scratch\n")
+    for file in app.get("files", []):
+        if "source" in file:
+            write(site.directory / file["source"], "x")
+    if "tls" in app:
+        certificate, _ = self_signed(app["domains"][0])
+        write(site.directory / app["tls"]["certificate"], certificate)
+        write(site.directory / app["tls"]["key"], "$ANSIBLE_VAULT;1.1;AES256\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "block"),
+    BLOCKS,
+    ids=[f"{path.parent.name}-{number}" for number, (path, _) in enumerate(BLOCKS)],
+)
+def test_example_is_right(path: Path, block: str, site: Site) -> None:
+    """Each passes every check, not only the schema."""
+    assert path.is_file()
+    site.settings = settings_of(block)
+    for app in site.settings["bedstone_apps"]:
+        provide(site, app)
+    authority = {"ca": site.secrets["bedstone_secrets"]["ca"]}
+    site.secrets = vault.new_secrets(site.settings, {"bedstone_secrets": authority})
+    for lacking in vault.missing_secrets(site.settings, site.secrets):
+        app_name, name = lacking.split(".")
+        site.secrets["bedstone_secrets"]["apps"][app_name][name] = "a-secret-of-somebody-else"
+    assert [str(problem) for problem in site.check()] == []
