@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from plugins.filter.nginx_files import nginx_header_values, nginx_site_files, nginx_upstream_files
+from plugins.filter.nginx_files import (
+    nginx_certificate_files,
+    nginx_header_values,
+    nginx_site_files,
+    nginx_upstream_files,
+)
 
 
 def site(**changes: Any) -> dict[str, Any]:
@@ -138,3 +143,21 @@ def test_own_value_replaces_ours_in_any_spelling_and_an_empty_one_takes_it_away(
 def test_header_value_that_ends_the_quotes_is_refused(value: str) -> None:
     with pytest.raises(AnsibleFilterError, match="the value of X-Own"):
         nginx_header_values({"X-Own": value}, 0, hsts_include_subdomains=False)
+
+
+def test_brought_certificate_is_two_files_of_which_the_key_is_secret() -> None:
+    item = {"name": "shop", "certificate": "/inv/shop.crt", "key": "/inv/shop.key"}
+    certificate, key = nginx_certificate_files([item])
+    assert certificate == {
+        "path": "/etc/nginx/bedstone/tls/shop.crt",
+        "source": "/inv/shop.crt",
+    }
+    assert key["source"] == "/inv/shop.key"
+    assert key["mode"] == "0600"
+    assert key["sensitive"]
+
+
+def test_two_brought_certificates_of_one_name_are_refused() -> None:
+    item = {"name": "shop", "certificate": "/a", "key": "/b"}
+    with pytest.raises(AnsibleFilterError, match="'shop' twice"):
+        nginx_certificate_files([item, item])
