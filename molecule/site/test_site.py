@@ -1,0 +1,201 @@
+"""The whole server: three apps behind one proxy, their data backed up, restored, rebooted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from testinfra.host import Host
+
+from tests.browser import Browser, log_in
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+UNITS = ["bedstone-payments-web@*", "nginx.service", "bedstone-backup.service"]
+APPS = {
+    "payments": "payments.localhost",
+    "guestbook": "guests.localhost",
+    "library": "books.localhost",
+}
+# What a server may answer on to the outside.
+PUBLIC_PORTS = {22, 80, 443}
+
+
+@pytest.fixture(scope="session")
+def authority(server: Callable[[str], Host], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of the servers' one authority, as a client would import it."""
+    path = tmp_path_factory.mktemp("authority") / "ca.crt"
+    path.write_text(server("trixie").file("/etc/bedstone/tls/ca.crt").content_string)
+    return path
+
+
+@pytest.fixture
+def browse(address: str, authority: Path) -> Callable[[str], Browser]:
+    """A function that opens a new browser for an app."""
+    return lambda app: Browser(APPS[app], address, authority)
+
+
+def make_logins(host: Host) -> dict[str, str]:
+    """Return the demo users of a server's payments app, with fresh passwords."""
+    said = host.check_output("bedstone run payments -- python manage.py demo_data 2>/dev/null")
+    return dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
+
+
+def request_payment(browser: Browser, payee: str) -> str:
+    """Ask for a payment; return the path of its page."""
+    page = browser.submit(
+        "/requests/new/", payee=payee, purpose="Test", amount="12.50", currency="EUR"
+    )
+    assert page.status == 200, page.text
+    assert payee in page.text
+    return page.url.removeprefix(browser.origin)
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_app_answers_over_verified_tls(browse: Callable[[str], Browser], app: str) -> None:
+    page = browse(app).get("/")
+    assert page.status == 200
+    assert "strict-transport-security" in page.headers
+
+
+def test_payment_is_requested_approved_by_somebody_else_and_paid(
+    host: Host, browse: Callable[[str], Browser]
+) -> None:
+    logins = make_logins(host)
+    rosa, arthur = browse("payments"), browse("payments")
+    log_in(rosa, "rosa", logins["rosa"])
+    log_in(arthur, "arthur", logins["arthur"])
+    path = request_payment(rosa, "Paper & Sons")
+    assert rosa.submit("/requests/new/", f"{path}approve/").status == 403
+    assert "Approved" in arthur.submit(path, f"{path}approve/", note="fine").text
+    page = arthur.submit(path, f"{path}paid/", note="2026-1")
+    assert "Paid by" in page.text
+    history = re.findall(r"<strong>(\w+)</strong> by (\w+)", page.text)
+    assert sorted(history) == [("Approved", "arthur"), ("Paid", "arthur"), ("Requested", "rosa")]
+
+
+def test_static_files_come_from_nginx_with_a_long_life(browse: Callable[[str], Browser]) -> None:
+    browser = browse("payments")
+    link = re.search(r'href="(/static/[^"]+\.css)"', browser.get("/login/").text)
+    assert link
+    page = browser.get(link[1])
+    assert page.status == 200
+    assert "immutable" in page.headers["cache-control"]
+
+
+def test_second_app_keeps_what_is_written(browse: Callable[[str], Browser]) -> None:
+    browser = browse("guestbook")
+    stamp = re.search(r'name="stamp" value="([^"]+)"', browser.get("/").text)
+    assert stamp
+    page = browser.send("/", name="Ada", message="Lovely place", stamp=stamp[1])
+    assert "Lovely place" in page.text
+    assert "Welcome to our guest book" in page.text
+
+
+def test_unknown_host_is_refused(address: str, authority: Path) -> None:
+    with pytest.raises(OSError, match=r"(?i)alert|handshake|unrecognized|reset|eof"):
+        Browser("stranger.localhost", address, authority).get("/")
+
+
+def test_only_ssh_and_the_proxy_listen_to_the_outside(host: Host) -> None:
+    listening = host.check_output("ss -Hltn | awk '{print $4}'").split()
+    ports = {
+        int(where.rpartition(":")[2])
+        for where in listening
+        if not where.startswith(("127.", "[::1]", "172.17.0.1:"))
+    }
+    assert ports == PUBLIC_PORTS
+
+
+def test_no_secret_is_in_a_process_list_or_the_journal(host: Host) -> None:
+    secrets = host.check_output(
+        "sed -nE 's/^(POSTGRES_PASSWORD|SECRET_KEY|DB_SECRET|APP_KEY)=//p'"
+        " /etc/bedstone/apps/*/*.env"
+    ).split()
+    assert len(secrets) >= 6
+    seen = host.check_output("ps -ww -eo args; journalctl --no-pager -o cat")
+    assert not [secret for secret in secrets if secret in seen]
+
+
+def test_apps_can_not_read_each_others_database(host: Host) -> None:
+    tried = host.run(
+        "bedstone run guestbook -- python -c %s",
+        "import os, psycopg; psycopg.connect(os.environ['DB_DSN'].replace("
+        "'dbname=guestbook', 'dbname=payments'), password=os.environ['DB_SECRET'])",
+    )
+    assert tried.rc != 0
+    assert "permission denied for database" in tried.stderr + tried.stdout
+
+
+def test_status_names_every_app(host: Host) -> None:
+    shown = json.loads(host.check_output("bedstone status --json"))
+    assert {app["name"] for app in shown["apps"]} == set(APPS)
+
+
+def test_backup_of_the_timers_unit_restores_into_an_empty_server(
+    server: Callable[[str], Host], authority: Path
+) -> None:
+    """What the older PostgreSQL wrote is read by the newer one, on a server without data."""
+    full, empty = server("bookworm"), server("trixie")
+    hosts = yaml.safe_load((SCENARIO / "inventory/servers.yml").read_text())["all"]["hosts"]
+    address = hosts["molecule-site-bookworm"]["ansible_host"]
+    rosa = Browser(APPS["payments"], address, authority)
+    log_in(rosa, "rosa", make_logins(full)["rosa"])
+    number = request_payment(rosa, "Carried Over Ltd").strip("/").rpartition("/")[2]
+
+    full.check_output("systemctl start bedstone-backup.service")
+    name = full.check_output("ls /var/backups/bedstone/payments").split()[-1]
+    assert re.fullmatch(r"backup_\d{8}_\d{6}", name)
+
+    empty.check_output("systemctl stop 'bedstone-payments-web@*'")
+    empty.check_output("runuser -u postgres -- dropdb payments")
+    copy_directory(
+        f"/var/backups/bedstone/payments/{name}", "molecule-site-bookworm", "molecule-site-trixie"
+    )
+    empty.check_output("bedstone restore payments %s --yes", f"/root/{name}")
+    found = empty.check_output(
+        "runuser -u postgres -- psql -At -d payments -c %s",
+        f"SELECT payee FROM payments_paymentrequest WHERE id = {int(number)}",
+    )
+    assert found == "Carried Over Ltd"
+    health = empty.check_output(
+        "curl -sS --cacert /etc/bedstone/tls/ca.crt --resolve payments.localhost:443:127.0.0.1"
+        " --retry 10 --retry-all-errors https://payments.localhost/health/"
+    )
+    assert json.loads(health)["status"] == "healthy"
+
+
+def copy_directory(path: str, source: str, target: str) -> None:
+    """Copy a directory from one server to the other's /root, through this machine."""
+    ssh = ["ssh", "-F", str(SCENARIO / "ssh_config")]
+    parent, name = path.rsplit("/", 1)
+    packed = subprocess.run(
+        [*ssh, source, f"tar -C {shlex.quote(parent)} -c {shlex.quote(name)}"],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run([*ssh, target, "tar -C /root -x"], input=packed.stdout, check=True)
+
+
+def test_everything_serves_again_after_a_reboot(
+    server_name: str,
+    browse: Callable[[str], Browser],
+    wait_until: Callable[..., None],
+) -> None:
+    subprocess.run(["python3", "-m", "testbed", "restart", server_name], cwd=ROOT, check=True)
+
+    def serves(app: str) -> bool:
+        try:
+            return browse(app).get("/").status == 200
+        except OSError:
+            return False
+
+    for app in APPS:
+        wait_until(lambda app=app: serves(app), seconds=120, what=f"{app} serves after a reboot")
