@@ -37,3 +37,21 @@ demo: setup  ## the whole of it on a server on this machine (under 3 minutes)
 .PHONY: demo-down
 demo-down:  ## remove the demo
 	@python3 -m testbed.demo down
+
+# --- Inventories: src/bedstone_control/cli.py ---
+
+given = "$(or $($(1)),$(error $(1) is missing. Example: \
+  make $@ NAME=production HOST=192.0.2.10 DOMAIN=pay.example.com))"
+
+.PHONY: new
+new: setup  ## an inventory with fresh secrets: NAME=production HOST=192.0.2.10 DOMAIN=pay.example.com
+	@$(BIN)/python -m bedstone_control new $(call given,NAME) --host $(call given,HOST) \
+	  --domain $(call given,DOMAIN) $(ARGS)
+
+.PHONY: secrets
+secrets: setup  ## add the secrets that an inventory lacks: NAME=production
+	@$(BIN)/python -m bedstone_control secrets $(call given,NAME)
+
+.PHONY: docs
+docs: setup  ## docs/settings.md anew from the schema and the roles
+	@$(BIN)/python -m bedstone_control docs
