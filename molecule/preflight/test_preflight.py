@@ -57,13 +57,15 @@ def unchanged(host: Host) -> Iterator[None]:
     assert [line for line in found.splitlines() if not re.match(OWN_WRITES, line)] == []
 
 
-def test_good_server_passes(play: Play, unchanged: None) -> None:
+@pytest.mark.usefixtures("unchanged")
+def test_good_server_passes(play: Play) -> None:
     result = play()
     assert result.returncode == 0, result.stdout
     assert "changed=0" in result.stdout
 
 
-def test_bad_settings_are_refused_before_the_first_connection(play: Play, unchanged: None) -> None:
+@pytest.mark.usefixtures("unchanged")
+def test_bad_settings_are_refused_before_the_first_connection(play: Play) -> None:
     # Nobody answers at this address: a connection would end as "unreachable".
     result = play(
         ansible_host="192.0.2.1",
@@ -79,14 +81,16 @@ def test_bad_settings_are_refused_before_the_first_connection(play: Play, unchan
     assert "Check the server" not in result.stdout
 
 
-def test_too_small_a_server_is_refused(play: Play, unchanged: None) -> None:
+@pytest.mark.usefixtures("unchanged")
+def test_too_small_a_server_is_refused(play: Play) -> None:
     result = play(preflight_min_memory_mb=999_999_999, preflight_min_free_disk_mb=999_999_999)
     assert result.returncode != 0
     assert "2 problems with the server molecule-preflight" in result.stdout
     assert "MiB of memory; 999999999 are the least" in result.stdout
 
 
-def test_server_without_a_usable_python_is_refused(play: Play, unchanged: None) -> None:
+@pytest.mark.usefixtures("unchanged")
+def test_server_without_a_usable_python_is_refused(play: Play) -> None:
     result = play(ansible_python_interpreter="/usr/bin/python2.7")
     assert result.returncode != 0
     assert "Its python3 could not be run." in result.stdout

@@ -76,6 +76,14 @@ class NewInventory:
             raise ValueError(wrong)
 
 
+_NO_OPERATOR = """
+# The account with which people administer the servers.
+# bedstone_operator:
+#   name: operator
+#   authorized_keys: ["{{ lookup('file', '~/.ssh/id_ed25519.pub') }}"]
+"""
+
+
 class _Text(Template):
     """A template with a sign of its own: the settings' placeholders begin with a dollar."""
 
@@ -90,7 +98,7 @@ def hosts_text(new: NewInventory) -> str:
 
 def settings_text(new: NewInventory) -> str:
     """Return the content of settings.yml."""
-    operator = ""
+    operator = _NO_OPERATOR
     if new.ssh_key is not None:
         keys = yaml.safe_dump([new.ssh_key.strip()], width=1000).strip()
         operator = (

@@ -257,6 +257,26 @@ def test_every_line_of_the_wiring_is_an_argument_of_its_role() -> None:
             assert name in arguments(name.split("_")[0])
 
 
+def test_roles_accept_what_the_wiring_gives_them(site: Site) -> None:
+    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+    from plugins.filter.bedstone import PARTS
+
+    for name, function in PARTS.items():
+        role = name.split("_")[0]
+        path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+        options = yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+        result = ArgumentSpecValidator({name: options[name]}).validate({name: function(site)})
+        assert result.error_messages == [], name
+
+
+def test_every_function_is_wired() -> None:
+    from plugins.filter.bedstone import PARTS
+
+    wired = [name for name in PARTS if f"bedstone('{name}')" in WIRING.read_text()]
+    assert wired == list(PARTS)
+
+
 def test_assumed_defaults_are_those_of_the_roles() -> None:
     text = WIRING.read_text()
     docker = yaml.safe_load((ROOT / "roles/docker/defaults/main.yml").read_text())
