@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from bedstone.errors import BedstoneError
 from bedstone.release import Host, Release, afterwards, transactional
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator
     from types import FrameType
 
@@ -236,11 +236,12 @@ def _release(
     try:
         transaction.execute(steps, release, _Record(connection, release, outcome, say))
     except transaction.StepFailedError as error:
-        history.fail(connection, app.name, new_id, error.step, error.message)
+        # On a full disk it stays `running`, and the next release closes it.
+        with suppress(sqlite3.Error):
+            history.fail(connection, app.name, new_id, error.step, error.message)
         outcome.failed_step = error.step
         outcome.error, outcome.hint, outcome.details = error.message, error.hint, error.details
         return
-    history.commit(connection, app.name, new_id, release.slot)
     outcome.release = new_id
     for number, step in enumerate(afterwards(), start=len(steps)):
         record = _Record(connection, release, outcome, say, offset=number)

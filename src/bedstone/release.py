@@ -472,6 +472,15 @@ def unworkers(release: Release) -> None:
         systemd.restart(again, timeout=limit + START_SLACK_SECONDS)
 
 
+# --- record --------------------------------------------------------------------------------
+
+
+def record(release: Release) -> str:
+    """Make it the release that serves: from here on nothing is undone."""
+    history.commit(release.connection, release.app.name, release.id, release.slot)
+    return release.id
+
+
 # --- afterwards: the release serves; nothing here undoes it ------------------------------------
 
 
@@ -530,7 +539,7 @@ def transactional(app: App) -> list[Step[Release]]:
         steps += [Step("switch", switch, unswitch), Step("verify", verify)]
     if app.workers:
         steps.append(Step("workers", workers, unworkers))
-    return steps
+    return [*steps, Step("record", record)]
 
 
 def afterwards() -> list[Step[Release]]:

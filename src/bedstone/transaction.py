@@ -7,6 +7,7 @@ have done half of its work), then those before it, in reverse.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -72,15 +73,17 @@ def execute(steps: Sequence[Step[C]], context: C, journal: Journal) -> None:
 
     """
     for position, step in enumerate(steps):
-        journal.started(position, step.name)
         started = time.monotonic()
         try:
+            journal.started(position, step.name)
             said = step.do(context)
+            journal.done(position, step.name, time.monotonic() - started, said)
         except BaseException as error:
-            journal.failed(position, step.name, time.monotonic() - started, error)
+            # Undoing matters more than writing down that it is done: the disk may be full.
+            with suppress(Exception):
+                journal.failed(position, step.name, time.monotonic() - started, error)
             not_undone = _undo(steps[: position + 1], context, journal)
             raise StepFailedError(step.name, error, not_undone) from error
-        journal.done(position, step.name, time.monotonic() - started, said)
 
 
 def _undo(steps: Sequence[Step[C]], context: C, journal: Journal) -> list[str]:
@@ -92,7 +95,9 @@ def _undo(steps: Sequence[Step[C]], context: C, journal: Journal) -> list[str]:
             step.undo(context)
         except Exception as error:  # noqa: BLE001 - the others must be undone all the same
             not_undone.append(step.name)
-            journal.undone(position, step.name, error)
+            with suppress(Exception):
+                journal.undone(position, step.name, error)
         else:
-            journal.undone(position, step.name, None)
+            with suppress(Exception):
+                journal.undone(position, step.name, None)
     return not_undone

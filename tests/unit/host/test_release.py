@@ -6,7 +6,9 @@ import copy
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +46,7 @@ def test_first_release_serves(server: Server) -> None:
     names = [step.name for step in outcome.steps]
     assert names == [
         *("prepare", "image", "network", "check", "migrate", "static", "start"),
-        *("switch", "verify", "workers", "drain", "prune"),
+        *("switch", "verify", "workers", "record", "drain", "prune"),
     ]
     assert server.active == server.enabled == UNITS
     assert server.upstreams() == {"shop-web": BLUE["web"], "shop-api": BLUE["api"]}
@@ -134,6 +136,42 @@ def test_failed_start_shows_the_lines_of_its_journal(server: Server) -> None:
     server.broken = {"web@blue"}
     server.journal = "Traceback\nOperationalError: no password supplied\n"
     assert "OperationalError" in release(server).details
+
+
+def test_release_that_can_not_be_recorded_is_undone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = release(server)
+    declare(server, source="two")
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "commit", full)
+        patch.setattr(history, "fail", full)
+        outcome = release(server)
+    assert outcome.failed_step == "record"
+    assert "disk is full" in str(outcome.error)
+    assert set(server.serves().values()) == {first.release}
+    assert release(server).ok
+
+
+def test_journal_that_can_not_be_written_stops_the_release(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = release(server)
+    real = history.step
+
+    def full(*arguments: Any) -> None:
+        if arguments[4] in {"switch", "start"} or arguments[5] != "running":
+            raise sqlite3.OperationalError("database or disk is full")
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "step", full)
+        assert not release(server).ok
+    assert set(server.serves().values()) == {first.release}
 
 
 def test_nothing_changed_does_nothing(server: Server) -> None:
