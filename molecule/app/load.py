@@ -48,7 +48,7 @@ while not (directory / "stop").exists():
     count += 1
     threads.append(threading.Thread(target=ask, args=("/slow/3" if count % 5 == 0 else "/",)))
     threads[-1].start()
-    time.sleep(0.05)
+    time.sleep(0.1)
 for thread in threads:
     thread.join()
 (directory / "result.json").write_text(json.dumps({"answers": answers, "failures": failures}))

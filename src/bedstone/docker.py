@@ -295,7 +295,11 @@ class Docker:
             CommandError: there is no such container, or Docker went away.
 
         """
-        return int(self._run(["docker", "wait", name], timeout=None).stdout.strip())
+        done = self._run(["docker", "wait", name], timeout=None)
+        code = done.stdout.strip()
+        if not code.isdigit():
+            raise CommandError("Docker went away.", returncode=done.returncode, output=done.output)
+        return int(code)
 
     def stop(self, name: str, seconds: int) -> None:
         """Send a container its stop signal, and SIGKILL when ``seconds`` have passed."""
