@@ -55,3 +55,9 @@ secrets: setup  ## add the secrets that an inventory lacks: NAME=production
 .PHONY: docs
 docs: setup  ## docs/settings.md anew from the schema and the roles
 	@$(BIN)/python -m bedstone_control docs
+
+# --- What a run costs: bench/ ---
+
+.PHONY: bench
+bench: setup  ## time site.yml against a floor on fresh servers; WRITE=1 puts it into docs
+	@$(BIN)/python -m bench $(if $(WRITE),--write)

@@ -88,18 +88,15 @@ def boot() -> tuple[Server, int]:
         base.result()
     found = [json.loads(servers.labels_of(c)["spec"]) for c in servers.containers(name=NAME)]
     port = choose_port(found[0]["publish"] if found else [])
-    # The same number inside and outside, so that the app's own links are right.
-    spec = Spec(name=NAME, group=NAME, publish=(f"{port}:{port}",), member_of=GROUPS)
+    spec = Spec(name=NAME, group=NAME, publish=(f"{port}:443",), member_of=GROUPS)
     server, changed = servers.up(spec)
     say(f"    {'a bare Debian 13 is up' if changed else 'the server was up already'}")
     return server, port
 
 
-def write_inventory(server: Server, port: int) -> None:
+def write_inventory(server: Server) -> None:
     """Write hosts.yml, and the secrets that the vault lacks."""
-    text = inventory([server]).replace(
-        "  children:\n", f"  vars:\n    nginx_https_port: {port}\n  children:\n"
-    )
+    text = inventory([server])
     if not HOSTS.exists() or HOSTS.read_text() != text:
         write(HOSTS, text)
     python = str(ROOT / ".venv" / "bin" / "python")
@@ -287,7 +284,7 @@ def up() -> None:
     step(1, "Boot a bare Debian server on this machine")
     server, port = boot()
     step(2, "Write its inventory and secrets (inventories/demo)")
-    write_inventory(server, port)
+    write_inventory(server)
     step(3, "Provision it and release the app, as for any server")
     changed = provision()
     step(4, "Look at it through its front door")

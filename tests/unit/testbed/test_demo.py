@@ -24,7 +24,7 @@ def test_output_without_a_recap_is_not_taken_for_no_changes() -> None:
 
 
 def test_port_of_an_existing_server_is_kept() -> None:
-    assert demo.choose_port(["8450:8450"], free=lambda _: False) == 8450
+    assert demo.choose_port(["8450:443"], free=lambda _: False) == 8450
 
 
 def test_first_free_port_is_taken() -> None:

@@ -1,0 +1,225 @@
+"""`make bench`: what site.yml costs, against a floor measured in the same run.
+
+a: a plain shell script on a fresh server installs the same packages and builds the same image;
+b: site.yml on a fresh server; c: site.yml again; d: the run with nothing to change on several
+hosts. Servers are the testbed's. Nothing else should run on the machine meanwhile.
+"""
+
+import argparse
+import datetime as dt
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench import profile, report
+from bench.report import Results
+from testbed import images, servers
+from testbed.cli import inventory
+from testbed.errors import TestbedError
+from testbed.paths import CACHE, ROOT, write
+from testbed.servers import Server, Spec
+from testbed.shell import failure, run, say
+
+GROUP = "bench"
+WORK = CACHE / "bench"
+PAGE = ROOT / "docs" / "performance.md"
+BIN = ROOT / ".venv" / "bin"
+ROUNDS = 3
+GROUPS = ("proxy", "app", "postgresql")
+INSTALLED = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'"
+# A no-change run without a setting shows what the setting is worth.
+WITHOUT: Mapping[str, Mapping[str, str]] = {
+    "pipelining": {"ANSIBLE_PIPELINING": "0"},
+    "ControlPersist": {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"},
+}
+
+
+def boot(name: str) -> Server:
+    """Start a fresh server."""
+    return servers.up(Spec(name=name, group=GROUP, member_of=GROUPS))[0]
+
+
+def packages(server: Server) -> set[str]:
+    """Return the names of the packages that are installed on a server."""
+    listed = run(server.ssh(INSTALLED)).stdout.splitlines()
+    return {line.split()[1] for line in listed if line.startswith("ii")}
+
+
+def make_inventory(found: Sequence[Server]) -> Path:
+    """Make an inventory of servers: the demo's settings, one vault for all of the bench."""
+    directory = WORK / f"hosts-{len(found)}"
+    variables = directory / "group_vars" / "all"
+    variables.mkdir(parents=True)
+    settings = (ROOT / "inventories/demo/group_vars/all/settings.yml").read_text()
+    write(variables / "settings.yml", settings.replace("../../app", str(ROOT / "app")))
+    write(directory / "hosts.yml", inventory(found))
+    first = WORK / "hosts-1"
+    if directory == first:
+        run([str(BIN / "python"), "-m", "bedstone_control", "secrets", str(directory)])
+    else:
+        shutil.copy(first / "group_vars/all/vault.yml", variables)
+        shutil.copy(first / ".vault-password", directory)
+    return directory
+
+
+def site(directory: Path, env: Mapping[str, str] | None = None) -> tuple[float, str]:
+    """Run site.yml.
+
+    Returns:
+        the seconds it took, and what it printed.
+
+    Raises:
+        TestbedError: it failed.
+
+    """
+    command = [str(BIN / "ansible-playbook"), "playbooks/site.yml", "-i", str(directory)]
+    command += ["--vault-password-file", str(directory / ".vault-password")]
+    started = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",
+            "PROFILE_TASKS_TASK_OUTPUT_LIMIT": "all",
+            "ANSIBLE_NOCOLOR": "1",
+            **(env or {}),
+        },
+    )
+    seconds = time.monotonic() - started
+    if done.returncode:
+        raise TestbedError(
+            failure(command, subprocess.CompletedProcess(command, done.returncode, "", done.stdout))
+        )
+    return seconds, done.stdout
+
+
+def unchanged(
+    directory: Path, rounds: int = ROUNDS, env: Mapping[str, str] | None = None
+) -> tuple[float, list[profile.Task]]:
+    """Run site.yml with nothing to change.
+
+    Returns:
+        the median of the seconds and that run's tasks.
+
+    Raises:
+        TestbedError: a run failed or changed something, which would measure something else.
+
+    """
+    times, profiles = [], []
+    for _ in range(rounds):
+        seconds, output = site(directory, env)
+        changed = re.findall(r"changed=([1-9]\d*)", output)
+        if changed:
+            raise TestbedError(f"A run with nothing to change changed {', '.join(changed)} tasks.")
+        times.append(seconds)
+        profiles.append(profile.tasks(output))
+    return report.median(times), report.merged(profiles)
+
+
+def floor(server: Server, names: Sequence[str]) -> float:
+    """Run the floor's script on a fresh server and return the seconds it took."""
+    archive = WORK / "source.tar"
+    ignored = [f"--exclude={name}" for name in (".git", "__pycache__", ".venv", "staticfiles")]
+    run(["tar", "-cf", str(archive), *ignored, "-C", str(ROOT / "app"), "."])
+    script = (ROOT / "bench" / "floor.sh").read_text()
+    run(server.ssh("cat > /root/floor.sh"), input_text=script)
+    command = server.ssh("sh", "/root/floor.sh", *names)
+    started = time.monotonic()
+    with archive.open("rb") as source:
+        done = subprocess.run(command, check=False, stdin=source, capture_output=True, text=True)
+    seconds = time.monotonic() - started
+    if done.returncode:
+        raise TestbedError(failure(command, done))
+    return seconds
+
+
+def measure(hosts: Sequence[int]) -> Results:
+    """Measure everything; the servers are removed by the caller."""
+    results = Results(machine=machine())
+    images.python_image(images.DEFAULT_SUITE)
+    first = boot("bench-1")
+    bare = packages(first)
+    alone = make_inventory([first])
+
+    say("b: site.yml on a bare server")
+    results.first, output = site(alone)
+    results.slowest_first = profile.tasks(output)
+    say(f"   {results.first:.1f} s")
+    added = packages(first) - bare
+
+    say("a: the floor, on another bare server")
+    lowest = boot("bench-floor")
+    results.floor = floor(lowest, sorted(added))
+    say(f"   {results.floor:.1f} s")
+    results.difference = sorted((packages(lowest) - bare) ^ added)
+    servers.down(servers.containers(name="bench-floor"))
+
+    say("c: site.yml again")
+    results.no_change[1], results.slowest_no_change = unchanged(alone)
+    say(f"   {results.no_change[1]:.1f} s")
+    for setting, env in WITHOUT.items():
+        results.without[setting] = unchanged(alone, 1, env)[0]
+        say(f"   {results.without[setting]:.1f} s without {setting}")
+
+    found = [first]
+    for number in sorted(n for n in hosts if n > 1):
+        say(f"d: {number} hosts")
+        found += [boot(f"bench-{index}") for index in range(len(found) + 1, number + 1)]
+        directory = make_inventory(found)
+        site(directory)
+        results.no_change[number], _ = unchanged(directory)
+        say(f"   {results.no_change[number]:.1f} s")
+    return results
+
+
+def machine() -> str:
+    """Return what the times depend on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, load {os.getloadavg()[0]:.1f} at the start"
+
+
+def clear() -> None:
+    """Remove the bench's servers and files."""
+    servers.down(servers.containers(group=GROUP))
+    servers.remove_network(GROUP)
+    shutil.rmtree(WORK, ignore_errors=True)
+
+
+def main() -> int:
+    """Run the bench; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the table into docs")
+    parser.add_argument(
+        "--hosts", default="1,2,4", help="numbers of hosts for d (default: %(default)s)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the servers up")
+    args = parser.parse_args()
+    try:
+        clear()
+        results = measure([int(number) for number in args.hosts.split(",")])
+        print(report.text(results))
+        if args.write:
+            part = report.markdown(results, dt.datetime.now(tz=dt.UTC).date().isoformat())
+            write(PAGE, report.replace_part(PAGE.read_text(), part))
+    except TestbedError as error:
+        say(f"error: {error.message}")
+        return 1
+    finally:
+        if not args.keep:
+            clear()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
