@@ -26,6 +26,9 @@ DNS_NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
 # Addresses below are left to the engine (gateway) and to whatever it starts by itself.
 FIRST_ADDRESS = 10
 READY_TIMEOUT_SECONDS = 90
+# systemd ends without a word when the kernel's limit for one user is used up.
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_PER_SERVER = 6
 
 
 @dataclass(frozen=True)
@@ -372,6 +375,18 @@ def hint(started: subprocess.CompletedProcess[str]) -> str | None:
     if "address already in use" in started.stderr or "cannot bind" in started.stderr:
         return "The port is taken on this machine; publish another one."
     return None
+
+
+def crowded() -> str:
+    """Return a remark when so many servers run that the kernel's limit may be the reason."""
+    limit = int(INOTIFY_LIMIT.read_text()) if INOTIFY_LIMIT.exists() else 0
+    running = len([c for c in containers() if c["State"] == "running"])
+    if running * INOTIFY_PER_SERVER < limit // 2:
+        return ""
+    return (
+        f"{running} servers run, and each takes about {INOTIFY_PER_SERVER} of the {limit} inotify "
+        "instances (fs.inotify.max_user_instances): remove some, or raise the limit."
+    )
 
 
 def wait_for(condition: Callable[[], bool], what: str, name: str) -> None:
