@@ -48,7 +48,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if once.done(variables, "settings"):
             return {**result, "skipped": True, "msg": "Checked already in this run."}
         context, problems = self._context(variables)
-        problems = [*problems, *check_settings(context)]
+        unread = tuple(problem.where for problem in problems)
+        problems += [item for item in check_settings(context) if not item.where.startswith(unread)]
         if problems:
             return {**result, "failed": True, "msg": report(problems, "the settings")}
         apps = ", ".join(app["name"] for app in context.variables["bedstone_apps"])
