@@ -211,8 +211,7 @@ def test_backup_that_would_take_the_reserve_is_refused(payments: Payments) -> No
 
 def test_retention_removes_what_is_old_and_ours(payments: Payments) -> None:
     host = payments.host
-    for _ in range(5):
-        path = payments.backup()
+    for path in [payments.backup() for _ in range(5)]:
         payments.rewrite(path, "started=found.started - timedelta(days=31)")
     oldest = sorted(payments.names())[:3]
     host.check_output(f"mkdir {HOME}/backup_20200101_000000")
