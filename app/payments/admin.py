@@ -46,6 +46,7 @@ class PaymentRequestAdmin(_LookOnly, admin.ModelAdmin[PaymentRequest]):
     list_display = ("number", "payee", "amount", "currency", "status", "requested_by")
     list_filter = ("status", "currency")
     search_fields = ("payee", "purpose", "payment_reference")
+    exclude = ("invoice",)  # the page ("view on site") hands it out, to whoever may see it
     inlines = (AuditInline,)
 
 

@@ -43,7 +43,7 @@ class Server:
         media = folder / "media"
         media.mkdir(exist_ok=True)
         self.log = folder / "log"
-        self.env = env | {"PORT": str(self.port), "MEDIA_ROOT": str(media), "WEB_CONCURRENCY": "2"}
+        self.env = env | {"PORT": str(self.port), "MEDIA_ROOT": str(media)}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn"],
@@ -133,7 +133,8 @@ def serve(
 
     def _serve(**changes: str) -> Server:
         # DEBUG: static files without a manifest, as collectstatic hasn't run in the source.
-        env = environment | {"POSTGRES_DB": own_database, "DEBUG": "true"} | changes
+        env = environment | {"POSTGRES_DB": own_database, "DEBUG": "true"}
+        env |= {"WEB_CONCURRENCY": "2", "GUNICORN_GRACEFUL_TIMEOUT": "5"} | changes
         started.append(Server(env, tmp_path))
         return started[-1]
 
