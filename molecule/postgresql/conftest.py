@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from again import applied
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
@@ -155,3 +156,13 @@ def reboot(wait_until: Callable[..., None]) -> Callable[[Host, str], None]:
         wait_until(lambda: host.run("true").rc == 0, seconds=60, what=f"{name} is up")
 
     return restart
+
+
+@pytest.fixture(scope="module")
+def restored(host: Host) -> Iterator[None]:
+    """Apply the scenario's own arguments again when a module's tests are through.
+
+    Each run of the role declares everything, so a test undoes what the one before it declared.
+    """
+    yield
+    applied(host.backend.get_hostname())

@@ -100,16 +100,14 @@ def test_local_role_is_its_system_user_and_nobody_else(host: Host) -> None:
     assert "rejects connection" in host.run("psql -U payments_app -d payments -c ''").stderr
 
 
+@pytest.mark.usefixtures("restored")
 def test_host_outside_the_allowed_networks_is_refused(query: Query, server_name: str) -> None:
     assert query("SELECT 1").rc == 0
     applied(server_name, postgresql_allowed_networks=["192.0.2.0/24"])
-    try:
-        assert "pg_hba.conf rejects connection" in query("SELECT 1").stderr
-    finally:
-        applied(server_name)
-    assert query("SELECT 1").rc == 0
+    assert "pg_hba.conf rejects connection" in query("SELECT 1").stderr
 
 
+@pytest.mark.usefixtures("restored")
 def test_client_certificate_is_asked_for_when_declared(
     query: Query, peer: Host, server_name: str, issue: Callable[..., tuple[str, str]]
 ) -> None:
@@ -118,28 +116,23 @@ def test_client_certificate_is_asked_for_when_declared(
         peer.check_output("printf %%s %s > /root/%s.crt", certificate, name)
         peer.check_output("umask 077; printf %%s %s > /root/%s.key", key, name)
     applied(server_name, postgresql_client_certificates=True)
-    try:
-        assert "requires a valid client certificate" in query("SELECT 1").stderr
-        own = {"sslcert": "/root/payments_app.crt", "sslkey": "/root/payments_app.key"}
-        assert query("SELECT 1", **own).stdout == "1\n"
-        assert query("SELECT 1", password="wrong", **own).rc != 0
-        other = {"sslcert": "/root/shop_app.crt", "sslkey": "/root/shop_app.key"}
-        assert query("SELECT 1", **other).rc != 0
-    finally:
-        applied(server_name)
+    assert "requires a valid client certificate" in query("SELECT 1").stderr
+    own = {"sslcert": "/root/payments_app.crt", "sslkey": "/root/payments_app.key"}
+    assert query("SELECT 1", **own).stdout == "1\n"
+    assert query("SELECT 1", password="wrong", **own).rc != 0
+    other = {"sslcert": "/root/shop_app.crt", "sslkey": "/root/shop_app.key"}
+    assert query("SELECT 1", **other).rc != 0
 
 
+@pytest.mark.usefixtures("restored")
 def test_changed_password_counts_for_new_sessions(
     query: Query, server_name: str, variables: dict[str, list[dict[str, str]]]
 ) -> None:
     payments, shop = variables["postgresql_databases"]
     rotated = {**payments, "app_password": "rotated-app-password"}
     said = applied(server_name, "--diff", postgresql_databases=[rotated, shop])
-    try:
-        assert query("SELECT 1").rc != 0
-        assert query("SELECT 1", password="rotated-app-password").rc == 0
-        assert "rotated-app-password" not in said
-        assert "SCRAM-SHA-256" not in said
-    finally:
-        applied(server_name)
-    assert query("SELECT 1").rc == 0
+    assert query("SELECT 1").rc != 0
+    assert query("SELECT 1", password="rotated-app-password").rc == 0
+    assert "role payments_app: the declared password" in said
+    assert "rotated-app-password" not in said
+    assert "SCRAM-SHA-256" not in said

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bedstone_postgresql_instance import SUPERUSER, Instance, as_superuser
+from bedstone_postgresql_tls import addresses
 
 START_SECONDS = 30
 PARENT = "/var/tmp"  # noqa: S108 - on the disk; mkdtemp makes a directory for us alone
@@ -20,7 +23,8 @@ def rehearse(instance: Instance) -> list[str]:
 
     Everything that makes PostgreSQL refuse a start is found here, and by PostgreSQL: a value out
     of range, a line of pg_hba.conf, a key that doesn't belong to its certificate, a library to
-    preload that isn't installed. The running server isn't touched.
+    preload that isn't installed. PostgreSQL itself only skips an address that isn't there; here
+    it is found too. The running server isn't touched.
 
     Nothing is tried on a server whose cluster doesn't exist yet.
     """
@@ -58,14 +62,24 @@ def overrides(base: Path) -> dict[str, str]:
 
 
 def _try_to_start(instance: Instance, base: Path) -> list[str]:
-    data, log = base / "data", base / "log"
     made = as_superuser(
-        [instance.programs / "initdb", "--no-sync", "--auth=reject", "--pgdata", data]
+        [instance.programs / "initdb", "--no-sync", "--auth=reject", "--pgdata", base / "data"]
     )
     if made.returncode != 0:
         return [f"The rehearsal's cluster could not be made: {made.stderr.strip()}"]
-    options = " ".join(f"-c {name}='{value}'" for name, value in overrides(base).items())
-    control: list[str | Path] = [instance.programs / "pg_ctl", "--pgdata", data, "--silent"]
+    settings = overrides(base)
+    problems = _start_and_stop(instance, base, settings)
+    if not problems:
+        del settings["listen_addresses"]
+        problems = absent_addresses(_listen_addresses(instance, settings))
+    return problems
+
+
+def _start_and_stop(instance: Instance, base: Path, settings: dict[str, str]) -> list[str]:
+    log = base / "log"
+    options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+    control: list[str | Path] = [instance.programs / "pg_ctl", "--silent"]
+    control += ["--pgdata", settings["data_directory"]]
     started = as_superuser(
         [*control, "start", "--wait", "--timeout", str(START_SECONDS), "--log", log, "-o", options]
     )
@@ -76,3 +90,40 @@ def _try_to_start(instance: Instance, base: Path) -> list[str]:
     shown = "\n".join(said.strip().splitlines()[-SHOWN_LINES:])
     shown = shown.replace(str(base / "etc"), str(instance.configuration))
     return [f"PostgreSQL does not start with this configuration:\n{shown}"]
+
+
+def _listen_addresses(instance: Instance, settings: dict[str, str]) -> str:
+    command: list[str | Path] = [instance.programs / "postgres", "-C", "listen_addresses"]
+    command += [f"--{name}={value}" for name, value in settings.items()]
+    return as_superuser(command).stdout.strip()
+
+
+def absent_addresses(listen_addresses: str) -> list[str]:
+    """Return a sentence for each address to listen on that this host doesn't have.
+
+    Args:
+        listen_addresses: PostgreSQL's setting of that name.
+
+    """
+    problems = []
+    for name in addresses(listen_addresses):
+        try:
+            found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+        except OSError:
+            found = []
+        # A name may stand for an IPv6 address too on a host that has none.
+        if not any(_can_listen(family, where) for family, _, _, _, where in found):
+            problems.append(
+                f"listen_addresses: this server has no address {name}, so PostgreSQL would not "
+                "listen there. Is the unit up that brings it?"
+            )
+    return problems
+
+
+def _can_listen(family: int, where: Any) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(where)
+    except OSError:
+        return False
+    return True
