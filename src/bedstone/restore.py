@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from bedstone.postgres import Server
     from bedstone.restore_check import Plan
 
+# PostgreSQL's names have 63 characters, of which "_before_restore_YYYYMMDD_HHMMSS" takes 31.
+_LONGEST = 32
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -157,8 +160,9 @@ def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restor
         existed = Path(journal.media.path).exists()
         restore_journal.finish(journal)
         old_media = journal.media.old if existed else None
-    restarted = services.restart(plan.app.app) if restart and plan.into is None else ()
+    # Before the restart: an app that doesn't start must not keep the next backup from running.
     journal.clear()
+    restarted = services.restart(plan.app.app) if restart and plan.into is None else ()
     return Restored(
         database=plan.into or (journal.database.name if journal.database else None),
         old_database=old_database,
@@ -174,8 +178,8 @@ def _journal(plan: Plan, moment: str) -> Journal:
     if plan.database is not None:
         database = restore_journal.Database(
             name=plan.into or plan.database,
-            side=f"{plan.database}_restore_{moment}",
-            old=f"{plan.database}_before_restore_{moment}",
+            side=f"{plan.database[:_LONGEST]}_restore_{moment}",
+            old=f"{plan.database[:_LONGEST]}_before_restore_{moment}",
         )
     if plan.media is not None:
         media_part = restore_journal.Media(

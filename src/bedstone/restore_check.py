@@ -148,6 +148,11 @@ def _media(
         return None
     if into is not None:
         raise RefusedError("--into restores a database beside; media can't be restored beside.")
+    if app.media.is_mount():
+        raise RefusedError(
+            f"{app.media} is a file system of its own, which can't be exchanged in one go.",
+            hint="Restore the database with --no-media, and unpack the media by hand.",
+        )
     space.require(
         app.media.parent, found.media.bytes, settings.reserve_bytes, "The media of the backup"
     )

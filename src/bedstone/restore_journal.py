@@ -114,8 +114,12 @@ def recover(server: Server, app: str) -> None:
             file=sys.stderr,
         )
         finish(journal)
-        services.restart(app)
         journal.clear()
+        if journal.database is not None and server.oid(journal.database.old) is not None:
+            print(f"{app}: the former database is {journal.database.old}.", file=sys.stderr)
+        if journal.media is not None and Path(journal.media.old).exists():
+            print(f"{app}: the former media are {journal.media.old}.", file=sys.stderr)
+        services.restart(app)
         return
     print(f"{app}: undoing the interrupted restore of {journal.backup}.", file=sys.stderr)
     undo(server, journal)

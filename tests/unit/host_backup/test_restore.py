@@ -20,6 +20,7 @@ from bedstone import (
     restore,
     restore_check,
     restore_journal,
+    services,
     swap,
 )
 from bedstone import media as media_archive
@@ -335,6 +336,37 @@ def test_killed_after_the_swap_the_next_run_finishes(
 
 
 @pytest.mark.usefixtures("made")
+def test_apps_service_that_fails_to_start_does_not_keep_backups_from_running(
+    made: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise BedstoneError("its services didn't start again")
+
+    monkeypatch.setattr(services, "restart", fail)
+    assert run(str(made), "--yes") == 1
+    assert backup.create(settings, "payments").backup.good
+
+
+def test_long_name_of_a_database_fits_postgresqls_limit(
+    configure: Callable[..., Settings], postgres: FakePostgres
+) -> None:
+    name = "d" * 60
+    postgres.put(name, {"public.payment": 1})
+    configure(databases=[{"app": "payments", "name": name, "owner": "payments_owner"}])
+    assert cli.main(["backup"]) == 0
+    assert run("latest", "--yes") == 0
+    assert max(len(found) for found in postgres.names()) == 63
+    assert len(postgres.names()) == 3
+
+
+def test_media_on_a_file_system_of_its_own_are_refused(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda _: True)
+    assert run(str(made), "--yes") == 3
+    assert "--no-media" in capsys.readouterr().err
+
+
 def test_failure_while_restoring_removes_what_was_beside(
     postgres: FakePostgres, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
