@@ -255,7 +255,7 @@ class App(Model):
     default_env: bool = Field(
         True,
         description="Whether the app gets the default variables (DATABASE_URL, POSTGRES_*, "
-        "SECRET_KEY, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS).",
+        "SECRET_KEY, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, FORWARDED_ALLOW_IPS).",
         examples=[False],
     )
     static: Annotated[Content | None, path_and_url("/static/")] = Field(
