@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 UNITS = ["reader.service"]
 TLS = "/etc/bedstone/tls"
-VERIFY = f"openssl verify -x509_strict -CAfile {TLS}/ca.crt"
+# Without the system's trust store, which holds the authority too.
+ONLY = "openssl verify -no-CApath -no-CAstore -x509_strict -CAfile"
+VERIFY = f"{ONLY} {TLS}/ca.crt"
 
 
 def authority(name: str) -> dict[str, str]:
@@ -37,11 +39,11 @@ def key_of(host: Host, name: str = "site") -> str:
     return str(host.check_output(f"sha256sum < {TLS}/{name}.key"))
 
 
-@pytest.fixture
-def put_back(server_name: str) -> Iterator[None]:
-    """Let the server be as the scenario says again after a test that applied something else."""
+@pytest.fixture(scope="module", autouse=True)
+def _put_back(host: Host) -> Iterator[None]:
+    """Let the server be as the scenario says again, so that verify can run twice."""
     yield
-    applied(server_name)
+    applied(host.backend.get_hostname())
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_another_authority_is_refused(host: Host) -> None:
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -out /tmp/o.crt"
         " -subj /CN=other 2>/dev/null"
     )
-    assert host.run(f"openssl verify -CAfile /tmp/o.crt {TLS}/site.crt").rc != 0
+    assert host.run(f"{ONLY} /tmp/o.crt {TLS}/site.crt").rc != 0
 
 
 def test_client_certificate_is_for_clients_only(host: Host) -> None:
@@ -94,13 +96,14 @@ def test_certificate_can_not_sign_another(host: Host) -> None:
 
 def test_system_trusts_the_authority(host: Host) -> None:
     store = "/etc/ssl/certs/ca-certificates.crt"
-    assert host.run(f"openssl verify -no-CApath -CAfile {store} {TLS}/site.crt").rc == 0
+    assert host.run(f"{ONLY} {store} {TLS}/site.crt").rc == 0
 
 
 def test_tls_server_with_the_pair_is_accepted_by_a_client(host: Host) -> None:
     ended = host.run(
         f"openssl s_server -accept 4433 -cert {TLS}/site.crt -key {TLS}/site.key -naccept 2 -www "
-        ">/dev/null 2>&1 & for i in $(seq 50); do ss -ltn | grep -q :4433 && break; sleep 0.1; done;"
+        ">/dev/null 2>&1 & "
+        "for i in $(seq 50); do ss -ltn | grep -q :4433 && break; sleep 0.1; done; "
         "client='openssl s_client -connect 127.0.0.1:4433 -brief -verify_return_error"
         f" -CAfile {TLS}/ca.crt';"
         "$client -verify_hostname pay.example.com </dev/null && "
@@ -153,7 +156,6 @@ def test_reader_was_told(host: Host) -> None:
     )
 
 
-@pytest.mark.usefixtures("put_back")
 def test_certificate_close_to_its_end_is_renewed_on_its_key(
     host: Host, server_name: str, certificates: list[dict[str, Any]]
 ) -> None:
@@ -171,7 +173,6 @@ def test_certificate_close_to_its_end_is_renewed_on_its_key(
     test_reader_was_told(host)
 
 
-@pytest.mark.usefixtures("put_back")
 def test_new_name_is_issued_and_check_mode_says_so_first(
     host: Host, server_name: str, certificates: list[dict[str, Any]]
 ) -> None:
@@ -201,7 +202,6 @@ def test_key_that_others_could_read_is_closed_again(host: Host, server_name: str
     assert host.file(f"{TLS}/site.key").mode == 0o640
 
 
-@pytest.mark.usefixtures("put_back")
 def test_both_authorities_are_trusted_while_one_replaces_the_other(
     host: Host, server_name: str
 ) -> None:
@@ -213,13 +213,12 @@ def test_both_authorities_are_trusted_while_one_replaces_the_other(
     store = "/etc/ssl/certs/ca-certificates.crt"
     for trusted in (f"{TLS}/ca.crt", store):
         for certificate in (old, f"{TLS}/site.crt"):
-            assert host.run(f"openssl verify -CAfile {trusted} {certificate}").rc == 0
+            assert host.run(f"{ONLY} {trusted} {certificate}").rc == 0
     applied(server_name, **authority("two"))
-    assert host.run(f"openssl verify -no-CApath -CAfile {store} {old}").rc != 0
+    assert host.run(f"{ONLY} {store} {old}").rc != 0
     host.check_output(f"rm {old}")
 
 
-@pytest.mark.usefixtures("put_back")
 def test_certificate_that_is_no_longer_listed_is_removed_with_its_key(
     host: Host, server_name: str, certificates: list[dict[str, Any]]
 ) -> None:
@@ -232,25 +231,15 @@ def test_certificate_that_is_no_longer_listed_is_removed_with_its_key(
 # What is refused
 
 
+# The unit tests have all kinds of wrong input; here it is that nothing changes.
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
         (lambda: authority("expired"), "expired on"),
-        (lambda: authority("leaf"), "is not an authority's"),
-        (lambda: {"ca_key": authority("two")["ca_key"]}, "does not belong to its certificate"),
-        (lambda: {"ca_key": "changeme"}, "no private key in PEM format"),
-        (lambda: {"ca_certificate": ""}, "needs authority.certificate"),
+        (lambda: authority("leaf") | {"ca_key": "changeme"}, "is not an authority's"),
         (lambda: {"ca_certificates": [{"name": "x"}]}, "needs names"),
-        (
-            lambda: {"ca_certificates": [{"name": "x", "names": ["a b"]}]},
-            "neither a DNS name nor an IP address",
-        ),
-        (
-            lambda: {"ca_certificates": [{"name": "x", "names": ["a"], "days": 30}]},
-            "would be renewed on every run",
-        ),
     ],
-    ids=["expired", "no authority", "other key", "no key", "nothing", "no name", "name", "days"],
+    ids=["expired", "no authority", "no name"],
 )
 def test_wrong_input_is_refused_before_anything_changes(
     host: Host, server_name: str, wrong: Any, words: str

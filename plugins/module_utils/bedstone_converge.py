@@ -270,8 +270,8 @@ class Converge:
             return True
         if self.result.packages or shutil.which(command[0], path=os.defpath + ":/usr/sbin") is None:
             self.result.warnings.append(
-                f"`{' '.join(command)}` was not run: packages are still missing on this server. "
-                "The real run validates with it before it changes a file."
+                f"`{' '.join(command)}` was not run: its program, or packages, are not installed "
+                "yet. The real run validates with it before it changes a file."
             )
             return False
         return True
