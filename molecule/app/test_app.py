@@ -197,7 +197,6 @@ def test_broken_release_leaves_the_old_one_serving(
     assert words in f"{failed['error']}\n{failed['details']}"
     assert (answer(host)["host"], status(host)["release"]) == before
     assert status(host)["ok"]
-    assert "good day" not in host.check_output("bedstone run hello -- env")
     # Behind nginx the broken release answered until it was taken back: its 500 are counted.
     if step not in {"verify", "workers"}:
         assert result["failures"] == []
@@ -240,7 +239,7 @@ def test_restart_of_docker_is_not_noticed(host: Host, wait_until: Callable[..., 
     assert status(host)["ok"]
     # Its supervisor found it again: output still comes, and a stop still stops it.
     unit = serving_unit(host)
-    wait_until(lambda: f"{CURL}" and "hello request" in last_lines(host, unit))
+    wait_until(lambda: "hello request" in last_lines(host, unit))
     host.check_output("systemctl restart %s", unit)
     assert answer(host)["host"] != before
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 # How long a service without a port has to stay up to count as healthy.
 STABLE_SECONDS = 3.0
-_PROBE_EVERY_SECONDS = 0.25
+# Between two probes: soon at first, then seldom, since each is a line in the app's log.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _PAUSE_GROWTH = 0.2, 2.0, 1.2
 _RECONNECT_EVERY_SECONDS = 0.5
 _LAST_LINES_SECONDS = 5.0
 _STOP = "stop"
@@ -101,15 +102,16 @@ class Supervisor:
         """Wait until the service is healthy; return an event that came before, if any."""
         started = time.monotonic()
         limit = float(self.service.health_timeout_seconds)
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             answer = self._probe(time.monotonic() - started)
             if answer.ok:
                 return None
             notify(f"STATUS=Waiting until it is healthy: {answer.said}")
             try:
-                return self.events.get(timeout=_PROBE_EVERY_SECONDS)
+                return self.events.get(timeout=pause)
             except queue.Empty:
-                pass
+                pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
             if time.monotonic() - started > limit:
                 self.docker.stop(self._name, self.service.stop_seconds)
                 raise BedstoneError(

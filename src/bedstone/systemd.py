@@ -115,6 +115,8 @@ class Systemd:
             since: a moment in journalctl's format, for instance ``@1700000000``.
 
         """
+        # What a process said just before its end may not be in the journal's file yet.
+        self._run(["journalctl", "--sync"], check=False)
         argv = ["journalctl", "--no-pager", "--output", "cat", "--lines", str(lines)]
         for unit in units:
             argv += ["--unit", unit]

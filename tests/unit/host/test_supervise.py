@@ -84,7 +84,7 @@ def docker(root: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
     monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
     monkeypatch.setattr(supervise, "_LAST_LINES_SECONDS", 0.1)
     monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(supervise, "_PROBE_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "_FIRST_PAUSE_SECONDS", 0.01)
     return Docker()
 
 
