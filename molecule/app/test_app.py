@@ -130,6 +130,7 @@ def test_secrets_are_in_no_arguments_during_a_release(host: Host) -> None:
         for file in /proc/[0-9]*/cmdline; do
             grep -aq "s3cret-o[f]" $file 2> /dev/null && echo "found in $file"
         done
+        sleep 0.1
     done
     wait $release"""
     run = host.run("bash -c %s", script)
