@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from again import applied, refused
+from again import applied, apply, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +137,14 @@ def test_authoritys_key_is_nowhere_on_the_server(host: Host) -> None:
     ended = host.run(f"grep -rlF --devices=skip -e '{line}' {searched}")
     assert ended.stdout == ""
     assert host.run("grep -rlF --devices=skip -e 'BEGIN CERTIFICATE' /etc/bedstone").stdout
+
+
+def test_authoritys_key_appears_in_no_output(server_name: str) -> None:
+    run = apply(server_name, "-vvvv", "--diff")
+    said = run.stdout + run.stderr
+    assert "SSH: EXEC" in said
+    for line in authority("one")["ca_key"].splitlines():
+        assert line not in said
 
 
 def test_keys_never_reach_the_controller(host: Host) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -13,6 +16,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from bedstone_control.authority import make_authority
 from bedstone_control.certificates import (
+    KEYS,
     Authority,
     Wanted,
     is_name,
@@ -23,6 +27,7 @@ from bedstone_control.certificates import (
     reasons_to_issue,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 ONE, ONE_KEY = make_authority("Test one", 3650)
@@ -159,6 +164,32 @@ def test_names_that_can_be_certified(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "a..b", "-a.b", "a.*.b", "300.1.1.1", "a b", "ä.de", "a/b"])
 def test_names_that_can_not(name: str) -> None:
     assert not is_name(name)
+
+
+def test_role_and_module_document_the_keys_that_are_known() -> None:
+    spec = yaml.safe_load((ROOT / "roles/ca/meta/argument_specs.yml").read_text())
+    option = spec["argument_specs"]["main"]["options"]["ca_certificates"]
+    assert set(option["options"]) == KEYS
+    text = (ROOT / "plugins/modules/certificates.py").read_text()
+    options = yaml.safe_load(text.split('DOCUMENTATION = r"""')[1].split('"""')[0])["options"]
+    assert set(options["certificates"]["suboptions"]) == KEYS
+
+
+def test_trusted_authorities_are_a_bundle_and_a_file_each() -> None:
+    place = ROOT / "plugins/filter/ca_files.py"
+    spec = importlib.util.spec_from_file_location("ca_files", place)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    files = module.authority_files(ONE.strip(), [TWO])
+    assert [entry["path"].rpartition("/")[2] for entry in files] == [
+        "ca.crt",
+        "bedstone-ca-1.crt",
+        "bedstone-ca-2.crt",
+    ]
+    assert [entry["content"] for entry in files] == [ONE + TWO, ONE, TWO]
+    assert len(x509.load_pem_x509_certificates(files[0]["content"].encode())) == 2
 
 
 # When one is due
