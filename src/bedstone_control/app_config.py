@@ -144,6 +144,11 @@ def _default_command(site: Site, app: App, service: Service) -> list[str] | None
         prepared.default_dockerfile.wsgi,
         "--bind",
         f"0.0.0.0:{service.port}",
+        # Threads let a worker keep nginx's idle connections open while it serves others.
+        "--workers",
+        "2",
+        "--threads",
+        "4",
         "--worker-tmp-dir",
         "/dev/shm",  # noqa: S108 - gunicorn's heartbeat file: never on a disk
         "--access-logfile",

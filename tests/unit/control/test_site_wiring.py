@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -12,6 +12,9 @@ from bedstone import config
 from bedstone_control import wiring
 from bedstone_control.app_config import host_config
 from bedstone_control.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -138,6 +141,21 @@ def test_migrations_and_static_files_only_where_there_are_any(variables: dict[st
     assert found["migrate"] == []
     assert found["static"] == []
     assert found["check"]
+
+
+def test_project_without_a_dockerfile_is_served_by_gunicorn(
+    variables: dict[str, Any], django: Callable[..., Path]
+) -> None:
+    app = {**APPS[0], "source": {"path": str(django())}, "build": {"args": {"BASE_IMAGE": "x:1"}}}
+    app["services"] = {"web": {"port": 8001}, "worker": {"command": "python manage.py work"}}
+    variables["settings"]["apps"] = [app]
+    found = host_config(*_first(variables))
+    command = found["services"]["web"]["command"]
+    assert command[:4] == ["gunicorn", "config.wsgi", "--bind", "0.0.0.0:8001"]
+    assert found["services"]["worker"]["command"] == ["python", "manage.py", "work"]
+    assert found["image"]["default_dockerfile"]
+    assert found["image"]["dockerfile"] == ".bedstone/Dockerfile"
+    assert found["image"]["args"] == {"BASE_IMAGE": "x:1"}
 
 
 def _first(variables: dict[str, Any]) -> tuple[Site, Any]:
