@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone_run import ConvergeError, Runner
+    from bedstone_run import ConvergeError, Ended, Runner
 else:
-    from ansible.module_utils.bedstone_run import ConvergeError, Runner
+    from ansible.module_utils.bedstone_run import ConvergeError
 
 # Package lists younger than this are used as they are: one `apt-get update` serves a whole run.
 LISTS_FRESH_SECONDS = 3600
 LOCK_TIMEOUT_SECONDS = 300
+LOCK_INTERVAL_SECONDS = 3.0
+APT_TIMEOUT_SECONDS = 3600
+LOCKED, INTERRUPTED = "Could not get lock", "dpkg --configure -a"
 # Says when the lists were last fetched; apt's own files tell it only when something was new.
 STAMP = "var/lib/bedstone/converge/.package-lists-fetched"
 
@@ -54,33 +57,56 @@ def install_packages(missing: list[str], run: Runner, root: Path) -> None:
         ConvergeError: apt-get failed; the text holds the end of what it printed.
 
     """
-    options = ["-q", "-y", "-o", f"DPkg::Lock::Timeout={LOCK_TIMEOUT_SECONDS}"]
-    if lists_are_stale(root):
-        ended = run(["apt-get", "update", *options], timeout_seconds=900)
-        if ended.code != 0:
-            raise ConvergeError(
-                f"`apt-get update` failed (exit {ended.code}).\n{_end_of(ended.text())}"
-            )
-        (root / STAMP).parent.mkdir(parents=True, exist_ok=True)
-        (root / STAMP).touch()
-    install = [
-        "apt-get",
-        "install",
-        *options,
-        "--no-install-recommends",
-        "-o",
-        "Dpkg::Options::=--force-confdef",
-        "-o",
-        "Dpkg::Options::=--force-confold",
-        "--",
-        *missing,
-    ]
-    ended = run(install, timeout_seconds=3600)
+    fetched = lists_are_stale(root)
+    if fetched:
+        fetch_lists(run, root)
+    keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+    install = ["install", "--no-install-recommends", *keep, "--", *missing]
+    ended = _apt_get(install, run)
+    if ended.code != 0 and not fetched:
+        # Somebody emptied the lists, or the archive has moved on since.
+        fetch_lists(run, root)
+        ended = _apt_get(install, run)
     if ended.code != 0:
         raise ConvergeError(
             f"Installing {', '.join(missing)} failed (apt-get exit {ended.code}).\n"
-            f"{_end_of(ended.text())}"
+            f"{_end_of(ended.errors or ended.output)}"
         )
+
+
+def fetch_lists(run: Runner, root: Path) -> None:
+    """Fetch the package lists.
+
+    Raises:
+        ConvergeError: apt-get failed; the text holds the end of what it printed.
+
+    """
+    ended = _apt_get(["update"], run)
+    if ended.code != 0:
+        raise ConvergeError(
+            f"`apt-get update` failed (exit {ended.code}).\n{_end_of(ended.errors or ended.output)}"
+        )
+    (root / STAMP).parent.mkdir(parents=True, exist_ok=True)
+    (root / STAMP).touch()
+
+
+def _apt_get(words: list[str], run: Runner) -> Ended:
+    """Run apt-get; wait for another one, and finish what a killed one left.
+
+    DPkg::Lock::Timeout is for dpkg's lock alone; the lists' lock is held for a while on a
+    server's first boot, by its own daily upgrade.
+    """
+    options = ["-q", "-y", "-o", f"DPkg::Lock::Timeout={LOCK_TIMEOUT_SECONDS}"]
+    limit = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    command = ["apt-get", words[0], *options, *words[1:]]
+    ended = run(command, timeout_seconds=APT_TIMEOUT_SECONDS)
+    while ended.code != 0 and LOCKED in ended.errors and time.monotonic() < limit:
+        time.sleep(LOCK_INTERVAL_SECONDS)
+        ended = run(command, timeout_seconds=APT_TIMEOUT_SECONDS)
+    if ended.code != 0 and INTERRUPTED in ended.errors:
+        run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
+        ended = run(command, timeout_seconds=APT_TIMEOUT_SECONDS)
+    return ended
 
 
 def lists_are_stale(root: Path) -> bool:

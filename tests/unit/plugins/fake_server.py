@@ -29,6 +29,7 @@ class FakeServer:
         self.root.mkdir(exist_ok=True)
         self.memory = directory / "memory.json"
         self.answers: dict[str, tuple[int, str]] = {}
+        self.errors: dict[str, str] = {}
         self.before_call: Callable[[list[str]], None] = lambda _: None
         if not self.memory.exists():
             self._store({"calls": [], "packages": {}, "units": {}})
@@ -129,6 +130,9 @@ class FakeServer:
         for start, (code, output) in self.answers.items():
             if " ".join(command).startswith(start):
                 return Ended(code, output, "")
+        for start, errors in self.errors.items():
+            if " ".join(command).startswith(start):
+                return Ended(100, "", errors)
         if command[0] == "dpkg-query":
             return Ended(0, self._dpkg_query(command[4:]), "")
         if command[:2] == ["apt-get", "install"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,30 @@ def test_failed_install_says_what_apt_said_and_changes_no_file(server: FakeServe
     with pytest.raises(ConvergeError, match=r"Installing ngnix failed .*\n.*Unable to locate"):
         server.converge({"packages": ["ngnix"], "files": [CONF]})
     assert server.everything() == {}
+
+
+def test_install_that_fails_on_old_lists_is_tried_with_new_ones(server: FakeServer) -> None:
+    server.converge({"packages": ["a"]})
+    server.forget_calls()
+    server.answers["apt-get install"] = (100, "E: Unable to locate package b")
+    server.before_call = lambda call: (
+        server.answers.clear() if call[:2] == ["apt-get", "update"] else None
+    )
+    assert server.converge({"packages": ["b"]}).packages == ["b"]
+
+
+def test_lock_of_another_apt_is_waited_for(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: server.errors.clear())
+    server.errors["apt-get update"] = "E: Could not get lock /var/lib/apt/lists/lock."
+    assert server.converge({"packages": ["a"]}).packages == ["a"]
+
+
+def test_interrupted_dpkg_is_completed_first(server: FakeServer) -> None:
+    server.errors["apt-get install"] = "E: dpkg was interrupted, run 'dpkg --configure -a'"
+    server.before_call = lambda call: server.errors.clear() if call[0] == "dpkg" else None
+    assert server.converge({"packages": ["a"]}).packages == ["a"]
 
 
 # Validators
