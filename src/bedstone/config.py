@@ -124,6 +124,7 @@ class App:
     read_only: bool = True
     tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path in the container
     database: Database | None = None
+    https_port: int = 443
     text: str = field(default="", repr=False, compare=False)
 
     @property
@@ -251,6 +252,7 @@ class _Reader:
                 self.string(self.mapping(database, "database").get("name"), "database.name"),
                 self.string(self.mapping(database, "database").get("owner"), "database.owner"),
             ),
+            https_port=self.integer(top.get("https_port", 443), "https_port", 1, 65535),
             text=text,
         )
 

@@ -12,7 +12,7 @@ from bedstone.errors import BedstoneError
 
 PROBE_SECONDS = 5.0
 FRONT_DOOR_SECONDS = 30.0
-FRONT_DOOR_PORT = 443
+HTTPS_PORT = 443
 _SERVER_ERROR = 500
 _OK = range(200, 300)
 
@@ -58,7 +58,7 @@ def port(address: str, number: int) -> Answer:
         return Answer(ok=False, said=f"port {number} doesn't accept: {_reason(error)}")
 
 
-def front_door(domain: str, path: str) -> Answer:
+def front_door(domain: str, path: str, port: int = HTTPS_PORT) -> Answer:
     """Ask through nginx on this server, over TLS, as a visitor of the domain would.
 
     Any answer below 500 is good. A certificate that this server doesn't trust
@@ -66,26 +66,26 @@ def front_door(domain: str, path: str) -> Answer:
     be its cure.
     """
     try:
-        return _front_door(domain, path, verified=True)
+        return _front_door(domain, path, port, verified=True)
     except ssl.SSLCertVerificationError as error:
         untrusted = error.verify_message
     except (OSError, http.client.HTTPException) as error:
         return Answer(ok=False, said=f"https://{domain}{path} got no answer: {_reason(error)}")
     try:
-        answer = _front_door(domain, path, verified=False)
+        answer = _front_door(domain, path, port, verified=False)
     except (OSError, http.client.HTTPException) as error:
         return Answer(ok=False, said=f"https://{domain}{path} got no answer: {_reason(error)}")
     return Answer(answer.ok, f"{answer.said} (its certificate isn't trusted here: {untrusted})")
 
 
-def _front_door(domain: str, path: str, *, verified: bool) -> Answer:
+def _front_door(domain: str, path: str, port: int, *, verified: bool) -> Answer:
     context = ssl.create_default_context()
     if paths.ca_certificate().exists():
         context.load_verify_locations(paths.ca_certificate())
     if not verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    connection = _LocalConnection(domain, context=context, timeout=FRONT_DOOR_SECONDS)
+    connection = _LocalConnection(domain, port, context=context, timeout=FRONT_DOOR_SECONDS)
     try:
         connection.request("GET", path, headers={"User-Agent": "bedstone", "Connection": "close"})
         response = connection.getresponse()
@@ -101,12 +101,12 @@ def _front_door(domain: str, path: str, *, verified: bool) -> Answer:
 class _LocalConnection(http.client.HTTPSConnection):
     """HTTPS to this server, whatever address the domain has."""
 
-    def __init__(self, domain: str, *, context: ssl.SSLContext, timeout: float) -> None:
-        super().__init__(domain, 443, context=context, timeout=timeout)
+    def __init__(self, domain: str, port: int, *, context: ssl.SSLContext, timeout: float) -> None:
+        super().__init__(domain, port, context=context, timeout=timeout)
         self._context_for_local = context
 
     def connect(self) -> None:
-        plain = socket.create_connection(("127.0.0.1", FRONT_DOOR_PORT), timeout=self.timeout)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=self.timeout)
         self.sock = self._context_for_local.wrap_socket(plain, server_hostname=self.host)
 
 

@@ -51,7 +51,7 @@ class Host:
     """The server's parts that a release moves; tests put fakes in their place."""
 
     run: Runner = run
-    front_door: Callable[[str, str], probe.Answer] = probe.front_door
+    front_door: Callable[[str, str, int], probe.Answer] = probe.front_door
     docker: Docker = field(init=False)
     systemd: Systemd = field(init=False)
     nginx: nginx.Nginx = field(init=False)
@@ -409,12 +409,12 @@ def verify(release: Release) -> str:
         if service.route is None or app.main_domain is None:
             continue
         path = front_door_path(service)
-        answer = release.host.front_door(app.main_domain, path)
+        answer = release.host.front_door(app.main_domain, path, app.https_port)
         for _ in range(VERIFY_ATTEMPTS - 1):
             if answer.ok:
                 break
             time.sleep(VERIFY_PAUSE_SECONDS)
-            answer = release.host.front_door(app.main_domain, path)
+            answer = release.host.front_door(app.main_domain, path, app.https_port)
         if not answer.ok:
             unit = slots.unit(app.name, f"{service.name}@{release.slot}")
             raise BedstoneError(

@@ -53,6 +53,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "schema": 1,
         "name": app.name,
         "domains": list(app.domains),
+        "https_port": site.https_port,
         "image": _image(site, app),
         "services": services(site, app),
         "commands": _commands(app),

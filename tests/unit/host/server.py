@@ -82,7 +82,8 @@ class Server:
     def host(self) -> Host:
         return Host(run=self.run, front_door=self.front_door)
 
-    def front_door(self, domain: str, path: str) -> Answer:
+    def front_door(self, domain: str, path: str, port: int) -> Answer:
+        assert port == 443
         self.front_doors.append((domain, path))
         ok = "front door" not in self.broken
         return Answer(ok, f"https://{domain}{path} answered {200 if ok else 500}")

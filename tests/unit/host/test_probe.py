@@ -83,7 +83,7 @@ def test_nobody_there_is_no_answer(app: App) -> None:
 
 
 @pytest.fixture
-def front_door(app: App, root: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+def front_door(app: App, root: Path) -> App:
     """The app with a certificate for shop.example.com, in nginx's place."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.example.com")])
@@ -111,34 +111,30 @@ def front_door(app: App, root: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(root / "both.pem")
     app.socket = context.wrap_socket(app.socket, server_side=True)
-    monkeypatch.setattr(probe, "FRONT_DOOR_PORT", app.server_port)
     return app
 
 
 def test_front_door_is_asked_by_the_apps_domain(front_door: App) -> None:
-    answer = probe.front_door("shop.example.com", "/health/")
+    answer = probe.front_door("shop.example.com", "/health/", front_door.server_port)
     assert answer == probe.Answer(ok=True, said="https://shop.example.com/health/ answered 200")
-    assert front_door.headers["host"].startswith("shop.example.com")
+    assert front_door.headers["host"] == f"shop.example.com:{front_door.server_port}"
 
 
 @pytest.mark.parametrize(("status", "ok"), [(404, True), (302, True), (500, False), (502, False)])
 def test_front_door_must_not_answer_5xx(front_door: App, status: int, ok: bool) -> None:  # noqa: FBT001
     front_door.status = status
-    assert probe.front_door("shop.example.com", "/").ok is ok
+    assert probe.front_door("shop.example.com", "/", front_door.server_port).ok is ok
 
 
 def test_untrusted_certificate_is_said_but_does_not_count(front_door: App) -> None:
-    answer = probe.front_door("other.example.com", "/")
+    answer = probe.front_door("other.example.com", "/", front_door.server_port)
     assert answer.ok
     assert "isn't trusted here" in answer.said
     assert front_door.headers
 
 
-def test_closed_front_door_is_no_answer(
-    root: Path, app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_front_door_is_no_answer(root: Path, app: App) -> None:
     del root
-    monkeypatch.setattr(probe, "FRONT_DOOR_PORT", app.server_port)
-    answer = probe.front_door("shop.example.com", "/")
+    answer = probe.front_door("shop.example.com", "/", app.server_port)
     assert not answer.ok
     assert "got no answer" in answer.said
