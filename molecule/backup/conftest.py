@@ -62,6 +62,17 @@ class Payments:
         found = self._checked(self.admin("SELECT datname FROM pg_database ORDER BY 1"))
         return [name for name in found.split() if not name.startswith("template")]
 
+    def state(self) -> str:
+        """Return what a refused restore must leave alone: identity, rows, databases."""
+        return self._checked(
+            self.admin(
+                "SELECT oid, (SELECT count(*) FROM payment) FROM pg_database"
+                " WHERE datname = current_database();"
+                "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database",
+                "payments",
+            )
+        )
+
     def oid(self) -> str:
         """Return the identity of the app's database."""
         return self._checked(self.admin("SELECT oid FROM pg_database WHERE datname = 'payments'"))
@@ -128,13 +139,27 @@ class Payments:
         return str(done.stdout).strip()
 
 
-@pytest.fixture
-def payments(host: Host, variables: dict[str, Any]) -> Payments:
-    """The app with 500 payments and no backups."""
+@pytest.fixture(scope="module")
+def app(host: Host, variables: dict[str, Any]) -> Payments:
+    """The app, as the test before has left it."""
     passwords = {}
     for database in variables["postgresql_databases"]:
         for kind in ("migrate", "app"):
             passwords[database[f"{kind}_role"]] = database[f"{kind}_password"]
-    app = Payments(host, passwords)
+    return Payments(host, passwords)
+
+
+@pytest.fixture
+def payments(app: Payments) -> Payments:
+    """The app with 500 payments and no backups."""
     app.begin()
     return app
+
+
+@pytest.fixture(scope="module")
+def whole(app: Payments) -> str:
+    """The path of a good backup that no test changes."""
+    app.begin()
+    app.host.check_output("rm -rf /root/whole /root/damaged")
+    app.host.check_output(f"cp -r {app.backup()} /root/whole")
+    return "/root/whole"

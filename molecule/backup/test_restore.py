@@ -86,20 +86,6 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_backup_is_refused_and_nothing_is_touched(payments: Payments, damage: str) -> None:
-    harm, message = DAMAGES[damage]
-    path, oid = payments.backup(), payments.oid()
-    payments.sql("INSERT INTO payment (title, amount) VALUES ('later', 1)")
-    payments.host.run(f"cd {path} && {harm}")
-    refused = payments.bedstone(f"restore payments {path} --yes")
-    assert refused.rc == 3, refused.stderr
-    assert message in refused.stderr
-    assert payments.oid() == oid
-    assert payments.rows() == 501
-    assert [name for name in payments.databases() if name.startswith("payments")] == ["payments"]
-
-
 REFUSALS = {
     "another app's": ("app='other'", "is a backup of other, not of payments"),
     "newer PostgreSQL": (
@@ -117,43 +103,56 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("reason", REFUSALS)
-def test_backup_that_does_not_fit_here_is_refused(payments: Payments, reason: str) -> None:
-    changes, message = REFUSALS[reason]
-    path, oid = payments.backup(), payments.oid()
-    payments.rewrite(path, changes)
-    refused = payments.bedstone(f"restore payments {path} --yes")
+@pytest.fixture
+def damaged(app: Payments, whole: str) -> str:
+    """The path of a copy of a good backup, to be harmed."""
+    app.host.check_output(f"rm -rf /root/damaged && cp -r {whole} /root/damaged")
+    return "/root/damaged"
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *REFUSALS])
+def test_what_is_no_backup_for_here_is_refused_and_nothing_is_touched(
+    app: Payments, damaged: str, damage: str
+) -> None:
+    before = app.state()
+    if damage in DAMAGES:
+        harm, message = DAMAGES[damage]
+        app.host.run(f"cd {damaged} && {harm}")
+    else:
+        changes, message = REFUSALS[damage]
+        app.rewrite(damaged, changes)
+    refused = app.bedstone(f"restore payments {damaged} --yes")
     assert refused.rc == 3, refused.stderr
     assert message in refused.stderr
-    assert payments.oid() == oid
+    assert app.state() == before
 
 
-def test_rows_that_are_missing_are_noticed_before_the_swap(payments: Payments) -> None:
-    path, oid = payments.backup(), payments.oid()
-    payments.rewrite(
-        path,
+def test_rows_that_are_missing_are_noticed_before_the_swap(app: Payments, damaged: str) -> None:
+    before = app.state()
+    app.rewrite(
+        damaged,
         "database=replace(found.database, rows={**found.database.rows, 'public.payment': 501})",
     )
-    failed = payments.bedstone(f"restore payments {path} --yes")
+    failed = app.bedstone(f"restore payments {damaged} --yes")
     assert failed.rc == 1
     assert "public.payment: 501 in the backup, 500 restored" in failed.stderr
-    assert payments.oid() == oid
-    assert [name for name in payments.databases() if name.startswith("payments")] == ["payments"]
+    assert app.state() == before
 
 
-def test_dump_that_pg_restore_stumbles_over_leaves_what_serves_alone(payments: Payments) -> None:
-    path, oid = payments.backup(), payments.oid()
+def test_dump_that_pg_restore_stumbles_over_leaves_what_serves_alone(
+    app: Payments, damaged: str
+) -> None:
+    before = app.state()
     # As long as before and recorded as right, but no compressed data.
-    payments.host.check_output(
-        f"cd {path}/database && for f in *.dat.*;"
+    app.host.check_output(
+        f"cd {damaged}/database && for f in *.dat.*;"
         " do head -c $(stat -c %s $f) /dev/urandom > $f; done"
     )
-    payments.rewrite(path, "files={name: manifest.describe(path / name) for name in found.files}")
-    failed = payments.bedstone(f"restore payments {path} --yes")
+    app.rewrite(damaged, "files={name: manifest.describe(path / name) for name in found.files}")
+    failed = app.bedstone(f"restore payments {damaged} --yes")
     assert failed.rc == 1
     assert "nothing that serves was touched" in failed.stderr
-    assert payments.oid() == oid
-    assert [name for name in payments.databases() if name.startswith("payments")] == ["payments"]
+    assert app.state() == before
 
 
 def test_nobody_to_answer_is_a_refusal(payments: Payments) -> None:
@@ -184,7 +183,8 @@ def test_killed_restore_leaves_the_old_data_serving(payments: Payments) -> None:
     oid = payments.oid()
     payments.host.check_output(
         "cd / && (/usr/local/bin/bedstone restore payments latest --yes & pid=$!;"
-        " until pgrep -x pg_restore > /dev/null; do :; done; kill -9 $pid; wait $pid; true)"
+        " until pgrep -f '[p]g_restore --format' > /dev/null; do :; done; kill -9 $pid;"
+        " wait $pid; true)"
     )
     assert payments.oid() == oid
     assert payments.rows() == 60501

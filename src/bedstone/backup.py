@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import sqlite3
 import sys
@@ -37,6 +36,7 @@ from bedstone import (
 )
 from bedstone.cli import add_command
 from bedstone.errors import BedstoneError
+from bedstone.interrupts import terminable
 from bedstone.postgres import Server
 from bedstone.restore_journal import recover
 
@@ -297,8 +297,6 @@ def _reason(error: BaseException) -> str:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    # `systemctl stop` and a shutdown end a run in good order.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = backup_settings.load()
     names = arguments.app or [entry.app for entry in settings.apps]
     for name in names:
@@ -309,12 +307,13 @@ def _command(arguments: argparse.Namespace) -> int:
     for name in dict.fromkeys(names):
         begun = time.monotonic()
         try:
-            made = create(
-                settings,
-                name,
-                directory=arguments.directory.absolute() if arguments.directory else None,
-                label=arguments.label,
-            )
+            with terminable():
+                made = create(
+                    settings,
+                    name,
+                    directory=arguments.directory.absolute() if arguments.directory else None,
+                    label=arguments.label,
+                )
         except (BedstoneError, OSError) as error:
             # One app's trouble, a full disk too, keeps no other from being backed up.
             text = error.text() if isinstance(error, BedstoneError) else f"{error}."

@@ -8,7 +8,6 @@ go. The old data stays under another name until somebody drops it.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -34,6 +33,7 @@ from bedstone import (
 from bedstone.backup import DUMP, server_of
 from bedstone.cli import add_command
 from bedstone.errors import BedstoneError, RefusedError
+from bedstone.interrupts import terminable
 from bedstone.postgres import identifier
 from bedstone.restore_journal import Journal
 
@@ -282,12 +282,11 @@ def _swap_database(server: Server, journal: Journal) -> str | None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = backup_settings.load()
     app = settings.app(arguments.app)
     home = (arguments.directory.absolute() if arguments.directory else settings.directory) / app.app
     begun = time.monotonic()
-    with ExitStack() as locks:
+    with terminable(), ExitStack() as locks:
         if arguments.into is None:
             # Neither a release nor another backup or restore may come between.
             locks.enter_context(lock.held(app.app, f"bedstone restore {app.app}"))

@@ -238,6 +238,22 @@ def test_full_disk_is_told_in_a_sentence(
     assert entries(settings) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_backup_that_is_ended_removes_what_it_had_begun(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def ended(*_: object) -> None:
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(manifest, "write", ended)
+    assert cli.main(["backup"]) == 130
+    assert entries(settings) == []
+    assert signal.getsignal(number) == before
+    with ledger.opened() as connection:
+        assert connection.execute("SELECT state FROM backups").fetchone()["state"] == "failed"
+
+
 def test_unknown_app_is_named_with_the_nearest(settings: Settings) -> None:
     with pytest.raises(ConfigError) as caught:
         settings.app("payment")
