@@ -29,8 +29,8 @@ ImageKind = Literal["build", "git", "pull", "load"]
 class Image:
     """Where an app's image comes from.
 
-    ``build`` needs ``archive`` (a tar of the source), ``git`` ``url`` and
-    ``version``, ``pull`` ``reference``, ``load`` ``archive`` (of `docker save`).
+    ``build`` needs ``archive`` (a tar of the source), ``git`` ``url`` (and takes
+    ``version``), ``pull`` ``reference``, ``load`` ``archive`` (of `docker save`).
     ``label`` is a name for the source's version, shown in the release's id.
     """
 
@@ -261,7 +261,7 @@ class _Reader:
         kind = data.get("kind")
         needed = {
             "build": ("archive",),
-            "git": ("url", "version"),
+            "git": ("url",),
             "pull": ("reference",),
             "load": ("archive",),
         }

@@ -75,7 +75,8 @@ def version(image: Image, identity: str) -> str:
         text = image.label
     elif image.kind == "git":
         commit = identity.removeprefix("git:")[:8]
-        text = commit if _COMMIT.fullmatch(image.version or "") else f"{image.version}-{commit}"
+        wanted = image.version or "HEAD"
+        text = commit if _COMMIT.fullmatch(wanted) else f"{wanted}-{commit}"
     elif image.kind == "pull":
         name = (image.reference or "").partition("@")[0].rpartition("/")[2]
         text = f"{name.partition(':')[2] or 'image'}-{identity.rpartition(':')[2][:8]}"

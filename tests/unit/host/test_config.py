@@ -26,7 +26,7 @@ WRONG = [
     ("services", {"web": {"command": "serve"}}, "services.web.command is 'serve'; a list"),
     ("services", {"web": {"cpus": -1}}, "services.web.cpus is -1"),
     ("image", {"kind": "guess"}, "image.kind is 'guess'; it is one of build, git, pull, load"),
-    ("image", {"kind": "git", "url": "x"}, "image.version is None"),
+    ("image", {"kind": "git", "version": "x"}, "image.url is None"),
     ("image", {"kind": "build", "archive": "x", "args": {"A": 1}}, "image.args.A is 1"),
     ("commands", {"check": ["manage check"]}, "commands.check is 'manage check'; a list"),
     ("mounts", [{"source": "/x"}], "mounts: target is None"),
@@ -49,6 +49,11 @@ def test_reads_the_whole_description() -> None:
     assert app.services["web"].command == ("serve",)
     assert app.commands.migrate == (("manage", "migrate"),)
     assert app.main_domain == "shop.example.com"
+
+
+def test_media_may_be_private() -> None:
+    app = config.parse(changed("media", {"path": "/app/media", "url": None}))
+    assert app.media == config.Files("/app/media", None)
 
 
 def test_main_domain_is_no_wildcard() -> None:

@@ -54,6 +54,15 @@ def test_git_version_is_its_commit(server: Server, repository: Path, version: st
     assert source.version(app.image, identity) == f"{version}-{identity[4:12]}"
 
 
+def test_git_without_version_is_what_the_server_calls_head(
+    server: Server, repository: Path
+) -> None:
+    app = app_with(kind="git", url=str(repository))
+    identity = source.identify(app, Docker(server.run), run)
+    assert identity == f"git:{commit(repository, 'main')}"
+    assert source.version(app.image, identity) == f"HEAD-{identity[4:12]}"
+
+
 def test_git_source_is_built_at_its_commit(server: Server, repository: Path) -> None:
     app = app_with(kind="git", url=str(repository), version="v1")
     seen: list[list[str]] = []
