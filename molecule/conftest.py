@@ -35,7 +35,9 @@ def connect(name: str) -> Host:
         name: the whole name, or what follows the scenario's, for example "peer".
     """
     names = inventory()["hosts"]
-    whole = name if name in names else f"molecule-{os.environ['MOLECULE_SCENARIO_NAME']}-{name}"
+    # A host's name has no underscore; create.yml puts a dash in its place.
+    scenario = os.environ["MOLECULE_SCENARIO_NAME"].replace("_", "-")
+    whole = name if name in names else f"molecule-{scenario}-{name}"
     if whole not in names:
         raise ValueError(f"The scenario has no server {name!r}; it has {', '.join(names)}.")
     return testinfra.get_host(f"ssh://{whole}", ssh_config=str(ephemeral() / "ssh_config"))
