@@ -115,6 +115,8 @@ def test_foreign_code_is_no_candidate(django: Callable[..., Path]) -> None:
         ("psycopg[binary]>=3", set()),
         ("psycopg2-binary==2.9", set()),
         ("psycopg-pool", set()),
+        ("psycopg==3.3\npsycopg-binary==3.3", set()),
+        ("psycopg==3.3\npsycopg-c==3.3", {"BUILD_PACKAGES", "RUNTIME_PACKAGES"}),
     ],
 )
 def test_compiled_drivers_bring_their_packages(

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from bedstone_control import docs, vault
+from bedstone_control.environment import APP_VARIABLES, DATABASE_VARIABLES
 from bedstone_control.settings import Settings
 from tests.unit.control.sites import Site, self_signed
 
@@ -33,6 +34,12 @@ def test_settings_page_has_every_setting_and_every_role() -> None:
         assert f"`bedstone_{name}`" in page
     for role in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
         assert f"### Role {role.parents[1].name}\n" in page
+
+
+def test_page_on_apps_names_every_default_variable() -> None:
+    page = PAGES[0].read_text()
+    for name in DATABASE_VARIABLES | APP_VARIABLES:
+        assert f"`{name}`" in page
 
 
 def settings_of(block: str) -> dict[str, Any]:
