@@ -82,7 +82,7 @@ def superuser(host: Host) -> Callable[..., str]:
     """A function that runs a statement as the superuser, on the server."""
 
     def run(sql: str, database: str = "payments") -> str:
-        command = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s"
+        command = "cd /; runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d %s -c %s"
         return str(host.check_output(command, database, sql))
 
     return run
@@ -151,6 +151,10 @@ def reboot(wait_until: Callable[..., None]) -> Callable[[Host, str], None]:
 
     def restart(host: Host, name: str) -> None:
         project = os.environ["MOLECULE_PROJECT_DIRECTORY"]
+        # A shared connection of before would hang until it is found dead.
+        shared = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "ssh_config"
+        end = ["ssh", "-F", str(shared), "-O", "exit", name]
+        subprocess.run(end, check=False, capture_output=True)
         command = [sys.executable, "-m", "testbed", "restart", name]
         subprocess.run(command, check=True, cwd=project, capture_output=True)
         wait_until(lambda: host.run("true").rc == 0, seconds=60, what=f"{name} is up")
