@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# runc, nft and iptables are there, which is not on every user's PATH
+PATH=$PATH:/usr/sbin:/sbin
+
 uv_version=0.13.8
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -11,6 +14,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # command:package; the command shows whether the package is needed
 wanted=(podman:podman runc:runc mmdebstrap:mmdebstrap ssh:openssh-client
+        nft:nftables iptables:iptables  # netavark calls the one or the other
         shellcheck:shellcheck newuidmap:uidmap curl:curl)
 missing=()
 for pair in "${wanted[@]}"; do
