@@ -11,12 +11,15 @@ from bedstone_postgresql_tls import pair_problems, served_problems
 SETTLE_SECONDS = 5.0
 
 FILES = """
+SET lc_messages = 'C';
 SELECT json_build_object(
   'settings', (
     SELECT coalesce(json_agg(json_build_array(f.sourcefile, f.sourceline, f.name, f.error)), '[]')
     FROM pg_file_settings f LEFT JOIN pg_settings s USING (name)
-    -- A change that waits for a restart is no fault of the file.
-    WHERE f.error IS NOT NULL AND s.context IS DISTINCT FROM 'postmaster'),
+    -- A change that waits for a restart is no fault of the file. One that takes a setting out of
+    -- the file has no name, only the message.
+    WHERE f.error IS NOT NULL AND s.context IS DISTINCT FROM 'postmaster'
+      AND f.error !~ 'without restarting the server'),
   'hba', (
     SELECT coalesce(json_agg(json_build_array(
       current_setting('hba_file'), line_number, error)), '[]')
