@@ -184,7 +184,10 @@ def ground(release: Release) -> str:
             connection, app.name, service.name, release.slot, subnet
         )
     if app.media is not None:
-        _own_media(paths.served(app.name) / "media", release.uid, release.gid)
+        media = paths.served(app.name) / "media"
+        _own_media(media, release.uid, release.gid)
+        # Uploads that nginx doesn't serve are the container's alone.
+        media.chmod(0o700 if app.media.url is None else 0o755)
     return subnet
 
 

@@ -380,6 +380,10 @@ def test_nginx_that_is_not_set_up_is_told(server: Server) -> None:
     assert "nginx hasn't been set up" in str(outcome.error)
 
 
-def test_media_directory_is_made(server: Server, root: Path) -> None:
+@pytest.mark.parametrize(("url", "mode"), [("/media/", 0o755), (None, 0o700)])
+def test_uploads_are_readable_only_if_they_are_served(
+    server: Server, root: Path, url: str | None, mode: int
+) -> None:
+    declare(server, app=APP | {"media": {"path": "/app/media", "url": url}})
     release(server)
-    assert (root / "srv/bedstone/shop/media").is_dir()
+    assert (root / "srv/bedstone/shop/media").stat().st_mode & 0o777 == mode
