@@ -8,7 +8,6 @@ hosts. Servers are the testbed's. Nothing else should run on the machine meanwhi
 import argparse
 import datetime as dt
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -119,9 +118,8 @@ def unchanged(
     times, profiles = [], []
     for _ in range(rounds):
         seconds, output = site(directory, env)
-        changed = re.findall(r"changed=([1-9]\d*)", output)
-        if changed:
-            raise TestbedError(f"A run with nothing to change changed {', '.join(changed)} tasks.")
+        if changed := profile.changed(output):
+            raise TestbedError(f"A run with nothing to change changed: {'; '.join(changed)}.")
         times.append(seconds)
         profiles.append(profile.tasks(output))
     return report.median(times), report.merged(profiles)

@@ -17,6 +17,11 @@ preflight : Check -- really -- the settings ----------------------------- 1.20s
 """
 
 
+def test_tasks_that_changed_something_are_named_once() -> None:
+    output = "TASK [a : One] ***\nok: [w1]\nTASK [a : Two [x]] ***\nchanged: [w1]\nchanged: [w2]\n"
+    assert profile.changed(output) == ["a : Two [x]"]
+
+
 def results(**values: object) -> Results:
     found = Results(floor=40.0, first=50.0, no_change={1: 6.0, 4: 9.0}, machine="2 cores")
     for name, value in values.items():
