@@ -16,7 +16,8 @@ mkdir -m 0700 "$GNUPGHOME"
   mkdir -p "$packages" /srv/repository/pool
   cd "$work"
   for package in "postgresql-$major" "postgresql-client-$major"; do
-    apt-get -qq -o APT::Sandbox::User=root download "$package"
+    debian=$(apt-cache madison "$package" | awk 'NR == 1 {print $3}')
+    apt-get -qq -o APT::Sandbox::User=root download "$package=$debian"
     dpkg-deb --raw-extract "$package"_*.deb "$package"
     sed -i "s/^Version: .*/Version: $version/" "$package/DEBIAN/control"
     dpkg-deb -Zgzip -z1 --build "$package" /srv/repository/pool/
