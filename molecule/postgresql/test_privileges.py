@@ -9,6 +9,7 @@ import pytest
 
 Query = Callable[..., Any]
 Migrate = Callable[[str], Any]
+REFUSALS = ("permission denied", "must be", "must have admin option")
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def test_what_a_migration_makes_belongs_to_the_owner(migrate: Migrate) -> None:
 def test_app_role_can_not(query: Query, sql: str) -> None:
     ended = query(sql)
     assert ended.rc != 0
-    assert "permission denied" in ended.stderr or "must be" in ended.stderr, ended.stderr
+    assert any(word in ended.stderr for word in REFUSALS), ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_app_role_can_not(query: Query, sql: str) -> None:
 )
 def test_migration_role_can_not(query: Query, sql: str) -> None:
     ended = query(sql, user="payments_migrate")
-    assert "permission denied" in ended.stderr or "must be" in ended.stderr, ended.stderr
+    assert any(word in ended.stderr for word in REFUSALS), ended.stderr
 
 
 def test_app_role_may_use_temporary_tables(query: Query) -> None:
