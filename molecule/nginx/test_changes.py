@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from again import applied, refused
+from web_client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from testinfra.host import Host
-    from web_client import Client
 
 UNITS = ["nginx.service"]
 CHECKSUM = "find /etc/nginx -type f -exec sha256sum {} + | sort"
@@ -63,6 +65,32 @@ def test_site_that_is_no_longer_listed_is_no_longer_served(
     assert client.get("/").status == 200
     applied(server_name)
     assert client.get("/", name="shop.example.com").status == 200
+
+
+def test_certificate_brought_along_is_served_and_one_without_its_key_is_not(
+    host: Host, client: Client, server_name: str, variables: dict[str, Any], tmp_path: Path
+) -> None:
+    for name in ("own", "other"):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+        names = ["-subj", "/CN=shop.example.com", "-addext", "subjectAltName=DNS:shop.example.com"]
+        files = ["-keyout", f"{tmp_path}/{name}.key", "-out", f"{tmp_path}/{name}.crt"]
+        subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    sites = copy.deepcopy(variables["nginx_sites"])
+    sites[1]["certificate"] = "/etc/nginx/bedstone/tls/shop.crt"
+    sites[1]["certificate_key"] = "/etc/nginx/bedstone/tls/shop.key"
+    brought = {"name": "shop", "certificate": f"{tmp_path}/own.crt", "key": f"{tmp_path}/own.key"}
+
+    mixed = {**brought, "key": f"{tmp_path}/other.key"}
+    said = refused(server_name, nginx_sites=sites, nginx_certificate_files=[mixed])
+    assert "key values mismatch" in said
+    assert client.get("/", name="shop.example.com").status == 200
+
+    applied(server_name, nginx_sites=sites, nginx_certificate_files=[brought])
+    own = Client(client.address, certificates=(tmp_path / "own.crt").read_text())
+    assert own.get("/", name="shop.example.com").status == 200
+    assert host.file("/etc/nginx/bedstone/tls/shop.key").mode == 0o600
+    applied(server_name)
+    assert not host.file("/etc/nginx/bedstone/tls/shop.key").exists
 
 
 def test_released_upstreams_are_left_alone(host: Host, server_name: str) -> None:
