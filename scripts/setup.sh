@@ -21,6 +21,7 @@ for pair in "${wanted[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 # what no command on the PATH shows
+[[ -x /usr/sbin/iptables || -x /sbin/iptables ]] || missing+=(iptables)
 [[ -x /usr/lib/podman/aardvark-dns || -x /usr/libexec/podman/aardvark-dns ]] \
   || missing+=(aardvark-dns netavark)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
