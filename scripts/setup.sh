@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
 uv_version=0.13.8
+PATH=$PATH:/usr/sbin:/sbin  # a user's PATH lacks where nft and iptables are
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -21,7 +22,6 @@ for pair in "${wanted[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 # what no command on the PATH shows
-[[ -x /usr/sbin/iptables || -x /sbin/iptables ]] || missing+=(iptables)
 [[ -x /usr/lib/podman/aardvark-dns || -x /usr/libexec/podman/aardvark-dns ]] \
   || missing+=(aardvark-dns netavark)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
