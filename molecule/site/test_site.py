@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def request_payment(browser: Browser, payee: str) -> str:
         "/requests/new/", payee=payee, purpose="Test", amount="12.50", currency="EUR"
     )
     assert page.status == 200, page.text
-    assert payee in page.text
+    assert payee in unescape(page.text)
     return page.url.removeprefix(browser.origin)
 
 
@@ -131,16 +132,16 @@ def test_apps_can_not_read_each_others_database(host: Host) -> None:
         "'dbname=guestbook', 'dbname=payments'), password=os.environ['DB_SECRET'])",
     )
     assert tried.rc != 0
-    assert "permission denied for database" in tried.stderr + tried.stdout
+    assert re.search(r"no pg_hba.conf entry|permission denied", tried.stderr + tried.stdout)
 
 
 def test_status_names_every_app(host: Host) -> None:
     shown = json.loads(host.check_output("bedstone status --json"))
-    assert {app["name"] for app in shown["apps"]} == set(APPS)
+    assert {app["app"] for app in shown["apps"]} == set(APPS)
 
 
 def test_backup_of_the_timers_unit_restores_into_an_empty_server(
-    server: Callable[[str], Host], authority: Path
+    server: Callable[[str], Host], authority: Path, wait_until: Callable[..., None]
 ) -> None:
     """What the older PostgreSQL wrote is read by the newer one, on a server without data."""
     full, empty = server("bookworm"), server("trixie")
@@ -165,11 +166,8 @@ def test_backup_of_the_timers_unit_restores_into_an_empty_server(
         f"SELECT payee FROM payments_paymentrequest WHERE id = {int(number)}",
     )
     assert found == "Carried Over Ltd"
-    health = empty.check_output(
-        "curl -sS --cacert /etc/bedstone/tls/ca.crt --resolve payments.localhost:443:127.0.0.1"
-        " --retry 10 --retry-all-errors https://payments.localhost/health/"
-    )
-    assert json.loads(health)["status"] == "healthy"
+    visitor = Browser(APPS["payments"], hosts["molecule-site-trixie"]["ansible_host"], authority)
+    wait_until(lambda: visitor.get("/health/").status == 200, seconds=60, what="the app is healthy")
 
 
 def copy_directory(path: str, source: str, target: str) -> None:

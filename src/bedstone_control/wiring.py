@@ -75,13 +75,24 @@ def postgresql_databases(site: Site) -> list[dict[str, Any]]:
     return result
 
 
+def _database_clients(site: Site) -> list[str]:
+    """Return the app hosts that use this host's PostgreSQL.
+
+    An app host with a PostgreSQL of its own uses that one (Site.database_address).
+    """
+    databases = site.groups.get("postgresql", [])
+    return [
+        host for host in site.groups.get("app", []) if host == site.host or host not in databases
+    ]
+
+
 def postgresql_listen_addresses(site: Site) -> list[str]:
     """Return where PostgreSQL listens: only where something of ours connects from."""
     addresses = ["localhost"]
-    apps = site.groups.get("app", [])
-    if site.host in apps:
+    clients = _database_clients(site)
+    if site.host in clients:
         addresses.append(site.bridge_address)
-    if any(host != site.host for host in apps):
+    if any(host != site.host for host in clients):
         addresses.append(site.addresses[site.host])
     return addresses
 
@@ -89,7 +100,7 @@ def postgresql_listen_addresses(site: Site) -> list[str]:
 def postgresql_allowed_networks(site: Site) -> list[str]:
     """Return the networks from which roles may log in, with TLS and a password."""
     networks = []
-    for host in site.groups.get("app", []):
+    for host in _database_clients(site):
         if host == site.host:
             networks.append(str(ip_interface(site.bridge).network))
             networks.extend(pool["base"] for pool in site.address_pools)

@@ -217,6 +217,18 @@ def test_on_one_server_postgresql_answers_to_its_containers_alone(site: Site) ->
     assert wiring.postgresql_after_units(site) == ["network-online.target", "docker.service"]
 
 
+def test_complete_servers_side_by_side_keep_their_databases_to_themselves(
+    variables: dict[str, Any],
+) -> None:
+    both = ["web1", "web2"]
+    variables["groups"] = {"app": both, "proxy": both, "postgresql": both}
+    variables["addresses"] = {"web1": "10.0.0.1", "web2": "10.0.0.2"}
+    for host in both:
+        site = Site.from_variables(variables | {"host": host})
+        assert wiring.postgresql_listen_addresses(site) == ["localhost", "172.17.0.1"]
+        assert wiring.postgresql_allowed_networks(site) == ["172.17.0.0/16", "172.20.0.0/14"]
+
+
 def test_database_on_a_server_of_its_own(variables: dict[str, Any]) -> None:
     variables["groups"] = {"app": ["web1"], "proxy": ["web1"], "postgresql": ["db1"]}
     variables["addresses"] = {"web1": "10.0.0.1", "db1": "10.0.0.2"}
