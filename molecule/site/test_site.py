@@ -132,7 +132,7 @@ def test_apps_can_not_read_each_others_database(host: Host) -> None:
         "'dbname=guestbook', 'dbname=payments'), password=os.environ['DB_SECRET'])",
     )
     assert tried.rc != 0
-    assert re.search(r"no pg_hba.conf entry|permission denied", tried.stderr + tried.stdout)
+    assert re.search(r"pg_hba\.conf rejects|permission denied", tried.stderr + tried.stdout)
 
 
 def test_status_names_every_app(host: Host) -> None:
@@ -155,8 +155,7 @@ def test_backup_of_the_timers_unit_restores_into_an_empty_server(
     name = full.check_output("ls /var/backups/bedstone/payments").split()[-1]
     assert re.fullmatch(r"backup_\d{8}_\d{6}", name)
 
-    empty.check_output("systemctl stop 'bedstone-payments-web@*'")
-    empty.check_output("runuser -u postgres -- dropdb payments")
+    empty.check_output("runuser -u postgres -- dropdb --force payments")
     copy_directory(
         f"/var/backups/bedstone/payments/{name}", "molecule-site-bookworm", "molecule-site-trixie"
     )
