@@ -1,5 +1,6 @@
 """Starting, finding and removing servers."""
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -21,6 +22,9 @@ from testbed.shell import podman, run, say, which
 
 LABEL = images.LABEL
 PREFIX = "bedstone-testbed"
+# Two checkouts on one machine (yours, and the one that a test makes) have servers of the same
+# names: the engine's names tell them apart.
+CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 DNS_NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
 # Addresses below are left to the engine (gateway) and to whatever it starts by itself.
@@ -153,12 +157,12 @@ Host {server.name} {server.address}
 
 def container_name(name: str) -> str:
     """Return the engine's name of a server, told apart from other people's containers."""
-    return f"{PREFIX}-{name}"
+    return f"{PREFIX}-{CHECKOUT}-{name}"
 
 
 def network_name(group: str) -> str:
     """Return the engine's name of a group's network; groups don't see each other's names."""
-    return f"{PREFIX}-{group}"
+    return f"{PREFIX}-{CHECKOUT}-{group}"
 
 
 def run_arguments(spec: Spec, image: str, address: str, host: Host) -> list[str]:
@@ -504,22 +508,36 @@ def remove_network(group: str) -> bool:
 
 
 def prune() -> list[str]:
-    """Remove what killed calls left behind: networks without servers, and old state."""
+    """Remove what killed calls left behind, and what checkouts that are gone left."""
+    removed = abandoned()
     listed = podman(
-        [
-            "network",
-            "ls",
-            f"--filter=label={LABEL}.root={ROOT}",
-            "--format={{.Name}}",
-        ]
+        ["network", "ls", f"--filter=label={LABEL}.root={ROOT}", "--format={{.Name}}"]
     ).stdout.split()
-    removed = [n for n in listed if remove_network(n.removeprefix(f"{PREFIX}-"))]
+    removed += [n for n in listed if remove_network(n.removeprefix(network_name("")))]
     live = {labels_of(c)["name"] for c in containers()}
     make_directories()
     for directory in SERVERS.iterdir():
         if directory.name not in live:
             shutil.rmtree(directory, ignore_errors=True)
             removed.append(f"servers/{directory.name}")
+    return removed
+
+
+def abandoned() -> list[str]:
+    """Remove the servers and networks of checkouts that no longer exist, and say which."""
+    removed = []
+    for kind, listing, remove in (
+        ("server", ["ps", "-a"], ["rm", "-f", "-v", "-t", "0"]),
+        ("network", ["network", "ls"], ["network", "rm"]),
+    ):
+        found = json.loads(podman([*listing, f"--filter=label={LABEL}=1", "--format=json"]).stdout)
+        for item in found:
+            labels = item.get("Labels") or item.get("labels") or {}
+            root = labels.get(f"{LABEL}.root")
+            if root and not Path(root).is_dir():
+                name = str(item.get("name") or item["Names"][0])
+                podman([*remove, name])
+                removed.append(f"{kind} {name} of {root}, which is gone")
     return removed
 
 

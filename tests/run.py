@@ -122,6 +122,8 @@ def main() -> int:
     chosen = [known[name] for name in arguments.stages] or list(known.values())
 
     LOGS.mkdir(parents=True, exist_ok=True)
+    # What a killed run left would only take memory from this one.
+    subprocess.run(["python3", "-m", "testbed", "prune"], cwd=ROOT, check=True)
     started = time.monotonic()
     outcomes = []
     with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:

@@ -94,4 +94,5 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         yield Demo(checkout, make(checkout, "demo"))
     finally:
         make(checkout, "demo-down")
-        subprocess.run(["python3", "-m", "testbed", "prune", "--all"], cwd=checkout, check=True)
+        # A whole environment and two images: more than pytest should keep around.
+        shutil.rmtree(checkout)
