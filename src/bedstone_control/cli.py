@@ -87,6 +87,12 @@ def _new(arguments: argparse.Namespace) -> int:
         f"   .venv/bin/ansible-playbook playbooks/site.yml -i {shown} \\\n"
         f"     --vault-password-file {shown}/{inventory.PASSWORD_FILE}\n"
     )
+    if key and arguments.user == "root":
+        print(
+            "4. Afterwards connect as the operator: in hosts.yml,\n"
+            f"   `ansible_user: {arguments.operator}` and `ansible_become: true`. The next run\n"
+            "   then closes root's login.\n"
+        )
     return 0
 
 
