@@ -239,7 +239,7 @@ CASES = [
     ),
     # --- services
     Case(
-        "route without a port", app("services", "worker", "route", "/work/"),
+        "route without a port", app("services", "worker", "route", "/jobs/"),
         f"{PAYMENTS}.services.worker", "needs the port", "port: 8000", line="worker:",
     ),
     Case(
