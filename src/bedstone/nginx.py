@@ -86,7 +86,10 @@ class Nginx:
         self._run(["nginx", "-t", "-q"])
 
     def reload(self) -> set[int]:
-        """Make nginx take its configuration, and wait until new workers answer.
+        """Make nginx take its configuration, and wait until only new workers take requests.
+
+        nginx starts the new workers first and tells the old ones a tenth of a second later: a
+        request in between may still be answered by the configuration of before.
 
         Returns:
             the workers of before, which end when their last request has ended.
@@ -98,10 +101,13 @@ class Nginx:
         before = self.workers()
         self._systemd.reload(UNIT)
         deadline = time.monotonic() + RELOAD_SECONDS
-        while before and not self.workers(accepting=True) - before:
+        while before:
+            accepting = self.workers(accepting=True)
+            if accepting and not accepting & before:
+                break
             if time.monotonic() > deadline:
                 raise BedstoneError(
-                    "nginx was told to reload but no new worker came up.",
+                    "nginx was told to reload but its new workers didn't take over.",
                     hint="`journalctl -u nginx` and /var/log/nginx/error.log say why.",
                 )
             time.sleep(_POLL_SECONDS)

@@ -53,10 +53,20 @@ def test_reload_waits_for_new_workers(server: Server) -> None:
     assert server.host().nginx.wait_for_end({101}, 5)
 
 
+def test_reload_waits_until_the_old_workers_take_no_more_requests(server: Server) -> None:
+    workers(server.root, {101: "worker process"})
+    both = {101: "worker process", 102: "worker process"}
+    after = {101: "worker process is shutting down", 102: "worker process"}
+    for seconds, titles in ((0.2, both), (0.6, after)):
+        threading.Timer(seconds, workers, (server.root, titles)).start()
+    server.host().nginx.reload()
+    assert server.host().nginx.workers(accepting=True) == {102}
+
+
 def test_reload_that_nginx_ignores_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nginx, "RELOAD_SECONDS", 0.2)
     workers(server.root, {101: "worker process"})
-    with pytest.raises(BedstoneError, match="no new worker came up"):
+    with pytest.raises(BedstoneError, match="didn't take over"):
         server.host().nginx.reload()
 
 
