@@ -163,7 +163,9 @@ def act(
         ConvergeError: systemd refused, or the unit failed; holds the journal's last lines.
 
     """
-    if status.active == "failed" and action in ("start", "restart"):
+    if action in ("start", "restart"):
+        # systemd limits starts for the sake of programs that crash; this one is wanted, however
+        # often somebody restarted the unit in the last minute.
         run(["systemctl", "reset-failed", "--", name])
     ended = run(["systemctl", action, "--", name])
     if ended.code != 0:
