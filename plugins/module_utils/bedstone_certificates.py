@@ -262,7 +262,7 @@ class Certificates:
             if status.running:
                 action = "reload" if status.can_reload else "restart"
                 self.units.setdefault(action, []).append(name)
-                units.act(action, name, status, self.run, str)
+                units.act(action, name, self.run, str)
             self.state.pending.remove(name)
             self._store()
         touched = {name: action for action, names in self.units.items() for name in names}

@@ -386,7 +386,7 @@ class Converge:
             self.result.did(action, name)
             if self.check:
                 continue
-            units.act(action, name, statuses[name], self.run, self.desired.hide_secrets)
+            units.act(action, name, self.run, self.desired.hide_secrets)
             if action in SETTLING and pending.units.pop(name, ""):
                 manifests.save(self.root, self.manifest)
         if not self.check:

@@ -154,9 +154,7 @@ def check_possible(wanted: WantedUnit, status: UnitStatus) -> None:
         )
 
 
-def act(
-    action: str, name: str, status: UnitStatus, run: Runner, hide_secrets: Callable[[str], str]
-) -> None:
+def act(action: str, name: str, run: Runner, hide_secrets: Callable[[str], str]) -> None:
     """Do one of `actions_for`'s actions.
 
     Raises:

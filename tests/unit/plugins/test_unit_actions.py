@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bedstone_run import Ended
-from bedstone_units import UnitStatus, act
+from bedstone_units import act
 
 
 @pytest.mark.parametrize("action", ["start", "restart"])
@@ -17,8 +17,7 @@ def test_a_wanted_start_is_not_refused_because_there_were_many(action: str) -> N
         calls.append(command)
         return Ended(0, "", "")
 
-    running = UnitStatus(load="loaded", active="active", sub="running")
-    act(action, "docker.service", running, run, str)
+    act(action, "docker.service", run, str)
     assert calls == [
         ["systemctl", "reset-failed", "--", "docker.service"],
         ["systemctl", action, "--", "docker.service"],
