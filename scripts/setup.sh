@@ -48,6 +48,12 @@ if [[ "$(.venv/bin/uv --version 2>/dev/null)" != "uv $uv_version"* ]]; then
   .venv/bin/pip --quiet --disable-pip-version-check install "uv==$uv_version"
 fi
 say "installing the pinned Python packages"
+# What pip is told of this machine's network holds for uv as well: authorities, package index.
+export UV_SYSTEM_CERTS=true
+if [[ -z ${UV_DEFAULT_INDEX:-} ]]; then
+  index=${PIP_INDEX_URL:-$(.venv/bin/pip config get global.index-url 2>/dev/null || true)}
+  [[ -z $index ]] || export UV_DEFAULT_INDEX=$index
+fi
 .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 say "this machine is ready"
