@@ -90,11 +90,15 @@ def connect() -> sqlite3.Connection:
     paths.ensure_private(path.parent)
     try:
         connection = sqlite3.connect(path, timeout=10, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            _migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as error:
         raise BedstoneError(f"The ledger {path} can't be opened: {error}.") from error
     return connection
