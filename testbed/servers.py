@@ -407,7 +407,7 @@ def wait_for(condition: Callable[[], bool], what: str, name: str) -> None:
             raise TestbedError(
                 f"{name}: {what} did not happen in {READY_TIMEOUT_SECONDS} seconds.\n"
                 f"{logs.stdout}{logs.stderr}".strip(),
-                f"Look inside: podman exec -it {container_name(name)} bash",
+                f"{crowded()} Look inside: podman exec -it {container_name(name)} bash".strip(),
             )
         time.sleep(0.1)  # the pace of asking, not a guess of how long it takes
 

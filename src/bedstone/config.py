@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
-SLOTS = ("blue", "green")
 
 ImageKind = Literal["build", "git", "pull", "load"]
 

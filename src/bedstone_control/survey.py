@@ -94,9 +94,7 @@ def main() -> None:
             "full_version": read("/etc/debian_version").strip(),
             "memory_mb": memory_mb(),
             "cpus": os.cpu_count() or 1,
-            "free_mb": {
-                path: free_mb(path) for path in ("/", "/var/lib/docker", "/var/lib/postgresql")
-            },
+            "free_mb": {path: free_mb(path) for path in DATA_DIRECTORIES},
             "time": time.time(),
             "hostname": socket.gethostname().split(".")[0],
             "address": address(),
