@@ -7,19 +7,22 @@ checks here are for people who edit it by hand, and for versions that differ.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from bedstone import paths
 from bedstone.errors import ConfigError
+from bedstone.fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = 1
-NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+# The tools that say which migrations are applied and which are pending.
+MIGRATION_TOOLS = ("django", "alembic", "none")
+# When a release makes a restore point: before one that changes the schema, always, never.
+RESTORE_POINTS = ("migrations", "always", "never")
 
 ImageKind = Literal["build", "git", "pull", "load"]
 
@@ -59,6 +62,7 @@ class Service:
     cpus: float | None = None
     pids: int = 512
     stop_seconds: int = 30
+    stop_signal: str | None = None
 
     @property
     def is_http(self) -> bool:
@@ -71,12 +75,29 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A command that runs now and then in the app's image, in a container of its own.
+
+    ``schedule`` is a time of systemd.time(7); without one it runs by hand alone.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    schedule: str | None = None
+    timeout_seconds: int = 3600
+    memory_mb: int | None = None
+    cpus: float | None = None
+    pids: int = 512
+
+
+@dataclass(frozen=True)
 class Commands:
-    """What is run in a new image before it serves; each a list of commands."""
+    """What is run in a new image before it serves: lists of commands; and the console, one."""
 
     check: tuple[tuple[str, ...], ...] = ()
     migrate: tuple[tuple[str, ...], ...] = ()
     static: tuple[tuple[str, ...], ...] = ()
+    console: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +126,12 @@ class Database:
 
 @dataclass(frozen=True)
 class App:
-    """An app as it is to run on this server."""
+    """An app as it is to run on this server.
+
+    ``migrations`` is one of `MIGRATION_TOOLS`, ``restore_point`` one of
+    `RESTORE_POINTS`; ``secret_variables`` are the names of the environment's
+    variables whose values must never be shown.
+    """
 
     name: str
     domains: tuple[str, ...]
@@ -124,6 +150,10 @@ class App:
     tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path in the container
     database: Database | None = None
     https_port: int = 443
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    migrations: str = "none"
+    restore_point: str = "migrations"
+    secret_variables: tuple[str, ...] = ()
     text: str = field(default="", repr=False, compare=False)
 
     @property
@@ -193,17 +223,8 @@ def parse(data: Any, source: str = "app.json", text: str = "") -> App:
     return _Reader(source).app(data, text)
 
 
-class _Reader:
-    """Reads one file; every complaint names the file and the place in it."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def fail(self, where: str, problem: str) -> ConfigError:
-        return ConfigError(
-            f"{self.source}: {where} {problem}",
-            hint="Ansible writes this file: run `ansible-playbook playbooks/site.yml` again.",
-        )
+class _Reader(Fields):
+    """Reads one app.json."""
 
     def app(self, data: Any, text: str) -> App:
         top = self.mapping(data, "the file")
@@ -252,6 +273,15 @@ class _Reader:
                 self.string(self.mapping(database, "database").get("owner"), "database.owner"),
             ),
             https_port=self.integer(top.get("https_port", 443), "https_port", 1, 65535),
+            jobs={
+                key: self.job(self.name(key, "jobs"), value)
+                for key, value in self.mapping(top.get("jobs", {}), "jobs").items()
+            },
+            migrations=self.choice(top.get("migrations", "none"), "migrations", MIGRATION_TOOLS),
+            restore_point=self.choice(
+                top.get("restore_point", "migrations"), "restore_point", RESTORE_POINTS
+            ),
+            secret_variables=self.strings(top.get("secret_variables", []), "secret_variables"),
             text=text,
         )
 
@@ -284,8 +314,6 @@ class _Reader:
         where = f"services.{name}"
         data = self.mapping(value, where)
         port = data.get("port")
-        memory = data.get("memory_mb")
-        cpus = data.get("cpus")
         service = Service(
             name=name,
             command=None
@@ -298,14 +326,11 @@ class _Reader:
                 data.get("health_timeout_seconds", 60), f"{where}.health_timeout_seconds", 1, 3600
             ),
             replicas=self.integer(data.get("replicas", 1), f"{where}.replicas", 1, 64),
-            memory_mb=None
-            if memory is None
-            else self.integer(memory, f"{where}.memory_mb", 6, 10_000_000),
-            cpus=None if cpus is None else self.number(cpus, f"{where}.cpus"),
-            pids=self.integer(data.get("pids", 512), f"{where}.pids", 1, 4_000_000),
             stop_seconds=self.integer(
                 data.get("stop_seconds", 30), f"{where}.stop_seconds", 0, 86_400
             ),
+            stop_signal=self.optional_string(data.get("stop_signal"), f"{where}.stop_signal"),
+            **self.limits(data, where),
         )
         if service.port is None and (service.route or service.health):
             raise self.fail(where, "has a route or a health path but no port.")
@@ -317,8 +342,35 @@ class _Reader:
             )
         return service
 
+    def job(self, name: str, value: Any) -> Job:
+        where = f"jobs.{name}"
+        data = self.mapping(value, where)
+        command = self.strings(data.get("command"), f"{where}.command")
+        if not command:
+            raise self.fail(f"{where}.command", "is empty; a job runs a command.")
+        return Job(
+            name=name,
+            command=command,
+            schedule=self.optional_string(data.get("schedule"), f"{where}.schedule"),
+            timeout_seconds=self.integer(
+                data.get("timeout_seconds", 3600), f"{where}.timeout_seconds", 1, 604_800
+            ),
+            **self.limits(data, where),
+        )
+
+    def limits(self, data: dict[str, Any], where: str) -> dict[str, Any]:
+        memory, cpus = data.get("memory_mb"), data.get("cpus")
+        return {
+            "memory_mb": None
+            if memory is None
+            else self.integer(memory, f"{where}.memory_mb", 6, 10_000_000),
+            "cpus": None if cpus is None else self.number(cpus, f"{where}.cpus"),
+            "pids": self.integer(data.get("pids", 512), f"{where}.pids", 1, 4_000_000),
+        }
+
     def commands(self, value: Any) -> Commands:
         data = self.mapping(value, "commands")
+        console = data.get("console")
         return Commands(
             **{
                 key: tuple(
@@ -326,7 +378,8 @@ class _Reader:
                     for command in self.items(data.get(key, []), f"commands.{key}")
                 )
                 for key in ("check", "migrate", "static")
-            }
+            },
+            console=None if console is None else self.strings(console, "commands.console"),
         )
 
     def files(self, value: Any, where: str) -> Files | None:
@@ -337,68 +390,3 @@ class _Reader:
             self.string(data.get("path"), f"{where}.path"),
             self.optional_string(data.get("url"), f"{where}.url"),
         )
-
-    def name(self, value: Any, where: str) -> str:
-        if not isinstance(value, str) or not NAME.match(value):
-            raise self.fail(
-                where,
-                f"holds {value!r}; a name begins with a letter and holds up to 31 small letters,"
-                " digits and dashes.",
-            )
-        return value
-
-    def url_path(self, value: Any, where: str) -> str | None:
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value.startswith("/"):
-            raise self.fail(where, f"is {value!r}; a path begins with a slash.")
-        return value
-
-    def string(self, value: Any, where: str) -> str:
-        if not isinstance(value, str) or not value:
-            raise self.fail(where, f"is {value!r}; a text is needed.")
-        return value
-
-    def optional_string(self, value: Any, where: str) -> str | None:
-        return None if value is None else self.string(value, where)
-
-    def boolean(self, value: Any, where: str) -> bool:
-        if not isinstance(value, bool):
-            raise self.fail(where, f"is {value!r}; it is true or false.")
-        return value
-
-    def integer(self, value: Any, where: str, least: int, most: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.fail(
-                where, f"is {value!r}; a whole number from {least} to {most} is needed."
-            )
-        return value
-
-    def number(self, value: Any, where: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise self.fail(where, f"is {value!r}; a number above 0 is needed.")
-        return float(value)
-
-    def items(self, value: Any, where: str) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.fail(where, f"is {value!r}; a list is needed.")
-        return value
-
-    def mapping(self, value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.fail(where, f"is {value!r}; an object is needed.")
-        return value
-
-    def strings(self, value: Any, where: str) -> tuple[str, ...]:
-        return tuple(self.string(item, where) for item in self.items(value, where))
-
-    def string_mapping(self, value: Any, where: str) -> dict[str, str]:
-        return {
-            key: self.text(item, f"{where}.{key}")
-            for key, item in self.mapping(value, where).items()
-        }
-
-    def text(self, value: Any, where: str) -> str:
-        if not isinstance(value, str):
-            raise self.fail(where, f"is {value!r}; a text is needed.")
-        return value

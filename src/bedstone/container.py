@@ -51,10 +51,15 @@ class Container:
     cpus: float | None = None
     pids: int = 512
     stop_seconds: int = 30
+    stop_signal: str | None = None
 
     def specification(self) -> str:
         """Return a digest that changes with anything the container is told."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        told = asdict(self)
+        if self.stop_signal is None:
+            # Containers that ran before there was such a thing keep their digest, and run on.
+            del told["stop_signal"]
+        text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(f"{GENERATION} {text}".encode()).hexdigest()[:16]
 
     def arguments(self) -> list[str]:
@@ -104,6 +109,8 @@ class Container:
 
     def _limits(self) -> list[str]:
         argv = ["--pids-limit", str(self.pids), "--stop-timeout", str(self.stop_seconds)]
+        if self.stop_signal:
+            argv += ["--stop-signal", self.stop_signal]
         if self.memory_mb:
             # No swap on top: a service over its limit is ended, not slowed down.
             argv += ["--memory", f"{self.memory_mb}m", "--memory-swap", f"{self.memory_mb}m"]
@@ -132,6 +139,7 @@ def for_service(
         cpus=service.cpus,
         pids=service.pids,
         stop_seconds=service.stop_seconds,
+        stop_signal=service.stop_signal,
     )
 
 
