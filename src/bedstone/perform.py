@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import config, fingerprint, history, ledger, lock, settle, source, transaction
 from bedstone.errors import BedstoneError
-from bedstone.release import Host, Release, afterwards, transactional
+from bedstone.rollout import sequences
+from bedstone.rollout.context import Host, Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ class _Record:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        release: Release,
+        release: Rollout,
         outcome: Outcome,
         say: Callable[[str], None],
         offset: int = 0,
@@ -231,8 +232,8 @@ def _release(
     outcome.changed = True
     new_id = history.begin(connection, app.name, source.version(app.image, identity), digest)
     old = history.serving(connection, app.name)
-    release = Release(app, new_id, identity, old, host, connection, on_line)
-    steps = transactional(app)
+    release = Rollout(app, new_id, identity, old, host, connection, on_line)
+    steps = sequences.release(app)
     try:
         transaction.execute(steps, release, _Record(connection, release, outcome, say))
     except transaction.StepFailedError as error:
@@ -243,7 +244,7 @@ def _release(
         outcome.error, outcome.hint, outcome.details = error.message, error.hint, error.details
         return
     outcome.release = new_id
-    for number, step in enumerate(afterwards(), start=len(steps)):
+    for number, step in enumerate(sequences.afterwards(), start=len(steps)):
         record = _Record(connection, release, outcome, say, offset=number)
         try:
             transaction.execute([step], release, record)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bedstone import container, files, ledger, lock, paths, release, slots
-from bedstone.release import Host
+from bedstone import container, files, ledger, lock, paths, slots
+from bedstone.rollout.context import STOP_SLACK_SECONDS, Host
+from bedstone.rollout.image import image_name
 
 
 def retire(app: str, host: Host | None = None) -> None:
@@ -19,13 +20,13 @@ def retire(app: str, host: Host | None = None) -> None:
     with lock.held(app, f"bedstone retire {app}"), ledger.opened() as connection:
         keys = slots.keys(app)
         units = [slots.unit(app, key) for key in keys]
-        host.systemd.stop(units, timeout=release.STOP_SLACK_SECONDS)
+        host.systemd.stop(units, timeout=STOP_SLACK_SECONDS)
         host.systemd.disable(units)
         for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
             host.docker.remove(name)
         host.docker.remove_network(f"bedstone-{app}")
         for tag in host.docker.tags(f"bedstone/{app}"):
-            host.docker.untag(release.image_name(app, tag))
+            host.docker.untag(image_name(app, tag))
         host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
         files.remove_tree(paths.served(app) / "static")
         files.remove_tree(paths.app_state(app))

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, files, network, nginx, paths, release, slots
+from bedstone import config, container, files, network, nginx, paths, slots
+from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
+from bedstone.rollout.switch import upstreams as upstreams_of
 from bedstone.slots import Slot
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from bedstone.config import App
     from bedstone.history import Serving
-    from bedstone.release import Host
+    from bedstone.rollout.context import Host
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def plan(host: Host, connection: sqlite3.Connection, app_name: str, serving: Ser
     present = set(slots.keys(app_name))
     keys = [slot.key for slot in wanted]
     states = host.systemd.states([slots.unit(app_name, key) for key in keys])
-    upstreams = release.upstreams(app, addresses)
+    upstreams = upstreams_of(app, addresses)
     found = nginx.read_upstreams(app_name, list(upstreams))
     current = paths.served(app_name) / "static" / "current"
     linked = str(current.readlink()) if current.is_symlink() else None
@@ -109,18 +111,18 @@ def put_right(host: Host, wanted: Plan) -> None:
     start = [unit for key in wanted.start if (unit := slots.unit(app.name, key)) not in restart]
     if restart:
         limit += max(service.stop_seconds for service in services)
-        host.systemd.restart(restart, timeout=limit + release.START_SLACK_SECONDS)
+        host.systemd.restart(restart, timeout=limit + START_SLACK_SECONDS)
     if start:
-        host.systemd.start(start, timeout=limit + release.START_SLACK_SECONDS)
+        host.systemd.start(start, timeout=limit + START_SLACK_SECONDS)
     host.systemd.enable([slots.unit(app.name, key) for key in wanted.enable])
     if wanted.static:
         files.link(paths.served(app.name) / "static" / "current", wanted.static)
     if nginx.write_upstreams(app.name, wanted.upstreams):
         host.nginx.test()
         workers = host.nginx.reload()
-        host.nginx.wait_for_end(workers, release.drain_seconds(app))
+        host.nginx.wait_for_end(workers, drain_seconds(app))
     surplus = [slots.unit(app.name, key) for key in wanted.surplus]
-    host.systemd.stop(surplus, timeout=release.stop_seconds(services))
+    host.systemd.stop(surplus, timeout=stop_seconds(services))
     host.systemd.disable(surplus)
     for key in wanted.surplus:
         slots.remove(app.name, key)

@@ -13,7 +13,7 @@ from typing import IO, Any
 from bedstone import paths
 from bedstone.errors import CommandError
 from bedstone.probe import Answer
-from bedstone.release import Host
+from bedstone.rollout.context import Host
 from bedstone.run import Completed
 
 Answered = tuple[int, str, str]

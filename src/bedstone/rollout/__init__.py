@@ -1,0 +1,1 @@
+"""The steps that put a release of an app into service."""

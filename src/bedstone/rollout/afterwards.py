@@ -1,0 +1,49 @@
+"""What follows once a release serves: nothing here undoes it."""
+
+from __future__ import annotations
+
+from bedstone import files, history, paths, slots
+from bedstone.container import LABEL_APP
+from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
+from bedstone.rollout.image import image_name
+
+KEPT_RELEASES = 10
+
+
+def drain(rollout: Rollout) -> str:
+    """Let the old slot's requests finish, then stop what no longer serves."""
+    app, host = rollout.app, rollout.host
+    wanted = {*rollout.worker_keys(), *(f"{s.name}@{rollout.slot}" for s in app.http_services)}
+    surplus = [key for key in slots.keys(app.name) if key not in wanted]
+    if not surplus:
+        return "nothing ran before"
+    seconds = drain_seconds(app)
+    finished = host.nginx.wait_for_end(rollout.nginx_workers, seconds)
+    units = [slots.unit(app.name, key) for key in surplus]
+    host.systemd.stop(units, timeout=stop_seconds(tuple(app.services.values())))
+    host.systemd.disable(units)
+    for key in surplus:
+        slots.remove(app.name, key)
+    late = "" if finished else f" (requests were still open after {seconds:g} seconds)"
+    return f"{', '.join(surplus)} stopped{late}"
+
+
+def prune(rollout: Rollout) -> str:
+    """Remove images, static files and settings of releases beyond the ten kept."""
+    app, docker = rollout.app.name, rollout.host.docker
+    entries = history.entries(rollout.connection, app)
+    succeeded = [entry.id for entry in entries if entry.state == "succeeded"]
+    kept = {*succeeded[:KEPT_RELEASES], rollout.id}
+    removed = 0
+    for tag in docker.tags(f"bedstone/{app}"):
+        if tag not in kept:
+            docker.untag(image_name(app, tag))
+            removed += 1
+    docker.remove_dangling(f"{LABEL_APP}={app}")
+    for directory in (paths.release(app, "x").parent, paths.served(app) / "static"):
+        if not directory.is_dir():
+            continue
+        for path in directory.iterdir():
+            if path.name not in kept and path.name != "current":
+                files.remove_tree(path)
+    return f"{len(kept)} kept, {removed} images removed"

@@ -1,0 +1,110 @@
+"""What a release on its way needs: the server it works on, and what its steps find out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bedstone import nginx, paths, probe, slots
+from bedstone.docker import Docker
+from bedstone.run import Runner, run
+from bedstone.slots import Made, Slot
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bedstone.config import App, Service
+    from bedstone.history import Serving
+
+# What starting and stopping cost beyond the service's own limits.
+START_SLACK_SECONDS = 150.0
+STOP_SLACK_SECONDS = 90.0
+
+
+@dataclass
+class Host:
+    """The server's parts that a release moves; tests put fakes in their place."""
+
+    run: Runner = run
+    front_door: Callable[[str, str, int], probe.Answer] = probe.front_door
+    docker: Docker = field(init=False)
+    systemd: Systemd = field(init=False)
+    nginx: nginx.Nginx = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.docker = Docker(self.run)
+        self.systemd = Systemd(self.run)
+        self.nginx = nginx.Nginx(self.run, self.systemd)
+
+
+@dataclass
+class Rollout:
+    """A release on its way: what is fixed from the start, and what the steps find out."""
+
+    app: App
+    id: str
+    identity: str
+    old: Serving | None
+    host: Host
+    connection: sqlite3.Connection
+    on_line: Callable[[str], None] | None = None
+    image: str = ""
+    uid: int = 0
+    gid: int = 0
+    addresses: dict[str, str] = field(default_factory=dict)
+    old_upstreams: dict[str, str | None] = field(default_factory=dict)
+    old_static: str | None = None
+    old_workers: dict[str, Slot | None] = field(default_factory=dict)
+    switched: bool = False
+    nginx_workers: set[int] = field(default_factory=set)
+
+    @property
+    def slot(self) -> str:
+        """The slot of the HTTP services: the one that doesn't serve."""
+        return "green" if self.old is not None and self.old.slot == "blue" else "blue"
+
+    @property
+    def directory(self) -> Path:
+        """Where the release keeps the settings and environment it was made with."""
+        return paths.release(self.app.name, self.id)
+
+    @property
+    def static(self) -> str | None:
+        """The directory of the release's static files, as the server's root sees it."""
+        if self.app.static is None:
+            return None
+        return f"/srv/bedstone/{self.app.name}/static/{self.id}"
+
+    def slot_of(self, service: Service, name: str) -> Slot:
+        """Return what a slot of this release runs."""
+        return Slot(
+            service=service.name,
+            name=name,
+            release=self.id,
+            address=self.addresses.get(service.name),
+            made=Made(self.image, self.uid, self.gid, self.static),
+        )
+
+    def http_units(self) -> list[str]:
+        """Return the units of the new slot of all HTTP services."""
+        return [
+            slots.unit(self.app.name, f"{service.name}@{self.slot}")
+            for service in self.app.http_services
+        ]
+
+    def worker_keys(self) -> list[str]:
+        """Return ``SERVICE@SLOT`` of all workers."""
+        return [f"{s.name}@{name}" for s in self.app.workers for name in s.worker_slots()]
+
+
+def stop_seconds(services: Sequence[Service]) -> float:
+    """Return how long stopping services may take at most."""
+    return max((service.stop_seconds for service in services), default=0) + STOP_SLACK_SECONDS
+
+
+def drain_seconds(app: App) -> float:
+    """Return how long requests in flight are waited for."""
+    return float(max((service.stop_seconds for service in app.http_services), default=0))

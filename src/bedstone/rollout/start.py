@@ -1,0 +1,63 @@
+"""The new slot beside the old one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from bedstone import slots
+from bedstone.config import Service
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
+from bedstone.run import tail
+
+
+def start(rollout: Rollout) -> str:
+    """Start the new slot beside the old one and wait until every service is healthy."""
+    app, systemd = rollout.app, rollout.host.systemd
+    services, units = app.http_services, rollout.http_units()
+    # Whatever a killed release left in this slot: nothing is sent to it.
+    systemd.stop(units, timeout=stop_seconds(services))
+    for service in services:
+        slots.write(app.name, rollout.slot_of(service, rollout.slot))
+    start_units(rollout, systemd.start, units, services)
+    # At boot both slots start until the release is recorded: nginx finds one.
+    systemd.enable(units)
+    return f"{', '.join(s.name for s in services)} healthy in slot {rollout.slot}"
+
+
+def unstart(rollout: Rollout) -> None:
+    """Stop the new slot."""
+    app, units = rollout.app, rollout.http_units()
+    rollout.host.systemd.stop(units, timeout=stop_seconds(app.http_services))
+    rollout.host.systemd.disable(units)
+    for service in app.http_services:
+        slots.remove(app.name, f"{service.name}@{rollout.slot}")
+
+
+def start_units(
+    rollout: Rollout,
+    start_them: Callable[..., None],
+    units: Sequence[str],
+    services: Sequence[Service],
+) -> None:
+    """Start or restart units, and wait until all are healthy.
+
+    Raises:
+        BedstoneError: one of them didn't get healthy; holds what it printed last.
+
+    """
+    began = f"@{time.time():.3f}"
+    limit = max(service.health_timeout_seconds for service in services)
+    limit += max(service.stop_seconds for service in services)
+    try:
+        start_them(units, timeout=limit + START_SLACK_SECONDS)
+    except CommandError as error:
+        states = rollout.host.systemd.states(units)
+        broken = [name for name in units if name not in states or not states[name].is_active]
+        lines = rollout.host.systemd.journal(broken or units, since=began)
+        raise BedstoneError(
+            f"{', '.join(broken or units)} didn't get healthy.",
+            hint=f"All of its output: `journalctl -u {(broken or list(units))[0]}`.",
+            details=tail(lines) or error.details,
+        ) from error

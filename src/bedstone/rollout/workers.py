@@ -1,0 +1,41 @@
+"""The workers follow."""
+
+from __future__ import annotations
+
+from bedstone import slots
+from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
+from bedstone.rollout.start import start_units
+
+
+def workers(rollout: Rollout) -> str:
+    """Let the workers follow: each stops warm and starts anew from the new image."""
+    app, keys = rollout.app, rollout.worker_keys()
+    present = slots.keys(app.name)
+    rollout.old_workers = {
+        key: slots.read(app.name, key) if key in present else None for key in keys
+    }
+    for service in app.workers:
+        for name in service.worker_slots():
+            slots.write(app.name, rollout.slot_of(service, name))
+    units = [slots.unit(app.name, key) for key in keys]
+    start_units(rollout, rollout.host.systemd.restart, units, app.workers)
+    rollout.host.systemd.enable(units)
+    return ", ".join(keys)
+
+
+def unworkers(rollout: Rollout) -> None:
+    """Let the workers of before run again."""
+    app, systemd = rollout.app, rollout.host.systemd
+    again, new = [], []
+    for key, slot in rollout.old_workers.items():
+        if slot is None:
+            new.append(slots.unit(app.name, key))
+            slots.remove(app.name, key)
+        else:
+            again.append(slots.unit(app.name, key))
+            slots.write(app.name, slot)
+    systemd.stop(new, timeout=stop_seconds(app.workers))
+    systemd.disable(new)
+    if again:
+        limit = max(service.health_timeout_seconds for service in app.workers)
+        systemd.restart(again, timeout=limit + START_SLACK_SECONDS)
