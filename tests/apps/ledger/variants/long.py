@@ -1,0 +1,9 @@
+# ruff: noqa: RUF012
+"""Takes its time, and holds no lock meanwhile."""
+
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("entries", "{previous}")]
+    operations = [migrations.RunSQL("SELECT pg_sleep(12)", migrations.RunSQL.noop)]
