@@ -6,6 +6,7 @@ import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bedstone.errors import CommandError
@@ -13,6 +14,8 @@ from bedstone.run import Runner, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_MOMENT = "%a %Y-%m-%d %H:%M:%S UTC"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class UnitState:
     def is_active(self) -> bool:
         """Whether it runs and has said that it is ready."""
         return self.active == "active"
+
+
+def moment(shown: str | None) -> datetime | None:
+    """Return the moment that :meth:`Systemd.properties` shows, or None for "never"."""
+    try:
+        return datetime.strptime(shown or "", _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 class Systemd:
@@ -81,45 +92,66 @@ class Systemd:
 
     def states(self, units: Sequence[str]) -> dict[str, UnitState]:
         """Return the state of each of the units."""
+        return {
+            unit: UnitState(
+                shown.get("ActiveState", ""),
+                shown.get("SubState", ""),
+                shown.get("UnitFileState", "") in {"enabled", "enabled-runtime"},
+            )
+            for unit, shown in self.properties(
+                units, ("ActiveState", "SubState", "UnitFileState")
+            ).items()
+        }
+
+    def properties(
+        self, units: Sequence[str], names: Sequence[str], *, timeout: float = 60
+    ) -> dict[str, dict[str, str]]:
+        """Return properties of units as `systemctl show` prints them; moments are in UTC.
+
+        Args:
+            units: the units.
+            names: the properties (org.freedesktop.systemd1(5)).
+            timeout: seconds to wait for systemd's answer.
+
+        """
         if not units:
             return {}
         output = self._run(
-            [
-                "systemctl",
-                "show",
-                "--property",
-                "Id,ActiveState,SubState,UnitFileState",
-                *units,
-            ]
+            ["systemctl", "show", "--property", ",".join(("Id", *names)), *units],
+            env={"TZ": "UTC", "LC_ALL": "C.UTF-8"},
+            timeout=timeout,
         ).stdout
         blocks = [
             dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
             for block in output.split("\n\n")
         ]
-        return {
-            block["Id"]: UnitState(
-                block.get("ActiveState", ""),
-                block.get("SubState", ""),
-                block.get("UnitFileState", "") in {"enabled", "enabled-runtime"},
-            )
-            for block in blocks
-            if "Id" in block
-        }
+        return {block["Id"]: block for block in blocks if "Id" in block}
 
-    def journal(self, units: Iterable[str], *, lines: int = 30, since: str | None = None) -> str:
+    def journal(
+        self,
+        units: Iterable[str],
+        *,
+        lines: int = 30,
+        since: str | None = None,
+        invocation: str | None = None,
+    ) -> str:
         """Return the last lines of the journal of units.
 
         Args:
             units: the units.
             lines: how many lines at most.
             since: a moment in journalctl's format, for instance ``@1700000000``.
+            invocation: only one run's lines, by its id, whatever the units.
 
         """
         # What a process said just before its end may not be in the journal's file yet.
         self._run(["journalctl", "--sync"], check=False)
         argv = ["journalctl", "--no-pager", "--output", "cat", "--lines", str(lines)]
-        for unit in units:
-            argv += ["--unit", unit]
+        if invocation:
+            # The run's own lines, and what systemd said of it.
+            argv += [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
+        else:
+            argv += [part for unit in units for part in ("--unit", unit)]
         if since:
             argv += ["--since", since]
         return self._run(argv, check=False).stdout
