@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "logs": "bedstone.commands.daily",
     "exec": "bedstone.commands.daily",
     "run": "bedstone.commands.daily",
+    "notify": "bedstone.commands.notify",
     "retire": "bedstone.commands.retire",
     "supervise": "bedstone.commands.supervise",
     "backup": "bedstone.backup",

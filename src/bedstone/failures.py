@@ -1,0 +1,83 @@
+"""What to say of a systemd unit that has failed."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from bedstone import config, history, ledger
+from bedstone.hooks import Event
+from bedstone.run import Runner, run
+from bedstone.systemd import Systemd
+
+_LINES = 30
+_PREFIX = "bedstone-"
+_OPERATION = "bedstone-operation@"
+_RESULTS = {
+    "exit-code": "it ended with exit code {status}",
+    "signal": "it was ended by signal {status}",
+    "core-dump": "it crashed with signal {status}",
+    "timeout": "it took longer than it may",
+    "watchdog": "it didn't answer its watchdog",
+    "oom-kill": "it ran out of memory",
+    "start-limit-hit": "it failed too often in a row",
+    "resources": "systemd couldn't start it",
+}
+
+
+def event_of(unit: str, runner: Runner = run) -> Event:
+    """Return the event of a failed unit, with the end of what it wrote to the journal."""
+    name = unit if re.search(r"\.[a-z]+$", unit) else f"{unit}.service"
+    systemd = Systemd(runner)
+    # systemd tells what it calls on a failure about that very failure: by now the
+    # unit may have been started again.
+    told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}
+    shown = systemd.properties(
+        [name], ("Result", "ExecMainStatus", "InvocationID", "Description")
+    ).get(name, {})
+    result = told.get("MONITOR_SERVICE_RESULT") or shown.get("Result", "")
+    status = told.get("MONITOR_EXIT_STATUS") or shown.get("ExecMainStatus", "")
+    run_id = told.get("MONITOR_INVOCATION_ID") or shown.get("InvocationID", "")
+    app, what = about(name)
+    return Event(
+        kind="failure",
+        app=app,
+        title=f"{what} failed.",
+        error=_RESULTS.get(result, result or "systemd doesn't know why").format(status=status)
+        + ".",
+        hint=f"All it wrote: `journalctl -u {name}`; its state: `systemctl status {name}`.",
+        details=systemd.journal([name], lines=_LINES, invocation=run_id or None),
+        release=_serving(app),
+    )
+
+
+def about(unit: str) -> tuple[str | None, str]:
+    """Return the app that a unit belongs to, if any, and what it is, for a sentence."""
+    plain = unit.removesuffix(".service")
+    if unit == "bedstone-backup.service":
+        return None, "The backup"
+    if unit.startswith(_OPERATION):
+        app = plain.removeprefix(_OPERATION)
+        return app, f"A release, rollback or restart of {app}"
+    rest = plain.removeprefix(_PREFIX)
+    if rest != plain:
+        # Names hold dashes, too: the longest app that fits is it.
+        for app in sorted(_apps(), key=len, reverse=True):
+            if rest.startswith(f"{app}-job-"):
+                return app, f"The job {rest.removeprefix(f'{app}-job-')} of {app}"
+            if rest.startswith(f"{app}-"):
+                return app, f"The service {rest.removeprefix(f'{app}-')} of {app}"
+    return None, f"The unit {unit}"
+
+
+def _apps() -> set[str]:
+    with ledger.opened() as connection:
+        return {*config.declared(), *history.known_apps(connection)}
+
+
+def _serving(app: str | None) -> str | None:
+    if app is None:
+        return None
+    with ledger.opened() as connection:
+        serving = history.serving(connection, app)
+    return serving.release if serving else None
