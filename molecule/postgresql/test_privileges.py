@@ -112,4 +112,11 @@ def test_declared_extension_is_there(query: Query) -> None:
 def test_sessions_begin_with_the_declared_limits(query: Query) -> None:
     assert query("SHOW statement_timeout").stdout == "5min\n"
     assert query("SHOW idle_in_transaction_session_timeout").stdout == "1min\n"
-    assert query("SHOW lock_timeout", user="payments_migrate").stdout == "30s\n"
+    assert query("SHOW lock_timeout", user="payments_migrate").stdout == "5s\n"
+
+
+def test_migrations_wait_for_locks_as_long_as_declared_and_the_app_as_ever(query: Query) -> None:
+    of_shop = {"dbname": "shop", "user": "shop_migrate"}
+    assert query("SHOW lock_timeout", **of_shop).stdout == "3s\n"
+    assert query("SHOW lock_timeout").stdout == "0\n"
+    assert query("SHOW lock_timeout", dbname="shop", user="shop_app").stdout == "0\n"

@@ -374,9 +374,12 @@ def _present_objects(database: Database, schemas: Iterable[str]) -> list[Change]
 def _settings(database: Database, wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
     """Set what the roles' sessions in this database start with, and nothing else."""
     changes = []
+    # Whatever a migration makes belongs to the owner, not to a role with a password.
+    of_migrations = {**wanted.migrate_settings, "role": database.owner}
+    if database.lock_timeout_seconds is not None:
+        of_migrations["lock_timeout"] = f"{database.lock_timeout_seconds}s"
     for role, values in (
-        # Whatever a migration makes belongs to the owner, not to a role with a password.
-        (database.migrate_role, {**wanted.migrate_settings, "role": database.owner}),
+        (database.migrate_role, of_migrations),
         (database.app_role, dict(wanted.app_settings)),
     ):
         have: dict[str, str] = {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+LONGEST_LOCK_TIMEOUT_SECONDS = 86_400
 RESERVED = {"postgres", "template0", "template1", "public", "none"}
 
 
@@ -22,6 +23,7 @@ class Database:
     app_role: str
     app_password: str = dataclasses.field(repr=False)
     extensions: tuple[str, ...] = ()
+    lock_timeout_seconds: int | None = None
 
     def roles(self) -> tuple[str, str, str]:
         """Return owner, migration and app role."""
@@ -76,6 +78,12 @@ def declared(arguments: Mapping[str, Any]) -> Declared:
                     f"the password of role {role} is empty or holds a character that isn't "
                     "printable ASCII"
                 )
+        seconds = database.lock_timeout_seconds
+        if seconds is not None and not 0 <= seconds <= LONGEST_LOCK_TIMEOUT_SECONDS:
+            raise ValueError(
+                f"lock_timeout_seconds of {database.name} is {seconds}; it goes from 0 (wait for "
+                f"ever) to {LONGEST_LOCK_TIMEOUT_SECONDS}"
+            )
     for name in (*wanted.app_settings, *wanted.migrate_settings):
         if not re.fullmatch(r"[a-z_][a-z0-9_.]*", name) or name == "role":
             raise ValueError(f"{name!r} can't be set for a role; a name is like statement_timeout")

@@ -62,6 +62,10 @@ options:
       app_role: {description: Logs in; reads and writes data only., type: str, required: true}
       app_password: {description: Its password., type: str, required: true}
       extensions: {description: Extensions to create., type: list, elements: str, default: []}
+      lock_timeout_seconds:
+        description: How long its migrations wait for a lock; C(migrate_settings) decide when it is
+          not given.
+        type: int
   local_roles:
     description: Roles without a password for programs of this server.
     type: list
@@ -129,6 +133,7 @@ ARGUMENTS: dict[str, Any] = {
             "app_role": {"type": "str", "required": True},
             "app_password": {"type": "str", "required": True, "no_log": True},
             "extensions": {"type": "list", "elements": "str", "default": []},
+            "lock_timeout_seconds": {"type": "int"},
         },
     },
     "local_roles": {

@@ -222,6 +222,28 @@ def test_changed_password_is_the_only_change(cluster: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("pay")
+def test_lock_timeout_is_the_migration_role_s_alone_and_can_be_taken_back(cluster: Cluster) -> None:
+    settings = {"statement_timeout": "5min"}
+    patient = wanted(entry("pay", lock_timeout_seconds=7), app_settings=settings)
+    assert converge(cluster, patient) == ["role pay_migrate in pay: lock_timeout = 7s"]
+    asked = "SELECT setrole::regrole || ': ' || array_to_string(setconfig, ' ') "
+    asked += "FROM pg_db_role_setting WHERE array_to_string(setconfig, ' ') LIKE '%lock_timeout%'"
+    assert cluster.psql(asked).strip() == "pay_migrate: role=pay_owner lock_timeout=7s"
+    # A database's own says more than what holds for all of them.
+    general = {"app_settings": settings, "migrate_settings": {"lock_timeout": "1min"}}
+    assert converge(cluster, wanted(entry("pay", lock_timeout_seconds=7), **general)) == []
+    assert converge(cluster, wanted(entry("pay"), **general)) == [
+        "role pay_migrate in pay: lock_timeout = 1min"
+    ]
+    assert converge(cluster, PAY) == ["role pay_migrate in pay: lock_timeout unset"]
+
+
+def test_lock_timeout_that_can_not_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="lock_timeout_seconds of pay is -1"):
+        wanted(entry("pay", lock_timeout_seconds=-1))
+
+
+@pytest.mark.usefixtures("pay")
 def test_local_role_gets_its_groups_and_may_connect(cluster: Cluster) -> None:
     declaration = wanted(
         entry("pay"),
