@@ -28,6 +28,8 @@ PARTS: dict[str, Callable[[Site], Any]] = {
         wiring.base_operator_name,
         wiring.base_timezone,
         wiring.ca_certificates,
+        wiring.host_program_hooks,
+        wiring.host_program_mail,
         wiring.nginx_certificate_files,
         wiring.nginx_sites,
         wiring.nginx_upstreams,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import names, source
-from bedstone_control.environment import placeholder_values
+from bedstone_control import guesses, names, source
+from bedstone_control.environment import placeholder_values, secret_variables
 from bedstone_control.placeholders import expand
 
 if TYPE_CHECKING:
-    from bedstone_control.app_settings import App, Service
+    from bedstone_control.app_settings import App
+    from bedstone_control.service_settings import Service
     from bedstone_control.site import Site
 
 _DEFAULT_REGISTRY = "docker.io"
@@ -56,9 +57,13 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "https_port": site.https_port,
         "image": _image(site, app),
         "services": services(site, app),
+        "jobs": {name: job.model_dump() for name, job in app.jobs.items()},
         "commands": _commands(app),
+        "migrations": guesses.migration_tool(app),
+        "restore_point": app.restore_point,
         "environment_file": f"{directory}/app.env",
         "migrate_environment_file": f"{directory}/migrate.env",
+        "secret_variables": secret_variables(app),
         "network": f"bedstone-{app.name}",
         "hosts": {names.DATABASE_HOST: site.database_address} if app.database else {},
         "mounts": [
@@ -85,11 +90,12 @@ def database(app: App) -> dict[str, str] | None:
     return {"name": name, "owner": names.owner_role(name)}
 
 
-def _commands(app: App) -> dict[str, list[list[str]]]:
+def _commands(app: App) -> dict[str, Any]:
     return {
         "check": app.commands.check,
         "migrate": app.commands.migrate if app.database else [],
         "static": app.commands.static if app.static else [],
+        "console": guesses.console(app),
     }
 
 

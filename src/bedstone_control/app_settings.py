@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from bedstone_control import names
+from bedstone_control.service_settings import Job, Service
 from bedstone_control.setting_types import (
     Command,
     Commands,
@@ -75,68 +76,6 @@ class Build(Model):
     )
 
 
-class Service(Model):
-    """One process of the app: the web server, a worker, a scheduler."""
-
-    command: Command | None = Field(
-        None,
-        description="What runs; the image's own command when left out. One line of text, or a list "
-        "of arguments. No shell reads it.",
-        examples=["gunicorn config.wsgi --bind 0.0.0.0:8000"],
-    )
-    port: int | None = Field(
-        None,
-        ge=1,
-        le=65535,
-        description="Port on which the process answers HTTP inside its container. None for a "
-        "worker.",
-        examples=[8000],
-    )
-    route: str | None = Field(
-        None,
-        description="Path of the domains that goes to this service. The only service with a port "
-        "gets `/` by itself.",
-        examples=["/"],
-    )
-    health: str | None = Field(
-        None,
-        description="Path that answers 2xx or 3xx once the process can serve. Without one an open "
-        "port counts as healthy.",
-        examples=["/health/"],
-    )
-    health_timeout_seconds: int = Field(
-        60,
-        ge=1,
-        le=3600,
-        description="How long a new process may take until it is healthy.",
-        examples=[60],
-    )
-    replicas: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Number of processes; for services without a port.",
-        examples=[2],
-    )
-    memory_mb: int | None = Field(
-        None, ge=16, description="Memory limit of each process in MiB.", examples=[512]
-    )
-    cpus: float | None = Field(
-        None, gt=0, description="CPU limit of each process in cores.", examples=[1.5]
-    )
-    pids: int = Field(
-        512, ge=1, description="Limit of processes and threads in the container.", examples=[512]
-    )
-    stop_seconds: int = Field(
-        30,
-        ge=1,
-        le=3600,
-        description="Time between the request to stop and the kill: as long as the longest request "
-        "or task.",
-        examples=[30],
-    )
-
-
 class AppCommands(Model):
     """Commands that a release runs in the new image. Django's are the defaults; `[]` is none."""
 
@@ -157,6 +96,12 @@ class AppCommands(Model):
         default_factory=lambda: [["python", "manage.py", "collectstatic", "--noinput"]],
         description="Fill the directory `static.path`. None for an app without `static`.",
         examples=[["python manage.py collectstatic --noinput"]],
+    )
+    console: Command | None = Field(
+        None,
+        description="What `bedstone console APP` opens. Left out it is Django's shell where one "
+        "of the other commands is Django's.",
+        examples=["python manage.py shell_plus"],
     )
 
 
@@ -204,6 +149,14 @@ class Database(Model):
         description="Extensions that need a superuser to create.",
         examples=[["pg_trgm"]],
     )
+    lock_timeout_seconds: int = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="How long a migration waits for a lock before it fails, and the release with "
+        "it: as long as it waits, every query behind it does. 0 is for ever.",
+        examples=[5],
+    )
 
 
 class Tls(Model):
@@ -246,6 +199,11 @@ class App(Model):
         description="The processes, by name.",
         examples=[{"web": {"command": "gunicorn config.wsgi", "port": 8000, "health": "/health/"}}],
     )
+    jobs: dict[str, Job] = Field(
+        default_factory=dict,
+        description="Commands that run on a schedule, or by hand, by name.",
+        examples=[{"cleanup": {"command": "python manage.py clearsessions", "schedule": "daily"}}],
+    )
     env: dict[str, EnvironmentValue] = Field(
         default_factory=dict,
         description="Environment variables; values may hold placeholders; `null` takes a default "
@@ -274,6 +232,19 @@ class App(Model):
         default_factory=lambda: AppCommands.model_validate({}),
         description="Commands of a release; `[]` for an app that has none.",
         examples=[{"check": [], "migrate": ["alembic upgrade head"], "static": []}],
+    )
+    migrations: Literal["django", "alembic", "none"] | None = Field(
+        None,
+        description="The tool that a release asks which migrations are pending and what they do, "
+        "to stop before one that the running release can't live with. Guessed from "
+        "`commands.migrate` when left out; `none` asks nothing.",
+        examples=["django"],
+    )
+    restore_point: Literal["migrations", "always", "never"] = Field(
+        "migrations",
+        description="When a release backs up the database first: before it changes the schema "
+        "(`migrations`), `always`, `never`.",
+        examples=["always"],
     )
     database: Annotated[Database | None, BeforeValidator(database_or_none)] = Field(
         default_factory=lambda: Database.model_validate({}),

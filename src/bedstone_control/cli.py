@@ -104,7 +104,7 @@ def _secrets(arguments: argparse.Namespace) -> int:
     print(f"Added to {vault_file}: {', '.join(added)}" if added else "Nothing had to be added.")
     if missing:
         print(
-            f"Only you can add: {', '.join(missing)}\n"
+            f"Only you can add, under bedstone_secrets: {', '.join(missing)}\n"
             f"  .venv/bin/ansible-vault edit {vault_file} --vault-password-file "
             f"{_shown(directory / inventory.PASSWORD_FILE)}"
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from bedstone_control import names, placeholders
+from bedstone_control.placeholders import used
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,14 +73,23 @@ def variables(app: App) -> dict[str, str]:
     return result
 
 
+def secret_variables(app: App) -> list[str]:
+    """Return the names of the variables whose values hold a secret, sorted."""
+    return sorted(
+        name
+        for name, text in variables(app).items()
+        if any(item in _SECRETS_BEHIND or item.startswith("secret.") for item in used(text))
+    )
+
+
 def required_secrets(app: App) -> list[str]:
     """Return the names of the secrets that an app needs in the vault."""
     texts = [*variables(app).values(), *(file.content or "" for file in app.files)]
-    used = [name for text in texts for name in placeholders.used(text)]
+    mentioned = [name for text in texts for name in used(text)]
     wanted = {"database_password", "database_migrate_password"} if app.database else set()
     if app.source.registry_user is not None:
         wanted.add("registry_password")
-    for name in used:
+    for name in mentioned:
         kind, _, rest = name.partition(".")
         if kind == "secret" and rest:
             wanted.add(rest)

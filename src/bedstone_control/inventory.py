@@ -164,7 +164,8 @@ def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[lis
         password_file: the file with the vault's password, when it is not the inventory's own.
 
     Returns:
-        The secrets that were added and those that only a person can add, as `APP.NAME`.
+        The secrets that were added and those that only a person can add, by their places in
+        the vault: `apps.APP.NAME`, `hooks.NAME`.
 
     Raises:
         ValueError: the settings or the vault can't be read.

@@ -48,7 +48,7 @@ def database_or_none(value: object) -> object:
 def all_commands(value: object) -> object:
     """Accept an empty list for an app with no commands at all."""
     if isinstance(value, list) and not value:
-        return {"check": [], "migrate": [], "static": []}
+        return {"check": [], "migrate": [], "static": [], "console": []}
     return value
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from bedstone_control.app_settings import App
+from bedstone_control.hook_settings import Hook, Mail
 from bedstone_control.setting_types import Model
 
 
@@ -86,6 +87,23 @@ class Settings(Model):
         default_factory=lambda: Backup.model_validate({}),
         description="The nightly backup.",
         examples=[{"time": "03:15", "keep_days": 14}],
+    )
+    hooks: list[Hook] = Field(
+        default_factory=list,
+        description="Who is told of releases, failures and rollbacks.",
+        examples=[[{"events": ["failure"], "webhook": "${secret.chat_url}"}]],
+    )
+    mail: Mail | None = Field(
+        None,
+        description="How the servers send mail.",
+        examples=[
+            {
+                "server": "mail.example.com",
+                "user": "bedstone@example.com",
+                "password": "${secret.mail_password}",
+                "sender": "bedstone@example.com",
+            }
+        ],
     )
 
 

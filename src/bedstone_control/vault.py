@@ -13,6 +13,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 
+from bedstone_control import hooks
 from bedstone_control.authority import make_authority
 from bedstone_control.environment import required_secrets
 from bedstone_control.settings import Settings
@@ -40,7 +41,8 @@ def new_secrets(
 
     Returns:
         The content of the vault: `{"bedstone_secrets": {"ca": ..., "apps": ...}}`. Secrets that
-        only their owner knows (`${secret.NAME}`) are not made; see `missing_secrets`.
+        only their owner knows (`${secret.NAME}`, and all of the hooks) are not made; see
+        `missing_secrets`.
 
     """
     content: dict[str, Any] = copy.deepcopy(dict(existing or {}))
@@ -60,14 +62,19 @@ def new_secrets(
 def missing_secrets(
     settings: Settings | Mapping[str, Any], content: Mapping[str, Any]
 ) -> list[str]:
-    """Return the secrets that the settings need and a vault lacks, as `APP.NAME`."""
-    apps = content.get("bedstone_secrets", {}).get("apps", {})
+    """Return the secrets that the settings need and a vault lacks, by their place in it.
+
+    That place is `apps.APP.NAME` for an app's, and `hooks.NAME` for those of the hooks.
+    """
+    vault = content.get("bedstone_secrets", {})
+    apps, of_hooks = vault.get("apps", {}), vault.get("hooks") or {}
+    wanted = _settings(settings)
     return [
-        f"{app.name}.{name}"
-        for app in _settings(settings).apps
+        f"apps.{app.name}.{name}"
+        for app in wanted.apps
         for name in required_secrets(app)
         if name not in apps.get(app.name, {})
-    ]
+    ] + [f"hooks.{name}" for name in hooks.required_secrets(wanted) if name not in of_hooks]
 
 
 def _settings(given: Settings | Mapping[str, Any]) -> Settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import names
+from bedstone_control import hooks, names
 from bedstone_control.app_config import (
     app_files,
     host_config,
@@ -70,6 +70,7 @@ def postgresql_databases(site: Site) -> list[dict[str, Any]]:
                 "app_role": names.app_role(name),
                 "app_password": secrets["database_password"],
                 "extensions": list(app.database.extensions),
+                "lock_timeout_seconds": app.database.lock_timeout_seconds,
             }
         )
     return result
@@ -247,6 +248,19 @@ def backup_schedule(site: Site) -> str:
 def backup_directory(site: Site) -> str:
     """Return where backups are kept on the server."""
     return site.settings.backup.directory
+
+
+# --- host_program ------------------------------------------------------------------------
+
+
+def host_program_hooks(site: Site) -> list[dict[str, Any]]:
+    """Return whom the host program tells of releases, failures and rollbacks."""
+    return hooks.entries(site)
+
+
+def host_program_mail(site: Site) -> dict[str, Any] | None:
+    """Return how it sends mail, None when it doesn't."""
+    return hooks.mail(site)
 
 
 # --- base --------------------------------------------------------------------------------

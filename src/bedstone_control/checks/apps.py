@@ -58,7 +58,7 @@ def _colliding_names(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check that no two things have one name on the server."""
     apps: set[str] = set()
     databases: dict[str, str] = {}
-    units: dict[str, str] = {}
+    units: dict[tuple[str, str], tuple[str, str, str]] = {}
     for place, app in located(context, settings):
         if app.name in apps:
             message = f"Two apps are called `{app.name}`."
@@ -78,15 +78,32 @@ def _colliding_names(context: Context, settings: Settings) -> Iterator[Problem]:
                 message = f"The apps `{databases[name]}` and `{app.name}` share the database {name}"
                 yield context.problem(where, f"{message}; each needs its own.", example)
             databases.setdefault(name, app.name)
-        for service in app.services:
-            unit = names.upstream(app.name, service)
-            other = units.setdefault(unit, app.name)
-            if other != app.name:
+        for kind, name, taken in _units(app):
+            other = units.setdefault(taken, (app.name, kind, name))
+            if other != (app.name, kind, name):
                 message = (
-                    f"The service and one of the app `{other}` would both be called `{unit}` on "
-                    "the server."
+                    f"The {kind} and the {other[1]} `{other[2]}` of the app `{other[0]}` would "
+                    f"both be called `{taken[1]}` on the server."
                 )
-                yield context.problem((*place, "services", service), message, {"web": {}})
+                example = {"web": {}} if kind == "service" else {"cleanup": {}}
+                yield context.problem((*place, f"{kind}s", name), message, example)
+                break
+
+
+def _units(app: App) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Return what takes a name: kind, name in the settings, and the name, of a unit or container.
+
+    The container of a worker's third slot ends in -3, and so may a job's name.
+    """
+    for name, service in app.services.items():
+        unit = names.upstream(app.name, name)
+        yield "service", name, ("unit", unit)
+        numbers = map(str, range(1, service.replicas + 1))
+        for slot in ("blue", "green") if service.port is not None else numbers:
+            yield "service", name, ("container", f"{unit}-{slot}")
+    for name in app.jobs:
+        for kind in ("unit", "container"):
+            yield "job", name, (kind, names.job(app.name, name))
 
 
 def _source(context: Context, place: Place, app: App) -> Iterator[Problem]:

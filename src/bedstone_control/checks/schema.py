@@ -84,6 +84,8 @@ def _message(error: ErrorDetails, name: str) -> str:
     kind, given = error["type"], error["input"]
     if kind in _TYPES:
         return f"This must be {_TYPES[kind]}, and is {_KINDS.get(type(given), 'something else')}."
+    if kind == "literal_error":
+        return f"{given!r} is none of {error['ctx']['expected'].replace(' or ', ', ')}."
     if kind == "string_pattern_mismatch":
         rule = "must be lower-case letters, digits and dashes, begin with a letter"
         if name == "name":
@@ -91,9 +93,12 @@ def _message(error: ErrorDetails, name: str) -> str:
         return f"{given!r} does not have the right form."
     if kind in {"too_short", "list_too_short"}:
         return "At least one entry is needed here."
-    if kind == "value_error":
-        return f"This {error['ctx']['error']}."
-    return f"{given!r} is out of range: {error['msg'][0].lower()}{error['msg'][1:]}."
+    said = error["msg"]
+    return (
+        f"This {error['ctx']['error']}."
+        if kind == "value_error"
+        else f"{given!r} is out of range: {said[0].lower()}{said[1:]}."
+    )
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel] | None:

@@ -110,6 +110,16 @@ def both(*changes: Callable[[Site], object]) -> Callable[[Site], object]:
     return lambda site: [change(site) for change in changes]
 
 
+def hook(**values: Any) -> Callable[[Site], object]:
+    """Return a change that adds a hook."""
+    return put("bedstone_hooks", [{"events": ["failure"]} | values])
+
+
+def hook_secrets(**values: Any) -> Callable[[Site], object]:
+    """Return a change that puts secrets of the hooks into the vault."""
+    return lambda site: site.secrets["bedstone_secrets"].update(hooks=values)
+
+
 def own_certificate(domain: str, days: int = 90) -> Callable[[Site], object]:
     """Return a change that brings a certificate along."""
     certificate, _ = self_signed(domain, days)
@@ -122,6 +132,8 @@ def own_certificate(domain: str, days: int = 90) -> Callable[[Site], object]:
 
 PAYMENTS = "bedstone_apps[payments]"
 SECRETS = "bedstone_secrets.apps.payments"
+JOB = {"command": "python manage.py clearsessions"}
+MAIL = {"server": "mail.example.com", "sender": "bedstone@example.com"}
 
 CASES = [
     # --- names and types
@@ -322,6 +334,180 @@ CASES = [
     Case(
         "build of a ready image", other("build", {"target": "x"}), "bedstone_apps[shop].build",
         "`build` has no effect", "path: ../../app", line="build:",
+    ),
+    # --- services, jobs, commands of a release
+    Case(
+        "signal that is none", app("services", "web", "stop_signal", "QUIT"),
+        f"{PAYMENTS}.services.web.stop_signal", "'QUIT' is none of 'SIGTERM', 'SIGQUIT'",
+        "stop_signal: SIGQUIT", line="stop_signal:",
+    ),
+    Case(
+        "signal that nothing survives", app("services", "web", "stop_signal", "SIGKILL"),
+        f"{PAYMENTS}.services.web.stop_signal", "'SIGKILL' is none of", "stop_signal: SIGQUIT",
+        line="stop_signal:",
+    ),
+    Case(
+        "bad job name", app("jobs", {"Clean_up": JOB}), f"{PAYMENTS}.jobs.Clean_up",
+        "job name `Clean_up` can't be used", "cleanup:", line="Clean_up:",
+    ),
+    Case(
+        "job without a command", app("jobs", {"cleanup": {"schedule": "daily"}}),
+        f"{PAYMENTS}.jobs.cleanup.command", "The key is missing",
+        "command: python manage.py clearsessions", line="cleanup:",
+    ),
+    Case(
+        "job with an empty command", app("jobs", {"cleanup": {"command": ""}}),
+        f"{PAYMENTS}.jobs.cleanup.command", "A job runs a command", "command: python manage.py",
+        line="command:",
+    ),
+    Case(
+        "unknown key of a job", app("jobs", {"cleanup": JOB | {"shedule": "daily"}}),
+        f"{PAYMENTS}.jobs.cleanup.shedule", "Did you mean `schedule`?", "schedule:",
+        line="shedule:",
+    ),
+    *(
+        Case(
+            f"schedule {schedule!r}", app("jobs", {"cleanup": JOB | {"schedule": schedule}}),
+            f"{PAYMENTS}.jobs.cleanup.schedule", message, "schedule: '*-*-* 03:00:00'",
+            line="schedule:",
+        )
+        for schedule, message in (
+            ("0 3 * * *", "five fields are cron's form"),
+            ("@daily", "cron's form; without the @"),
+            ("nightly", "it names no time"),
+            ("", "it is empty; leave the key out"),
+            ("03:00; reboot", "it holds ';'"),
+            ("*-*-* 03:00\nExecStart=", "it holds '\\n'"),
+        )
+    ),
+    Case(
+        "job that ends under another app's name",
+        both(renamed("shop-job"), app("jobs", {"x": JOB}), other("jobs", {"job-x": JOB})),
+        "bedstone_apps[shop].jobs.job-x",
+        "The job and the job `x` of the app `shop-job` would both be called `shop-job-job-x`",
+        "cleanup:", line="job-x:", problems=1,
+    ),
+    Case(
+        "job that is called like a container of a service",
+        both(app("services", "job", {"command": "a", "port": 9}), app("jobs", {"green": JOB}),
+             app("services", "job", "route", "/job/"), app("services", "web", "route", "/")),
+        f"{PAYMENTS}.jobs.green", "the service `job` of the app `payments` would both be called",
+        "cleanup:", line="green:",
+    ),
+    Case(
+        "unknown tool for migrations", app("migrations", "rails"), f"{PAYMENTS}.migrations",
+        "'rails' is none of 'django', 'alembic', 'none'", "migrations: django",
+        line="migrations: rails",
+    ),
+    Case(
+        "migrations without a database", other("migrations", "django"),
+        "bedstone_apps[shop].migrations", "The app has no database", "migrations: none",
+        line="migrations:",
+    ),
+    Case(
+        "unknown kind of restore point", app("restore_point", "sometimes"),
+        f"{PAYMENTS}.restore_point", "'sometimes' is none of 'migrations', 'always', 'never'",
+        "restore_point: always", line="restore_point:",
+    ),
+    Case(
+        "lock timeout below zero", app("database", {"lock_timeout_seconds": -1}),
+        f"{PAYMENTS}.database.lock_timeout_seconds", "-1 is out of range",
+        "lock_timeout_seconds: 5", line="lock_timeout_seconds:",
+    ),
+    # --- hooks
+    Case(
+        "hook that tells nobody", hook(), "bedstone_hooks[1]", "and here is none",
+        "webhook: ${secret.chat_url}",
+    ),
+    Case(
+        "hook with two ways",
+        hook(webhook="https://x.example.com", command="/usr/local/bin/x"), "bedstone_hooks[1]",
+        "here are 2: webhook, command", "webhook: ${secret.chat_url}",
+    ),
+    Case(
+        "unknown event", hook(events=["succes"], command="/bin/x"),
+        "bedstone_hooks[1].events[1]", "'succes' is none of 'release', 'failure', 'rollback'",
+        "- failure", line="succes",
+    ),
+    Case(
+        "hook of no event", hook(events=[], command="/bin/x"), "bedstone_hooks[1].events",
+        "At least one entry", "- failure", line="events:",
+    ),
+    Case(
+        "hook of an unknown app", hook(apps=["payment"], command="/bin/x"),
+        "bedstone_hooks[1].apps[1]", "Did you mean `payments`?", "- payments", line="- payment",
+    ),
+    Case(
+        "webhook that is no URL", hook(webhook="chat.example.com/x"), "bedstone_hooks[1].webhook",
+        "begins with https://", "webhook: ${secret.chat_url}", line="webhook:",
+    ),
+    Case(
+        "webhook that is a secret in plain text",
+        hook(webhook="https://hooks.slack.com/services/T0/B0/abcdef"),
+        "bedstone_hooks[1].webhook", "stands here in plain text", "webhook: ${secret.chat_url}",
+        line="webhook:",
+    ),
+    Case(
+        "webhook that is not in the vault", hook(webhook="${secret.chat_url}"),
+        "bedstone_secrets.hooks", "The vault lacks `chat_url` for the hooks. Only you know it",
+        "chat_url: https://", file="vault.yml", line="",
+    ),
+    Case(
+        "secret of a webhook that is no URL",
+        both(hook(webhook="${secret.chat_url}"), hook_secrets(chat_url="a-t0ken")),
+        "bedstone_secrets.hooks.chat_url", "`chat_url` is no URL", "chat_url: https://",
+        file="vault.yml", line="",
+    ),
+    Case(
+        "placeholder that hooks don't have", hook(webhook="https://x.example.com/${app.domains}"),
+        "bedstone_hooks[1].webhook", "Known is only `secret.NAME`", "${secret.chat_url}",
+        line="webhook:",
+    ),
+    Case(
+        "command without its path", hook(command="tell-the-pager now"),
+        "bedstone_hooks[1].command", "absolute path", "command: /usr/local/bin/", line="command:",
+    ),
+    Case(
+        "mail to no address", both(hook(mail=["ops"]), put("bedstone_mail", MAIL)),
+        "bedstone_hooks[1].mail[1]", "'ops' is no mail address", "- ops@example.com",
+        line="- ops",
+    ),
+    Case(
+        "mail without a server", hook(mail=["ops@example.com"]), "bedstone_mail",
+        "the setting is missing", "server: mail.example.com",
+    ),
+    Case(
+        "mail password in plain text",
+        put("bedstone_mail", MAIL | {"user": "a", "password": "kR7-plain"}),
+        "bedstone_mail.password", "in plain text", "password: ${secret.mail_password}",
+        line="password:",
+    ),
+    Case(
+        "mail password that is not in the vault",
+        put("bedstone_mail", MAIL | {"user": "a", "password": "${secret.mail_password}"}),
+        "bedstone_secrets.hooks", "The vault lacks `mail_password` for the hooks",
+        "mail_password: the secret", file="vault.yml", line="",
+    ),
+    Case(
+        "mail user without a password", put("bedstone_mail", MAIL | {"user": "a"}),
+        "bedstone_mail", "needs both `user` and `password`", "password: ${secret.mail_password}",
+        line="bedstone_mail:",
+    ),
+    Case(
+        "mail password over a plain connection",
+        both(
+            put("bedstone_mail", MAIL | {
+                "user": "a", "password": "${secret.mail_password}", "security": "none"
+            }),
+            hook_secrets(mail_password="kR7-x"),
+        ),
+        "bedstone_mail.security", "would travel in plain text", "security: starttls",
+        line="security:",
+    ),
+    Case(
+        "unknown security of the mail", put("bedstone_mail", MAIL | {"security": "ssl"}),
+        "bedstone_mail.security", "'ssl' is none of 'starttls', 'tls', 'none'",
+        "security: starttls", line="security: ssl",
     ),
     # --- environment, directories, files
     Case(
@@ -581,8 +767,12 @@ def test_no_report_ever_shows_a_secret(site: Site) -> None:
         secret_key=f"{LONG}\n{LONG}", database_password="Sw0rdfish", database_migrate_password=LONG
     )
     site.secrets["bedstone_secrets"]["apps"]["shop"] = {"secret_key": LONG[:20]}
+    hook(webhook="https://hooks.slack.com/services/T0/B0/abcdef")(site)
+    put("bedstone_mail", MAIL | {"user": "a", "password": "kR7-plain"})(site)
     text = report(site.check(), "the settings")
     assert "Sw0rdfish" not in text
+    assert "T0/B0" not in text
+    assert "kR7-plain" not in text
     assert LONG[:20] not in text
 
 

@@ -128,11 +128,11 @@ def test_new_app_gets_its_secrets_and_others_keep_theirs(tmp_path: Path) -> None
     add_app(directory, name="shop", env={"STRIPE": "${secret.stripe_key}"})
     added, missing = inventory.add_secrets(directory)
     assert added == [
-        "shop.database_migrate_password",
-        "shop.database_password",
-        "shop.secret_key",
+        "apps.shop.database_migrate_password",
+        "apps.shop.database_password",
+        "apps.shop.secret_key",
     ]
-    assert missing == ["shop.stripe_key"]
+    assert missing == ["apps.shop.stripe_key"]
     after = content(directory)["bedstone_secrets"]
     assert after["ca"] == before["ca"]
     assert after["apps"]["payments"] == before["apps"]["payments"]
@@ -141,6 +141,25 @@ def test_new_app_gets_its_secrets_and_others_keep_theirs(tmp_path: Path) -> None
         "database_password",
         "database_migrate_password",
     }
+
+
+def test_secrets_of_hooks_are_named_and_never_made_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = inventory.create(NEW, tmp_path)
+    path = directory / SETTINGS_FILE
+    hooks = [{"events": ["failure"], "webhook": "${secret.chat_url}"}, {"mail": ["a@example.com"]}]
+    mail = {"server": "m", "user": "u", "password": "${secret.mail_password}", "sender": "b@c"}
+    path.write_text(
+        path.read_text() + yaml.safe_dump({"bedstone_hooks": hooks, "bedstone_mail": mail})
+    )
+    before = (directory / VAULT_FILE).read_bytes()
+    assert inventory.add_secrets(directory) == ([], ["hooks.chat_url", "hooks.mail_password"])
+    assert (directory / VAULT_FILE).read_bytes() == before
+    assert cli.main(["secrets", str(directory)]) == 1
+    said = capsys.readouterr().out
+    assert "Only you can add, under bedstone_secrets: hooks.chat_url, hooks.mail_password" in said
+    assert "ansible-vault edit" in said
 
 
 def test_complete_vault_is_not_written_again(tmp_path: Path) -> None:

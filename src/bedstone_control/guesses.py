@@ -1,0 +1,48 @@
+"""What follows from an app's commands where its settings leave it out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bedstone_control.app_settings import App
+
+_DJANGO = re.compile(r"(?:^|/|\s)(?:manage\.py|django-admin)(?:\s|$)")
+_ALEMBIC = re.compile(r"(?:^|/|\s)alembic(?:\s|$)")
+
+
+def migration_tool(app: App) -> str:
+    """Return the tool that knows an app's migrations: `django`, `alembic` or `none`."""
+    if app.migrations is not None:
+        return app.migrations
+    for command in app.commands.migrate if app.database else []:
+        text = " ".join(command)
+        if _DJANGO.search(text):
+            return "django"
+        if _ALEMBIC.search(text):
+            return "alembic"
+    return "none"
+
+
+def console(app: App) -> list[str] | None:
+    """Return the command of an app's console, None when it has none."""
+    given = app.commands.console
+    if given is not None:
+        return given or None
+    commands = app.commands
+    for command in (*commands.migrate, *commands.check, *commands.static):
+        start = _django(command)
+        if start is not None:
+            return [*start, "shell"]
+    return None
+
+
+def _django(command: Sequence[str]) -> list[str] | None:
+    """Return the part of a command that starts Django's own: `python manage.py`."""
+    for index, word in enumerate(command):
+        if word.rpartition("/")[2] in {"manage.py", "django-admin"}:
+            return list(command[: index + 1])
+    return None

@@ -1,0 +1,110 @@
+"""The settings of what runs of an app: its services and its jobs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bedstone_control.setting_types import Command, Model
+
+# What a program may take as "end, please"; the kill itself comes after `stop_seconds`.
+StopSignal = Literal[
+    "SIGTERM", "SIGQUIT", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR"
+]
+
+
+class Service(Model):
+    """One process of the app: the web server, a worker, a scheduler."""
+
+    command: Command | None = Field(
+        None,
+        description="What runs; the image's own command when left out. One line of text, or a list "
+        "of arguments. No shell reads it.",
+        examples=["gunicorn config.wsgi --bind 0.0.0.0:8000"],
+    )
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which the process answers HTTP inside its container. None for a "
+        "worker.",
+        examples=[8000],
+    )
+    route: str | None = Field(
+        None,
+        description="Path of the domains that goes to this service. The only service with a port "
+        "gets `/` by itself.",
+        examples=["/"],
+    )
+    health: str | None = Field(
+        None,
+        description="Path that answers 2xx or 3xx once the process can serve. Without one an open "
+        "port counts as healthy.",
+        examples=["/health/"],
+    )
+    health_timeout_seconds: int = Field(
+        60,
+        ge=1,
+        le=3600,
+        description="How long a new process may take until it is healthy.",
+        examples=[60],
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Number of processes; for services without a port.",
+        examples=[2],
+    )
+    memory_mb: int | None = Field(
+        None, ge=16, description="Memory limit of each process in MiB.", examples=[512]
+    )
+    cpus: float | None = Field(
+        None, gt=0, description="CPU limit of each process in cores.", examples=[1.5]
+    )
+    pids: int = Field(
+        512, ge=1, description="Limit of processes and threads in the container.", examples=[512]
+    )
+    stop_seconds: int = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Time between the request to stop and the kill: as long as the longest request "
+        "or task.",
+        examples=[30],
+    )
+    stop_signal: StopSignal | None = Field(
+        None,
+        description="Signal that asks the process to stop; the image's own (mostly SIGTERM) when "
+        "left out.",
+        examples=["SIGQUIT"],
+    )
+
+
+class Job(Model):
+    """A command that runs now and then, in a container of its own of the serving release."""
+
+    command: Command = Field(
+        description="What runs. One line of text, or a list of arguments. No shell reads it.",
+        examples=["python manage.py clearsessions"],
+    )
+    schedule: str | None = Field(
+        None,
+        description="When, as systemd has it (`systemd.time(7)`), in the servers' time zone: "
+        "`daily`, `Mon..Fri 07:30`, `*-*-* *:00/15`. One that was missed is made up for. Without "
+        "a schedule it runs by hand alone: `bedstone job APP JOB`.",
+        examples=["*-*-* 03:00:00"],
+    )
+    timeout_seconds: int = Field(
+        3600,
+        ge=1,
+        le=604800,
+        description="Longest time it may take; then it is stopped and counts as failed.",
+        examples=[600],
+    )
+    memory_mb: int | None = Field(None, ge=16, description="Memory limit in MiB.", examples=[512])
+    cpus: float | None = Field(None, gt=0, description="CPU limit in cores.", examples=[1.5])
+    pids: int = Field(
+        512, ge=1, description="Limit of processes and threads in the container.", examples=[512]
+    )
