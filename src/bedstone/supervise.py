@@ -63,7 +63,10 @@ class Supervisor:
         adopted = self._start(wanted)
         follower = Follower(wanted.name, since=_now() if adopted else b"")
         follower.start()
-        threading.Thread(target=self._wait, args=(wanted.name,), daemon=True).start()
+        going_on = f"STATUS=Serving release {self.slot.release}"
+        threading.Thread(
+            target=report_end, args=(self.docker, wanted.name, self.events, going_on), daemon=True
+        ).start()
         try:
             return self._see_through(wanted)
         finally:
@@ -134,25 +137,6 @@ class Supervisor:
     def _name(self) -> str:
         return container.name_of(self.app.name, self.service.name, self.slot.name)
 
-    def _wait(self, name: str) -> None:
-        """Report the container's end, whatever becomes of dockerd in the meantime."""
-        while True:
-            try:
-                self.events.put(self.docker.wait(name))
-            except CommandError:
-                try:
-                    present = self.docker.container(name)
-                except CommandError:
-                    # dockerd restarts; with live-restore the container goes on.
-                    notify("STATUS=Docker doesn't answer; the container goes on by itself")
-                    time.sleep(_RECONNECT_EVERY_SECONDS)
-                    continue
-                if present is not None and present.running:
-                    notify(f"STATUS=Serving release {self.slot.release}")
-                    continue
-                self.events.put(present.exit_code if present is not None else 1)
-            return
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self.events.put(_STOP)
@@ -199,6 +183,36 @@ class Follower(threading.Thread):
                     self._last = max(self._last, found[1])
                     sys.stdout.buffer.write(found[2])
                     sys.stdout.buffer.flush()
+
+
+def report_end(
+    docker: Docker, name: str, events: queue.SimpleQueue[str | int], going_on: str = "STATUS="
+) -> None:
+    """Put a container's exit code into a queue, whatever becomes of dockerd in the meantime.
+
+    Args:
+        docker: where it runs.
+        name: the container.
+        events: gets the exit code.
+        going_on: what systemd is told when dockerd is back and the container runs still.
+
+    """
+    while True:
+        try:
+            events.put(docker.wait(name))
+        except CommandError:
+            try:
+                present = docker.container(name)
+            except CommandError:
+                # dockerd restarts; with live-restore the container goes on.
+                notify("STATUS=Docker doesn't answer; the container goes on by itself")
+                time.sleep(_RECONNECT_EVERY_SECONDS)
+                continue
+            if present is not None and present.running:
+                notify(going_on)
+                continue
+            events.put(present.exit_code if present is not None else 1)
+        return
 
 
 def _now() -> bytes:
