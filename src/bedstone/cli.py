@@ -34,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "logs": "bedstone.commands.daily",
     "exec": "bedstone.commands.daily",
     "run": "bedstone.commands.daily",
+    "console": "bedstone.commands.daily",
+    "job": "bedstone.commands.job",
     "maintenance": "bedstone.commands.maintenance",
     "notify": "bedstone.commands.notify",
     "retire": "bedstone.commands.retire",

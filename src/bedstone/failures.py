@@ -43,12 +43,16 @@ def event_of(unit: str, runner: Runner = run) -> Event:
         kind="failure",
         app=app,
         title=f"{what} failed.",
-        error=_RESULTS.get(result, result or "systemd doesn't know why").format(status=status)
-        + ".",
+        error=f"{why(result, status)}.",
         hint=f"All it wrote: `journalctl -u {name}`; its state: `systemctl status {name}`.",
         details=systemd.journal([name], lines=_LINES, invocation=run_id or None),
         release=_serving(app),
     )
+
+
+def why(result: str, status: str) -> str:
+    """Return systemd's `Result` and exit status in words: "it ended with exit code 3"."""
+    return _RESULTS.get(result, result or "systemd doesn't know why").format(status=status)
 
 
 def about(unit: str) -> tuple[str | None, str]:

@@ -1,18 +1,20 @@
-"""`bedstone logs`, `exec` and `run`: the things people do every day."""
+"""`bedstone logs`, `exec`, `run` and `console`: the things people do every day."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import cli, container, current
+from bedstone import cli, config, container, current
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from bedstone.current import Current
 
@@ -66,6 +68,20 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.usage = "bedstone run [-h] APP -- COMMAND ..."
     parser.add_argument("app", metavar="APP")
 
+    parser = cli.add_command(
+        subparsers,
+        "console",
+        console,
+        summary="open the app's console, in a container of its own",
+        description="The console is `commands.console` of the app in the settings; without one it\n"
+        "is Django's shell for apps that run Django.",
+        examples=(
+            "bedstone console payments",
+            "bedstone console payments < report.py    # not at a terminal: reads what it gets",
+        ),
+    )
+    parser.add_argument("app", metavar="APP")
+
 
 def logs(arguments: argparse.Namespace) -> int:
     """Become journalctl for an app's units."""
@@ -95,14 +111,35 @@ def execute(arguments: argparse.Namespace) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Run a command in a container of its own and return its exit code."""
     command = _command(arguments)
+    return _attached(current.load(arguments.app), command, "run")
+
+
+def console(arguments: argparse.Namespace) -> int:
+    """Open an app's console and return its exit code."""
     found = current.load(arguments.app)
+    command = found.app.commands.console
+    if command is None:
+        # A release of before the console was declared has the command all the same.
+        with suppress(BedstoneError):
+            command = config.load(arguments.app).commands.console
+    if command is None:
+        raise BedstoneError(
+            f"{arguments.app} has no console.",
+            hint="Declare the command under `commands` of the app in the settings, for instance"
+            " `console: python manage.py shell`, and run `deploy.yml`. Any other command:"
+            f" `bedstone run {arguments.app} -- COMMAND`.",
+        )
+    return _attached(found, command, "console")
+
+
+def _attached(found: Current, command: Sequence[str], kind: str) -> int:
     wanted = container.for_command(
         found.app,
         found.release,
         found.made,
         found.environment(),
         tuple(command),
-        kind=f"run-{secrets.token_hex(3)}",
+        kind=f"{kind}-{secrets.token_hex(3)}",
     )
     return Docker().run_attached(wanted, terminal=_at_terminal())
 

@@ -1,0 +1,275 @@
+"""An app's jobs: what systemd knows of them, and one run of a job in a container of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bedstone import config, container, current, ledger, lock, network, systemd
+from bedstone.docker import Docker
+from bedstone.errors import BedstoneError
+from bedstone.supervise import Follower, report_end
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
+
+    from bedstone.config import Job
+    from bedstone.container import Container
+    from bedstone.current import Current
+    from bedstone.systemd import Systemd
+
+# As a shell reports what SIGTERM has ended: the job is not done.
+EXIT_STOPPED = 143
+_EXIT_KILLED = 137
+_STOP = "stop"
+_RUNNING = {"active", "activating", "deactivating", "reloading"}
+_UNIT_PROPERTIES = (
+    "ActiveState",
+    "LoadState",
+    "Result",
+    "ExecMainStatus",
+    "ExecMainStartTimestamp",
+    "ExecMainExitTimestamp",
+    "LastTriggerUSec",
+    "NextElapseUSecRealtime",
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """A job as systemd knows it; times are ISO 8601 in UTC.
+
+    Attributes:
+        job: its name.
+        schedule: a time of systemd.time(7), or None: it runs by hand alone.
+        unit: the service that runs it.
+        installed: whether systemd has that unit.
+        running: whether it runs now.
+        result: ``succeeded`` or ``failed``, None when it hasn't ended since the server's boot.
+        error: systemd's word for a failure (``exit-code``, ``timeout``, ...).
+        exit_code: of the last run.
+        last_run: when it last began.
+        last_end: when it last ended.
+        next_run: when it will begin next.
+
+    """
+
+    job: str
+    schedule: str | None
+    unit: str
+    installed: bool
+    running: bool
+    result: str | None
+    error: str | None
+    exit_code: int | None
+    last_run: str | None
+    last_end: str | None
+    next_run: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it for a machine."""
+        return asdict(self)
+
+
+class NotYetError(BedstoneError):
+    """The job is declared, but the release that serves doesn't have it yet."""
+
+
+def unit_of(app: str, job: str) -> str:
+    """Return the service that runs a job."""
+    return f"bedstone-{app}-job-{job}.service"
+
+
+def declared(app: str) -> dict[str, Job]:
+    """Return an app's jobs: those declared now, and those of the release that serves.
+
+    Raises:
+        BedstoneError: there is no such app.
+
+    """
+    try:
+        found = dict(current.load(app).app.jobs)
+    except BedstoneError:
+        # Not released, or its files are damaged: what is declared is enough to know.
+        return dict(config.load(app).jobs)
+    with suppress(BedstoneError):
+        found.update(config.load(app).jobs)
+    return found
+
+
+def states(app: str, jobs: Iterable[Job], manager: Systemd, *, timeout: float = 60) -> list[State]:
+    """Return what systemd knows of jobs.
+
+    Args:
+        app: whose jobs they are.
+        jobs: the jobs.
+        manager: systemd.
+        timeout: seconds to wait for its answer.
+
+    """
+    wanted = list(jobs)
+    units = [unit_of(app, job.name) for job in wanted]
+    timers = [unit.removesuffix(".service") + ".timer" for unit in units]
+    shown = manager.properties([*units, *timers], _UNIT_PROPERTIES, timeout=timeout)
+    return [
+        _state(job, unit, shown.get(unit, {}), shown.get(timer, {}))
+        for job, unit, timer in zip(wanted, units, timers, strict=True)
+    ]
+
+
+def _state(job: Job, unit: str, service: dict[str, str], timer: dict[str, str]) -> State:
+    begun = _iso(service.get("ExecMainStartTimestamp"))
+    ended = _iso(service.get("ExecMainExitTimestamp"))
+    running = service.get("ActiveState") in _RUNNING
+    error = service.get("Result") if service.get("Result") != "success" else None
+    done = ended is not None and not running
+    return State(
+        job=job.name,
+        schedule=job.schedule,
+        unit=unit,
+        installed=service.get("LoadState") == "loaded",
+        running=running,
+        result=None if not (done or error) or running else "failed" if error else "succeeded",
+        error=None if running else error,
+        exit_code=int(service.get("ExecMainStatus") or 0) if done else None,
+        # A timer remembers its last run over a reboot, a service doesn't.
+        last_run=begun or _iso(timer.get("LastTriggerUSec")),
+        last_end=ended,
+        next_run=_iso(timer.get("NextElapseUSecRealtime")),
+    )
+
+
+def _iso(shown: str | None) -> str | None:
+    found = systemd.moment(shown)
+    return found.isoformat(timespec="seconds") if found else None
+
+
+def find(app: str, name: str) -> tuple[Current, Job]:
+    """Return the release that serves and its job.
+
+    Raises:
+        NotYetError: the job comes with the next release.
+        BedstoneError: there is no such app or job.
+
+    """
+    known = declared(app)
+    if name not in known:
+        raise BedstoneError(
+            f"{app} has no job {name!r}; it has {', '.join(known) or 'none'}.",
+            hint="Jobs are declared under `jobs` of the app in the settings.",
+        )
+    try:
+        found = current.load(app)
+    except BedstoneError:
+        raise NotYetError(
+            f"{app} hasn't been released yet: the job {name} runs once it has.",
+            hint=f"`bedstone release {app}` releases it.",
+        ) from None
+    if name not in found.app.jobs:
+        raise NotYetError(
+            f"The job {name} is declared, but release {found.release} of {app}, which serves,"
+            " was made before it: it runs from the next release on.",
+            hint=f"`bedstone release {app}` makes one.",
+        )
+    return found, found.app.jobs[name]
+
+
+def run(app: str, name: str, docker: Docker | None = None) -> int:
+    """Run a job in a container of its own of the release that serves; return its exit code.
+
+    Raises:
+        BedstoneError: it runs already, took too long, or couldn't be started.
+
+    """
+    docker = docker or Docker()
+    found, job = find(app, name)
+    # A name of an app or of another lock has no dot in it.
+    with lock.held(f"{app}.{name}", f"job {name} of {app}"):
+        wanted = container_of(found, job)
+        if docker.container(wanted.name) is not None:
+            # Nobody holds the lock: the process that looked after it was killed.
+            print("The container of a run that was killed is ended first.", flush=True)
+            _end(docker, wanted)
+        with ledger.opened() as connection:
+            network.ensure(docker, connection, found.app)
+        with _signals() as events:
+            docker.start(wanted)
+            print(f"The job {name} of {app} runs in release {found.release}.", flush=True)
+            return _see_through(docker, wanted, job, events)
+
+
+def container_of(found: Current, job: Job) -> Container:
+    """Return the container of a job in the release that serves."""
+    made = container.for_command(
+        found.app,
+        found.release,
+        found.made,
+        found.environment(),
+        job.command,
+        kind=f"job-{job.name}",
+    )
+    return replace(made, memory_mb=job.memory_mb, cpus=job.cpus, pids=job.pids)
+
+
+def _see_through(
+    docker: Docker, wanted: Container, job: Job, events: queue.SimpleQueue[str | int]
+) -> int:
+    follower = Follower(wanted.name)
+    follower.start()
+    threading.Thread(target=report_end, args=(docker, wanted.name, events), daemon=True).start()
+    try:
+        event = events.get(timeout=job.timeout_seconds)
+        if event == _STOP:
+            docker.stop(wanted.name, wanted.stop_seconds)
+    except queue.Empty:
+        docker.stop(wanted.name, wanted.stop_seconds)
+        raise BedstoneError(
+            f"The job {job.name} took longer than {job.timeout_seconds} seconds and was stopped.",
+            hint="A longer `timeout_seconds` of the job in the settings gives it more time.",
+        ) from None
+    finally:
+        # Its last lines first: they go with the container.
+        follower.finish()
+        docker.remove(wanted.name)
+    if event == _STOP:
+        print("It was stopped before it was done.", flush=True)
+        return EXIT_STOPPED
+    if event == _EXIT_KILLED and job.memory_mb:
+        print(
+            f"It was killed, maybe because it took more than its {job.memory_mb} MiB.", flush=True
+        )
+    return int(event)
+
+
+def _end(docker: Docker, wanted: Container) -> None:
+    docker.stop(wanted.name, wanted.stop_seconds)
+    docker.remove(wanted.name)
+
+
+@contextmanager
+def _signals() -> Iterator[queue.SimpleQueue[str | int]]:
+    """Give a queue that gets a word when a signal asks for the end."""
+    events: queue.SimpleQueue[str | int] = queue.SimpleQueue()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        events.put(_STOP)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield events
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_by_systemd() -> bool:
+    """Return whether a unit runs this process."""
+    return "INVOCATION_ID" in os.environ

@@ -1,0 +1,213 @@
+"""One run of a job, in a container that a fake Docker plays."""
+
+from __future__ import annotations
+
+import copy
+import os
+import queue
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedstone import cli, jobs, lock, network, supervise
+from bedstone.container import Container
+from bedstone.docker import ContainerFacts
+from bedstone.errors import BedstoneError, CommandError
+from tests.unit.host_daily.conftest import APP
+from tests.unit.host_daily.server import RELEASE, program, put_into_service
+
+NAME = "bedstone-shop-job-clean"
+
+
+class Docker:
+    """Keeps one container; `ends` are what `docker wait` does, one after the other."""
+
+    def __init__(self) -> None:
+        self.present: ContainerFacts | None = None
+        self.done: list[tuple[Any, ...]] = []
+        self.started: list[Container] = []
+        self.ends: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+        self.once_started: Callable[[], None] = lambda: None
+
+    def container(self, name: str) -> ContainerFacts | None:
+        return self.present if self.present and self.present.name == name else None
+
+    def start(self, container: Container) -> None:
+        self.done.append(("start", container.name))
+        self.started.append(container)
+        self.present = ContainerFacts(container.name, running=True, exit_code=0, labels={})
+        self.once_started()
+
+    def wait(self, _name: str) -> int:
+        ended = self.ends.get()
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    def stop(self, name: str, seconds: int) -> None:
+        self.done.append(("stop", name, seconds))
+        self.ends.put(0)
+
+    def remove(self, name: str) -> None:
+        self.done.append(("remove", name))
+        self.present = None
+
+
+@pytest.fixture
+def docker(declared: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    del declared
+    put_into_service()
+    line = "2026-01-01T00:00:01.000000000Z cleaned 7 rows"
+    program(root / "programs", "docker", f"echo '{line}'; exec sleep 60")
+    monkeypatch.setenv("PATH", f"{root}/programs:{os.environ['PATH']}")
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
+    monkeypatch.setattr(supervise, "_LAST_LINES_SECONDS", 0.2)
+    monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
+    return Docker()
+
+
+def run(docker: Docker, job: str = "clean") -> int:
+    return jobs.run("shop", job, docker)  # type: ignore[arg-type]
+
+
+def test_job_runs_in_the_release_that_serves_within_its_limits(docker: Docker) -> None:
+    docker.ends.put(0)
+    assert run(docker) == 0
+    [container] = docker.started
+    assert container.name == NAME
+    assert container.command == ("manage", "clean")
+    assert container.environment == {"MODE": "live"}
+    assert (container.memory_mb, container.cpus, container.pids) == (64, 0.5, 20)
+    assert container.labels["bedstone.release"] == RELEASE
+    assert docker.done == [("start", NAME), ("remove", NAME)]
+
+
+def test_output_is_shown_and_the_exit_code_is_the_commands(
+    docker: Docker, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = supervise.Follower
+
+    class Patient(follower):  # type: ignore[misc, valid-type]
+        """Waits for the first line: the fake's container ends at once."""
+
+        def finish(self) -> None:
+            for _ in range(500):
+                if self._last:
+                    break
+                self.join(0.01)
+            super().finish()
+
+    monkeypatch.setattr(jobs, "Follower", Patient)
+    docker.ends.put(5)
+    assert run(docker) == 5
+    assert b"cleaned 7 rows\n" in capfdbinary.readouterr().out
+
+
+def test_too_long_is_stopped_warm_and_told(docker: Docker) -> None:
+    short = copy.deepcopy(APP)
+    short["jobs"]["clean"]["timeout_seconds"] = 1
+    put_into_service(short, "r2")
+    with pytest.raises(BedstoneError, match="took longer than 1 seconds") as caught:
+        run(docker)
+    assert "timeout_seconds" in str(caught.value.hint)
+    assert docker.done == [("start", NAME), ("stop", NAME, 30), ("remove", NAME)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_stop_of_the_unit_stops_the_container_warm(
+    docker: Docker, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    docker.once_started = lambda: os.kill(os.getpid(), number)
+    assert run(docker) == 143
+    assert ("stop", NAME, 30) in docker.done
+    assert "stopped before it was done" in capsys.readouterr().out
+    assert signal.getsignal(number) is before
+
+
+def test_container_of_a_killed_run_is_ended_first(
+    docker: Docker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docker.present = ContainerFacts(NAME, running=True, exit_code=0, labels={})
+    assert run(docker) == 0
+    assert [what[0] for what in docker.done] == ["stop", "remove", "start", "remove"]
+    assert "a run that was killed" in capsys.readouterr().out
+
+
+def test_two_runs_at_once_are_refused(docker: Docker) -> None:
+    with (
+        lock.held("shop.clean", "job clean of shop"),
+        pytest.raises(lock.LockedError, match="job clean of shop"),
+    ):
+        run(docker)
+    assert docker.done == []
+
+
+def test_restart_of_dockerd_is_survived(docker: Docker) -> None:
+    gone = CommandError("Docker doesn't answer", returncode=1, output="")
+    for end in (gone, gone, 4):
+        docker.ends.put(end)
+    assert run(docker) == 4
+
+
+def test_kill_for_memory_is_guessed(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
+    docker.ends.put(137)
+    assert run(docker) == 137
+    assert "more than its 64 MiB" in capsys.readouterr().out
+
+
+def test_container_that_cannot_start_is_told_and_signals_are_as_before(docker: Docker) -> None:
+    def fail() -> None:
+        raise CommandError("no such image", returncode=125, output="")
+
+    before = signal.getsignal(signal.SIGTERM)
+    docker.once_started = fail
+    with pytest.raises(CommandError, match="no such image"):
+        run(docker)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+# --- a job that the release doesn't have ------------------------------------------------------
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_job_of_the_next_release_is_no_failure_of_its_timer(
+    root: Path,
+    declared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    released: bool,
+) -> None:
+    del root, declared
+    if released:
+        put_into_service(APP | {"jobs": {}})
+    arguments = ["job", "shop", "clean", "--foreground"]
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert cli.main(arguments) == 1
+    said = "made before it" if released else "hasn't been released yet"
+    assert said in capsys.readouterr().err
+    monkeypatch.setenv("INVOCATION_ID", "abc")
+    assert cli.main(arguments) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Nothing was run. ")
+    assert said in told
+
+
+def test_unknown_job_is_told(declared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del declared
+    put_into_service()
+    assert cli.main(["job", "shop", "nothing", "--foreground"]) == 1
+    assert "shop has no job 'nothing'; it has clean, report." in capsys.readouterr().err
+
+
+def test_job_that_is_no_longer_declared_runs_while_its_release_serves(
+    docker: Docker, declared: Path
+) -> None:
+    (declared / "app.json").unlink()
+    docker.ends.put(0)
+    assert run(docker) == 0
