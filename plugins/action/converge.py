@@ -90,11 +90,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         files += [self._file(entry, task_vars, sources) for entry in given["files"]]
         declared = [entry["path"] for entry in (*files, *given["directories"], *given["links"])]
         arguments.check_paths(declared, given["absent"])
-        kept = ("packages", "directories", "links", "absent", "validate", "commands", "units")
+        lists = ("packages", "directories", "links", "absent", "keep")
+        steps = ("validate", "commands", "units")
         return {
             "name": given.get("name") or self._default_name(given.get("tree")),
             "files": files,
-            **{key: given[key] for key in kept},
+            **{key: given[key] for key in (*lists, *steps)},
         }
 
     def _default_name(self, tree: str | None) -> str:

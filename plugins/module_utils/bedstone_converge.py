@@ -45,6 +45,7 @@ class Result:
 
     changed_paths: list[str] = dataclasses.field(default_factory=list)
     removed_paths: list[str] = dataclasses.field(default_factory=list)
+    kept_paths: list[str] = dataclasses.field(default_factory=list)
     packages: list[str] = dataclasses.field(default_factory=list)
     commands: list[list[str]] = dataclasses.field(default_factory=list)
     units: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -238,6 +239,9 @@ class Converge:
             status = fs.status_of(place)
             if status is None or path in others or stat.S_ISDIR(status.st_mode):
                 continue
+            if matches_any(path, self.desired.keep):
+                self.result.kept_paths.append(path)
+                continue
             seeded = old.files[path]
             if seeded is not None and fs.sha256_of(place) != seeded:
                 self.result.warnings.append(
@@ -294,6 +298,7 @@ class Converge:
                     path is wanted for path, _ in plan.files
                 )
                 files[wanted.path] = wanted.sha256 if created else old.files[wanted.path]
+        files.update({path: old.files[path] for path in self.result.kept_paths})
         made = {
             parent
             for path in plan.changed_paths()

@@ -41,6 +41,7 @@ class Desired:
     validators: list[list[str]]
     commands: list[WantedCommand]
     units: list[WantedUnit]
+    keep: list[str] = dataclasses.field(default_factory=list)
 
     def declared(self) -> set[str]:
         """Return the paths of all declared files and links."""
@@ -86,6 +87,7 @@ def parse(stored: dict[str, Any]) -> Desired:
         ],
         links=[WantedLink(entry["path"], entry["target"]) for entry in stored.get("links", [])],
         absent=stored.get("absent", []),
+        keep=stored.get("keep", []),
         validators=[entry["command"] for entry in stored.get("validate", [])],
         commands=[
             WantedCommand(entry["command"], entry.get("when_changed", []), entry.get("creates"))

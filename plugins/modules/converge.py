@@ -153,6 +153,12 @@ options:
     type: list
     elements: path
     default: []
+  keep:
+    description: Patterns of paths that are not removed although nobody declares them any more. They
+      stay known, so that a later run without this removes them; C(kept_paths) names them.
+    type: list
+    elements: str
+    default: []
   validate:
     description: Programs that have to accept the declared files before any of them counts.
     type: list
@@ -261,6 +267,11 @@ changed_paths:
   elements: str
 removed_paths:
   description: Files, links and empty directories that were removed.
+  returned: always
+  type: list
+  elements: str
+kept_paths:
+  description: What is no longer declared and stays because of C(keep).
   returned: always
   type: list
   elements: str

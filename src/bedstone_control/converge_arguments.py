@@ -37,7 +37,13 @@ ENTRIES: dict[str, dict[str, str]] = {
         "restart_on": "patterns",
     },
 }
-SCALARS = {"name": "manifest", "tree": "str", "packages": "strings", "absent": "paths"}
+SCALARS = {
+    "name": "manifest",
+    "tree": "str",
+    "packages": "strings",
+    "absent": "paths",
+    "keep": "patterns",
+}
 UNIT_ENDINGS = (".service", ".timer", ".socket", ".path", ".mount", ".target", ".slice")
 EXAMPLES = {
     "str": "text",
@@ -72,7 +78,7 @@ def check(arguments: dict[str, Any]) -> dict[str, Any]:
     """
     problems: list[str] = []
     known = [*SCALARS, *ENTRIES]
-    checked: dict[str, Any] = {key: [] for key in ("packages", "absent", *ENTRIES)}
+    checked: dict[str, Any] = {key: [] for key in ("packages", "absent", "keep", *ENTRIES)}
     for key, value in arguments.items():
         if key not in known:
             problems.append(unknown(key, known, "converge"))

@@ -26,6 +26,7 @@ RIGHT = {
     "directories": [{"path": "/srv/a"}],
     "links": [{"path": "/l", "target": "../x"}],
     "absent": ["/etc/old"],
+    "keep": ["/etc/systemd/system/web-*@.service"],
     "validate": [{"command": ["nginx", "-t"]}],
     "commands": [{"command": ["x"], "creates": "/y"}],
     "units": [{"name": "web@blue.service", "state": "started", "reload_on": ["/etc/**"]}],

@@ -238,6 +238,33 @@ def test_unit_is_stopped_before_its_file_is_removed(server: FakeServer) -> None:
     assert server.called("systemctl", "daemon-reload")
 
 
+def test_kept_path_stays_known_until_a_run_no_longer_keeps_it(server: FakeServer) -> None:
+    units = [
+        {"path": f"/etc/systemd/system/web-{name}@.service", "content": "[Service]"}
+        for name in ("a", "b")
+    ]
+    server.path("/etc/systemd/system").mkdir(parents=True)
+    server.converge({"files": [*units, CONF]})
+    server.forget_calls()
+    kept = {"files": [units[0]], "keep": ["/etc/systemd/system/web-*@.service"]}
+    result = server.converge(kept)
+    assert result.kept_paths == [units[1]["path"]]
+    assert units[1]["path"] not in result.removed_paths
+    assert "/etc/web/web.conf" in result.removed_paths, "only what fits the pattern is kept"
+    assert not server.called("systemctl", "stop", "--", "web-b@*.service")
+    again = server.converge(kept)
+    assert (again.changed, again.kept_paths) == (False, [units[1]["path"]])
+    assert server.converge({"files": [units[0]]}).removed_paths == [units[1]["path"]]
+    assert server.called("systemctl", "stop", "--", "web-b@*.service")
+
+
+def test_kept_path_that_is_declared_again_is_as_any_other(server: FakeServer) -> None:
+    server.converge({"files": [CONF]})
+    server.converge({"keep": ["/etc/web/*"]})
+    result = server.converge({"files": [CONF], "keep": ["/etc/web/*"]})
+    assert (result.changed, result.kept_paths) == (False, [])
+
+
 # Uploads
 
 
