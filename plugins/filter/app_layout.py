@@ -16,11 +16,13 @@ PARTS: dict[str, Callable[[Sequence[Mapping[str, Any]]], Any]] = {
     "directories": layout.directories,
     "files": layout.files,
     "packages": layout.packages,
+    "units": layout.units,
+    "validators": layout.validators,
 }
 
 
 def app_layout(apps: Sequence[Mapping[str, Any]], part: str) -> Any:
-    """Return one part of what the apps need on a server: directories, files or packages.
+    """Return one part of what the apps need on a server: files, units...
 
     Raises:
         AnsibleFilterError: an environment holds what no program can get.
@@ -45,9 +47,14 @@ def app_names(apps: Sequence[Mapping[str, Any]], only: Sequence[str] | str = ())
         raise AnsibleFilterError(str(error)) from error
 
 
+def app_list(given: Sequence[str] | str) -> list[str]:
+    """Return what a list holds, or a text with commas."""
+    return layout.listed(plain(given))
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"app_layout": app_layout, "app_names": app_names}
+        return {"app_layout": app_layout, "app_names": app_names, "app_list": app_list}

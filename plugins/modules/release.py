@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -16,6 +17,8 @@ description:
   - Runs C(bedstone release APP --if-changed) for each app, and C(bedstone retire) for those that
     are no longer declared.
   - An app whose source, settings and environment are those that serve is left alone.
+  - One that is under way already, from a run whose connection broke, is waited for, however long
+    it takes.
   - When the release of an app fails, the one that served before serves on, the other apps are
     released all the same, and the module fails at the end.
 options:
@@ -24,6 +27,12 @@ options:
     type: list
     elements: str
     required: true
+  accept:
+    description: Migrations or rules that a release is not to stop at; C(bedstone release --accept)
+      explains them.
+    type: list
+    elements: str
+    default: []
   pending_paths:
     description: Paths that the task before changed. In check mode they haven't changed yet, and an
       app with one of them would be released.
@@ -55,6 +64,11 @@ releases:
   returned: always
   type: list
   elements: dict
+service_units:
+  description: Paths of the units of the services that a kept release has; a rollback needs them.
+  returned: always
+  type: list
+  elements: str
 retired:
   description: Apps that were stopped because they are no longer declared.
   returned: always
@@ -72,6 +86,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "apps": {"type": "list", "elements": "str", "required": True},
+            "accept": {"type": "list", "elements": "str", "default": []},
             "pending_paths": {"type": "list", "elements": "str", "default": []},
             "program": {"type": "path", "default": "/usr/local/bin/bedstone"},
         },
@@ -85,8 +100,9 @@ def main() -> None:
             msg=f"{program} isn't on this server: the role host_program comes before this one."
         )
     retired = ask(module, [program, "retire", "--json"]).get("retired", [])
+    accepted = [part for name in module.params["accept"] for part in ("--accept", name)]
     releases = [
-        ask(module, [program, "release", app, "--if-changed", "--json"])
+        ask(module, [program, "release", app, "--if-changed", "--json", *accepted])
         for app in module.params["apps"]
     ]
     finish(module, releases, retired)
@@ -118,8 +134,29 @@ def touched(apps: list[str], paths: list[str]) -> set[str]:
     }
 
 
+def service_units(state: str = STATE_DIRECTORY) -> list[str]:
+    """Return the paths of the units that a kept release's services run in.
+
+    Args:
+        state: the directory of the apps' states.
+
+    """
+    units: set[str] = set()
+    for path in Path(state).glob("*/releases/*/app.json"):
+        app = path.parts[-4]
+        try:
+            services = list(json.loads(path.read_text(encoding="utf-8"))["services"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # half written when the server went down: nobody can go back to it
+        units.update(f"{UNIT_DIRECTORY}/bedstone-{app}-{name}@.service" for name in services)
+    return sorted(units)
+
+
 def ask(module: AnsibleModule, command: list[str]) -> dict[str, Any]:
-    """Run the program and return the JSON it prints; it prints some when it fails, too."""
+    """Run the program, for as long as it takes, and return the JSON that it prints at the end.
+
+    It prints some when it fails, too.
+    """
     code, out, err = module.run_command(
         command, environ_update={"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
     )
@@ -140,6 +177,7 @@ def finish(module: AnsibleModule, releases: list[dict[str, Any]], retired: list[
         "changed": bool(retired) or any(entry.get("changed") for entry in releases),
         "releases": releases,
         "retired": retired,
+        "service_units": service_units(),
     }
     for entry in releases:
         for warning in entry.get("warnings") or []:
@@ -156,6 +194,8 @@ def explain(entry: dict[str, Any]) -> str:
     lines += [f"  | {line}" for line in (entry.get("details") or "").splitlines()]
     if entry.get("hint"):
         lines.append(f"  hint: {entry['hint']}")
+    if entry.get("restore_point"):
+        lines.append(f"  The data of before is in the restore point {entry['restore_point']}.")
     if entry.get("previous"):
         lines.append(f"  Release {entry['previous']} serves on.")
     elif "previous" in entry:

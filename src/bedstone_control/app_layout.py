@@ -18,6 +18,12 @@ App = dict[str, Any]
 START_SLACK_SECONDS = 120
 # Beyond the time a service may take to stop: docker's own work.
 STOP_SLACK_SECONDS = 60
+# Beyond the time a job may take: starting and removing its container. The program itself ends a
+# job in time; systemd is there for the program.
+JOB_SLACK_SECONDS = 120
+UNITS = "/etc/systemd/system"
+# What every app's releases run in, and what puts an interrupted one right after a boot.
+COMMON_UNITS = ("bedstone-operation@.service", "bedstone-settle.service")
 # The environment files hold passwords; so may the further files.
 SECRET = {"mode": "0600", "sensitive": True}
 
@@ -32,13 +38,43 @@ def directories(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def files(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the files of all apps, as the converge action takes them.
+    """Return the files of all apps and the units for all, as the converge action takes them.
 
     Raises:
         ValueError: an environment holds what no program can get.
 
     """
-    return [file for app in apps for file in _files(app)]
+    return [
+        *({"path": f"{UNITS}/{name}", "template": f"{name}.j2"} for name in COMMON_UNITS),
+        *(file for app in apps for file in _files(app)),
+    ]
+
+
+def units(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the units that systemd starts by itself: the one at boot, and the jobs' timers."""
+    timers = [
+        f"bedstone-{names.job(app['name'], job)}.timer"
+        for app in apps
+        for job, values in _jobs(app).items()
+        if values.get("schedule") is not None
+    ]
+    # Without a state: what it would do now, the release does.
+    at_boot: list[dict[str, Any]] = [{"name": "bedstone-settle.service", "enabled": True}]
+    return at_boot + [
+        {"name": name, "enabled": True, "state": "started", "restart_on": [f"{UNITS}/{name}"]}
+        for name in timers
+    ]
+
+
+def validators(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
+    """Return what has to accept the jobs' times before any of them counts: systemd itself."""
+    times = {
+        str(values["schedule"])
+        for app in apps
+        for values in _jobs(app).values()
+        if values.get("schedule") is not None
+    }
+    return [{"command": ["systemd-analyze", "calendar", "--", time]} for time in sorted(times)]
 
 
 def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -65,7 +101,14 @@ def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     further = [dict(file) for file in app.get("files") or []]
     wanted += [{"sensitive": True, "mode": "0644", **file} for file in further]
     wanted += [_unit(name, service, values) for service, values in config["services"].items()]
+    for job, values in _jobs(app).items():
+        wanted += _job_units(name, job, values)
     return wanted
+
+
+def _jobs(app: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an app's jobs; a configuration written by hand may have none."""
+    return app["config"].get("jobs") or {}
 
 
 def packages(apps: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -86,8 +129,7 @@ def released(apps: Sequence[Mapping[str, Any]], only: Sequence[str] | str = ()) 
 
     """
     known = [str(app["name"]) for app in apps]
-    wanted = [name.strip() for name in (only.split(",") if isinstance(only, str) else only)]
-    wanted = [name for name in wanted if name]
+    wanted = listed(only)
     for name in wanted:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -98,9 +140,15 @@ def released(apps: Sequence[Mapping[str, Any]], only: Sequence[str] | str = ()) 
     return [name for name in known if name in wanted or not wanted]
 
 
+def listed(given: Sequence[str] | str) -> list[str]:
+    """Return what a list holds, or a text with commas: the command line's `-e name=a,b`."""
+    items = given.split(",") if isinstance(given, str) else given
+    return [item.strip() for item in items if item.strip()]
+
+
 def _unit(app: str, service: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "path": f"/etc/systemd/system/bedstone-{app}-{service}@.service",
+        "path": f"{UNITS}/bedstone-{app}-{service}@.service",
         "template": "service.j2",
         "variables": {
             "app": app,
@@ -111,6 +159,21 @@ def _unit(app: str, service: str, values: Mapping[str, Any]) -> dict[str, Any]:
             "stop_seconds": (values.get("stop_seconds") or 0) + STOP_SLACK_SECONDS,
         },
     }
+
+
+def _job_units(app: str, job: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    name = f"{UNITS}/bedstone-{names.job(app, job)}"
+    variables = {
+        "app": app,
+        "job": job,
+        "schedule": values.get("schedule"),
+        "timeout_seconds": (values.get("timeout_seconds") or 3600) + JOB_SLACK_SECONDS,
+    }
+    kinds = ["service"] if values.get("schedule") is None else ["service", "timer"]
+    return [
+        {"path": f"{name}.{kind}", "template": f"job.{kind}.j2", "variables": variables}
+        for kind in kinds
+    ]
 
 
 def _environment(app: Mapping[str, Any], key: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bedstone import config
+from bedstone.hooks import settings as host_hooks
 from bedstone_control import hooks, wiring
 from bedstone_control.app_config import host_config
 from bedstone_control.checks.jobs import schedule_fault
@@ -202,3 +204,31 @@ def test_secrets_of_hooks_are_listed_once() -> None:
     url = "https://${secret.host}/${secret.token}"
     given = {"apps": [APP], "hooks": [{"webhook": url}, {"webhook": url}]}
     assert hooks.required_secrets(Settings.model_validate(given)) == ["host", "token"]
+
+
+def test_host_program_reads_the_hooks_that_are_written_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = site(
+        hooks=[
+            {"webhook": "${secret.chat_url}", "apps": ["payments"]},
+            {"mail": ["ops@example.com"]},
+            {"command": "/usr/local/bin/tell pager"},
+        ],
+        mail={"server": "m.example.com", "sender": "b@example.com"},
+    )
+    path = tmp_path / "etc/bedstone/hooks.json"
+    path.parent.mkdir(parents=True)
+    written = {
+        "schema": 1,
+        "hooks": wiring.host_program_hooks(made),
+        "mail": wiring.host_program_mail(made),
+    }
+    path.write_text(json.dumps(written))
+    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+    found = host_hooks.load()
+    assert [hook.webhook for hook in found.hooks] == [HOOKS["chat_url"], None, None]
+    assert found.hooks[1].recipients == ("ops@example.com",)
+    assert found.hooks[2].command == ("/usr/local/bin/tell", "pager")
+    assert found.mail is not None
+    assert found.mail.password is None

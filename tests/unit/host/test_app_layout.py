@@ -50,7 +50,7 @@ def test_archive_goes_where_the_description_says() -> None:
 
 def test_each_service_has_a_unit_with_time_to_start_and_stop() -> None:
     files = laid_out(SHOP)
-    units = [path for path in files if path.startswith("/etc/systemd/system/")]
+    units = [path for path in files if path.startswith("/etc/systemd/system/bedstone-shop-")]
     assert units == [f"/etc/systemd/system/bedstone-shop-{n}@.service" for n in APP["services"]]
     services = {"slow": {"health_timeout_seconds": 900, "stop_seconds": 300}}
     app = SHOP | {"config": APP | {"services": services}}
@@ -61,7 +61,8 @@ def test_each_service_has_a_unit_with_time_to_start_and_stop() -> None:
 
 def test_app_without_source_files_or_login_has_none() -> None:
     app = SHOP | {"source_archive": None, "files": [], "registry": None}
-    assert len(laid_out(app)) == 3 + len(APP["services"])
+    common = len(app_layout.COMMON_UNITS)
+    assert len(laid_out(app)) == common + 3 + len(APP["services"])
 
 
 def test_git_is_installed_when_a_source_needs_it() -> None:
