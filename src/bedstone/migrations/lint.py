@@ -1,0 +1,102 @@
+"""Judge pending migrations by whether the release that serves now can live with them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bedstone.migrations.judge import Judge, Note
+from bedstone.migrations.rules import RULES
+from bedstone.migrations.sql import statements
+
+if TYPE_CHECKING:
+    from bedstone.migrations.report import Pending, Report
+
+_SHOWN_CHARACTERS = 160
+# Programs within the SQL: what they do is known when they have run.
+_PROGRAMS = {"do", "call"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the running release can't live with, or has to wait for.
+
+    Attributes:
+        migration: whose it is.
+        rule: which of :data:`bedstone.migrations.rules.RULES` it is.
+        statement: the SQL, in one line.
+        why: what would happen.
+        do: what to do instead.
+
+    """
+
+    migration: str
+    rule: str
+    statement: str
+    why: str
+    do: str
+
+
+def lint(report: Report, accepted: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Return what pending migrations would do to the release that is serving.
+
+    Args:
+        report: of the new release's image.
+        accepted: what the operator accepts: names of migrations, of rules, or
+            ``migration:rule``. What a migration accepts itself comes with the report.
+
+    Returns:
+        Nothing for an empty database, where nothing serves yet.
+
+    """
+    if not report.applied:
+        return ()
+    judge = Judge(report.tables)
+    by_name = {pending.name: pending for pending in report.pending}
+    for pending in report.pending:
+        # As one text: a statement may come in several pieces, or several in one.
+        for statement in statements(_joined(pending)):
+            judge.read(pending.name, statement)
+    return tuple(
+        Finding(
+            note.migration,
+            note.rule,
+            _shown(note.statement),
+            RULES[note.rule].why,
+            RULES[note.rule].advice(report.tool),
+        )
+        for note in judge.notes()
+        if not _accepts(by_name[note.migration], note, accepted)
+    )
+
+
+def unjudged(report: Report) -> tuple[tuple[str, str], ...]:
+    """Return what :func:`lint` can't look into, as (migration, what): for the plan's words."""
+    found = []
+    for pending in report.pending:
+        found += [(pending.name, what) for what in pending.opaque]
+        if pending.sql is None and report.applied and not pending.opaque:
+            found.append((pending.name, "its SQL is not known"))
+        found += [
+            (pending.name, _shown(statement.text))
+            for statement in statements(_joined(pending))
+            if statement.tokens[0].kind == "word" and statement.tokens[0].value in _PROGRAMS
+        ]
+    return tuple(found)
+
+
+def _joined(pending: Pending) -> str:
+    # On lines of their own, so that a comment at the end of one doesn't hide the next.
+    return ";\n".join(pending.sql or ())
+
+
+def _accepts(pending: Pending, note: Note, accepted: Collection[str]) -> bool:
+    return note.rule in pending.accepts or any(
+        word in accepted for word in (note.migration, note.rule, f"{note.migration}:{note.rule}")
+    )
+
+
+def _shown(statement: str) -> str:
+    line = " ".join(statement.split())
+    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"

@@ -1,0 +1,114 @@
+"""The probe: what to run in an app's image so that it reports its migrations."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bedstone.errors import ConfigError
+from bedstone.migrations import commands
+
+if TYPE_CHECKING:
+    from bedstone.config import App
+
+PATH = "/run/bedstone-probe.py"
+VARIABLE = "BEDSTONE_PROBE"
+# An import of what is put in front of a script anyway.
+_OURS = re.compile(r"^from bedstone\.[^\n(]*(?:\([^)]*\))?\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One command to run in the app's image, as its migrate commands are run.
+
+    Attributes:
+        command: what to run.
+        script: the text to mount read-only at :data:`PATH`.
+        variables: to add to the environment.
+
+    """
+
+    command: tuple[str, ...]
+    script: str = field(repr=False)
+    variables: Mapping[str, str]
+
+
+def probe(app: App, *, keep: Sequence[str] | None = None) -> Probe | None:
+    """Return the probe of an app.
+
+    Args:
+        app: the app as the release has it.
+        keep: the migrations that an older release had applied; the report then says how
+            to come back to exactly these.
+
+    Returns:
+        None when the app has no migrations that could be asked for.
+
+    Raises:
+        ConfigError: the app says it uses a tool that isn't in its migrate commands.
+
+    """
+    declared = app.commands.migrate
+    if app.migrations == "none" or not declared:
+        return None
+    question: dict[str, Any] = {"keep": None if keep is None else list(keep)}
+    if app.migrations == "alembic":
+        found = commands.alembic(declared)
+        if found is None:
+            raise _not_found(app, "alembic upgrade head", "alembic upgrade head")
+        question |= {
+            "program": found.program,
+            "options": found.options,
+            "target": found.target,
+            "module": found.module,
+        }
+        return _probe((*found.python, PATH), "alembic_probe", question)
+    ours = commands.django(declared)
+    if not ours:
+        raise _not_found(app, "manage.py migrate", "python manage.py migrate --noinput")
+    first = ours[0]
+    question |= {
+        "program": first.program,
+        "options": first.options,
+        "targets": None
+        if any(each.label is None for each in ours)
+        else [[each.label, each.target] for each in ours],
+    }
+    run = f"import runpy; runpy.run_path({PATH!r}, run_name='__main__')"
+    return _probe((*first.program, "shell", *first.options, "-c", run), "django_probe", question)
+
+
+def script(name: str) -> str:
+    """Return the text of a script that runs in an image, with what it shares put in front."""
+    own = _OURS.sub("", _source(name))
+    return f"{_source('common')}\n\n{_without_future(own)}"
+
+
+def _probe(command: tuple[str, ...], name: str, question: Mapping[str, Any]) -> Probe:
+    return Probe(command, script(name), {VARIABLE: json.dumps(question, separators=(",", ":"))})
+
+
+def _source(name: str) -> str:
+    # Works in the zipapp as well, where no file lies anywhere.
+    data = pkgutil.get_data("bedstone.migrations.in_image", f"{name}.py")
+    if data is None:
+        raise FileNotFoundError(name)
+    return data.decode()
+
+
+def _without_future(text: str) -> str:
+    # Python wants it first in a file; the shared part has it there.
+    return text.replace("from __future__ import annotations\n", "")
+
+
+def _not_found(app: App, wanted: str, example: str) -> ConfigError:
+    return ConfigError(
+        f"The app {app.name} says its migrations are {app.migrations}'s, but `{wanted}` isn't"
+        " one of its migrate commands.",
+        hint=f"Declare it as a command of its own, `migrate: [{example}]`, without a shell"
+        " around it, or say `migrations: none` to release without looking at migrations.",
+    )

@@ -1,0 +1,133 @@
+"""A throw-away PostgreSQL on a socket of its own, of Debian's programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bedstone.postgres import USER, Server
+
+START_LIMIT_SECONDS = 30
+PORT = 5432
+
+
+def server_programs() -> Path:
+    """Return the folder of the newest of Debian's PostgreSQL servers, or of PATH's."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    if initdb:
+        return Path(initdb).parent
+    raise FileNotFoundError(
+        "These tests need PostgreSQL's server programs; `make setup` installs them."
+    )
+
+
+class Cluster:
+    """One PostgreSQL server whose superuser is `postgres`, as on a server.
+
+    It listens on nothing but a socket in a temporary folder and asks nobody for a password.
+    """
+
+    def __init__(self) -> None:
+        self.programs = server_programs()
+        self.folder = Path(tempfile.mkdtemp(prefix="bedstone-pg-"))
+        self.server = Server(str(self.folder), PORT)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Make the cluster and wait until it answers."""
+        # PostgreSQL refuses to run as root.
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, USER)
+        self.folder.chmod(0o755)
+        data = self.folder / "data"
+        made = subprocess.run(
+            [
+                *(self.programs / "initdb", "--pgdata", data, f"--username={USER}"),
+                *("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            **_identity(),
+        )
+        assert made.returncode == 0, made.stderr
+        options = {
+            "port": PORT,
+            "listen_addresses": "",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",  # nothing here has to survive a power cut
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+        }
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(self.programs / "postgres", "-D", data),
+                    *(f"--{name}={value}" for name, value in options.items()),
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                **_identity(),
+            )
+        self._wait()
+
+    def stop(self) -> None:
+        """Stop the server and remove everything."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create(self, database: str) -> None:
+        """Make an empty database."""
+        self.server.execute(f"CREATE DATABASE {database} TEMPLATE template0")
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is still connected."""
+        self.server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if self._answers():
+                return
+            # Ends at once when the server does; else it is the pause between two looks.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
+        raise RuntimeError(f"PostgreSQL did not start: {(self.folder / 'log').read_text()}")
+
+    def _answers(self) -> bool:
+        ready: list[str | Path] = [
+            self.programs / "pg_isready",
+            "-q",
+            "-h",
+            self.folder,
+            "-p",
+            str(PORT),
+        ]
+        return subprocess.run(ready, check=False).returncode == 0
+
+
+def _identity() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    return {"user": USER, "group": pwd.getpwnam(USER).pw_gid, "extra_groups": []}

@@ -1,0 +1,163 @@
+"""Projects with migrations, written into a folder that stands for an app's image."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bedstone import migrations
+from bedstone.config import App, Commands, Image, Service
+from bedstone.migrations import Report
+from bedstone.postgres import USER, Server
+from bedstone.run import Completed, run
+
+SECONDS = 60
+
+SETTINGS = """
+import os
+SECRET_KEY = "x" * 50
+INSTALLED_APPS = ["django.contrib.contenttypes", "shop", "stock"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+DATABASES = {"default": {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": os.environ["DATABASE"], "USER": os.environ["PGUSER"],
+    "HOST": os.environ["PGHOST"], "PORT": os.environ["PGPORT"],
+}}
+"""
+MANAGE = """
+import os, sys
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project_settings")
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+
+
+@dataclass
+class Project:
+    """A folder with an app, and the database it uses.
+
+    Attributes:
+        folder: stands for the image.
+        server: where the database is.
+        database: its name.
+        tool: its migrations' tool.
+        migrate: its declared migrate commands.
+        variables: more of its environment.
+
+    """
+
+    folder: Path
+    server: Server
+    database: str
+    tool: str
+    migrate: tuple[tuple[str, ...], ...]
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the project."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text), encoding="utf-8")
+
+    def run(self, *command: str, check: bool = True, **variables: str) -> Completed:
+        """Run a command as the image would."""
+        environment = {
+            "PGHOST": self.server.socket,
+            "PGPORT": str(self.server.port),
+            "PGUSER": USER,
+            "DATABASE": self.database,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **self.variables,
+            **variables,
+        }
+        return run(command, env=environment, cwd=str(self.folder), timeout=SECONDS, check=check)
+
+    def upgrade(self) -> None:
+        """Run the declared migrate commands."""
+        for command in self.migrate:
+            self.run(*command)
+
+    def app(self) -> App:
+        """Return the app as it would be declared."""
+        return App(
+            name="shop",
+            domains=(),
+            image=Image("load", archive="x"),
+            services={"web": Service("web")},
+            environment_file="x",
+            network="x",
+            commands=Commands(migrate=self.migrate),
+            migrations=self.tool,
+        )
+
+    def asked(self, keep: Sequence[str] | None = None, *, check: bool = True) -> Completed:
+        """Run the probe."""
+        probe = migrations.probe(self.app(), keep=keep)
+        assert probe is not None
+        script = self.folder.parent / "probe.py"
+        script.write_text(probe.script, encoding="utf-8")
+        command = [part.replace(migrations.PATH, str(script)) for part in probe.command]
+        return self.run(*command, check=check, **probe.variables)
+
+    def report(self, keep: Sequence[str] | None = None) -> Report:
+        """Return what the probe reports."""
+        return migrations.parse(self.asked(keep).output)
+
+    def sql(self, statements: str) -> str:
+        """Run SQL in the database."""
+        return self.server.execute(statements, self.database)
+
+
+def django(folder: Path, server: Server, database: str) -> Project:
+    """Return a project with Django, whose apps `shop` and `stock` have no migrations yet."""
+    project = Project(
+        folder, server, database, "django", (("python", "manage.py", "migrate", "--noinput"),)
+    )
+    project.write("project_settings.py", SETTINGS)
+    project.write("manage.py", MANAGE)
+    for app in ("shop", "stock"):
+        project.write(f"{app}/__init__.py", "")
+        project.write(f"{app}/migrations/__init__.py", "")
+    return project
+
+
+def migration(
+    project: Project,
+    name: str,
+    operations: str,
+    *,
+    after: Sequence[str] = (),
+    more: str = "",
+    before: str = "",
+) -> None:
+    """Write a migration of Django.
+
+    Args:
+        project: where.
+        name: ``shop.0001_initial``.
+        operations: Python's text of them.
+        after: the migrations it depends on.
+        more: further lines of the class.
+        before: lines in front of the class.
+
+    """
+    app, _, file = name.partition(".")
+    dependencies = [tuple(each.split(".")) for each in after]
+    lines = [
+        "from django.db import migrations, models",
+        "import django.db.models.deletion",
+        *textwrap.dedent(before).splitlines(),
+        "class Migration(migrations.Migration):",
+        f"    dependencies = {dependencies!r}",
+        *(f"    {line}" for line in textwrap.dedent(more).splitlines()),
+        "    operations = [",
+        textwrap.indent(textwrap.dedent(operations), "        "),
+        "    ]",
+    ]
+    project.write(f"{app}/migrations/{file}.py", "\n".join(lines) + "\n")
