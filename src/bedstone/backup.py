@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from bedstone import (
     database_properties,
     dump,
     files,
+    history,
+    ledger,
     lock,
     manifest,
     media,
@@ -103,6 +105,7 @@ def create(
     *,
     directory: Path | None = None,
     label: str | None = None,
+    with_media: bool = True,
     wait_seconds: float = 0,
 ) -> Made:
     """Back up one app, and remove what has served its time.
@@ -111,7 +114,8 @@ def create(
         settings: this server's.
         app: whose data.
         directory: the backup goes to ``directory/APP/NAME`` (default: the settings').
-        label: what it is for.
+        label: what it is for; that of a restore point is its release's id.
+        with_media: the uploaded files too.
         wait_seconds: how long to wait for another backup of the app to finish.
 
     Raises:
@@ -120,6 +124,8 @@ def create(
 
     """
     entry = settings.app(app)
+    if not with_media:
+        entry = replace(entry, media=None)
     home = (directory or settings.directory) / app
     started = datetime.now(UTC)
     with lock.held(f"{app}.backup", f"bedstone backup {app}", wait_seconds=wait_seconds):
@@ -257,13 +263,17 @@ def _sync(directory: Path) -> list[Path]:
 
 
 def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[str, ...]:
+    present = catalogue.backups(home)
+    points = _restore_points(entry.app)
+    if points is None:
+        return ()
     doomed = retention.expired(
-        catalogue.backups(home),
+        present,
         app=entry.app,
         now=datetime.now(UTC),
         keep_days=settings.keep_days,
         keep_at_least=settings.keep_at_least,
-        protected={made.name},
+        protected={made.name, *points},
     )
     for backup in doomed:
         try:
@@ -275,6 +285,20 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
                 hint="The disk fills up until it can be.",
             ) from error
     return tuple(backup.name for backup in doomed)
+
+
+def _restore_points(app: str) -> set[str] | None:
+    """Return the backups with which a kept release could be brought back; None if nobody knows."""
+    try:
+        with ledger.opened() as connection:
+            return history.restore_points(connection, app)
+    except (BedstoneError, sqlite3.Error) as error:
+        print(
+            f"bedstone: the ledger doesn't tell which backups are restore points: {error} No old"
+            " backup is removed.",
+            file=sys.stderr,
+        )
+        return None
 
 
 def _remember(record: Callable[[], None]) -> None:

@@ -117,6 +117,19 @@ def load() -> Settings:
         ) from error
 
 
+def of_app(name: str) -> Settings | None:
+    """Return the settings of this server if an app's data is on it, else None.
+
+    Raises:
+        ConfigError: the file is there and wrong.
+
+    """
+    if not path().exists():
+        return None
+    settings = load()
+    return settings if any(entry.app == name for entry in settings.apps) else None
+
+
 def parse(data: Mapping[str, Any]) -> Settings:
     """Return settings from the file's parsed JSON.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -152,6 +152,7 @@ def for_command(
     *,
     kind: str,
     static_source: str | None = None,
+    mounts: Sequence[tuple[str, str]] = (),
 ) -> Container:
     """Return the container of a one-off command in a release's image.
 
@@ -164,10 +165,13 @@ def for_command(
         kind: ends the container's name: ``check``, ``run-1a2b``...
         static_source: a directory that is mounted writable in place of the
             release's static files, for the command that makes them.
+        mounts: further files it sees, read only: where on the server, where in it.
 
     """
+    base = _base(app, made, environment)
     container = replace(
-        _base(app, made, environment),
+        base,
+        mounts=(*base.mounts, *mounts),
         name=f"bedstone-{app.name}-{kind}",
         command=command,
         labels={LABEL_APP: app.name, LABEL_RELEASE: release},

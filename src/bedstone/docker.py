@@ -61,9 +61,10 @@ class Docker:
         args: Mapping[str, str],
         target: str | None,
         labels: Mapping[str, str],
+        fresh: bool = False,
         on_line: Callable[[str], None] | None = None,
     ) -> str:
-        """Build an image and return its id."""
+        """Build an image and return its id; ``fresh`` takes nothing from earlier builds."""
         with tempfile.TemporaryDirectory(prefix="bedstone-build-") as temporary:
             id_file = Path(temporary) / "id"
             argv = [
@@ -80,6 +81,8 @@ class Docker:
                 argv += ["--label", f"{name}={value}"]
             if target:
                 argv += ["--target", target]
+            if fresh:
+                argv += ["--pull", "--no-cache"]
             self._run(
                 [*argv, str(context)],
                 timeout=BUILD_SECONDS,

@@ -1,38 +1,83 @@
-"""Whether a release would change anything: one digest over all that goes into it."""
+"""Whether a release would change anything: digests over all that goes into it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bedstone import container, paths
+from bedstone import container, environment, paths
 from bedstone.source import digest_of_file
 
 if TYPE_CHECKING:
     from bedstone.config import App
 
 
-def of(app: App, identity: str) -> str:
-    """Return the digest of an app's description, environment, mounted files and source.
+@dataclass(frozen=True)
+class Fingerprint:
+    """The digests of a release.
+
+    Attributes:
+        whole: of all it is made of: description, environment, mounted files, source.
+        declared: the same without the values of secrets: what the operator decided on.
+        build: of what its image is built from, or None when it isn't built here.
+
+    """
+
+    whole: str
+    declared: str
+    build: str | None
+
+
+def of(app: App, identity: str) -> Fingerprint:
+    """Return the digests of what would be released now.
+
+    Args:
+        app: as declared.
+        identity: of its source, by :func:`bedstone.source.identify`.
 
     Raises:
         ConfigError: one of the files can't be read.
 
     """
-    files = [app.environment_file, *(mount.source for mount in app.mounts)]
+    environments = [app.environment_file]
     if app.migrate_environment_file:
-        files.append(app.migrate_environment_file)
-    parts = {
+        environments.append(app.migrate_environment_file)
+    files = sorted({*environments, *(mount.source for mount in app.mounts)})
+    parts: dict[str, Any] = {
         "generation": container.GENERATION,
         "app": json.loads(app.text) if app.text else None,
         "source": identity,
-        "files": {name: _digest(name) for name in sorted(set(files))},
+        "files": {name: _digest(name) for name in files},
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    without_secrets = {
+        **parts,
+        "files": {
+            name: _without_secrets(app, name) if name in environments else digest
+            for name, digest in parts["files"].items()
+        },
+    }
+    return Fingerprint(_hash(parts), _hash(without_secrets), _build(app, identity))
+
+
+def _build(app: App, identity: str) -> str | None:
+    image = app.image
+    if image.kind not in {"build", "git"}:
+        return None
+    return _hash([identity, image.dockerfile, dict(image.args), image.target])
 
 
 def _digest(name: str) -> str:
     path = paths.host(name)
     # A mounted directory's contents are the operator's own and change without us.
     return "directory" if path.is_dir() else digest_of_file(path)
+
+
+def _without_secrets(app: App, name: str) -> dict[str, str]:
+    variables = environment.load(paths.host(name))
+    return {key: "" if key in app.secret_variables else value for key, value in variables.items()}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -73,6 +73,47 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX backups_by_time ON backups (app, started_at);
     """,
+    # An operation moves traffic: the release of something new, a rollback, a restart. Its steps
+    # were a release's before.
+    """
+    CREATE TABLE operations (
+        id INTEGER PRIMARY KEY,
+        app TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('release', 'rollback', 'restart')),
+        release TEXT NOT NULL,
+        previous TEXT,
+        state TEXT NOT NULL CHECK (state IN ('running', 'succeeded', 'failed')),
+        caller TEXT,
+        started_at TEXT NOT NULL,
+        finished_at TEXT,
+        failed_step TEXT,
+        error TEXT,
+        hint TEXT,
+        details TEXT,
+        restore_point TEXT
+    ) STRICT;
+    CREATE INDEX operations_by_app ON operations (app, id);
+    CREATE TABLE operation_steps (
+        operation INTEGER NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'undone')),
+        seconds REAL,
+        said TEXT,
+        PRIMARY KEY (operation, position)
+    ) STRICT;
+    INSERT INTO operations
+        (app, kind, release, state, started_at, finished_at, failed_step, error)
+        SELECT app, 'release', id, state, started_at, finished_at, failed_step, error
+        FROM releases ORDER BY started_at;
+    INSERT INTO operation_steps (operation, position, name, state, seconds)
+        SELECT operations.id, steps.position, steps.name, steps.state, steps.seconds
+        FROM steps JOIN operations
+        ON operations.app = steps.app AND operations.release = steps.release;
+    DROP TABLE steps;
+    ALTER TABLE releases ADD COLUMN declared TEXT;
+    ALTER TABLE releases ADD COLUMN build TEXT;
+    """,
 )
 
 

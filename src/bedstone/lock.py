@@ -1,8 +1,9 @@
-"""One holder at a time, and everyone else is told who it is.
+"""One holder at a time, and everyone else is told who it is, what for, and how far it is.
 
-The lock is the kernel's (``flock``): it ends with the process that holds it,
-however that ends, so a dead holder never blocks and nothing has to expire. The
-file's text says who holds it and since when.
+The lock is the kernel's (``flock``): it ends with the process that holds it, however
+that ends, so a dead holder never blocks, on no file's say and after no time-out. The
+file's text tells who holds it, since when, at which step it is and when it last said so.
+What hangs is ended from outside: the unit that an operation runs in has a time limit.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,70 +23,129 @@ from bedstone.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
+# Who asks for a lock's owner holds it for an instant; that is no reason to be refused.
+_LEAST_WAIT_SECONDS = 0.3
+CALLER_VARIABLE = "BEDSTONE_CALLER"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock; times are ISO 8601 in UTC.
+
+    ``step`` is what it is at, ``beat`` when it began with that.
+    """
+
+    pid: int
+    purpose: str
+    user: str
+    since: str
+    step: str | None = None
+    beat: str | None = None
+
+    def words(self) -> str:
+        """Return all of it for people."""
+        text = f"`{self.purpose}` (process {self.pid}, {self.user}, since {self.since}"
+        if self.step:
+            text += f", at {self.step} since {self.beat}"
+        return f"{text})"
 
 
 class LockedError(RefusedError):
     """Somebody else is at it."""
 
 
+class Held:
+    """A lock that this process holds."""
+
+    def __init__(self, descriptor: int, owner: Owner) -> None:
+        self._descriptor = descriptor
+        self._owner = owner
+        self._write()
+
+    def beat(self, step: str) -> None:
+        """Tell others that the holder lives, and what it is at."""
+        self._owner = replace(self._owner, step=step, beat=_now())
+        self._write()
+
+    def _write(self) -> None:
+        text = json.dumps(asdict(self._owner)).encode()
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+
+
 @contextmanager
-def held(name: str, purpose: str, *, wait_seconds: float = 0) -> Iterator[None]:
+def held(name: str, purpose: str, *, wait_seconds: float = 0) -> Iterator[Held]:
     """Hold the lock ``name`` (an app's name, ``nginx``, ...) for a block.
 
     Args:
         name: what is locked.
-        purpose: what for, shown to others ("release payments").
+        purpose: what for, shown to others ("bedstone release payments").
         wait_seconds: how long to wait for another holder to finish.
 
     Raises:
         LockedError: another process holds it still; says which, and since when.
 
     """
-    directory = paths.runtime() / "locks"
-    paths.ensure_private(directory)
-    descriptor = os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = _open(name)
     try:
         _acquire(descriptor, name, wait_seconds)
-        owner = {
-            "pid": os.getpid(),
-            "purpose": purpose,
-            "user": os.environ.get("SUDO_USER") or os.environ.get("USER") or "root",
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(owner).encode(), 0)
-        try:
-            yield
-        finally:
-            os.ftruncate(descriptor, 0)
+        yield Held(descriptor, Owner(os.getpid(), purpose, caller(), _now()))
+    finally:
+        # Not truncated: a reader who meets the text of an owner that is gone asks the kernel.
+        os.close(descriptor)
+
+
+def owner(name: str) -> Owner | None:
+    """Return who holds the lock ``name`` at the moment, or None."""
+    descriptor = _open(name)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(descriptor)
+    else:
+        return None
     finally:
         os.close(descriptor)
 
 
+def caller() -> str:
+    """Return the name of the person (or the account) that asked for what this process does."""
+    names = (os.environ.get(name) for name in (CALLER_VARIABLE, "SUDO_USER", "USER"))
+    return next((name for name in names if name), "root")
+
+
+def _open(name: str) -> int:
+    directory = paths.runtime() / "locks"
+    paths.ensure_private(directory)
+    return os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def _acquire(descriptor: int, name: str, wait_seconds: float) -> None:
-    deadline = time.monotonic() + wait_seconds
+    deadline = time.monotonic() + max(wait_seconds, _LEAST_WAIT_SECONDS)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
+                found = _read(descriptor)
                 raise LockedError(
-                    f"{name} is locked by {_owner(descriptor)}.",
-                    hint="Wait until it has finished; a holder that dies frees the lock by itself.",
+                    f"{name} is locked by {found.words()}.",
+                    hint="Wait until it has finished (`bedstone watch APP` looks on); a holder"
+                    " that dies frees the lock by itself.",
                 ) from None
             time.sleep(_POLL_SECONDS)
         else:
             return
 
 
-def _owner(descriptor: int) -> str:
+def _read(descriptor: int) -> Owner:
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0))
-        return (
-            f"`{owner['purpose']}` (process {owner['pid']}, {owner['user']},"
-            f" since {owner['since']})"
-        )
-    except (ValueError, KeyError):
+        return Owner(**json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
         # Between taking the lock and writing its name.
-        return "a process that has just begun"
+        return Owner(0, "something that has just begun", "?", _now())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

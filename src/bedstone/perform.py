@@ -1,135 +1,143 @@
-"""Carry out a release: lock, decide whether there is anything to do, run the steps, record."""
+"""Carry out an operation on an app: lock, put right, decide, run the steps, record."""
 
 from __future__ import annotations
 
 import signal
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from bedstone import config, fingerprint, history, ledger, lock, settle, source, transaction
-from bedstone.errors import BedstoneError
-from bedstone.rollout import sequences
-from bedstone.rollout.context import Host, Rollout
+from bedstone import (
+    config,
+    current,
+    fingerprint,
+    history,
+    ledger,
+    lock,
+    paths,
+    settle,
+    source,
+    transaction,
+)
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.outcome import Outcome, StepReport
+from bedstone.rollout import prepare, secrets, sequences
+from bedstone.rollout.context import Host, Rollout, Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from bedstone.config import App
+    from bedstone.fingerprint import Fingerprint
+    from bedstone.history import Entry, Kind, Serving
+    from bedstone.transaction import Step
 
-
-@dataclass
-class StepReport:
-    """How one step went."""
-
-    name: str
-    state: str
-    seconds: float
-    said: str
-
-
-@dataclass
-class Outcome:
-    """How a release went; ``changed`` is whether anything on the server did."""
-
-    app: str
-    changed: bool
-    release: str | None = None
-    previous: str | None = None
-    reason: str = ""
-    seconds: float = 0.0
-    steps: list[StepReport] = field(default_factory=list)
-    put_right: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    failed_step: str | None = None
-    error: str | None = None
-    hint: str | None = None
-    details: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the app is as it should be."""
-        return self.error is None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it for a machine."""
-        return {"ok": self.ok, **asdict(self)}
+# An earlier run whose connection was lost may still be at it: a build, migrations, a drain.
+WAIT_FOR_RUNNING_SECONDS = 3 * 3600.0
 
 
 class Interrupted(BedstoneError):  # noqa: N818 - it is no error of anybody
-    """A signal asked the release to end; it is undone."""
+    """A signal asked the operation to end; it is undone."""
+
+
+def _nothing(line: str) -> None:
+    del line
+
+
+@dataclass
+class Talk:
+    """Where words go.
+
+    Attributes:
+        say: called with lines for people, as the operation goes.
+        on_line: called with every line that builds and the app's commands print.
+
+    """
+
+    say: Callable[[str], None] = _nothing
+    on_line: Callable[[str], None] | None = None
+
+
+@dataclass
+class _Work:
+    """One operation on one app, with the lock held."""
+
+    app: str
+    host: Host
+    connection: sqlite3.Connection
+    talk: Talk
+    held: lock.Held
+    outcome: Outcome
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def old(self) -> Serving | None:
+        return history.serving(self.connection, self.app)
 
 
 class _Record:
-    """Writes the steps into the ledger, the outcome, and to whoever looks on."""
+    """Writes the steps into the ledger, the lock, the outcome, and to whoever looks on."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        release: Rollout,
-        outcome: Outcome,
-        say: Callable[[str], None],
-        offset: int = 0,
-    ) -> None:
-        self._connection = connection
-        self._release = release
-        self._outcome = outcome
-        self._say = say
+    def __init__(self, work: _Work, operation: int, offset: int = 0) -> None:
+        self._work = work
+        self._operation = operation
         self._offset = offset
 
     def started(self, position: int, name: str) -> None:
+        self._work.held.beat(name)
         self._write(position, name, "running")
 
     def done(self, position: int, name: str, seconds: float, said: str) -> None:
-        self._write(position, name, "done", seconds)
-        self._outcome.steps.append(StepReport(name, "done", round(seconds, 3), said))
-        self._say(f"  {name:<9}{seconds:7.1f} s  {said}")
+        self._write(position, name, "done", seconds, said)
+        self._work.outcome.steps.append(StepReport(name, "done", round(seconds, 3), said))
+        self._work.talk.say(f"  {name:<13}{seconds:7.1f} s  {said}")
 
     def failed(self, position: int, name: str, seconds: float, error: BaseException) -> None:
-        self._write(position, name, "failed", seconds)
-        self._outcome.steps.append(StepReport(name, "failed", round(seconds, 3), str(error)))
-        self._say(f"  {name:<9}{seconds:7.1f} s  FAILED: {error}")
+        words = str(error).partition("\n")[0]
+        self._write(position, name, "failed", seconds, words)
+        self._work.outcome.steps.append(StepReport(name, "failed", round(seconds, 3), words))
+        self._work.talk.say(f"  {name:<13}{seconds:7.1f} s  FAILED: {words}")
 
     def undone(self, position: int, name: str, error: BaseException | None) -> None:
         if error is None:
             self._write(position, name, "undone")
-            self._say(f"  {name:<9}           undone")
+            self._work.talk.say(f"  {name:<13}           undone")
         else:
-            self._outcome.warnings.append(f"Undoing {name} failed: {error}")
-            self._say(f"  {name:<9}           NOT undone: {error}")
+            self._work.outcome.warnings.append(f"Undoing {name} failed: {error}")
+            self._work.talk.say(f"  {name:<13}           NOT undone: {error}")
 
-    def _write(self, position: int, name: str, state: str, seconds: float | None = None) -> None:
-        history.step(
-            self._connection,
-            self._release.app.name,
-            self._release.id,
-            position + self._offset,
-            name,
-            state,
-            seconds,
-        )
+    def _write(
+        self,
+        position: int,
+        name: str,
+        state: str,
+        seconds: float | None = None,
+        said: str | None = None,
+    ) -> None:
+        row = history.StepRow(position + self._offset, name, state, seconds, said)
+        history.step(self._work.connection, self._operation, row)
 
 
-def perform(
+def release(
     name: str,
     *,
     if_changed: bool = False,
+    wishes: Wishes | None = None,
     host: Host | None = None,
-    say: Callable[[str], None] = lambda _line: None,
-    on_line: Callable[[str], None] | None = None,
+    talk: Talk | None = None,
 ) -> Outcome:
-    """Release an app.
+    """Put what is declared of an app into service.
 
     Args:
         name: the app.
         if_changed: do nothing when source, settings and environment are those
             of the release that serves, but start what of it doesn't run.
+        wishes: what else was asked for.
         host: the server.
-        say: called with lines for people, as the release goes.
-        on_line: called with every line that builds and the app's commands print.
+        talk: where words go.
 
     Returns:
         how it went; a failed step is in it, not raised.
@@ -139,35 +147,105 @@ def perform(
             at it, its source or a file of it isn't there.
 
     """
-    host = host or Host()
-    began = time.monotonic()
     app = config.load(name)
-    with (
-        lock.held(name, f"bedstone release {name}"),
-        ledger.opened() as connection,
-        _signals_interrupt(),
-    ):
-        outcome = Outcome(name, changed=False)
-        for interrupted in history.close_interrupted(connection, name):
-            outcome.warnings.append(f"The release {interrupted} was killed before it ended.")
-            say(f"  {outcome.warnings[-1]}")
-        old = history.serving(connection, name)
-        if old is not None:
-            outcome.previous = outcome.release = old.release
-            _settle(host, connection, name, outcome, say)
-        identity = source.identify(app, host.docker, host.run)
-        digest = fingerprint.of(app, identity)
-        outcome.reason = _reason(connection, name, digest)
-        if not (if_changed and not outcome.reason):
-            _release(app, identity, digest, outcome, (host, connection, say, on_line))
-        elif outcome.error is None:
-            outcome.changed = bool(outcome.put_right)
-        outcome.seconds = round(time.monotonic() - began, 3)
+    wishes = wishes or Wishes()
+    with _working("release", name, host, talk, wait=if_changed) as work:
+        outcome = work.outcome
+        identity = source.identify(app, work.host.docker, work.host.run)
+        prints = fingerprint.of(app, identity)
+        outcome.reason = _reason(work.connection, name, prints)
+        if if_changed and (newer := _rolled_back_from(work.connection, name, prints)):
+            return _hold(work, newer)
+        if if_changed and not outcome.reason:
+            outcome.changed = outcome.changed or bool(outcome.put_right)
+            return outcome
+        new = history.NewRelease(
+            source.version(app.image, identity), prints.whole, prints.declared, prints.build
+        )
+        old = work.old
+        release_id, operation = history.begin(work.connection, name, new, lock.caller())
+        rollout = Rollout(
+            app, release_id, operation, old, work.host, work.connection, work.talk.on_line, wishes,
+            identity, prints.build,
+        )  # fmt: skip
+        _carry_out(work, rollout, sequences.release(app))
         return outcome
 
 
+def rollback(
+    name: str,
+    wanted: str | None = None,
+    *,
+    wishes: Wishes | None = None,
+    host: Host | None = None,
+    talk: Talk | None = None,
+) -> Outcome:
+    """Let a release of before serve again.
+
+    Args:
+        name: the app.
+        wanted: a release that is kept (or the beginning of its id); by default the
+            one before the one that serves.
+        wishes: what else was asked for.
+        host: the server.
+        talk: where words go.
+
+    Raises:
+        BedstoneError: it couldn't begin.
+        RefusedError: there is no such release, or it isn't kept.
+
+    """
+    config.load(name)
+    with _working("rollback", name, host, talk) as work:
+        target = _target(work.connection, name, wanted)
+        _bring_back(work, "rollback", target.id, wishes or Wishes())
+        return work.outcome
+
+
+def restart(name: str, *, host: Host | None = None, talk: Talk | None = None) -> Outcome:
+    """Start the release that serves anew, in the other slot, and move the requests there.
+
+    Args:
+        name: the app.
+        host: the server.
+        talk: where words go.
+
+    Raises:
+        BedstoneError: nothing of it serves, or somebody else is at it.
+
+    """
+    with _working("restart", name, host, talk) as work:
+        found = current.load(name)
+        operation = history.begin_operation(
+            work.connection, name, "restart", found.release, lock.caller()
+        )
+        rollout = Rollout(
+            found.app, found.release, operation, work.old, work.host, work.connection,
+            work.talk.on_line, image=found.made.image, uid=found.made.uid, gid=found.made.gid,
+        )  # fmt: skip
+        _carry_out(work, rollout, sequences.restart(found.app))
+        return work.outcome
+
+
+def put_right(name: str, *, host: Host | None = None, talk: Talk | None = None) -> Outcome:
+    """Finish or undo what a killed operation has left, without beginning anything new.
+
+    Args:
+        name: the app.
+        host: the server.
+        talk: where words go.
+
+    Raises:
+        LockedError: somebody is at it, who does it as well.
+
+    """
+    with _working("settle", name, host, talk) as work:
+        work.outcome.changed = work.outcome.changed or bool(work.outcome.put_right)
+        return work.outcome
+
+
 def would_change(name: str, host: Host | None = None) -> Outcome:
-    """Say whether ``perform(if_changed=True)`` would change anything; changes nothing."""
+    """Say whether ``release(if_changed=True)`` would change anything; changes nothing."""
     host = host or Host()
     app = config.load(name)
     with ledger.opened() as connection:
@@ -177,84 +255,221 @@ def would_change(name: str, host: Host | None = None) -> Outcome:
             outcome.release = outcome.previous = old.release
             outcome.put_right = settle.plan(host, connection, name, old).words()
         identity = source.identify(app, host.docker, host.run, pull=False)
-        outcome.reason = _reason(connection, name, fingerprint.of(app, identity))
+        prints = fingerprint.of(app, identity)
+        outcome.reason = _reason(connection, name, prints)
+        newer = _rolled_back_from(connection, name, prints)
+        if newer is not None and old is not None:
+            outcome.reason = ""
+            outcome.warnings.append(_held_back(name, newer.id))
+            if _secrets_are_old(app, old.release):
+                outcome.reason = "its secrets have changed"
         outcome.changed = bool(outcome.reason or outcome.put_right)
         return outcome
 
 
-def _reason(connection: sqlite3.Connection, name: str, digest: str) -> str:
+# --- deciding ------------------------------------------------------------------------------
+
+
+def _reason(connection: sqlite3.Connection, name: str, prints: Fingerprint) -> str:
     """Return why a release would change something, or nothing."""
     old = history.serving(connection, name)
     if old is None:
         return "nothing of it serves yet"
     entry = history.get(connection, name, old.release)
-    if entry is None or entry.fingerprint != digest:
+    if entry is None or entry.fingerprint != prints.whole:
         return "its source, settings or environment have changed"
     return ""
 
 
-def _settle(
-    host: Host,
-    connection: sqlite3.Connection,
-    name: str,
-    outcome: Outcome,
-    say: Callable[[str], None],
-) -> None:
+def _rolled_back_from(
+    connection: sqlite3.Connection, name: str, prints: Fingerprint
+) -> Entry | None:
+    """Return the release that people rolled back from and that is still what is declared.
+
+    Without this, the next run of `site.yml` would bring back what was taken out of service
+    in the night.
+    """
     old = history.serving(connection, name)
     if old is None:
-        return
+        return None
+    for entry in history.entries(connection, name):
+        if entry.id > old.release and entry.state == "succeeded":
+            return entry if entry.declared == prints.declared else None
+    return None
+
+
+def _hold(work: _Work, newer: Entry) -> Outcome:
+    """Leave what was rolled back to serving, with the secrets of today."""
+    outcome, old = work.outcome, work.old
+    outcome.reason = ""
+    if old is None:
+        return outcome
+    warning = _held_back(work.app, newer.id)
+    if _secrets_are_old(config.load(work.app), old.release):
+        outcome.reason = "its secrets have changed"
+        _bring_back(work, "restart", old.release, Wishes(keep_schema=True))
+    else:
+        outcome.changed = outcome.changed or bool(outcome.put_right)
+    outcome.warnings.append(warning)
+    return outcome
+
+
+def _held_back(name: str, newer: str) -> str:
+    return (
+        f"{newer} was rolled back and is still what the settings declare: it isn't released again"
+        f" by itself. Change the source or the settings, or run `bedstone release {name}`."
+    )
+
+
+def _secrets_are_old(declared: App, release_id: str) -> bool:
+    directory = paths.release(declared.name, release_id)
+    app = config.load_file(directory / "app.json")
+    secret = {*app.secret_variables, *declared.secret_variables}
+    for name, now in prepare.declared_environments(declared).items():
+        then = prepare.environment_of(directory, name)
+        if secrets.merged(then, now, secret) != then:
+            return True
+    return False
+
+
+def _target(connection: sqlite3.Connection, name: str, wanted: str | None) -> Entry:
+    serving = history.serving(connection, name)
+    if serving is None:
+        raise RefusedError(f"Nothing of {name} serves: there is nothing to roll back.")
+    kept = [entry for entry in history.kept(connection, name) if entry.id != serving.release]
+    if wanted is None:
+        kept = [entry for entry in kept if entry.id < serving.release]
+        if kept:
+            return kept[0]
+        raise RefusedError(
+            f"No release of {name} before {serving.release} is kept.",
+            hint=f"`bedstone releases {name}` lists those that are.",
+        )
+    found = [entry for entry in kept if entry.id == wanted or entry.id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if serving.release.startswith(wanted) and not found:
+        raise RefusedError(
+            f"{serving.release} is what serves.", hint=f"`bedstone restart {name}` starts it anew."
+        )
+    listed = "\n".join(entry.id for entry in (found or kept)) or "none"
+    what = "fits more than one release" if found else "isn't a release that is kept"
+    raise RefusedError(f"{wanted!r} {what} of {name}.", details=listed)
+
+
+# --- doing ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _working(
+    kind: Kind | str, name: str, host: Host | None, talk: Talk | None, *, wait: bool = False
+) -> Iterator[_Work]:
+    """Hold the app's lock for a block that begins with everything put right."""
+    host, talk = host or Host(), talk or Talk()
+    waited = WAIT_FOR_RUNNING_SECONDS if wait else 0
+    with ExitStack() as stack:
+        held = stack.enter_context(lock.held(name, f"bedstone {kind} {name}", wait_seconds=waited))
+        connection = stack.enter_context(ledger.opened())
+        stack.enter_context(_signals_interrupt())
+        outcome = Outcome(name, changed=False)
+        if kind in {"rollback", "restart"}:
+            outcome.kind = "rollback" if kind == "rollback" else "restart"
+        work = _Work(name, host, connection, talk, held, outcome)
+        held.beat("settle")
+        interrupted = history.close_interrupted(connection, name)
+        for operation in interrupted:
+            outcome.warnings.append(
+                f"The {operation.kind} of {operation.release} was killed before it ended."
+            )
+            outcome.changed = True
+            talk.say(f"  {outcome.warnings[-1]}")
+        old = history.serving(connection, name)
+        if old is not None:
+            outcome.previous = outcome.release = old.release
+            _settle(work, old, after_kill=bool(interrupted))
+        elif left := settle.clear(host, name):
+            outcome.put_right = [f"{key} was left by the first release" for key in left]
+        yield work
+        outcome.seconds = round(time.monotonic() - work.began, 3)
+
+
+def _settle(work: _Work, old: Serving, *, after_kill: bool) -> None:
+    outcome = work.outcome
     try:
-        wanted = settle.plan(host, connection, name, old)
+        wanted = settle.plan(work.host, work.connection, work.app, old, after_kill=after_kill)
         for words in wanted.words():
-            say(f"  putting right: {words}")
-        settle.put_right(host, wanted)
+            work.talk.say(f"  putting right: {words}")
+        settle.put_right(work.host, wanted)
         outcome.put_right = wanted.words()
     except BedstoneError as error:
         # A new release may be just the cure; without one, this is the failure.
-        outcome.failed_step = "settle"
-        outcome.error, outcome.hint, outcome.details = error.message, error.hint, error.details
+        outcome.fail("settle", error)
         outcome.changed = True
-        say(f"  not put right: {error}")
+        work.talk.say(f"  not put right: {error}")
 
 
-def _release(
-    app: App,
-    identity: str,
-    digest: str,
-    outcome: Outcome,
-    around: tuple[Host, sqlite3.Connection, Callable[[str], None], Callable[[str], None] | None],
-) -> None:
-    host, connection, say, on_line = around
+def _bring_back(work: _Work, kind: Kind, release_id: str, wishes: Wishes) -> None:
+    """Let a kept release serve, by a rollback's steps."""
+    app = config.load_file(paths.release(work.app, release_id) / "app.json")
+    old = work.old
+    operation = history.begin_operation(work.connection, work.app, kind, release_id, lock.caller())
+    rollout = Rollout(
+        app, release_id, operation, old, work.host, work.connection, work.talk.on_line, wishes,
+        newer=current.load(work.app),
+    )  # fmt: skip
+    work.outcome.kind = kind
+    _carry_out(work, rollout, sequences.rollback(app))
+
+
+def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) -> None:
+    outcome, kind = work.outcome, work.outcome.kind
     if outcome.error is not None:
-        outcome.warnings.append(f"The release of before isn't all right: {outcome.error}")
-        outcome.failed_step = outcome.error = outcome.hint = None
-        outcome.details = ""
+        outcome.warnings.append(f"What served before isn't all right: {outcome.error}")
+        outcome.forgive()
     outcome.changed = True
-    new_id = history.begin(connection, app.name, source.version(app.image, identity), digest)
-    old = history.serving(connection, app.name)
-    release = Rollout(app, new_id, identity, old, host, connection, on_line)
-    steps = sequences.release(app)
     try:
-        transaction.execute(steps, release, _Record(connection, release, outcome, say))
+        transaction.execute(steps, rollout, _Record(work, rollout.operation))
     except transaction.StepFailedError as error:
-        # On a full disk it stays `running`, and the next release closes it.
+        outcome.restore_point = rollout.restore_point
+        outcome.fail(error.step, _with_restore_point(error, rollout))
+        # On a full disk it stays `running`, and the next operation closes it.
         with suppress(sqlite3.Error):
-            history.fail(connection, app.name, new_id, error.step, error.message)
-        outcome.failed_step = error.step
-        outcome.error, outcome.hint, outcome.details = error.message, error.hint, error.details
+            history.fail(
+                work.connection,
+                rollout.operation,
+                error.step,
+                error.message,
+                hint=outcome.hint,
+                details=outcome.details,
+            )
         return
-    outcome.release = new_id
-    for number, step in enumerate(sequences.afterwards(), start=len(steps)):
-        record = _Record(connection, release, outcome, say, offset=number)
+    outcome.restore_point = rollout.restore_point
+    outcome.release = rollout.id
+    for number, step in enumerate(sequences.afterwards(kind), start=len(steps)):
+        record = _Record(work, rollout.operation, offset=number)
         try:
-            transaction.execute([step], release, record)
+            transaction.execute([step], rollout, record)
         except transaction.StepFailedError as error:
             outcome.warnings.append(f"{step.name}: {error.message}")
 
 
+def _with_restore_point(
+    error: transaction.StepFailedError, rollout: Rollout
+) -> transaction.StepFailedError:
+    """Add to a failure how the data of before could be had, if the schema may have changed."""
+    if rollout.restore_point is None:
+        return error
+    text = (
+        f"The data as it was before is in the restore point {rollout.restore_point}; it is not"
+        f" restored by itself: `bedstone restore {rollout.app.name} {rollout.restore_point}`."
+    )
+    error.hint = f"{error.hint}\n{text}" if error.hint else text
+    return error
+
+
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Turn signals that end a program into an error, so that a release undoes itself."""
+    """Turn signals that end a program into an error, so that an operation undoes itself."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del frame

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone import config, container, files, network, nginx, paths, slots
-from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
+from bedstone.rollout import commands, schema
+from bedstone.rollout.context import (
+    START_SLACK_SECONDS,
+    STOP_SLACK_SECONDS,
+    drain_seconds,
+    stop_seconds,
+)
+from bedstone.rollout.prepare import STEP_KINDS
 from bedstone.rollout.switch import upstreams as upstreams_of
 from bedstone.slots import Slot
 
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from bedstone.config import App
     from bedstone.history import Serving
     from bedstone.rollout.context import Host
+    from bedstone.rollout.schema import Pending
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,15 @@ class Plan:
     """What is to be put right; all empty when nothing is."""
 
     app: App
+    serving: str
     slots: tuple[Slot, ...]
     start: tuple[str, ...]
     enable: tuple[str, ...]
     surplus: tuple[str, ...]
     upstreams: dict[str, str | None]
     static: str | None
+    schema: Pending | None
+    running: tuple[str, ...]
 
     def words(self) -> list[str]:
         """Return what differs, for people."""
@@ -42,11 +53,30 @@ class Plan:
         said += [f"nginx doesn't send requests of {name} to its slot" for name in self.upstreams]
         said += ["static/current points elsewhere"] if self.static else []
         said += [f"{key} runs although it doesn't serve" for key in self.surplus]
+        if self.schema is not None:
+            said.append(f"a rollback has left {commands.said(self.schema.commands)} to be done")
+        said += [f"the container {name} was left by an operation" for name in self.running]
         return said
 
 
-def plan(host: Host, connection: sqlite3.Connection, app_name: str, serving: Serving) -> Plan:
-    """Return what differs from the ledger; changes nothing."""
+def plan(
+    host: Host,
+    connection: sqlite3.Connection,
+    app_name: str,
+    serving: Serving,
+    *,
+    after_kill: bool = False,
+) -> Plan:
+    """Return what differs from the ledger; changes nothing.
+
+    Args:
+        host: the server.
+        connection: of the ledger.
+        app_name: whose.
+        serving: what serves by the ledger.
+        after_kill: an operation was killed, whose containers may still be at work.
+
+    """
     app = config.load_file(paths.release(app_name, serving.release) / "app.json")
     made = slots.read_made(app_name, serving.release)
     addresses = {}
@@ -74,6 +104,7 @@ def plan(host: Host, connection: sqlite3.Connection, app_name: str, serving: Ser
     linked = str(current.readlink()) if current.is_symlink() else None
     return Plan(
         app=app,
+        serving=serving.release,
         slots=tuple(
             slot
             for slot in wanted
@@ -92,7 +123,15 @@ def plan(host: Host, connection: sqlite3.Connection, app_name: str, serving: Ser
         surplus=tuple(sorted(present - set(keys))),
         upstreams={name: text for name, text in upstreams.items() if found[name] != text},
         static=serving.release if made.static and linked != serving.release else None,
+        schema=schema.read_pending(app_name, serving.release),
+        running=tuple(_left_running(host, app_name)) if after_kill else (),
     )
+
+
+def _left_running(host: Host, app_name: str) -> list[str]:
+    """Return the one-off containers of steps; nobody who could want them is alive."""
+    names = {f"bedstone-{app_name}-{kind}" for kind in STEP_KINDS}
+    return sorted(names & set(host.docker.containers(f"{container.LABEL_APP}={app_name}")))
 
 
 def put_right(host: Host, wanted: Plan) -> None:
@@ -103,6 +142,11 @@ def put_right(host: Host, wanted: Plan) -> None:
 
     """
     app = wanted.app
+    for name in wanted.running:
+        # A migration that is still at work ends here; PostgreSQL undoes what it hadn't committed.
+        host.docker.remove(name)
+    if wanted.schema is not None:
+        _finish_schema(host, app.name, wanted.serving, wanted.schema)
     services = tuple(app.services.values())
     limit = max(service.health_timeout_seconds for service in services)
     for slot in wanted.slots:
@@ -128,3 +172,32 @@ def put_right(host: Host, wanted: Plan) -> None:
         slots.remove(app.name, key)
         service, _, name = key.partition("@")
         host.docker.remove(container.name_of(app.name, service, name))
+
+
+def clear(host: Host, app_name: str) -> list[str]:
+    """Stop what the first release of an app has left when it was killed; return what ran."""
+    keys = list(slots.keys(app_name))
+    for name in _left_running(host, app_name):
+        host.docker.remove(name)
+    units = [slots.unit(app_name, key) for key in keys]
+    host.systemd.stop(units, timeout=STOP_SLACK_SECONDS)
+    host.systemd.disable(units)
+    for key in keys:
+        slots.remove(app_name, key)
+        service, _, name = key.partition("@")
+        host.docker.remove(container.name_of(app_name, service, name))
+    return keys
+
+
+def _finish_schema(host: Host, app_name: str, serving: str, pending: Pending) -> None:
+    """Run the commands that a killed rollback hasn't come to."""
+    directory = paths.release(app_name, pending.by)
+    image = commands.Image(
+        config.load_file(directory / "app.json"),
+        pending.by,
+        slots.read_made(app_name, pending.by),
+        "migrate.env",
+    )
+    kind = "migrate" if pending.by == serving else "reverse"
+    commands.run_migrations(host, image, pending.commands, kind)
+    schema.clear_pending(app_name, serving)

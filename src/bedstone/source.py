@@ -91,8 +91,13 @@ def obtain(
     docker: Docker,
     runner: Runner = run,
     on_line: Callable[[str], None] | None = None,
+    *,
+    fresh: bool = False,
 ) -> ImageFacts:
-    """Build, pull or load an app's image and return what is known of it."""
+    """Build, pull or load an app's image and return what is known of it.
+
+    ``fresh`` builds every layer anew, on the newest version of the base image.
+    """
     image = app.image
     if image.kind == "pull":
         return _present(docker, identity.removeprefix("image:"))
@@ -115,6 +120,7 @@ def obtain(
             args=image.args,
             target=image.target,
             labels={LABEL_APP: app.name},
+            fresh=fresh,
             on_line=on_line,
         )
     return _present(docker, built)

@@ -55,6 +55,15 @@ class Systemd:
         """
         self._run(["systemctl", "start", *units], timeout=timeout)
 
+    def start_soon(self, unit: str) -> None:
+        """Start a unit (again, if it failed) without waiting for it."""
+        self._run(["systemctl", "reset-failed", unit], check=False)
+        self._run(["systemctl", "start", "--no-block", unit])
+
+    def active(self, unit: str) -> str:
+        """Return a unit's state in one word: ``active``, ``activating``, ``inactive``..."""
+        return self._run(["systemctl", "is-active", unit], check=False).stdout.strip()
+
     def restart(self, units: Sequence[str], *, timeout: float) -> None:
         """Stop and start units, and wait until they are ready."""
         self._run(["systemctl", "restart", *units], timeout=timeout)

@@ -61,6 +61,8 @@ class StepFailedError(BedstoneError):
         if not_undone:
             message += f" These steps could not be undone: {', '.join(not_undone)}."
         super().__init__(message, hint, details)
+        if isinstance(cause, BedstoneError):
+            self.exit_code = cause.exit_code
         self.step = step
         self.not_undone = tuple(not_undone)
 

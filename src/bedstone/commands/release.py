@@ -1,29 +1,36 @@
-"""`bedstone release` and `bedstone releases`."""
+"""`bedstone release`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, history, ledger, perform
+from bedstone import cli, config, perform
+from bedstone.commands import operate
 from bedstone.errors import BedstoneError
+from bedstone.outcome import never_begun
+from bedstone.rollout.context import Wishes
 
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.perform import Outcome
+    from bedstone.outcome import Outcome
 
 _DESCRIPTION = """\
-The image is built (or pulled, or loaded), the app's checks run in it, the schema
-is migrated, the new slot is started beside the old one, and only when it is
-healthy nginx sends requests to it. Whatever fails on the way is undone: the
-release that served before serves on.
+The image is built (or pulled, or loaded) and the app's checks run in it; what its
+migrations would do is judged; a restore point is made if they change the schema, and
+they run; the new slot is started beside the old one, and only when it is healthy nginx
+sends requests to it; workers follow. Whatever fails on the way is undone: the release
+that served before serves on.
+
+It runs in the unit bedstone-operation@APP and outlives this terminal: Ctrl-C or a lost
+connection ends only the looking on; `bedstone watch APP` looks on again. To call it
+off: `systemctl stop bedstone-operation@APP`, which undoes what it has done.
 """
 
 
 def register(subparsers: cli.Subparsers) -> None:
-    """Add the commands."""
+    """Add the command."""
     parser = cli.add_command(
         subparsers,
         "release",
@@ -33,10 +40,11 @@ def register(subparsers: cli.Subparsers) -> None:
         examples=(
             "bedstone release payments                 # build and release it now",
             "bedstone release payments --if-changed    # only if source or settings are new",
+            "bedstone release payments --accept payments.0007_drop_note",
             "bedstone release payments --json | jq .steps",
         ),
     )
-    parser.add_argument("app", metavar="APP", help="the app's name in `bedstone_apps`")
+    operate.add_arguments(parser)
     parser.add_argument(
         "--if-changed",
         action="store_true",
@@ -48,124 +56,72 @@ def register(subparsers: cli.Subparsers) -> None:
         action="store_true",
         help="only say whether --if-changed would do anything",
     )
-    parser.add_argument("--verbose", action="store_true", help="show what build and commands print")
-    parser.add_argument("--json", action="store_true", help="one JSON object when it has ended")
-
-    parser = cli.add_command(
-        subparsers,
-        "releases",
-        releases,
-        summary="list an app's releases, the newest first",
-        examples=("bedstone releases payments",),
+    parser.add_argument(
+        "--accept",
+        metavar="MIGRATION",
+        action="append",
+        default=[],
+        help="a migration that the running release can live with, whatever the gate says;"
+        " may be repeated",
     )
-    parser.add_argument("app", metavar="APP")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="build every layer anew, on the newest version of the base image",
+    )
 
 
 def release(arguments: argparse.Namespace) -> int:
     """Release an app and tell how it went."""
-    machine = bool(arguments.json)
-    try:
-        if arguments.dry_run:
-            outcome = perform.would_change(arguments.app)
-        else:
-            if not machine:
-                print(f"Releasing {arguments.app}", flush=True)
-            outcome = perform.perform(
-                arguments.app,
-                if_changed=arguments.if_changed,
-                say=_nothing if machine else _say,
-                on_line=_say if arguments.verbose and not machine else None,
-            )
-    except BedstoneError as error:
-        if machine:
-            print(
-                json.dumps(
-                    {
-                        "ok": False,
-                        "app": arguments.app,
-                        "changed": False,
-                        "failed_step": "begin",
-                        "error": error.message,
-                        "hint": error.hint,
-                        "details": error.details,
-                    }
-                )
-            )
-            return error.exit_code
-        raise
-    if machine:
-        print(json.dumps(outcome.as_json()))
-    elif arguments.dry_run:
-        print(_forecast(outcome))
-    else:
-        _tell(outcome)
-    return 0 if outcome.ok else 1
+    if arguments.dry_run:
+        return _forecast(arguments)
+    name = arguments.app
+    wishes = Wishes(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)
+    if arguments.if_changed and not arguments.foreground:
+        try:
+            unchanged = _unchanged(name)
+        except BedstoneError as error:
+            if arguments.json:
+                print(json.dumps(never_begun(name, error)))
+                return error.exit_code
+            raise
+        if unchanged is not None:
+            return operate.tell(unchanged, machine=arguments.json)
+    argv = ["release", name]
+    argv += ["--if-changed"] if arguments.if_changed else []
+    argv += ["--rebuild"] if arguments.rebuild else []
+    argv += ["--verbose"] if arguments.verbose else []
+    argv += [part for accepted in arguments.accept for part in ("--accept", accepted)]
+    return operate.carry_out(
+        arguments,
+        argv,
+        lambda talk: perform.release(
+            name, if_changed=arguments.if_changed, wishes=wishes, talk=talk
+        ),
+        title=f"Releasing {name}",
+        # An earlier run of Ansible whose connection was lost: it is waited for.
+        wait_seconds=perform.WAIT_FOR_RUNNING_SECONDS if arguments.if_changed else 0,
+    )
 
 
-def releases(arguments: argparse.Namespace) -> int:
-    """List an app's releases."""
-    with ledger.opened() as connection:
-        if arguments.app not in {*config.declared(), *history.known_apps(connection)}:
-            config.load(arguments.app)
-        serving = history.serving(connection, arguments.app)
-        entries = history.entries(connection, arguments.app)
-    current = serving.release if serving else None
+def _unchanged(name: str) -> Outcome | None:
+    """Return the outcome when there is nothing to do, else None.
+
+    What a reference of a registry stands for is known only after a pull.
+    """
+    if config.load(name).image.kind == "pull":
+        return None
+    outcome = perform.would_change(name)
+    return None if outcome.changed else outcome
+
+
+def _forecast(arguments: argparse.Namespace) -> int:
+    outcome = perform.would_change(arguments.app)
     if arguments.json:
-        rows = [
-            {
-                "release": entry.id,
-                "serves": entry.id == current,
-                "state": entry.state,
-                "started_at": entry.started_at,
-                "finished_at": entry.finished_at,
-                "image": entry.image,
-                "failed_step": entry.failed_step,
-                "error": entry.error,
-            }
-            for entry in entries
-        ]
-        print(json.dumps(rows))
-        return 0
-    if not entries:
-        print(f"{arguments.app} has no release yet.")
-    for entry in entries:
-        mark = "*" if entry.id == current else " "
-        ended = entry.state if entry.state != "failed" else f"failed at {entry.failed_step}"
-        print(f"{mark} {entry.id:<40} {ended}")
-    return 0
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _nothing(line: str) -> None:
-    del line
-
-
-def _forecast(outcome: Outcome) -> str:
-    if not outcome.changed:
-        return f"{outcome.app}: nothing to do, {outcome.release} serves."
-    why = "; ".join([*([outcome.reason] if outcome.reason else []), *outcome.put_right])
-    return f"{outcome.app}: would change something: {why}."
-
-
-def _tell(outcome: Outcome) -> None:
-    for warning in outcome.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if not outcome.ok:
-        error = BedstoneError(
-            f"{outcome.app}: failed at {outcome.failed_step}: {outcome.error}",
-            outcome.hint,
-            outcome.details,
-        )
-        print(f"bedstone: {error.text()}", file=sys.stderr)
-        if outcome.previous:
-            print(f"Release {outcome.previous} serves on.", file=sys.stderr)
-    elif outcome.changed and outcome.release != outcome.previous:
-        print(f"Release {outcome.release} of {outcome.app} serves, after {outcome.seconds:.1f} s.")
+        print(json.dumps(outcome.as_json()))
     elif outcome.changed:
-        print(f"Release {outcome.release} of {outcome.app} serves as it should again.")
+        why = "; ".join([*([outcome.reason] if outcome.reason else []), *outcome.put_right])
+        print(f"{outcome.app}: would change something: {why}.")
     else:
-        print(f"Nothing to do: release {outcome.release} of {outcome.app} serves.")
+        print(f"{outcome.app}: nothing to do, {outcome.release} serves.")
+    return 0

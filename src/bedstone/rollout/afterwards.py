@@ -7,8 +7,6 @@ from bedstone.container import LABEL_APP
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.image import image_name
 
-KEPT_RELEASES = 10
-
 
 def drain(rollout: Rollout) -> str:
     """Let the old slot's requests finish, then stop what no longer serves."""
@@ -31,9 +29,7 @@ def drain(rollout: Rollout) -> str:
 def prune(rollout: Rollout) -> str:
     """Remove images, static files and settings of releases beyond the ten kept."""
     app, docker = rollout.app.name, rollout.host.docker
-    entries = history.entries(rollout.connection, app)
-    succeeded = [entry.id for entry in entries if entry.state == "succeeded"]
-    kept = {*succeeded[:KEPT_RELEASES], rollout.id}
+    kept = {entry.id for entry in history.kept(rollout.connection, app)} | {rollout.id}
     removed = 0
     for tag in docker.tags(f"bedstone/{app}"):
         if tag not in kept:

@@ -1,73 +1,153 @@
-"""The app's own commands, run in the new image."""
+"""The app's own commands, run in an image before it serves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bedstone import environment
+from bedstone import environment, paths
 from bedstone.container import for_command
 from bedstone.errors import BedstoneError, CommandError
-from bedstone.rollout.context import Rollout
 from bedstone.slots import Made
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bedstone.config import App
+    from bedstone.rollout.context import Host, Rollout
+    from bedstone.run import Completed
 
 CHECK_SECONDS = 300.0
 MIGRATE_SECONDS = 3600.0
+# A migration that gave up waiting for a table is tried again: whoever held it has finished
+# by then, or holds it for minutes, and then it is better told than waited for.
+LOCK_ATTEMPTS = 5
+LOCK_PAUSE_SECONDS = 3.0
+# What PostgreSQL and its drivers say when lock_timeout ends a statement (SQLSTATE 55P03).
+_LOCK_WORDS = ("lock timeout", "LockNotAvailable", "55P03")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A release's image and with which settings a command runs in it."""
+
+    app: App
+    release: str
+    made: Made
+    environment_file: str = "app.env"
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment kept with the release."""
+        directory = paths.release(self.app.name, self.release)
+        return environment.load(directory / self.environment_file)
+
+
+def of(rollout: Rollout, environment_file: str = "app.env") -> Image:
+    """Return the image of the release on its way, which has no static files of its own yet."""
+    made = Made(rollout.image, rollout.uid, rollout.gid)
+    return Image(rollout.app, rollout.id, made, environment_file)
 
 
 def check(rollout: Rollout) -> str:
     """Run the app's own checks with its environment."""
-    return run_commands(rollout, "check", rollout.app.commands.check, "app.env", CHECK_SECONDS)
+    commands = rollout.app.commands.check
+    for command in commands:
+        run(rollout.host, of(rollout), command, "check", CHECK_SECONDS, on_line=rollout.on_line)
+    return said(commands)
 
 
-def migrate(rollout: Rollout) -> str:
-    """Change the schema, as the migration role."""
-    commands = rollout.app.commands.migrate
-    return run_commands(rollout, "migrate", commands, "migrate.env", MIGRATE_SECONDS)
+def said(commands: Sequence[Sequence[str]]) -> str:
+    """Return commands for people."""
+    return ", ".join(" ".join(command) for command in commands) or "none declared"
 
 
-def run_commands(
-    rollout: Rollout,
+def run(
+    host: Host,
+    image: Image,
+    command: tuple[str, ...],
     kind: str,
-    commands: Sequence[tuple[str, ...]],
-    environment_file: str,
     seconds: float,
+    *,
+    on_line: Callable[[str], None] | None = None,
+    variables: Mapping[str, str] | None = None,
+    mounts: Sequence[tuple[str, str]] = (),
     static_source: str | None = None,
-) -> str:
-    """Run the app's commands of a kind in the new image, one after the other.
+) -> Completed:
+    """Run a command of the app in an image.
 
     Args:
-        rollout: whose image and settings.
+        host: the server.
+        image: which image, and with which environment.
+        command: what to run.
         kind: ends the container's name: ``check``, ``migrate``...
-        commands: what to run.
-        environment_file: the name of a file in the release's directory.
-        seconds: how long each of them may take.
+        seconds: how long it may take.
+        on_line: called with every line it prints.
+        variables: further variables.
+        mounts: further files of the server it sees, read only: where, and where to.
         static_source: see :func:`bedstone.container.for_command`.
 
     Raises:
-        BedstoneError: one of them failed; holds the last lines it printed.
+        BedstoneError: it failed; holds the last lines it printed.
 
     """
-    variables = environment.load(rollout.directory / environment_file)
-    # The release has no static files of its own yet.
-    made = Made(rollout.image, rollout.uid, rollout.gid)
+    wanted = for_command(
+        image.app,
+        image.release,
+        image.made,
+        {**image.variables(), **(variables or {})},
+        command,
+        kind=kind,
+        static_source=static_source,
+        mounts=mounts,
+    )
+    try:
+        return host.docker.run_once(wanted, timeout=seconds, on_line=on_line)
+    except CommandError as error:
+        ended = "took too long" if error.returncode is None else f"exit code {error.returncode}"
+        raise BedstoneError(
+            f"`{' '.join(command)}` failed in the image: {ended}.",
+            hint=f"Try it by hand: `bedstone run {image.app.name} -- COMMAND`; the command is"
+            " declared under `commands` of the app.",
+            details=error.details,
+        ) from error
+
+
+def run_migrations(
+    host: Host,
+    image: Image,
+    commands: Sequence[tuple[str, ...]],
+    kind: str,
+    on_line: Callable[[str], None] | None = None,
+) -> int:
+    """Run commands that change the schema; return how often they had to wait for a lock.
+
+    The migration role has a short ``lock_timeout``: a change that waits for a busy table
+    would make every request that comes after it wait, too.
+
+    Raises:
+        BedstoneError: one of them failed.
+
+    """
+    waited = 0
     for command in commands:
-        wanted = for_command(
-            rollout.app,
-            rollout.id,
-            made,
-            variables,
-            command,
-            kind=kind,
-            static_source=static_source,
-        )
-        try:
-            rollout.host.docker.run_once(wanted, timeout=seconds, on_line=rollout.on_line)
-        except CommandError as error:
-            ended = "took too long" if error.returncode is None else f"exit code {error.returncode}"
-            raise BedstoneError(
-                f"`{' '.join(command)}` failed in the new image: {ended}.",
-                hint=f"The old release serves on. Try it by hand: `bedstone run {rollout.app.name}"
-                " -- COMMAND`; the command is declared under `commands` of the app.",
-                details=error.details,
-            ) from error
-    return ", ".join(" ".join(command) for command in commands) or "none declared"
+        while True:
+            try:
+                run(host, image, command, kind, MIGRATE_SECONDS, on_line=on_line)
+                break
+            except BedstoneError as error:
+                if not any(words in error.details for words in _LOCK_WORDS):
+                    raise
+                waited += 1
+                if waited >= LOCK_ATTEMPTS:
+                    raise BedstoneError(
+                        f"A migration found its table locked in all {waited} attempts, by"
+                        " transactions longer than `lock_timeout_seconds`.",
+                        hint="Nothing waits behind it. `SELECT pid, query FROM pg_stat_activity`"
+                        " shows who holds it; release again at a quieter moment.",
+                        details=error.details,
+                    ) from error
+                if on_line is not None:
+                    on_line("The table is locked: trying again.")
+                time.sleep(LOCK_PAUSE_SECONDS * waited)
+    return waited

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.config import App, Service
+    from bedstone.current import Current
     from bedstone.history import Serving
+    from bedstone.migrations import Report
 
 # What starting and stopping cost beyond the service's own limits.
 START_SLACK_SECONDS = 150.0
@@ -40,20 +42,70 @@ class Host:
         self.nginx = nginx.Nginx(self.run, self.systemd)
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the person at the keyboard asked for.
+
+    Attributes:
+        accepted: migrations (or rules) whose findings stop no release.
+        rebuild: build the image anew, on the newest base image.
+        keep_schema: a rollback that leaves the newer schema.
+        old_secrets: a rollback to the secrets of that time, too.
+
+    """
+
+    accepted: tuple[str, ...] = ()
+    rebuild: bool = False
+    keep_schema: bool = False
+    old_secrets: bool = False
+
+
+@dataclass
+class Schema:
+    """What is known of the database's schema on the way.
+
+    Attributes:
+        report: what the app's migration tool says; None when no tool can say it.
+        breaking: pending migrations that the release before can't live with.
+        changes: whether this operation changes the schema, as far as is known.
+        reversal: a rollback's commands that undo migrations in the newer image.
+        reverse_first: whether that is done before the older release starts.
+        forward: whether the release to come back to has migrations that aren't applied.
+
+    """
+
+    report: Report | None = None
+    breaking: tuple[str, ...] = ()
+    changes: bool = False
+    reversal: tuple[tuple[str, ...], ...] = ()
+    reverse_first: bool = False
+    forward: bool = False
+
+
 @dataclass
 class Rollout:
     """A release on its way: what is fixed from the start, and what the steps find out."""
 
     app: App
     id: str
-    identity: str
+    operation: int
     old: Serving | None
     host: Host
     connection: sqlite3.Connection
     on_line: Callable[[str], None] | None = None
+    wishes: Wishes = field(default_factory=Wishes)
+    # Of a new release: what identifies its source, and what its image is built from.
+    identity: str = ""
+    build: str | None = None
+    # What its steps find out.
     image: str = ""
     uid: int = 0
     gid: int = 0
+    schema: Schema = field(default_factory=Schema)
+    restore_point: str | None = None
+    # Of a rollback: the release that serves, whose image knows the newer migrations.
+    newer: Current | None = None
+    old_environments: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     old_upstreams: dict[str, str | None] = field(default_factory=dict)
     old_static: str | None = None
@@ -72,6 +124,11 @@ class Rollout:
         return paths.release(self.app.name, self.id)
 
     @property
+    def made(self) -> Made:
+        """What the release has made so far, its static files included."""
+        return Made(self.image, self.uid, self.gid, self.static)
+
+    @property
     def static(self) -> str | None:
         """The directory of the release's static files, as the server's root sees it."""
         if self.app.static is None:
@@ -85,7 +142,7 @@ class Rollout:
             name=name,
             release=self.id,
             address=self.addresses.get(service.name),
-            made=Made(self.image, self.uid, self.gid, self.static),
+            made=self.made,
         )
 
     def http_units(self) -> list[str]:

@@ -1,23 +1,44 @@
-"""The release's image."""
+"""The release's image: built once from one source, named after each release."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bedstone import history, slots, source
-from bedstone.rollout.context import Rollout
-from bedstone.slots import Made
+
+if TYPE_CHECKING:
+    from bedstone.docker import ImageFacts
+    from bedstone.rollout.context import Rollout
 
 
 def image(rollout: Rollout) -> str:
     """Build, pull or load the image and name it after the release."""
     app, docker = rollout.app, rollout.host.docker
-    facts = source.obtain(app, rollout.identity, docker, rollout.host.run, rollout.on_line)
+    facts = None if rollout.wishes.rebuild else _built_before(rollout)
+    how = f"{app.image.kind} as before" if facts else app.image.kind
+    if facts is None:
+        facts = source.obtain(
+            app,
+            rollout.identity,
+            docker,
+            rollout.host.run,
+            rollout.on_line,
+            fresh=rollout.wishes.rebuild,
+        )
     docker.tag(facts.id, image_name(app.name, rollout.id))
     rollout.image = facts.id
     rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user)
     history.set_image(rollout.connection, app.name, rollout.id, facts.id)
-    made = Made(facts.id, rollout.uid, rollout.gid, rollout.static)
-    slots.write_made(app.name, rollout.id, made)
-    return f"{app.image.kind} {facts.id[:19]}"
+    slots.write_made(app.name, rollout.id, rollout.made)
+    return f"{how} {facts.id[:19]}"
+
+
+def _built_before(rollout: Rollout) -> ImageFacts | None:
+    """Return the image that was built from the very same, if it is still here."""
+    if rollout.build is None:
+        return None
+    found = history.built(rollout.connection, rollout.app.name, rollout.build)
+    return rollout.host.docker.image(found) if found else None
 
 
 def unimage(rollout: Rollout) -> None:

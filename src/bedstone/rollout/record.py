@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bedstone import history
-from bedstone.rollout.context import Rollout
+
+if TYPE_CHECKING:
+    from bedstone.rollout.context import Rollout
 
 
 def record(rollout: Rollout) -> str:
     """Make it the release that serves: from here on nothing is undone."""
-    history.commit(rollout.connection, rollout.app.name, rollout.id, rollout.slot)
+    history.commit(
+        rollout.connection, rollout.app.name, rollout.id, rollout.slot, rollout.operation
+    )
     return rollout.id

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone.rollout.afterwards import drain, prune
-from bedstone.rollout.commands import check, migrate
+from bedstone.rollout.commands import check
 from bedstone.rollout.context import Rollout
+from bedstone.rollout.forward import migrate_forward
+from bedstone.rollout.gates import plan
 from bedstone.rollout.ground import ground
 from bedstone.rollout.image import image, unimage
-from bedstone.rollout.prepare import prepare, unprepare
+from bedstone.rollout.migrate import migrate
+from bedstone.rollout.prepare import prepare, revive, unprepare, unrevive
 from bedstone.rollout.record import record
+from bedstone.rollout.restore_point import restore_point
+from bedstone.rollout.reverse import reverse_after, reverse_first, unreverse
 from bedstone.rollout.start import start, unstart
 from bedstone.rollout.static import static, unstatic
 from bedstone.rollout.switch import switch, unswitch
 from bedstone.rollout.verify import verify
+from bedstone.rollout.way_back import plan_back
 from bedstone.rollout.workers import unworkers, workers
 from bedstone.transaction import Step
 
@@ -29,10 +35,30 @@ def release(app: App) -> list[Step[Rollout]]:
         Step("image", image, unimage),
         Step("network", ground),
         Step("check", check),
+        Step("plan", plan),
+        Step("restore_point", restore_point),
         Step("migrate", migrate),
         Step("static", static, unstatic),
         *traffic(app),
     ]
+
+
+def rollback(app: App) -> list[Step[Rollout]]:
+    """Return the steps that bring a release of before back."""
+    return [
+        Step("prepare", revive, unrevive),
+        Step("network", ground),
+        Step("plan", plan_back),
+        Step("restore_point", restore_point),
+        Step("reverse", reverse_first, unreverse),
+        Step("migrate", migrate_forward),
+        *traffic(app),
+    ]
+
+
+def restart(app: App) -> list[Step[Rollout]]:
+    """Return the steps that start the release that serves anew."""
+    return [Step("network", ground), *traffic(app)]
 
 
 def traffic(app: App) -> list[Step[Rollout]]:
@@ -47,6 +73,12 @@ def traffic(app: App) -> list[Step[Rollout]]:
     return [*steps, Step("record", record)]
 
 
-def afterwards() -> list[Step[Rollout]]:
-    """Return the steps after the release is recorded, whose failure is only a warning."""
-    return [Step("drain", drain), Step("prune", prune)]
+def afterwards(kind: str) -> list[Step[Rollout]]:
+    """Return the steps after the moment of record, whose failure is only a warning.
+
+    Args:
+        kind: ``release``, ``rollback`` or ``restart``.
+
+    """
+    reversal = [Step("reverse", reverse_after)] if kind == "rollback" else []
+    return [Step("drain", drain), *reversal, Step("prune", prune)]

@@ -1,15 +1,20 @@
-"""The static files of a release."""
+"""The static files of a release, and those that pages of the release before still ask for."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bedstone import files, paths
-from bedstone.rollout.commands import run_commands
-from bedstone.rollout.context import Rollout
+from bedstone.rollout import commands
+
+if TYPE_CHECKING:
+    from bedstone.rollout.context import Rollout
 
 STATIC_SECONDS = 900.0
+_OWN = "static.txt"
 
 
 def static(rollout: Rollout) -> str:
@@ -25,15 +30,28 @@ def static(rollout: Rollout) -> str:
     if app.commands.static:
         # The container's user writes; afterwards nobody but root does.
         shutil.chown(partial, rollout.uid, rollout.gid)
-        run_commands(
-            rollout, "static", app.commands.static, "app.env", STATIC_SECONDS, str(partial)
-        )
+        for command in app.commands.static:
+            commands.run(
+                rollout.host,
+                commands.of(rollout),
+                command,
+                "static",
+                STATIC_SECONDS,
+                on_line=rollout.on_line,
+                static_source=str(partial),
+            )
     else:
         rollout.host.docker.copy_out(rollout.image, app.static.path, partial)
-    count = _readable_by_all(partial)
+    own = _readable_by_all(partial)
+    files.write(rollout.directory / _OWN, "".join(f"{path}\n" for path in own), mode=0o600)
+    inherited = _inherit(rollout, partial)
     partial.rename(final)
     files.sync_directory(final.parent)
-    return f"{count} files"
+    return (
+        f"{len(own)} files, {inherited} of the release before"
+        if inherited
+        else (f"{len(own)} files")
+    )
 
 
 def unstatic(rollout: Rollout) -> None:
@@ -44,13 +62,40 @@ def unstatic(rollout: Rollout) -> None:
         files.remove_tree(final.with_name(f".{rollout.id}.partial"))
 
 
-def _readable_by_all(directory: Path) -> int:
-    """Give a tree to root and let everybody read it; return the number of its files."""
+def _inherit(rollout: Rollout, target: Path) -> int:
+    """Keep what pages that are open in browsers still ask for: the files of the release before.
+
+    Hard links take no room. Only that release's own files are taken, not those that it
+    had from the one before it.
+    """
+    old = rollout.old.release if rollout.old is not None else ""
+    own = paths.release(rollout.app.name, old) / _OWN
+    source = paths.served(rollout.app.name) / "static" / old
+    if not old or not own.is_file():
+        return 0
     count = 0
+    for name in own.read_text(encoding="utf-8").splitlines():
+        link = target / name
+        if not (source / name).is_file() or os.path.lexists(link):
+            continue
+        try:
+            link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.link(source / name, link)
+        except OSError:
+            # What is a file now was a directory then: the new one counts.
+            continue
+        count += 1
+    return count
+
+
+def _readable_by_all(directory: Path) -> list[Path]:
+    """Give a tree to root and let everybody read it; return its files, relative to it."""
+    found = []
     for path in [directory, *directory.rglob("*")]:
         if path.is_symlink():
             continue
         shutil.chown(path, 0, 0)
         path.chmod(0o755 if path.is_dir() else 0o644)
-        count += path.is_file()
-    return count
+        if path.is_file():
+            found.append(path.relative_to(directory))
+    return found

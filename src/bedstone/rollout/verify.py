@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bedstone import slots
+from bedstone import maintenance, slots
 from bedstone.config import Service
 from bedstone.errors import BedstoneError
 from bedstone.rollout.context import Rollout
@@ -17,6 +17,8 @@ VERIFY_PAUSE_SECONDS = 1.0
 def verify(rollout: Rollout) -> str:
     """Ask every routed service through nginx, over TLS, as a visitor would."""
     app = rollout.app
+    if maintenance.is_on(app.name):
+        return "maintenance is on: nginx shows its page, and asks nobody"
     said = []
     for service in app.http_services:
         if service.route is None or app.main_domain is None:

@@ -53,7 +53,7 @@ def test_failed_release_tells_step_reason_and_what_serves(
     assert cli.main(["release", "shop"]) == 1
     captured = capsys.readouterr()
     assert "FAILED" in captured.out
-    assert "shop: failed at check: `manage check` failed in the new image: exit code 1" in (
+    assert "shop: failed at check: `manage check` failed in the image: exit code 1" in (
         captured.err
     )
     assert "  | check: it is broken" in captured.err

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import ledger, lock, paths
+from bedstone import history, ledger, lock, paths
 from bedstone.errors import BedstoneError
 
 
@@ -34,6 +34,27 @@ def test_each_schema_is_brought_up_to_date(root: Path, monkeypatch: pytest.Monke
     with ledger.opened() as connection:
         assert connection.execute("SELECT count(*) FROM later").fetchone()[0] == 0
         assert connection.execute("SELECT subnet FROM networks").fetchone()[0] == "10.0.0.0/24"
+
+
+def test_steps_of_earlier_releases_become_an_operation(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del root
+    latest = ledger.MIGRATIONS
+    monkeypatch.setattr(ledger, "MIGRATIONS", latest[:2])
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO releases (app, id, version, fingerprint, state, started_at, failed_step)"
+            " VALUES ('shop', 'r1', 'v', 'f', 'failed', '2026-11-20T10:00:00+00:00', 'check')"
+        )
+        connection.execute("INSERT INTO steps VALUES ('shop', 'r1', 0, 'check', 'failed', 1.5)")
+    monkeypatch.setattr(ledger, "MIGRATIONS", latest)
+    with ledger.opened() as connection:
+        (operation,) = history.operations(connection, "shop")
+        assert (operation.kind, operation.release) == ("release", "r1")
+        assert (operation.state, operation.failed_step) == ("failed", "check")
+        (step,) = history.steps(connection, operation.id)
+        assert (step.name, step.state, step.seconds) == ("check", "failed", 1.5)
 
 
 def test_failed_migration_leaves_the_old_schema(

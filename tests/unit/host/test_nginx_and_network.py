@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, ledger, network, nginx
+from bedstone import config, ledger, network, nginx, perform
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
-from bedstone.perform import perform
 from bedstone.retire import retire
 from tests.unit.host.server import APP, SUBNET, Server
 
@@ -111,7 +110,7 @@ def test_full_network_is_told(server: Server) -> None:
 
 
 def test_retired_app_leaves_its_data(server: Server) -> None:
-    perform("shop", host=server.host())
+    perform.release("shop", host=server.host())
     media = server.root / "srv/bedstone/shop/media/upload.txt"
     media.write_text("kept")
     retire("shop", server.host())

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import history, ledger, lock
+from bedstone import history, ledger, lock, perform
 from bedstone.errors import ConfigError
-from bedstone.perform import Outcome, perform, would_change
+from bedstone.outcome import Outcome
+from bedstone.perform import would_change
 from tests.unit.host.server import APP, Server, declare
 
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
@@ -23,7 +24,7 @@ UNITS = {f"bedstone-shop-{key}.service" for key in ("web@blue", "api@blue", "wor
 # What is broken, at which step the release then fails, and words of the message.
 FAILURES = [
     pytest.param("build", "image", "no space left on device", id="build"),
-    pytest.param("check", "check", "`manage check` failed in the new image", id="check"),
+    pytest.param("check", "check", "`manage check` failed in the image", id="check"),
     pytest.param("migrate", "migrate", "migrate: it is broken", id="migrate"),
     pytest.param("static", "static", "`manage collect` failed", id="static"),
     pytest.param("web@green", "start", "didn't get healthy", id="never healthy"),
@@ -36,7 +37,7 @@ FAILURES = [
 
 
 def release(server: Server, *, if_changed: bool = False) -> Outcome:
-    return perform("shop", if_changed=if_changed, host=server.host())
+    return perform.release("shop", if_changed=if_changed, host=server.host())
 
 
 def test_first_release_serves(server: Server) -> None:
@@ -45,8 +46,8 @@ def test_first_release_serves(server: Server) -> None:
     assert outcome.changed
     names = [step.name for step in outcome.steps]
     assert names == [
-        *("prepare", "image", "network", "check", "migrate", "static", "start"),
-        *("switch", "verify", "workers", "record", "drain", "prune"),
+        *("prepare", "image", "network", "check", "plan", "restore_point", "migrate"),
+        *("static", "start", "switch", "verify", "workers", "record", "drain", "prune"),
     ]
     assert server.active == server.enabled == UNITS
     assert server.upstreams() == {"shop-web": BLUE["web"], "shop-api": BLUE["api"]}
@@ -144,7 +145,7 @@ def test_release_that_can_not_be_recorded_is_undone(
     first = release(server)
     declare(server, source="two")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **_more: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
@@ -164,7 +165,8 @@ def test_journal_that_can_not_be_written_stops_the_release(
     real = history.step
 
     def full(*arguments: Any) -> None:
-        if arguments[4] in {"switch", "start"} or arguments[5] != "running":
+        row = arguments[2]
+        if row.name in {"switch", "start"} or row.state != "running":
             raise sqlite3.OperationalError("database or disk is full")
         real(*arguments)
 
@@ -355,7 +357,7 @@ def test_worker_only_app_needs_no_nginx(server: Server) -> None:
 
 def test_unknown_app_is_refused_with_the_known_ones(server: Server) -> None:
     with pytest.raises(ConfigError, match=r"No app is called 'ship'.*Declared: shop"):
-        perform("ship", host=server.host())
+        perform.release("ship", host=server.host())
 
 
 def test_missing_source_says_what_to_do(server: Server) -> None:

@@ -46,6 +46,9 @@ def test_wrong_directory_is_told(tmp_path: Path) -> None:
 def test_host_program_needs_the_standard_library_alone() -> None:
     allowed = set(sys.stdlib_module_names) | {"bedstone"}
     for path in zipapp.source_directory().rglob("*.py"):
+        if path.parent.name == "in_image":
+            # Handed as text to the app's own Python, which has its own libraries.
+            continue
         for line in path.read_text().splitlines():
             words = line.split()
             if words[:1] in (["import"], ["from"]) and not line.startswith(" "):

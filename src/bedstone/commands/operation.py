@@ -1,0 +1,109 @@
+"""`bedstone watch`, `settle` and `operation`: an operation seen from outside, and after its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bedstone import cli, config, detached, history, ledger, lock, perform
+from bedstone.commands import operate
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def register(subparsers: cli.Subparsers) -> None:
+    """Add the commands."""
+    parser = cli.add_command(
+        subparsers,
+        "watch",
+        watch,
+        summary="look on at an app's release, rollback or restart",
+        description="Shows the lines of the one on its way, or of the last one since the server"
+        " booted.\nIts exit code is the operation's. Ctrl-C ends only the looking on.",
+        examples=("bedstone watch payments",),
+    )
+    parser.add_argument("app", metavar="APP")
+    parser.add_argument("--json", action="store_true", help="one JSON object when it has ended")
+
+    parser = cli.add_command(
+        subparsers,
+        "settle",
+        settle,
+        summary="finish or undo what a killed operation has left",
+        description="Units, slots, nginx, containers and the schema are made to agree with the"
+        " ledger on\nthe release that serves. It runs by itself after a kill, at boot and before"
+        " every\noperation; nothing is changed when all is as it should be.",
+        examples=("bedstone settle", "bedstone settle payments"),
+    )
+    parser.add_argument("app", metavar="APP", nargs="*", help="default: all")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+    parser = cli.add_command(
+        subparsers,
+        "operation",
+        operation,
+        summary="carry out what was asked for (for systemd)",
+        description="The unit bedstone-operation@APP runs it; a person seldom needs to.",
+        examples=("systemctl status bedstone-operation@payments",),
+    )
+    parser.add_argument("app", metavar="APP")
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Follow an operation and return its exit code."""
+    if arguments.app not in config.declared():
+        config.load(arguments.app)
+    outcome = operate.follow(arguments.app, quiet=arguments.json)
+    if outcome is None:
+        return operate.KILLED_EXIT_CODE
+    return operate.tell(outcome, machine=arguments.json)
+
+
+def settle(arguments: argparse.Namespace) -> int:
+    """Put apps right; those that somebody is at are left to them."""
+    # systemd runs this after every end of an operation's unit (ExecStopPost=); one that ended
+    # by itself has left nothing behind.
+    if os.environ.get("EXIT_CODE") == "exited":
+        return 0
+    with ledger.opened() as connection:
+        names = arguments.app or sorted({*config.declared(), *history.known_apps(connection)})
+    results, code = [], 0
+    for name in names:
+        try:
+            outcome = perform.put_right(name, talk=perform.Talk(_error_line))
+        except lock.LockedError as error:
+            print(f"{name}: {error.message}", file=sys.stderr)
+            continue
+        except BedstoneError as error:
+            print(f"bedstone: {name}: {error.text()}", file=sys.stderr)
+            code = 1
+            continue
+        results.append(outcome.as_json())
+        if not outcome.ok:
+            code = 1
+            print(f"bedstone: {name}: {outcome.error}", file=sys.stderr)
+        elif not arguments.json:
+            said = "; ".join([*outcome.warnings, *outcome.put_right])
+            print(f"{name}: {said or 'all as it should be'}")
+    if arguments.json:
+        print(json.dumps(results))
+    return code
+
+
+def operation(arguments: argparse.Namespace) -> int:
+    """Do what was asked for."""
+    os.environ.pop("EXIT_CODE", None)
+    try:
+        return operate.in_unit(arguments.app, cli.main)
+    except BedstoneError as error:
+        with detached.log(arguments.app) as log:
+            log.line(error.text())
+        raise
+
+
+def _error_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,214 @@
+"""An operation in a unit of its own: it outlives the terminal, the connection and its caller.
+
+The caller writes what is wanted into a file and starts the unit
+``bedstone-operation@APP``; the unit's process reads it, does it, and writes every line
+into a log that whoever wants to follows. Ending the caller ends nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from bedstone import files, lock, paths
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+_POLL_SECONDS = 0.05
+_STATE_EVERY_SECONDS = 0.5
+_BEGIN_SECONDS = 30.0
+# What a unit that has done its work may take to be gone.
+_END_SECONDS = 200.0
+_GONE = {"inactive", "failed"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a unit is to do: a command line of bedstone's own, and for whom."""
+
+    argv: tuple[str, ...]
+    caller: str
+
+
+def unit(app: str) -> str:
+    """Return the unit that does an app's operations."""
+    return f"bedstone-operation@{app}.service"
+
+
+def installed() -> bool:
+    """Return whether the unit is on this server."""
+    return paths.host("/etc/systemd/system/bedstone-operation@.service").exists()
+
+
+def start(app: str, argv: Sequence[str], *, wait_seconds: float = 0) -> None:
+    """Let an app's unit carry a command out.
+
+    Args:
+        app: whose.
+        argv: the command and its arguments, as on the command line.
+        wait_seconds: how long to wait for an operation that is on its way.
+
+    Raises:
+        LockedError: one is; says whose, and since when.
+        BedstoneError: the unit doesn't start.
+
+    """
+    systemd = Systemd()
+    with lock.held(f"{app}.request", f"bedstone {' '.join(argv)}", wait_seconds=60):
+        _wait_until_free(systemd, app, wait_seconds)
+        request = Request(tuple(argv), lock.caller())
+        paths.ensure_private(_directory())
+        files.write(_request(app), json.dumps(asdict(request)), mode=0o600)
+        _log(app).unlink(missing_ok=True)
+        files.write(_log(app), "", mode=0o600)
+        try:
+            systemd.start_soon(unit(app))
+        except CommandError as error:
+            raise BedstoneError(
+                f"{unit(app)} doesn't start.",
+                hint=f"`systemctl status {unit(app)}` says why; with --foreground the operation"
+                " runs in this terminal.",
+                details=error.details,
+            ) from error
+
+
+def _wait_until_free(systemd: Systemd, app: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    ending: float | None = None
+    while True:
+        owner = lock.owner(app)
+        if owner is None:
+            if systemd.active(unit(app)) in _GONE:
+                return
+            # It has done its work, and its hooks or its tidying up are on their way.
+            ending = ending or time.monotonic()
+            if time.monotonic() > ending + _END_SECONDS:
+                raise BedstoneError(f"{unit(app)} doesn't end: `systemctl status {unit(app)}`.")
+        elif time.monotonic() > deadline:
+            raise lock.LockedError(
+                f"{app} is locked by {owner.words()}.",
+                hint=f"Look on: `bedstone watch {app}`. Call it off:"
+                f" `systemctl stop {unit(app)}`, which undoes what it has done.",
+            )
+        time.sleep(_STATE_EVERY_SECONDS if owner else _POLL_SECONDS)
+
+
+def take(app: str) -> Request:
+    """Return what the unit of an app is to do, once.
+
+    Raises:
+        BedstoneError: nothing was asked for.
+
+    """
+    try:
+        data = json.loads(_request(app).read_text(encoding="utf-8"))
+        _request(app).unlink()
+    except (OSError, ValueError) as error:
+        raise BedstoneError(
+            f"Nobody has asked for anything to be done with {app}.",
+            hint=f"`bedstone release {app}` and the like start this unit by themselves.",
+        ) from error
+    return Request(tuple(data["argv"]), str(data["caller"]))
+
+
+class Log:
+    """What an operation says, for those who follow it."""
+
+    def __init__(self, handle: IO[str]) -> None:
+        self._handle = handle
+
+    def line(self, text: str) -> None:
+        """Add a line for people."""
+        self._write({"line": text})
+
+    def end(self, outcome: dict[str, Any]) -> None:
+        """Add how it went; nothing follows."""
+        self._write({"end": outcome})
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        # A full disk ends no release; who follows is told that it ended all the same.
+        with suppress(OSError):
+            self._handle.write(json.dumps(entry) + "\n")
+            self._handle.flush()
+
+
+@contextmanager
+def log(app: str) -> Iterator[Log]:
+    """Open the log of an app's operation for a block."""
+    paths.ensure_private(_directory())
+    descriptor = os.open(_log(app), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as handle:
+        yield Log(handle)
+
+
+def follow(app: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Follow an app's operation from its first line to its end.
+
+    Args:
+        app: whose.
+        say: called with each line for people.
+
+    Returns:
+        how it went, as JSON; None when it was killed before it could tell.
+
+    Raises:
+        BedstoneError: no operation of the app has run since the server booted.
+
+    """
+    systemd = Systemd()
+    try:
+        handle = _log(app).open(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BedstoneError(
+            f"Nothing has been done with {app} since this server booted.",
+            hint=f"`bedstone status` and `bedstone releases {app}` tell what was done before.",
+        ) from error
+    with handle:
+        asked = time.monotonic()
+        begun = asked + _BEGIN_SECONDS
+        rest = ""
+        while True:
+            rest += handle.readline()
+            if rest.endswith("\n"):
+                entry, rest, begun = json.loads(rest), "", 0.0
+                if "end" in entry:
+                    return dict(entry["end"])
+                say(str(entry["line"]))
+                continue
+            time.sleep(_POLL_SECONDS)
+            if time.monotonic() < asked + _STATE_EVERY_SECONDS:
+                continue
+            asked = time.monotonic()
+            if systemd.active(unit(app)) in _GONE and asked > begun:
+                # What it wrote last may have come after the look into the file.
+                return _last(handle, rest, say)
+
+
+def _last(handle: IO[str], rest: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    for line in (rest + handle.read()).splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if "end" in entry:
+                return dict(entry["end"])
+            say(str(entry["line"]))
+    return None
+
+
+def _directory() -> Path:
+    return paths.runtime() / "operations"
+
+
+def _request(app: str) -> Path:
+    return _directory() / f"{app}.json"
+
+
+def _log(app: str) -> Path:
+    return _directory() / f"{app}.log"

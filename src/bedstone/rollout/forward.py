@@ -1,0 +1,25 @@
+"""Apply migrations that the release to come back to has and the database hasn't."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone.rollout import commands
+
+if TYPE_CHECKING:
+    from bedstone.rollout.context import Rollout
+
+
+def migrate_forward(rollout: Rollout) -> str:
+    """Run the migrate commands of a release that is newer than the one that serves."""
+    if not rollout.schema.forward:
+        return "nothing to apply"
+    migrations = rollout.app.commands.migrate
+    commands.run_migrations(
+        rollout.host,
+        commands.of(rollout, "migrate.env"),
+        migrations,
+        "migrate",
+        rollout.on_line,
+    )
+    return commands.said(migrations)

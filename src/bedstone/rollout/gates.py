@@ -1,0 +1,74 @@
+"""The gate before anything is changed: what is pending, and does the running release bear it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone import migrations
+from bedstone.errors import RefusedError
+from bedstone.rollout import commands, schema
+
+if TYPE_CHECKING:
+    from bedstone.migrations import Report
+    from bedstone.rollout.context import Rollout
+
+_NAMED = 3
+UNKNOWN = "unknown-migrations"
+
+
+def plan(rollout: Rollout) -> str:
+    """Find out what is pending, and refuse what the running release can't live with."""
+    app = rollout.app
+    if app.database is None:
+        return "no database"
+    if not app.commands.migrate:
+        return "no migrations declared"
+    image = commands.of(rollout, "migrate.env")
+    report = schema.ask(rollout.host, image, on_line=rollout.on_line)
+    if report is None:
+        rollout.schema.changes = True
+        return f"`migrations: {app.migrations}`: nothing tells what is pending"
+    rollout.schema.report = report
+    rollout.schema.changes = bool(report.pending)
+    # Nothing serves yet: there is nothing to break.
+    if rollout.old is not None:
+        _require_known(rollout, rollout.old.release, report)
+        all_findings = migrations.lint(report)
+        rollout.schema.breaking = tuple(dict.fromkeys(f.migration for f in all_findings))
+        findings = migrations.lint(report, rollout.wishes.accepted)
+        if findings:
+            raise RefusedError(
+                migrations.explain(findings, app.name),
+                hint="Nothing was changed; the release that served before serves on.",
+            )
+    return pending_words(report)
+
+
+def _require_known(rollout: Rollout, serving: str, report: Report) -> None:
+    """Refuse an image that doesn't know what the database has: older code on a newer schema.
+
+    Migrations that were squashed and whose files are gone stay recorded in the database for
+    good: what the release that serves doesn't know either is let through.
+    """
+    record = schema.read(rollout.app.name, serving)
+    if record is None or UNKNOWN in rollout.wishes.accepted:
+        return
+    unknown = [name for name in report.unknown if name not in record.unknown]
+    if unknown:
+        name = rollout.app.name
+        raise RefusedError(
+            f"The database has migrations that this source doesn't have: {', '.join(unknown)}.",
+            hint=f"To go back to an older version: `bedstone rollback {name}`, which knows the way"
+            f" back. If they were squashed: `bedstone release {name} --accept {UNKNOWN}`, once.",
+        )
+
+
+def pending_words(report: Report) -> str:
+    """Return what is pending for people."""
+    names = [pending.name for pending in report.pending]
+    if not names:
+        return f"nothing pending, {len(report.applied)} applied"
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    opaque = sum(len(pending.opaque) for pending in report.pending)
+    unread = f"; {opaque} operations in code were not looked into" if opaque else ""
+    return f"{len(names)} pending: {shown}{unread}"

@@ -1,0 +1,45 @@
+"""A backup of the database as it is before the schema changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone import backup, backup_settings, history
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from bedstone.rollout.context import Rollout
+
+# As long as a nightly backup that is just running may take.
+WAIT_SECONDS = 3600.0
+
+
+def restore_point(rollout: Rollout) -> str:
+    """Back the database up under the release's name, if the schema is about to change."""
+    app = rollout.app
+    wanted = app.restore_point
+    if app.database is None:
+        return "no database"
+    if wanted == "never":
+        return "not wanted by the settings"
+    if rollout.old is None:
+        return "nothing has served yet"
+    if wanted == "migrations" and not rollout.schema.changes:
+        return "not needed: the schema stays"
+    settings = backup_settings.of_app(app.name)
+    if settings is None:
+        return f"none: the database of {app.name} isn't on this host"
+    label = rollout.id if rollout.id != rollout.old.release else f"before {rollout.id}"
+    try:
+        made = backup.create(
+            settings, app.name, label=label, with_media=False, wait_seconds=WAIT_SECONDS
+        )
+    except BedstoneError as error:
+        raise BedstoneError(
+            f"Without a restore point no migration is run: {error.message}",
+            hint=error.hint or "`restore_point: never` among the app's settings goes without.",
+            details=error.details,
+        ) from error
+    rollout.restore_point = made.backup.name
+    history.set_restore_point(rollout.connection, rollout.operation, made.backup.name)
+    return made.backup.name

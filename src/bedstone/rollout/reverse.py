@@ -1,0 +1,76 @@
+"""Undo migrations that an older release doesn't know, by the image that does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone.errors import BedstoneError
+from bedstone.rollout import commands, schema
+from bedstone.rollout.schema import Pending
+
+if TYPE_CHECKING:
+    from bedstone.current import Current
+    from bedstone.rollout.commands import Image
+    from bedstone.rollout.context import Rollout
+
+
+def image_of(current: Current) -> Image:
+    """Return the image of a release that serves, for its migrations."""
+    return commands.Image(current.app, current.release, current.made, "migrate.env")
+
+
+def reverse_first(rollout: Rollout) -> str:
+    """Undo what the older release can't live with, before it starts."""
+    wanted = rollout.schema
+    if not wanted.reversal:
+        return "nothing to undo"
+    if not wanted.reverse_first:
+        # Killed after the moment of record, somebody has to know what is left to do.
+        pending = Pending(_newer(rollout).release, wanted.reversal)
+        schema.write_pending(rollout.app.name, rollout.id, pending)
+        return "after the switch: the older release lives with the newer schema"
+    newer = _newer(rollout)
+    # Until the older one serves, the newer one does, and needs its schema.
+    schema.write_pending(
+        rollout.app.name, newer.release, Pending(newer.release, newer.app.commands.migrate)
+    )
+    return _reverse(rollout)
+
+
+def unreverse(rollout: Rollout) -> None:
+    """Give the release that serves on its schema again."""
+    schema.clear_pending(rollout.app.name, rollout.id)
+    if not rollout.schema.reversal or not rollout.schema.reverse_first:
+        return
+    newer = _newer(rollout)
+    commands.run_migrations(
+        rollout.host, image_of(newer), newer.app.commands.migrate, "migrate", rollout.on_line
+    )
+    schema.clear_pending(rollout.app.name, newer.release)
+
+
+def reverse_after(rollout: Rollout) -> str:
+    """Undo what the older release lives with, once nothing of the newer one runs."""
+    newer = rollout.newer
+    if newer is not None:
+        # It doesn't serve any more and needs nothing.
+        schema.clear_pending(rollout.app.name, newer.release)
+    if not rollout.schema.reversal or rollout.schema.reverse_first:
+        return "nothing to undo"
+    said = _reverse(rollout)
+    schema.clear_pending(rollout.app.name, rollout.id)
+    return said
+
+
+def _reverse(rollout: Rollout) -> str:
+    newer = _newer(rollout)
+    commands.run_migrations(
+        rollout.host, image_of(newer), rollout.schema.reversal, "reverse", rollout.on_line
+    )
+    return commands.said(rollout.schema.reversal)
+
+
+def _newer(rollout: Rollout) -> Current:
+    if rollout.newer is None:
+        raise BedstoneError("Nothing newer serves: there is nothing to undo.")
+    return rollout.newer

@@ -1,0 +1,165 @@
+"""The schema that a release serves with: what is kept of it, and how the present one is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import backup_settings, files, migrations, paths, schema_digest
+from bedstone.backup import server_of
+from bedstone.rollout import commands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bedstone.config import App
+    from bedstone.migrations import Report
+    from bedstone.rollout.commands import Image
+    from bedstone.rollout.context import Host
+
+PROBE_SECONDS = 300.0
+SCRIPT_IN_CONTAINER = "/run/bedstone-probe.py"
+_FILE = "schema.json"
+_PENDING = "schema-pending.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The schema that a release began to serve with.
+
+    Attributes:
+        applied: migrations that were applied, or None when no tool says.
+        breaking: those of them that this release applied and that the release before it
+            could not have lived with.
+        unknown: those of them that it doesn't know: squashed long ago, or a newer release's.
+        digest: of the whole schema, or None when the database is on another host.
+
+    """
+
+    applied: tuple[str, ...] | None
+    breaking: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    digest: str | None = None
+
+
+def write(app: str, release: str, record: Record) -> None:
+    """Keep a record with a release."""
+    text = json.dumps(asdict(record), indent=2)
+    files.write(paths.release(app, release) / _FILE, text + "\n", mode=0o600)
+
+
+def read(app: str, release: str) -> Record | None:
+    """Return the record kept with a release, or None when there is none."""
+    path = paths.release(app, release) / _FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    applied = data["applied"]
+    return Record(
+        None if applied is None else tuple(applied),
+        tuple(data["breaking"]),
+        tuple(data["unknown"]),
+        data["digest"],
+    )
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Commands that bring the schema to a release that serves, not yet carried out.
+
+    ``by`` is the release whose image knows them.
+    """
+
+    by: str
+    commands: tuple[tuple[str, ...], ...]
+
+
+def write_pending(app: str, release: str, pending: Pending) -> None:
+    """Keep, before a rollback changes the schema, what would bring it (back) to a release."""
+    text = json.dumps(asdict(pending), indent=2)
+    files.write(paths.release(app, release) / _PENDING, text + "\n", mode=0o600)
+
+
+def read_pending(app: str, release: str) -> Pending | None:
+    """Return what a killed rollback has left to do for a release, if anything."""
+    path = paths.release(app, release) / _PENDING
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Pending(data["by"], tuple(tuple(command) for command in data["commands"]))
+
+
+def clear_pending(app: str, release: str) -> None:
+    """Forget it: it is done, or no longer wanted."""
+    (paths.release(app, release) / _PENDING).unlink(missing_ok=True)
+
+
+def ask(
+    host: Host,
+    image: Image,
+    *,
+    keep: Sequence[str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Report | None:
+    """Ask the app's migration tool, in an image, what is applied and what is pending.
+
+    Args:
+        host: the server.
+        image: the image whose migrations are asked for, with the migrations' environment.
+        keep: migrations; the report then says how to come back to exactly them.
+        on_line: called with every line that is printed.
+
+    Returns:
+        None when the app has no migrations, or no tool that could be asked.
+
+    Raises:
+        BedstoneError: the tool failed, or can't reach the database.
+
+    """
+    probe = migrations.probe(image.app, keep=keep)
+    if probe is None:
+        return None
+    with _script(probe.script) as path:
+        done = commands.run(
+            host,
+            image,
+            probe.command,
+            "plan",
+            PROBE_SECONDS,
+            on_line=on_line,
+            variables=probe.variables,
+            mounts=[(str(path), SCRIPT_IN_CONTAINER)],
+        )
+    return migrations.parse(done.stdout)
+
+
+@contextmanager
+def _script(text: str) -> Iterator[Path]:
+    """Put a script where a container can be given it; the directory around it is root's alone."""
+    directory = paths.ensure_private(paths.runtime())
+    descriptor, name = tempfile.mkstemp(prefix="probe-", suffix=".py", dir=directory)
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+        path.chmod(0o644)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def digest(app: App) -> str | None:
+    """Return a digest of the app's whole schema, or None when its database isn't on this host."""
+    if app.database is None or not app.commands.migrate:
+        return None
+    settings = backup_settings.of_app(app.name)
+    if settings is None:
+        return None
+    return schema_digest.of(server_of(settings), app.database.name)

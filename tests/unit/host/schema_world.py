@@ -1,0 +1,83 @@
+"""A database in memory whose migrations a fake tool in the images knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from bedstone.migrations import Backward, Pending, Report
+from bedstone.rollout.commands import Image
+from bedstone.rollout.context import Host
+from tests.unit.host.server import APP, Server, declare
+
+MIGRATED = APP | {"migrations": "django", "database": {"name": "shop", "owner": "shop_owner"}}
+
+
+class World:
+    """What is applied, and what the image of each source knows."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.applied: list[str] = []
+        self.known: dict[str, list[str]] = {}
+        self.sql: dict[str, tuple[str, ...]] = {}
+        self.irreversible: dict[str, str] = {}
+        self.undone: list[str] = []
+        server.during["migrate"] = self._migrate
+        server.during["reverse"] = self._reverse
+
+    def declare(self, source: str, *known: str) -> None:
+        """Declare a source whose image will know some migrations."""
+        declare(self.server, app=MIGRATED, source=source)
+        self.known[f"sha256:{self.server.builds + 1:064d}"] = list(known)
+
+    def ask(
+        self,
+        host: Host,
+        image: Image,
+        *,
+        keep: Sequence[str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Report:
+        """Stand in for the probe in an image."""
+        del host, on_line
+        known = self.known[image.made.image]
+        undone = [name for name in reversed(self.applied) if keep is not None and name not in keep]
+        return Report(
+            tool="django",
+            applied=tuple(self.applied),
+            known=tuple(known),
+            pending=tuple(
+                Pending(name, sql=self.sql.get(name, ()))
+                for name in known
+                if name not in self.applied
+            ),
+            backward=None
+            if keep is None
+            else Backward(
+                tuple(undone),
+                tuple((n, self.irreversible[n]) for n in undone if n in self.irreversible),
+                tuple(("undo", name) for name in undone),
+            ),
+        )
+
+    def _image(self) -> str:
+        return next(word for word in self.server.calls[-1] if word.startswith("sha256:"))
+
+    def _migrate(self) -> None:
+        self.applied += [n for n in self.known[self._image()] if n not in self.applied]
+
+    def _reverse(self) -> None:
+        name = self.server.calls[-1][-1]
+        assert name in self.known[self._image()], "only the newer image knows how"
+        self.applied.remove(name)
+        self.undone.append(name)
+
+
+@pytest.fixture
+def world(server: Server, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The server with a database and two releases' worth of migrations to come."""
+    made = World(server)
+    monkeypatch.setattr("bedstone.rollout.schema.ask", made.ask)
+    return made

@@ -1,0 +1,158 @@
+"""An operation in a unit of its own; here a process plays the unit, and systemctl is a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bedstone import detached, lock
+from bedstone.errors import BedstoneError
+
+# `start` runs what $UNIT holds as another process; `is-active` tells whether it is alive.
+SYSTEMCTL = """#!/bin/sh
+pid="$BEDSTONE_ROOT/unit.pid"
+case "$1" in
+    start) setsid sh -c "$UNIT" > /dev/null 2>&1 < /dev/null & echo $! > "$pid";;
+    is-active)
+        if [ -e "$pid" ] && kill -0 "$(cat "$pid")" 2> /dev/null; then echo active
+        else echo inactive; fi;;
+esac
+"""
+
+UNIT = """
+import sys, time
+from bedstone import detached, lock
+request = detached.take("shop")
+with lock.held("shop", "bedstone " + " ".join(request.argv)) as held, detached.log("shop") as log:
+    log.line("begins for " + request.caller)
+    held.beat("build")
+    sys.stdin.close()
+    while not (__import__("pathlib").Path(sys.argv[1]) / "go").exists():
+        time.sleep(0.02)
+    log.line("has built")
+    log.end({"ok": True, "argv": list(request.argv)})
+"""
+
+
+@pytest.fixture
+def unit(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A unit that begins, waits for the file `go`, and ends."""
+    programs = root / "bin"
+    programs.mkdir()
+    (programs / "systemctl").write_text(SYSTEMCTL)
+    (programs / "systemctl").chmod(0o755)
+    (root / "unit.py").write_text(UNIT)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3] / "src"))
+    monkeypatch.setenv("UNIT", f"exec {sys.executable} {root}/unit.py {root}")
+    monkeypatch.setenv("SUDO_USER", "rosa")
+    yield root
+    (root / "go").touch()
+    wait_for(lambda: not alive(root))
+
+
+def alive(root: Path) -> bool:
+    pid = root / "unit.pid"
+    if not pid.exists():
+        return False
+    return Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+def wait_for(condition: object, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def test_caller_follows_to_the_end(unit: Path) -> None:
+    detached.start("shop", ["release", "shop"])
+    (unit / "go").touch()
+    lines: list[str] = []
+    end = detached.follow("shop", lines.append)
+    assert lines == ["begins for rosa", "has built"]
+    assert end == {"ok": True, "argv": ["release", "shop"]}
+
+
+def test_second_is_told_who_since_when_and_at_what(unit: Path) -> None:
+    del unit
+    detached.start("shop", ["release", "shop"])
+    wait_for(lambda: (owner := lock.owner("shop")) is not None and owner.step == "build")
+    said = r"`bedstone release shop` \(process \d+, .*, since \d{4}.*, at build since \d{4}"
+    with pytest.raises(lock.LockedError, match=said) as caught:
+        detached.start("shop", ["rollback", "shop"])
+    assert "bedstone watch shop" in str(caught.value.hint)
+
+
+def test_killed_unit_ends_the_looking_on(unit: Path) -> None:
+    detached.start("shop", ["release", "shop"])
+    wait_for(lambda: lock.owner("shop") is not None)
+    os.kill(int((unit / "unit.pid").read_text()), signal.SIGKILL)
+    lines: list[str] = []
+    assert detached.follow("shop", lines.append) is None
+    assert lines == ["begins for rosa"]
+
+
+def test_whoever_comes_later_sees_all_of_it(unit: Path) -> None:
+    detached.start("shop", ["release", "shop"])
+    wait_for(lambda: lock.owner("shop") is not None)
+    seen: list[list[str]] = [[], []]
+    threads = [
+        threading.Thread(target=detached.follow, args=("shop", lines.append)) for lines in seen
+    ]
+    for thread in threads:
+        thread.start()
+    (unit / "go").touch()
+    for thread in threads:
+        thread.join(20)
+    assert seen == [["begins for rosa", "has built"]] * 2
+
+
+def test_caller_that_is_killed_ends_nothing(unit: Path) -> None:
+    code = (
+        "from bedstone import detached; detached.start('shop', ['release', 'shop']);"
+        "print('started', flush=True); detached.follow('shop', print)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout
+        assert caller.stdout.readline() == "started\n"
+        caller.send_signal(signal.SIGHUP)
+    assert alive(unit)
+    (unit / "go").touch()
+    assert detached.follow("shop", lambda _line: None) is not None
+
+
+def test_waits_for_the_one_on_its_way_when_asked_to(unit: Path) -> None:
+    detached.start("shop", ["release", "shop"])
+    wait_for(lambda: lock.owner("shop") is not None)
+    threading.Timer(0.3, (unit / "go").touch).start()
+    detached.start("shop", ["release", "shop", "--if-changed"], wait_seconds=20)
+    end = detached.follow("shop", lambda _line: None)
+    assert end is not None
+    assert end["argv"][-1] == "--if-changed"
+
+
+def test_nothing_to_look_on_is_told(root: Path) -> None:
+    del root
+    with pytest.raises(BedstoneError, match="Nothing has been done with shop"):
+        detached.follow("shop", print)
+    with pytest.raises(BedstoneError, match="Nobody has asked"):
+        detached.take("shop")
+
+
+def test_request_is_for_root_alone(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNIT", "true")
+    detached.start("shop", ["release", "shop"])
+    path = unit / "run/bedstone/operations/shop.json"
+    assert path.stat().st_mode & 0o077 == 0
+    assert json.loads(path.read_text())["caller"] == "rosa"
