@@ -46,7 +46,11 @@ bedstone_secrets:
       database_password: …             # of the role the app uses
       database_migrate_password: …     # of the role that changes the schema
       stripe_key: …                    # any other: ${secret.stripe_key}
+  hooks:
+    chat_url: …                        # of bedstone_hooks and bedstone_mail: ${secret.chat_url}
 ```
+
+Passwords and keys of our own are made; what only you can know (the last two) is asked for.
 
 The vault's password is in `inventories/NAME/.vault-password`, which git ignores. It belongs in a
 password manager: without it nobody reads the secrets again.

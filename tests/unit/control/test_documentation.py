@@ -60,7 +60,9 @@ def settings_of(block: str) -> dict[str, Any]:
 
 def test_pages_have_examples() -> None:
     assert len(BLOCKS) >= 15
-    assert {path for path, _ in BLOCKS} == set(PAGES)
+    without = {path.parent.name for path in PAGES} - {path.parent.name for path, _ in BLOCKS}
+    # Nobody's example: its settings are those of molecule/release.
+    assert without <= {"ledger"}
 
 
 def provide(site: Site, app: dict[str, Any]) -> None:
