@@ -93,6 +93,35 @@ def test_image_is_built_by_buildkit(host: Host) -> None:
     host.check_output("docker image rm molecule-built")
 
 
+def build_cache_mb(host: Host) -> float:
+    """Return the size of the build cache in MB."""
+    rows = host.check_output("docker system df --format '{{.Type}}|{{.Size}}'").splitlines()
+    size = next(row.split("|")[1] for row in rows if row.startswith("Build Cache"))
+    units = {"kB": 0.001, "MB": 1.0, "GB": 1000.0}
+    return float(size.rstrip("kMGB")) * units.get(size.lstrip("0123456789."), 0.000001)
+
+
+def test_build_cache_has_a_limit(
+    host: Host, server_name: str, wait_until: Callable[..., None]
+) -> None:
+    """The daemon keeps less than was built: with a small limit, so that it can be seen."""
+    config = json.loads(host.file("/etc/docker/daemon.json").content_string)
+    assert config["builder"]["gc"] == {"enabled": True, "defaultKeepStorage": "5GB"}
+    small = {"gc": {"enabled": True, "defaultKeepStorage": "20MB"}}
+    applied(server_name, docker_daemon_settings={"builder": small})
+    try:
+        write = "import os; open('/x', 'wb').write(os.urandom(80 << 20))"
+        dockerfile = f'FROM {IMAGE}\\nRUN ["python", "-c", "{write}"]\\n'
+        host.check_output("mkdir -p /tmp/build")
+        host.check_output("printf %s > /tmp/build/Dockerfile", dockerfile)
+        host.check_output("docker build --quiet --tag molecule-large /tmp/build")
+        host.check_output("docker image rm molecule-large")
+        # BuildKit looks a minute after a build.
+        wait_until(lambda: build_cache_mb(host) < 40, seconds=180, what="the cache is small")
+    finally:
+        applied(server_name)
+
+
 def test_nobody_is_in_the_group_that_is_root(host: Host) -> None:
     assert host.group("docker").members == []
 
