@@ -28,6 +28,10 @@ check: setup  ## lint, types and unit tests (under a minute)
 test: setup  ## everything: check, the app, every Molecule scenario, the demo (under 40 minutes)
 	@$(BIN)/python tests/run.py
 
+.PHONY: test-faults
+test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
+
 # --- The demo: testbed/demo.py ---
 
 .PHONY: demo

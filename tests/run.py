@@ -3,8 +3,9 @@
     .venv/bin/python tests/run.py [STAGE...] [--jobs N]
 
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real
-PostgreSQL), one ``molecule-ROLE`` for every scenario below ``molecule/``, and ``demo`` (the
-two commands of the README, end to end). Each stage's output goes to a file of its own; a
+PostgreSQL), one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults`` (releases
+killed at random places; BEDSTONE_FAULT_SEED repeats a run) and ``demo`` (the two commands of the
+README, end to end). Each stage's output goes to a file of its own; a
 failing stage's last lines are shown. Exit code 0 only when every stage passed.
 """
 
@@ -26,7 +27,9 @@ SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 1500
 # Those that the table at the end shows first.
-LONG_SCENARIOS = {"app", "base", "postgresql", "site"}
+LONG_SCENARIOS = {"app", "base", "postgresql", "release", "site"}
+# Of the whole table (`make test-faults`), a sample that is another one each time.
+FAULT_CELLS = 8
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def all_stages() -> list[Stage]:
     return [
         Stage("check", ("make", "check")),
         Stage("demo", (".venv/bin/pytest", "-v", "tests/e2e")),
+        Stage("faults", (".venv/bin/python", "-m", "tests.faults", f"--sample={FAULT_CELLS}")),
         *molecule,
         Stage("app", ("make", "-C", "app", "check")),
     ]

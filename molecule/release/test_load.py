@@ -1,0 +1,110 @@
+"""Nobody notices: no request fails, no acknowledged row is lost, whatever is done meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ledger_app import Ledger
+from testinfra.host import Host
+
+UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_release(ledger: Ledger) -> None:
+    before = ledger.answer()
+    with ledger.load() as load:
+        version = ledger.source()
+        ledger.release()
+        ledger.wait_until(lambda: ledger.answer()["version"] == version)
+    ledger.check_nothing_lost(load)
+    assert load.versions == {before["version"], version}
+    assert len(load.containers()) == len(load.containers("api")) == 2
+    assert late_answers(load.answers, version) == []
+
+
+def late_answers(answers: list[dict[str, object]], version: str) -> list[dict[str, object]]:
+    """Return answers of an older release to requests that began after one a newer one ended."""
+    ended = [answer["ended"] for answer in answers if answer["version"] == version]
+    # nginx hands over in steps: the first quick answer of the new release may come while an
+    # old worker takes its last connection. The tenth can't.
+    since = sorted(ended)[10]  # type: ignore[type-var]
+    return [
+        answer
+        for answer in answers
+        if answer["version"] not in {version, None} and answer["began"] > since  # type: ignore[operator]
+    ]
+
+
+def test_services_and_workers_switch_together(ledger: Ledger) -> None:
+    version = ledger.source()
+    release = ledger.release()["release"]
+    assert ledger.get("/")["version"] == ledger.get("/api/")["version"] == version
+    assert set(ledger.workers().values()) == {release}
+    assert len(ledger.workers()) == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "step"),
+    [("never_healthy", "start"), ("fail_check", "check"), ("worker_dies", "workers")],
+)
+def test_failed_release(ledger: Ledger, behaviour: str, step: str) -> None:
+    before, release = ledger.answer(), ledger.status()["release"]
+    workers = ledger.workers()
+    with ledger.load() as load:
+        version = ledger.source("bad", (), [behaviour])
+        failed = ledger.fails("release ledger")
+    assert failed["failed_step"] == step
+    ledger.check_nothing_lost(load)
+    # Requests that the bad release answered before its worker failed were answered well.
+    assert load.versions <= {before["version"], version}
+    assert (step == "workers") == (version in load.versions)
+    assert ledger.answer() == before
+    assert ledger.get("/api/")["version"] == before["version"]
+    assert (ledger.workers(), ledger.status()["release"]) == (workers, release)
+    assert ledger.status()["ok"]
+
+
+def test_another_certificate(
+    host: Host, ledger: Ledger, server_name: str, wait_until: Callable[..., None]
+) -> None:
+    """The certificate goes; a run of the role makes another one and nginx takes it."""
+    before = served_certificate(host)
+    with ledger.load() as load:
+        host.check_output("rm /etc/bedstone/tls/ledger.crt")
+        provision(server_name, "ca,nginx")
+        wait_until(lambda: served_certificate(host) != before, what="the other is served")
+    ledger.check_nothing_lost(load)
+    assert len(load.versions) == 1
+
+
+def served_certificate(host: Host) -> str:
+    """Return the serial number of the certificate that visitors get."""
+    return str(
+        host.check_output(
+            "openssl s_client -connect 127.0.0.1:443 -servername ledger.localhost"
+            " < /dev/null 2> /dev/null | openssl x509 -noout -serial"
+        )
+    )
+
+
+def provision(server: str, tags: str) -> None:
+    """Run some roles of provision.yml as a user does."""
+    inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "production"
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/provision.yml"]
+    command += ["--inventory", str(inventory), "--limit", server, "--tags", tags]
+    command += ["--vault-password-file", str(inventory / ".vault-password")]
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,1 @@
+"""What happens when an operation dies at any place: killed, cut from power, or failing."""
