@@ -35,6 +35,7 @@ class Outcome:
         seconds: how long it took.
         steps: the steps that were begun.
         put_right: what differed from the ledger before, and no longer does.
+        interrupted: operations that were killed before, a sentence each.
         warnings: what went wrong without making it fail.
         restore_point: the backup that was made on the way.
         failed_step: the step that failed, if one did.
@@ -54,6 +55,7 @@ class Outcome:
     seconds: float = 0.0
     steps: list[StepReport] = field(default_factory=list)
     put_right: list[str] = field(default_factory=list)
+    interrupted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     restore_point: str | None = None
     failed_step: str | None = None

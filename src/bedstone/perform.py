@@ -378,11 +378,11 @@ def _working(
         held.beat("settle")
         interrupted = history.close_interrupted(connection, name)
         for operation in interrupted:
-            outcome.warnings.append(
-                f"The {operation.kind} of {operation.release} was killed before it ended."
-            )
+            words = f"The {operation.kind} of {operation.release} was killed before it ended."
+            outcome.interrupted.append(words)
+            outcome.warnings.append(words)
             outcome.changed = True
-            talk.say(f"  {outcome.warnings[-1]}")
+            talk.say(f"  {words}")
         old = history.serving(connection, name)
         if old is not None:
             outcome.previous = outcome.release = old.release

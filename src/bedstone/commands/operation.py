@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, detached, history, ledger, lock, perform
+from bedstone import cli, config, detached, history, hooks, ledger, lock, perform
 from bedstone.commands import operate
 from bedstone.errors import BedstoneError
 
@@ -83,6 +83,9 @@ def settle(arguments: argparse.Namespace) -> int:
             code = 1
             continue
         results.append(outcome.as_json())
+        for killed in outcome.interrupted:
+            # Nobody was left to tell it.
+            hooks.fire(hooks.Event(kind="failure", title=killed, app=name, release=outcome.release))
         if not outcome.ok:
             code = 1
             print(f"bedstone: {name}: {outcome.error}", file=sys.stderr)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, perform
-from bedstone.systemd import Systemd
+from bedstone import cli, history, hooks, ledger, perform
+from bedstone.errors import RefusedError
 from tests.unit.host.server import Server, declare
 
 MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"
@@ -28,7 +28,6 @@ esac
 @pytest.fixture(autouse=True)
 def _real_commands_on_the_fake(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perform, "Host", server.host)
-    monkeypatch.setattr("bedstone.commands.status.Systemd", lambda: Systemd(server.run))
 
 
 def test_release_tells_each_step(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,40 +71,109 @@ def test_json_is_one_object_and_nothing_else(
     assert json.loads(capsys.readouterr().out)["failed_step"] == "begin"
 
 
-def test_releases_are_listed_the_newest_first(
+def test_rollback_and_restart_tell_what_serves(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["releases", "shop"]) == 0
-    assert "has no release yet" in capsys.readouterr().out
     cli.main(["release", "shop"])
+    declare(server, source="two")
+    cli.main(["release", "shop"])
+    capsys.readouterr()
+    assert cli.main(["rollback", "shop"]) == 0
+    said = capsys.readouterr().out
+    assert "Rolling shop back" in said
+    assert " of shop serves again, after " in said
+    assert cli.main(["restart", "shop", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "restart"
+    assert cli.main(["rollback", "shop", "nonsense"]) == 3
+    assert "isn't a release that is kept" in capsys.readouterr().err
+
+
+def test_refusal_of_a_gate_has_its_own_exit_code(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del server
+
+    def refuse(_rollout: object) -> str:
+        raise RefusedError("shop.0002 drops a column.", hint="Do it in two releases.")
+
+    monkeypatch.setattr("bedstone.rollout.sequences.plan", refuse)
+    assert cli.main(["release", "shop"]) == 3
+    said = capsys.readouterr().err
+    assert "shop: failed at plan: shop.0002 drops a column." in said
+    assert "hint: Do it in two releases." in said
+
+
+def test_settle_finishes_what_was_killed_and_tells_people(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.main(["release", "shop"])
+    declare(server, source="two")
+    events: list[hooks.Event] = []
+    monkeypatch.setattr(hooks, "fire", lambda event: events.append(event) or ())
+
+    class KilledError(BaseException):
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        server.broken = {"front door"}
+        with pytest.raises(KilledError):
+            cli.main(["release", "shop"])
+    server.broken = set()
+    capsys.readouterr()
+    assert cli.main(["settle"]) == 0
+    assert "was killed before it ended" in capsys.readouterr().out
+    assert [event.kind for event in events] == ["failure"]
+    assert cli.main(["settle", "shop"]) == 0
+    assert "shop: all as it should be" in capsys.readouterr().out
+
+
+def test_settle_after_an_orderly_end_does_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXIT_CODE", "exited")
+    assert cli.main(["settle", "shop"]) == 0
+    assert server.calls == []
+
+
+def test_hooks_tell_of_releases_rollbacks_and_failures(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[hooks.Event] = []
+
+    def hang(event: hooks.Event) -> tuple[str, ...]:
+        events.append(event)
+        return ("webhook chat.example.com took longer than 10 seconds.",)
+
+    monkeypatch.setattr(hooks, "fire", hang)
+    assert cli.main(["release", "shop", "--json"]) == 0, "a hook that fails is a warning"
+    cli.main(["release", "shop", "--if-changed"])
+    declare(server, source="two")
+    cli.main(["release", "shop"])
+    cli.main(["rollback", "shop"])
+    cli.main(["restart", "shop"])
     server.broken = {"check"}
     cli.main(["release", "shop"])
-    capsys.readouterr()
-    assert cli.main(["releases", "shop"]) == 0
-    failed, serves = capsys.readouterr().out.splitlines()
-    assert failed.endswith("failed at check")
-    assert serves.startswith("* ")
-    assert cli.main(["releases", "shop", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["serves"] for row in rows] == [False, True]
+    assert [event.kind for event in events] == ["release", "release", "rollback", "failure"]
+    assert events[-1].failed_step == "check"
 
 
-def test_status_is_one_screen_and_its_exit_code_counts(
-    server: Server, capsys: pytest.CaptureFixture[str]
+def test_unit_does_what_was_asked_for_and_whoever_follows_sees_it(
+    server: Server, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["status"]) == 1
-    assert "shop: not released yet" in capsys.readouterr().out
-    cli.main(["release", "shop"])
-    capsys.readouterr()
-    assert cli.main(["status"]) == 0
+    del server
+    requests = root / "run/bedstone/operations"
+    requests.mkdir(parents=True)
+    (requests / "shop.json").write_text('{"argv": ["release", "shop"], "caller": "rosa"}')
+    assert cli.main(["operation", "shop"]) == 0
+    assert "Releasing shop" in capsys.readouterr().out
+    assert cli.main(["watch", "shop"]) == 0
     said = capsys.readouterr().out
-    assert "https://shop.example.com/" in said
-    assert "up   web@blue" in said
-    server.active.discard("bedstone-shop-worker@1.service")
-    assert cli.main(["status"]) == 1
-    assert "DOWN worker@1" in capsys.readouterr().out
-    assert cli.main(["status", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["apps"][0]["ok"] is False
+    assert "  image " in said
+    assert " of shop serves, after " in said
+    with ledger.opened() as connection:
+        assert history.operations(connection, "shop")[0].caller == "rosa"
+    assert cli.main(["operation", "shop"]) == 1, "nothing more was asked for"
 
 
 @pytest.fixture
