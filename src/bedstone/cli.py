@@ -30,7 +30,7 @@ COMMANDS: dict[str, str] = {
     "watch": "bedstone.commands.operation",
     "settle": "bedstone.commands.operation",
     "operation": "bedstone.commands.operation",
-    "releases": "bedstone.commands.release",
+    "releases": "bedstone.commands.releases",
     "logs": "bedstone.commands.daily",
     "exec": "bedstone.commands.daily",
     "run": "bedstone.commands.daily",
