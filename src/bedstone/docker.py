@@ -155,6 +155,21 @@ class Docker:
         output = self._run(["docker", "image", "ls", "--format", "{{.Tag}}", repository]).stdout
         return [line for line in output.split() if line != "<none>"]
 
+    def image_ids(self, repository: str) -> dict[str, str]:
+        """Return the tags of a repository that are on this server, and their images' ids."""
+        output = self._run(
+            ["docker", "image", "ls", "--no-trunc", "--format", "{{.Tag}} {{.ID}}", repository]
+        ).stdout
+        rows = (line.split() for line in output.splitlines())
+        return {row[0]: row[1] for row in rows if len(row) == 2 and row[0] != "<none>"}  # noqa: PLR2004
+
+    def image_sizes(self) -> list[dict[str, str]]:
+        """Return every image with its sizes in Docker's words: UniqueSize, SharedSize, ID."""
+        output = self._run(
+            ["docker", "system", "df", "--verbose", "--format", "{{json .Images}}"], timeout=30
+        ).stdout
+        return list(json.loads(output) or [])
+
     def remove_dangling(self, label: str) -> None:
         """Remove images that have a label and no name and that no container uses."""
         self._run(

@@ -25,9 +25,11 @@ class Answer:
     said: str
 
 
-def service(address: str, port: int, path: str, host: str) -> Answer:
+def service(
+    address: str, port: int, path: str, host: str, *, seconds: float = PROBE_SECONDS
+) -> Answer:
     """Ask a service's health path, as nginx would: with the app's domain, as if by HTTPS."""
-    connection = http.client.HTTPConnection(address, port, timeout=PROBE_SECONDS)
+    connection = http.client.HTTPConnection(address, port, timeout=seconds)
     headers = {
         "Host": host,
         "X-Forwarded-Proto": "https",
@@ -49,10 +51,10 @@ def service(address: str, port: int, path: str, host: str) -> Answer:
     return Answer(ok=response.status in _OK, said=said)
 
 
-def port(address: str, number: int) -> Answer:
+def port(address: str, number: int, *, seconds: float = PROBE_SECONDS) -> Answer:
     """Try whether something listens on a port."""
     try:
-        with socket.create_connection((address, number), timeout=PROBE_SECONDS):
+        with socket.create_connection((address, number), timeout=seconds):
             return Answer(ok=True, said=f"port {number} accepts connections")
     except OSError as error:
         return Answer(ok=False, said=f"port {number} doesn't accept: {_reason(error)}")

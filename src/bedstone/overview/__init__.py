@@ -1,0 +1,141 @@
+"""All that is to be seen of the apps and the server at a glance, gathered within seconds.
+
+What takes longer than it may (a service that doesn't answer, a busy Docker) is missing
+from the picture and holds nothing up.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bedstone import config, current, history, jobs, ledger, maintenance
+from bedstone.docker import Docker
+from bedstone.errors import BedstoneError
+from bedstone.overview import backups, disks, images, operations, parallel, services
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Hashable, Sequence
+
+    from bedstone.current import Current
+    from bedstone.overview.services import Asks
+
+SECONDS = 8.0
+LAST_OPERATIONS = 3
+
+
+@dataclass
+class Tools:
+    """What looks at the server; tests put fakes in their place."""
+
+    systemd: Systemd = field(default_factory=Systemd)
+    docker: Docker = field(default_factory=Docker)
+    asks: Asks = services.ask
+    seconds: float = SECONDS
+
+
+def gather(tools: Tools | None = None) -> dict[str, Any]:
+    """Return the whole picture, as `bedstone status --json` prints it."""
+    tools = tools or Tools()
+    with closing(ledger.connect()) as connection:
+        names = sorted({*config.declared(), *history.known_apps(connection)})
+        apps = [_App(name, connection) for name in names]
+    tasks: dict[Hashable, Callable[[], Any]] = {}
+    for app in apps:
+        tasks |= app.tasks(tools)
+    if apps:
+        tasks["images"] = lambda: images.usage(tools.docker, [app.name for app in apps])
+    found = parallel.run(tasks, tools.seconds)
+    shown = [app.as_json(found) for app in apps]
+    used = disks.usage()
+    problems = [f"{app['app']}: {problem}" for app in shown for problem in app["problems"]]
+    return {
+        "ok": all(app["ok"] for app in shown),
+        "problems": [*problems, *disks.problems(used)],
+        "apps": shown,
+        "disks": used,
+    }
+
+
+class _App:
+    """One app: what the ledger says at once, and what has to be asked for."""
+
+    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+        self.name = name
+        self.error: str | None = None
+        self.current: Current | None = None
+        self.serving = history.serving(connection, name)
+        entry = self.serving and history.get(connection, name, self.serving.release)
+        self.version = entry.version if entry else None
+        self.operations = operations.last(connection, name, LAST_OPERATIONS)
+        self.since = operations.serving_since(connection, name, self.serving)
+        self.first_served = operations.first_served(connection, name)
+        self.running = operations.running(name)
+        if self.serving is not None:
+            try:
+                self.current = current.load(name)
+            except BedstoneError as error:
+                self.error = error.message
+        try:
+            self.jobs = list(jobs.declared(name).values())
+        except BedstoneError as error:
+            self.jobs = []
+            self.error = self.error or error.message
+
+    def tasks(self, tools: Tools) -> dict[Hashable, Callable[[], Any]]:
+        """Return what is to be asked, all at the same time."""
+        tasks: dict[Hashable, Callable[[], Any]] = {
+            ("backup", self.name): lambda: backups.of(self.name, self.first_served)
+        }
+        if self.jobs:
+            tasks["jobs", self.name] = lambda: jobs.states(
+                self.name, self.jobs, tools.systemd, timeout=tools.seconds
+            )
+        if self.current is not None:
+            tasks |= services.tasks(self.current, tools.systemd, tools.asks, tools.seconds)
+        return tasks
+
+    def as_json(self, found: dict[Hashable, Any]) -> dict[str, Any]:
+        """Return the app's part of the picture."""
+        shown = services.as_json(self.current, found) if self.current is not None else []
+        states = [state.as_json() for state in found.get(("jobs", self.name)) or []]
+        backup = found.get(("backup", self.name))
+        sizes = found.get("images") or {}
+        page_since = maintenance.since(self.name)
+        problems = [
+            *([self.error] if self.error else []),
+            *([] if self.serving else ["it isn't released"]),
+            *services.problems(shown),
+            *_job_problems(states),
+            *operations.problems(self.operations, self.running),
+            *([backup["problem"]] if backup and backup["problem"] else []),
+        ]
+        return {
+            "app": self.name,
+            "ok": bool(shown) and not self.error and all(service["ok"] for service in shown),
+            "problems": problems,
+            "error": self.error,
+            "release": self.serving.release if self.serving else None,
+            "version": self.version,
+            "slot": self.serving.slot if self.serving else None,
+            "since": self.since,
+            "domains": list(self.current.app.domains) if self.current else [],
+            "maintenance_since": page_since.isoformat(timespec="seconds") if page_since else None,
+            "services": shown,
+            "jobs": states,
+            "running": self.running,
+            "operations": self.operations,
+            "images": sizes.get(self.name),
+            "backup": backup,
+        }
+
+
+def _job_problems(states: Sequence[dict[str, Any]]) -> list[str]:
+    failed = [state["job"] for state in states if state["result"] == "failed"]
+    missing = [state["job"] for state in states if not state["installed"]]
+    return [f"the job {job} failed" for job in failed] + [
+        f"the job {job} isn't installed" for job in missing
+    ]

@@ -1,0 +1,47 @@
+"""The last backup of an app, and whether it is as new as it should be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bedstone import age, backup_history, backup_settings, catalogue
+
+# A day, and what a night's backup may take longer than the one before.
+OLDEST = timedelta(hours=26)
+
+
+def of(app: str, first_served: str | None) -> dict[str, Any] | None:
+    """Return what is known of an app's backups, or None when it has none to make here.
+
+    Args:
+        app: the app.
+        first_served: when its first release served, ISO 8601: the night after, there is a backup.
+
+    """
+    if not backup_settings.path().exists():
+        return None
+    settings = backup_settings.load()
+    if app not in {entry.app for entry in settings.apps}:
+        return None
+    newest = catalogue.newest_good(settings.directory / app)
+    failure = backup_history.last_failure(app)
+    old = newest.age if newest else None
+    problem = None
+    if failure is not None:
+        problem = f"the last backup failed: {failure[1].splitlines()[0]}"
+    elif old is not None and old > OLDEST:
+        problem = f"the last backup is {age.words(old.total_seconds())} old"
+    elif old is None and first_served and _age(first_served) > OLDEST:
+        problem = f"there is no backup yet: `bedstone backup {app}` makes one"
+    return {
+        "newest": newest.name if newest else None,
+        "age_seconds": int(old.total_seconds()) if old is not None else None,
+        "failed_at": failure[0].isoformat(timespec="seconds") if failure else None,
+        "problem": problem,
+        "ok": problem is None,
+    }
+
+
+def _age(moment: str) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(moment)

@@ -1,0 +1,58 @@
+"""Room on the disks that hold containers, databases and backups."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from bedstone import backup_settings, paths, space
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+LEAST_PERCENT = 10
+
+
+def usage() -> list[dict[str, Any]]:
+    """Return the room on each file system that counts here, and what is on it."""
+    found: dict[int, dict[str, Any]] = {}
+    for what, path in _places():
+        try:
+            device, status = path.stat().st_dev, os.statvfs(path)
+        except OSError:
+            continue
+        if device in found:
+            found[device]["holds"].append(what)
+            continue
+        total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+        percent = 100 * free / total if total else 0.0
+        found[device] = {
+            "path": str(path),
+            "holds": [what],
+            "bytes": total,
+            "free_bytes": free,
+            "free_percent": round(percent, 1),
+            "ok": percent >= LEAST_PERCENT,
+        }
+    return list(found.values())
+
+
+def problems(shown: Sequence[dict[str, Any]]) -> list[str]:
+    """Return which disks are nearly full."""
+    return [
+        f"only {space.human(disk['free_bytes'])} ({disk['free_percent']:.0f} %) is free at"
+        f" {disk['path']}"
+        for disk in shown
+        if not disk["ok"]
+    ]
+
+
+def _places() -> Iterator[tuple[str, Path]]:
+    yield "Docker", paths.host("/var/lib/docker")
+    yield "the database", paths.host("/var/lib/postgresql")
+    try:
+        yield "backups", backup_settings.load().directory
+    except BedstoneError:
+        return

@@ -1,0 +1,106 @@
+"""The last releases, rollbacks and restarts of an app, and the one that is on its way."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from bedstone import history, lock
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from bedstone.history import Serving
+
+_LINES = 4
+_TELLING = re.compile(
+    r"error|exception|fatal|denied|refused|no such|not found|invalid|unknown|can.?not|can't|failed",
+    re.IGNORECASE,
+)
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+def last(connection: sqlite3.Connection, app: str, limit: int) -> list[dict[str, Any]]:
+    """Return an app's last operations, the newest first."""
+    return [
+        {
+            "id": operation.id,
+            "kind": operation.kind,
+            "release": operation.release,
+            "previous": operation.previous,
+            "state": operation.state,
+            "caller": operation.caller,
+            "started_at": operation.started_at,
+            "finished_at": operation.finished_at,
+            "failed_step": operation.failed_step,
+            "error": operation.error,
+            "hint": operation.hint,
+            "lines": telling(operation.details or ""),
+            "restore_point": operation.restore_point,
+        }
+        for operation in history.operations(connection, app, limit=limit)
+    ]
+
+
+def serving_since(connection: sqlite3.Connection, app: str, serving: Serving | None) -> str | None:
+    """Return when the release that serves took over: a restart of it doesn't count."""
+    if serving is None:
+        return None
+    for operation in history.operations(connection, app):
+        wanted = operation.state == "succeeded" and operation.kind in {"release", "rollback"}
+        if wanted and operation.release == serving.release:
+            return operation.finished_at
+    entry = history.get(connection, app, serving.release)
+    return entry.finished_at if entry else None
+
+
+def first_served(connection: sqlite3.Connection, app: str) -> str | None:
+    """Return when an app's first release served, or None."""
+    moments = [
+        entry.finished_at
+        for entry in history.entries(connection, app)
+        if entry.state == "succeeded" and entry.finished_at
+    ]
+    return min(moments, default=None)
+
+
+def running(app: str) -> dict[str, Any] | None:
+    """Return who is at the app's release now, since when and at which step."""
+    owner = lock.owner(app)
+    if owner is None:
+        return None
+    return {
+        "what": owner.purpose,
+        "caller": owner.user,
+        "process": owner.pid,
+        "since": owner.since,
+        "step": owner.step,
+        "step_since": owner.beat,
+    }
+
+
+def problems(shown: Sequence[dict[str, Any]], at_it: dict[str, Any] | None) -> list[str]:
+    """Return what is wrong with the newest operation, a few words."""
+    if not shown:
+        return []
+    newest = shown[0]
+    if newest["state"] == "failed":
+        return [f"the last {newest['kind']} failed at {newest['failed_step']}"]
+    if newest["state"] == "running" and at_it is None:
+        return [f"the last {newest['kind']} was interrupted: `bedstone settle` puts it right"]
+    return []
+
+
+def telling(details: str) -> list[str]:
+    """Return the lines of a log that matter: from the first that speaks of an error on."""
+    lines = [line.rstrip() for line in details.splitlines() if line.strip()]
+    if any(_TRACEBACK in line for line in lines):
+        # What went wrong is the first line after the indented ones of the traceback.
+        begin = max(number for number, line in enumerate(lines) if _TRACEBACK in line)
+        after = [line for line in lines[begin + 1 :] if not line.startswith(" ")]
+        return after[:_LINES] or lines[-_LINES:]
+    for number, line in enumerate(lines):
+        if _TELLING.search(line):
+            return lines[number : number + _LINES]
+    return lines[-_LINES:]

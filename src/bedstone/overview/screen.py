@@ -1,0 +1,151 @@
+"""The picture as one screen of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bedstone import age, failures, space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bedstone.terminal import Paint
+
+Shown = dict[str, Any]
+
+
+def render(picture: Mapping[str, Any], paint: Paint) -> str:
+    """Return the screen."""
+    if not picture["apps"]:
+        return "No app is declared on this server."
+    parts = ["\n".join(_app(app, paint)) for app in picture["apps"]]
+    if picture["disks"]:
+        parts.append("\n".join(_disk(disk, paint) for disk in picture["disks"]))
+    if picture["problems"]:
+        lines = [paint("red", f"  {problem}") for problem in picture["problems"]]
+        parts.append("\n".join([paint("red", "Needs attention:"), *lines]))
+    return "\n\n".join(parts)
+
+
+def _app(app: Shown, paint: Paint) -> Iterator[str]:
+    yield from _heading(app, paint)
+    for service in app["services"]:
+        yield _service(service, paint)
+    for job in app["jobs"]:
+        yield _job(job, paint)
+    if app["images"]:
+        size = space.human(app["images"]["bytes"])
+        yield _fact("images", f"{app['images']['kept']} kept, {size}")
+    if app["backup"]:
+        yield _backup(app["backup"], paint)
+    for number, operation in enumerate(app["operations"]):
+        yield from _operation(app, operation, newest=number == 0, paint=paint)
+
+
+def _heading(app: Shown, paint: Paint) -> Iterator[str]:
+    name = paint("green" if app["ok"] else "red", app["app"])
+    if app["release"] is None:
+        yield f"{name}: {paint('red', app['error'] or 'not released yet')}"
+    else:
+        since = f", for {age.since(app['since'])}" if app["since"] else ""
+        yield f"{name}: release {app['release']}{since}, slot {app['slot']}"
+        if app["error"]:
+            yield paint("red", f"  {app['error']}")
+    for domain in app["domains"]:
+        yield f"  https://{domain}/"
+    if app["maintenance_since"]:
+        yield paint("yellow", f"  MAINTENANCE since {age.short(app['maintenance_since'])}")
+    if app["running"]:
+        yield paint("yellow", f"  {_running(app['running'])}")
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name:<7} {text}"
+
+
+def _service(service: Shown, paint: Paint) -> str:
+    mark = paint("green", "up  ") if service["ok"] else paint("red", "DOWN")
+    said = service["state"]
+    if service["health"]:
+        said = service["health"]["said"]
+    if not service["ok"]:
+        said = paint("red", said) + f"; `journalctl -u {service['unit']} -n 50`"
+    elif service["since"]:
+        said += f", for {age.since(service['since'])}"
+    if service["restarts"]:
+        times = "once" if service["restarts"] == 1 else f"{service['restarts']} times"
+        said += paint("yellow", f", restarted {times}")
+    return f"  {mark} {service['service']:<16} {said}"
+
+
+def _job(job: Shown, paint: Paint) -> str:
+    if not job["installed"]:
+        words = paint("red", "not installed: run site.yml")
+    elif job["running"]:
+        words = paint("yellow", "runs" + (f" for {_since(job)}" if job["last_run"] else ""))
+    elif job["result"] == "failed":
+        why = failures.why(job["error"] or "", str(job["exit_code"] or "")).removeprefix("it ")
+        ago = f" {_since(job)} ago" if job["last_run"] else ""
+        words = paint("red", f"FAILED{ago}: {why}") + f"; `journalctl -u {job['unit']}`"
+    elif job["last_run"]:
+        words = f"{job['result'] or 'ran'} {_since(job)} ago"
+    else:
+        words = "never ran"
+    if job["next_run"]:
+        words += f", next {age.until(job['next_run'])}"
+    return _fact("job", f"{job['job']:<13} {words}")
+
+
+def _since(job: Shown) -> str:
+    return age.since(job["last_run"])
+
+
+def _backup(backup: Shown, paint: Paint) -> str:
+    words = "none yet"
+    if backup["newest"]:
+        words = f"{backup['newest']}, {age.words(backup['age_seconds'])} ago"
+    if backup["problem"]:
+        words += paint("red", f"; {backup['problem']}")
+    return _fact("backup", words)
+
+
+def _running(running: Shown) -> str:
+    words = f"NOW `{running['what']}` by {running['caller']}, since {age.short(running['since'])}"
+    if running["step"] and running["step_since"]:
+        words += f", at {running['step']} for {age.since(running['step_since'])}"
+    return words
+
+
+def _operation(app: Shown, operation: Shown, *, newest: bool, paint: Paint) -> Iterator[str]:
+    what = f"{operation['kind']} {operation['release']}"
+    when = f"{age.since(operation['started_at'])} ago"
+    by = f" by {operation['caller']}" if operation["caller"] else ""
+    if operation["state"] == "succeeded":
+        yield _fact("last" if newest else "", f"{what} succeeded, {when}{by}")
+        return
+    if operation["state"] == "running":
+        words = "is on its way" if app["running"] else "was interrupted"
+        yield _fact("last" if newest else "", paint("yellow", f"{what} {words}, {when}{by}"))
+        return
+    error = str(operation["error"] or "").splitlines() or [""]
+    failed = f"{what} failed at {operation['failed_step']}: {error[0]}"
+    # What came before a success is history.
+    yield _fact("last" if newest else "", paint("red", failed) if newest else failed)
+    yield _fact("", f"{when}{by}")
+    if not newest:
+        return
+    for line in operation["lines"]:
+        yield _fact("", paint("faint", f"| {line[:200]}"))
+    if operation["hint"]:
+        yield _fact("", f"hint: {operation['hint'].splitlines()[0]}")
+    yield _fact("", f"more: `journalctl -u bedstone-operation@{app['app']}`")
+
+
+def _disk(disk: Shown, paint: Paint) -> str:
+    words = (
+        f"{space.human(disk['free_bytes'])} of {space.human(disk['bytes'])} free"
+        f" ({disk['free_percent']:.0f} %)"
+    )
+    if not disk["ok"]:
+        words = paint("red", words)
+    return f"{disk['path']} ({', '.join(disk['holds'])}): {words}"

@@ -1,0 +1,102 @@
+"""An app's services: what systemd says of each, and what it answers itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bedstone import probe, slots, systemd
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from bedstone.config import Service
+    from bedstone.current import Current
+    from bedstone.systemd import Systemd
+
+PROBE_SECONDS = 3.0
+_PROPERTIES = ("ActiveState", "SubState", "Result", "NRestarts", "ActiveEnterTimestamp")
+
+# Address, service, domain -> what the service answered.
+Asks = Callable[[str, "Service", str], probe.Answer]
+
+
+def ask(address: str, service: Service, domain: str) -> probe.Answer:
+    """Ask a service whether it is healthy, as its supervisor does when it starts."""
+    if service.port is None:
+        raise ValueError(service.name)
+    if service.health is None:
+        return probe.port(address, service.port, seconds=PROBE_SECONDS)
+    return probe.service(address, service.port, service.health, domain, seconds=PROBE_SECONDS)
+
+
+def tasks(
+    found: Current, manager: Systemd, asks: Asks, seconds: float
+) -> dict[Hashable, Callable[[], Any]]:
+    """Return what to ask of the services of a release that serves."""
+    name = found.app.name
+    units = [slots.unit(name, key) for key in found.slot_keys()]
+    wanted: dict[Hashable, Callable[[], Any]] = {
+        ("units", name): lambda: manager.properties(units, _PROPERTIES, timeout=seconds)
+    }
+    for service in found.app.http_services:
+        wanted["health", name, service.name] = _question(found, service, asks)
+    return wanted
+
+
+def _question(found: Current, service: Service, asks: Asks) -> Callable[[], probe.Answer]:
+    def question() -> probe.Answer:
+        try:
+            slot = slots.read(found.app.name, f"{service.name}@{found.slot}")
+        except BedstoneError as error:
+            return probe.Answer(ok=False, said=error.message)
+        domain = found.app.main_domain or "localhost"
+        return asks(slot.address or "127.0.0.1", service, domain)
+
+    return question
+
+
+def as_json(found: Current, answers: dict[Hashable, Any]) -> list[dict[str, Any]]:
+    """Return each slot of a release that serves, HTTP services first."""
+    name = found.app.name
+    units = answers.get(("units", name)) or {}
+    shown = []
+    for key in found.slot_keys():
+        service = found.app.services[key.partition("@")[0]]
+        unit = slots.unit(name, key)
+        state = units.get(unit, {})
+        runs = state.get("ActiveState") == "active"
+        health = None
+        if service.is_http and runs:
+            answer = answers.get(("health", name, service.name)) or probe.Answer(
+                ok=False, said="it didn't answer in time"
+            )
+            health = {"ok": answer.ok, "said": answer.said}
+        since = systemd.moment(state.get("ActiveEnterTimestamp"))
+        shown.append(
+            {
+                "service": key,
+                "unit": unit,
+                "ok": runs and (health is None or health["ok"]),
+                "state": f"{state['ActiveState']} ({state.get('SubState', '')})"
+                if state.get("ActiveState")
+                else "unknown",
+                "result": state.get("Result") or None,
+                "restarts": int(state.get("NRestarts") or 0),
+                "since": since.isoformat(timespec="seconds") if since else None,
+                "health": health,
+            }
+        )
+    return shown
+
+
+def problems(shown: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what is wrong with services, a few words each."""
+    said = []
+    for service in shown:
+        if not service["ok"]:
+            why = service["health"]["said"] if service["health"] else service["state"]
+            what = "isn't healthy" if service["health"] else "doesn't run"
+            said.append(f"{service['service']} {what}: {why}")
+    return said
