@@ -24,6 +24,7 @@ class World:
         self.sql: dict[str, tuple[str, ...]] = {}
         self.irreversible: dict[str, str] = {}
         self.undone: list[str] = []
+        self.asked = 0
         server.during["migrate"] = self._migrate
         server.during["reverse"] = self._reverse
 
@@ -42,6 +43,7 @@ class World:
     ) -> Report:
         """Stand in for the probe in an image."""
         del host, on_line
+        self.asked += 1
         known = self.known[image.made.image]
         undone = [name for name in reversed(self.applied) if keep is not None and name not in keep]
         return Report(

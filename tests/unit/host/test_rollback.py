@@ -328,15 +328,33 @@ def test_without_a_tool_the_schema_itself_is_compared(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = MIGRATED | {"migrations": "none"}
-    digests = iter(["d1", "d2", "d2", "d1"])
-    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: next(digests))
     for source in ("one", "two"):
+        monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app, now=source: now)
         declare(server, app=app, source=source)
         assert release(server).ok
     refused = rollback(server)
     assert refused.failed_step == "plan"
     assert "The schema has changed since then" in str(refused.error)
+    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: "one")
     assert rollback(server).ok
+
+
+@pytest.mark.parametrize(("now", "asked"), [("d", False), ("changed by hand", True)])
+def test_tool_is_not_asked_when_the_schema_is_still_that_of_both(
+    server: Server,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    now: str,
+    asked: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: "d")
+    for source in ("one", "two"):
+        world.declare(source, "a1")
+        release(server)
+    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: now)
+    before = world.asked
+    assert rollback(server).ok
+    assert (world.asked > before) is asked
 
 
 # --- the gate -------------------------------------------------------------------------------
