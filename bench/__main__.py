@@ -2,7 +2,8 @@
 
 a: a plain shell script on a fresh server installs the same packages and builds the same image;
 b: site.yml on a fresh server; c: site.yml again; d: the run with nothing to change on several
-hosts. Servers are the testbed's. Nothing else should run on the machine meanwhile.
+hosts; e: a release of new code and a rollback under load, beside docker compose. Servers are the
+testbed's. Nothing else should run on the machine meanwhile.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench import profile, report
+import yaml
+
+from bench import profile, releases, report
 from bench.report import Results
 from testbed import images, servers
 from testbed.cli import inventory
@@ -181,6 +184,23 @@ def measure(hosts: Sequence[int]) -> Results:
     return results
 
 
+def measure_releases() -> list[releases.Change]:
+    """Measure releases on a server of their own; it is removed by the caller."""
+    say("e: releases under load, beside docker compose")
+    images.python_image(images.DEFAULT_SUITE)
+    server = boot("bench-releases")
+    directory = WORK / "releases"
+    variables = directory / "group_vars" / "all"
+    variables.mkdir(parents=True)
+    write(variables / "settings.yml", yaml.safe_dump(releases.settings()))
+    write(directory / "hosts.yml", inventory([server]))
+    run([str(BIN / "python"), "-m", "bedstone_control", "secrets", str(directory)])
+    site(directory)
+    changes = releases.measure(server)
+    servers.down(servers.containers(name="bench-releases"))
+    return changes
+
+
 def machine() -> str:
     """Return what the times depend on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
@@ -201,14 +221,24 @@ def main() -> int:
     parser.add_argument(
         "--hosts", default="1,2,4", help="numbers of hosts for d (default: %(default)s)"
     )
+    parser.add_argument(
+        "--part", choices=("all", "site", "releases"), default="all", help="measure only this"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the servers up")
     args = parser.parse_args()
     try:
         clear()
-        results = measure([int(number) for number in args.hosts.split(",")])
-        print(report.text(results))
-        if args.write:
-            part = report.markdown(results, dt.datetime.now(tz=dt.UTC).date().isoformat())
+        today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+        parts = []
+        if args.part != "site":
+            where, changes = machine(), measure_releases()
+            print(report.text_of_releases(changes))
+            parts.append(report.markdown_of_releases(changes, where, today))
+        if args.part != "releases":
+            results = measure([int(number) for number in args.hosts.split(",")])
+            print(report.text(results))
+            parts.append(report.markdown(results, today))
+        for part in parts if args.write else []:
             write(PAGE, report.replace_part(PAGE.read_text(), part))
     except TestbedError as error:
         say(f"error: {error.message}")

@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench import releases
 from bench.profile import Task
+from bench.releases import Change
 
 BEGIN = "<!-- bench: made by `make bench WRITE=1`, do not edit -->"
 END = "<!-- /bench -->"
+BEGIN_RELEASES = "<!-- bench of releases: made by `make bench WRITE=1`, do not edit -->"
+END_RELEASES = "<!-- /bench of releases -->"
 # What the design aims at.
 FIRST_RUN_RATIO = 1.5
 NO_CHANGE_SECONDS = 8.0
@@ -100,17 +104,37 @@ def markdown(results: Results, date: str) -> str:
     return "\n".join(lines)
 
 
+def text_of_releases(changes: Sequence[Change]) -> str:
+    """Return the report on releases for the terminal."""
+    return "\n".join([*releases.rows(changes), "", *releases.steps(changes)])
+
+
+def markdown_of_releases(changes: Sequence[Change], machine: str, date: str) -> str:
+    """Return the part of docs/performance.md on releases that is made."""
+    lines = [
+        BEGIN_RELEASES,
+        f"Measured on {date}, {machine}; all in one run, under the same load.",
+        "",
+        *releases.rows(changes),
+        "",
+        *(f"- {line}" for line in releases.steps(changes)),
+        END_RELEASES,
+    ]
+    return "\n".join(lines)
+
+
 def replace_part(page: str, part: str) -> str:
-    """Return the page with its made part replaced.
+    """Return the page with a made part of it replaced: the one with the same first line.
 
     Raises:
         ValueError: the page has no place for it.
 
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = part.splitlines()[0], part.splitlines()[-1]
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"docs/performance.md has no lines {BEGIN!r} and {END!r}.")
+        raise ValueError(f"docs/performance.md has no lines {first!r} and {last!r}.")
     return before + part + after
 
 

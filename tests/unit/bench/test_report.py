@@ -1,6 +1,6 @@
 import pytest
 
-from bench import profile, report
+from bench import profile, releases, report
 from bench.profile import Task
 from bench.report import Results
 
@@ -69,3 +69,29 @@ def test_the_middle_run_counts() -> None:
     assert report.median([9.0, 5.0, 6.0]) == 6.0
     slow, quick, middle = [Task("x", 9.0)], [Task("x", 1.0)], [Task("x", 5.0)]
     assert report.merged([slow, quick, middle]) == middle
+
+
+def changes() -> list[releases.Change]:
+    return [
+        releases.Change("bedstone: rollback", 9.04, 300, steps=[("start", 1.0), ("drain", 6.5)]),
+        releases.Change("docker compose up -d --build", 6.0, 250, 40, 3.21),
+    ]
+
+
+def test_releases_have_a_part_of_their_own() -> None:
+    page = f"{report.BEGIN}\nold\n{report.END}\n{report.BEGIN_RELEASES}\n{report.END_RELEASES}\n"
+    part = report.markdown_of_releases(changes(), "2 cores", "2026-11-20")
+    new = report.replace_part(page, part)
+    assert new.startswith(f"{report.BEGIN}\nold\n")
+    assert "| bedstone: rollback | 9.0 | 300 | 0 | 0.0 |" in new
+    assert "| docker compose up -d --build | 6.0 | 250 | 40 | 3.2 |" in new
+    assert "- bedstone: rollback: start 1.0, drain 6.5" in new
+
+
+def test_dark_is_from_the_first_to_the_last_failure() -> None:
+    lines = [
+        "quick 17, 0.1 s, at 1795181904.6: answered 502",
+        "slow 9, 3.0 s, at 1795181901.5: RemoteDisconnected: closed, at last",
+    ]
+    assert round(releases.dark([releases.moment(line) for line in lines]), 1) == 3.1
+    assert releases.dark([]) == 0.0
