@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from bedstone import __version__
@@ -45,9 +47,26 @@ COMMANDS: dict[str, str] = {
     "restore": "bedstone.restore",
 }
 
+# What people come for -> its commands, as `bedstone --help` lists them.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "look": ("status", "releases", "logs", "watch"),
+    "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
+    "work in an app": ("console", "run", "exec", "job"),
+    "data": ("backup", "backups", "restore"),
+    "systemd runs these": ("operation", "supervise", "notify"),
+}
+
 _DESCRIPTION = "Releases, backups and the daily work with the apps on this server."
 
 _EPILOG = """\
+a usual day:
+    bedstone status                  # is all well?
+    bedstone release payments        # the declared version, beside the old one
+    bedstone rollback payments       # the one before serves again
+    bedstone logs payments web -f    # what it prints
+    bedstone console payments        # its shell
+    bedstone backup payments         # before something risky
+
 exit codes:
   0  done (or nothing to do)
   1  failed; standard error says what, and what to do
@@ -62,16 +81,44 @@ def build_parser(modules: Sequence[str] | None = None) -> argparse.ArgumentParse
     """Return the parser with the commands of the given modules (all by default)."""
     parser = argparse.ArgumentParser(
         prog="bedstone",
+        usage="bedstone [-h] [--version] COMMAND ...",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bedstone {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        # The epilog lists them, by groups.
+        help=argparse.SUPPRESS,
+        metavar="COMMAND",
+        required=True,
+        prog="bedstone",
+    )
     for module in modules if modules is not None else dict.fromkeys(COMMANDS.values()):
         importlib.import_module(module).register(subparsers)
+    parser.epilog = f"{_listing(subparsers)}\n\n{_EPILOG}"
     return parser
+
+
+def _listing(subparsers: Subparsers) -> str:
+    """Return the commands by groups, each with its summary."""
+    entries = {entry.dest: entry.help or "" for entry in subparsers._get_subactions()}  # noqa: SLF001
+    margin = 4 + max(map(len, COMMANDS)) + 2
+    width = max(shutil.get_terminal_size().columns - 2, 40)
+    parts = []
+    for group, names in GROUPS.items():
+        lines = [
+            textwrap.fill(
+                entries[name],
+                width,
+                initial_indent=f"    {name}".ljust(margin),
+                subsequent_indent=" " * margin,
+            )
+            for name in names
+            if name in entries
+        ]
+        parts += ["\n".join([f"{group}:", *lines])] if lines else []
+    return "\n\n".join(parts)
 
 
 def add_command(

@@ -90,7 +90,7 @@ def register(subparsers: Subparsers) -> None:
         examples=(
             "bedstone restore payments latest",
             "bedstone restore payments backup_20261120_020000 --yes",
-            "bedstone restore payments latest --into payments_yesterday   (beside, to look)",
+            "bedstone restore payments latest --into payments_yesterday   # beside, to look",
             "bedstone restore payments /mnt/usb/backup_20261120_020000",
         ),
     )
