@@ -1,7 +1,7 @@
 """All that is to be seen of the apps and the server at a glance, gathered within seconds.
 
-What takes longer than it may (a service that doesn't answer, a busy Docker) is missing
-from the picture and holds nothing up.
+What takes longer than it may (a service that doesn't answer, a busy Docker) is left out
+and holds nothing up.
 """
 
 from __future__ import annotations
