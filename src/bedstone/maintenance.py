@@ -42,7 +42,7 @@ _PAGE = """\
   main { width: 100%; max-width: 34rem; padding: clamp(1.75rem, 6vw, 3rem);
          background: var(--card); border: 1px solid var(--line); border-radius: 1rem;
          box-shadow: 0 1.5rem 3rem -2rem rgb(0 0 0 / .35); }
-  svg { display: block; width: 3rem; height: 3rem; margin-bottom: 1.25rem; color: var(--mark); }
+  svg { display: block; width: 3rem; height: 3rem; margin: 0 0 1.25rem -.5rem; color: var(--mark); }
   h1 { margin: 0 0 .75rem; font-size: 1.625rem; line-height: 1.25; letter-spacing: -.01em; }
   p { margin: 0 0 1rem; overflow-wrap: anywhere; }
   footer { margin-top: 1.75rem; padding-top: 1rem; border-top: 1px solid var(--line);
