@@ -96,9 +96,9 @@ class Cluster:
                 self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def create(self, database: str) -> None:
-        """Make an empty database."""
-        self.server.execute(f"CREATE DATABASE {database} TEMPLATE template0")
+    def create(self, database: str, template: str = "template0") -> None:
+        """Make a database, an empty one or a copy."""
+        self.server.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever is still connected."""

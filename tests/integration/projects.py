@@ -71,7 +71,6 @@ class Project:
             "PGPORT": str(self.server.port),
             "PGUSER": USER,
             "DATABASE": self.database,
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             **self.variables,
             **variables,
@@ -161,3 +160,68 @@ def migration(
         "    ]",
     ]
     project.write(f"{app}/migrations/{file}.py", "\n".join(lines) + "\n")
+
+
+ALEMBIC_INI = """
+[alembic]
+script_location = migrations
+prepend_sys_path = .
+"""
+ENV = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, pool
+engine = create_engine(
+    "postgresql+psycopg://", poolclass=pool.NullPool,
+    connect_args={"host": os.environ["PGHOST"], "dbname": os.environ["DATABASE"]},
+)
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def alembic(folder: Path, server: Server, database: str) -> Project:
+    """Return a project with Alembic that has no revisions yet."""
+    project = Project(folder, server, database, "alembic", (("alembic", "upgrade", "head"),))
+    project.write("alembic.ini", ALEMBIC_INI)
+    project.write("migrations/env.py", ENV)
+    (folder / "migrations" / "versions").mkdir()
+    return project
+
+
+def revision(
+    project: Project,
+    name: str,
+    upgrade: str,
+    downgrade: str | None = "pass",
+    *,
+    after: str | Sequence[str] | None = None,
+    before: str = "",
+) -> None:
+    """Write a revision of Alembic.
+
+    Args:
+        project: where.
+        name: its identity, which is its title too.
+        upgrade: body of `upgrade()`.
+        downgrade: body of `downgrade()`; None for a revision that has none.
+        after: what it revises; several for a merge.
+        before: lines in front of the functions.
+
+    """
+    down = tuple(after) if after is not None and not isinstance(after, str) else after
+    lines = [
+        f'"""what {name} does"""',
+        "from alembic import op",
+        "import sqlalchemy as sa",
+        f"revision = {name!r}",
+        f"down_revision = {down!r}",
+        *textwrap.dedent(before).splitlines(),
+        "def upgrade():",
+        textwrap.indent(textwrap.dedent(upgrade), "    "),
+    ]
+    if downgrade is not None:
+        lines += ["def downgrade():", textwrap.indent(textwrap.dedent(downgrade), "    ")]
+    project.write(f"migrations/versions/{name}.py", "\n".join(lines) + "\n")

@@ -11,9 +11,11 @@ from bedstone.migrations.explain import explain
 from bedstone.migrations.lint import Finding, lint, unjudged
 from bedstone.migrations.probe import PATH, Probe, probe
 from bedstone.migrations.report import Backward, Pending, Report, Table, parse
-from bedstone.migrations.rules import RULES
+from bedstone.migrations.rules import BIG_BYTES, BIG_ROWS, RULES
 
 __all__ = [
+    "BIG_BYTES",
+    "BIG_ROWS",
     "PATH",
     "RULES",
     "Backward",

@@ -38,7 +38,10 @@ SELECT CASE WHEN pg_table_is_visible(c.oid) THEN CAST(c.relname AS text)
    AND left(n.nspname, 3) <> 'pg_'
 """
 
-_READS = re.compile(r"\s*(select|show)\b", re.IGNORECASE)
+# Settings of the session end with it, and it ends with the probe.
+_READS = re.compile(
+    r"\s*(select|show|set|reset|begin|start|commit|rollback|savepoint|release)\b", re.IGNORECASE
+)
 
 
 class WriteError(Exception):
