@@ -8,7 +8,27 @@ from typing import TYPE_CHECKING, Any
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bedstone.history import Kind
+
+
+def _nothing(line: str) -> None:
+    del line
+
+
+@dataclass
+class Talk:
+    """Where words go.
+
+    Attributes:
+        say: called with lines for people, as the operation goes.
+        on_line: called with every line that builds and the app's commands print.
+
+    """
+
+    say: Callable[[str], None] = _nothing
+    on_line: Callable[[str], None] | None = None
 
 
 @dataclass

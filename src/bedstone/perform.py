@@ -13,6 +13,7 @@ from bedstone import (
     config,
     current,
     fingerprint,
+    forecast,
     history,
     ledger,
     lock,
@@ -22,16 +23,14 @@ from bedstone import (
     transaction,
 )
 from bedstone.errors import BedstoneError, RefusedError
-from bedstone.outcome import Outcome, StepReport
-from bedstone.rollout import prepare, secrets, sequences
+from bedstone.outcome import Outcome, StepReport, Talk
+from bedstone.rollout import sequences
 from bedstone.rollout.context import Host, Rollout, Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from bedstone.config import App
-    from bedstone.fingerprint import Fingerprint
     from bedstone.history import Entry, Kind, Serving
     from bedstone.transaction import Step
 
@@ -41,24 +40,6 @@ WAIT_FOR_RUNNING_SECONDS = 3 * 3600.0
 
 class Interrupted(BedstoneError):  # noqa: N818 - it is no error of anybody
     """A signal asked the operation to end; it is undone."""
-
-
-def _nothing(line: str) -> None:
-    del line
-
-
-@dataclass
-class Talk:
-    """Where words go.
-
-    Attributes:
-        say: called with lines for people, as the operation goes.
-        on_line: called with every line that builds and the app's commands print.
-
-    """
-
-    say: Callable[[str], None] = _nothing
-    on_line: Callable[[str], None] | None = None
 
 
 @dataclass
@@ -153,8 +134,8 @@ def release(
         outcome = work.outcome
         identity = source.identify(app, work.host.docker, work.host.run)
         prints = fingerprint.of(app, identity)
-        outcome.reason = _reason(work.connection, name, prints)
-        if if_changed and (newer := _rolled_back_from(work.connection, name, prints)):
+        outcome.reason = forecast.reason(work.connection, name, prints)
+        if if_changed and (newer := forecast.rolled_back_from(work.connection, name, prints)):
             return _hold(work, newer)
         if if_changed and not outcome.reason:
             outcome.changed = outcome.changed or bool(outcome.put_right)
@@ -244,92 +225,20 @@ def put_right(name: str, *, host: Host | None = None, talk: Talk | None = None) 
         return work.outcome
 
 
-def would_change(name: str, host: Host | None = None) -> Outcome:
-    """Say whether ``release(if_changed=True)`` would change anything; changes nothing."""
-    host = host or Host()
-    app = config.load(name)
-    with ledger.opened() as connection:
-        outcome = Outcome(name, changed=False)
-        old = history.serving(connection, name)
-        if old is not None:
-            outcome.release = outcome.previous = old.release
-            outcome.put_right = settle.plan(host, connection, name, old).words()
-        identity = source.identify(app, host.docker, host.run, pull=False)
-        prints = fingerprint.of(app, identity)
-        outcome.reason = _reason(connection, name, prints)
-        newer = _rolled_back_from(connection, name, prints)
-        if newer is not None and old is not None:
-            outcome.reason = ""
-            outcome.warnings.append(_held_back(name, newer.id))
-            if _secrets_are_old(app, old.release):
-                outcome.reason = "its secrets have changed"
-        outcome.changed = bool(outcome.reason or outcome.put_right)
-        return outcome
-
-
-# --- deciding ------------------------------------------------------------------------------
-
-
-def _reason(connection: sqlite3.Connection, name: str, prints: Fingerprint) -> str:
-    """Return why a release would change something, or nothing."""
-    old = history.serving(connection, name)
-    if old is None:
-        return "nothing of it serves yet"
-    entry = history.get(connection, name, old.release)
-    if entry is None or entry.fingerprint != prints.whole:
-        return "its source, settings or environment have changed"
-    return ""
-
-
-def _rolled_back_from(
-    connection: sqlite3.Connection, name: str, prints: Fingerprint
-) -> Entry | None:
-    """Return the release that people rolled back from and that is still what is declared.
-
-    Without this, the next run of `site.yml` would bring back what was taken out of service
-    in the night.
-    """
-    old = history.serving(connection, name)
-    if old is None:
-        return None
-    for entry in history.entries(connection, name):
-        if entry.id > old.release and entry.state == "succeeded":
-            return entry if entry.declared == prints.declared else None
-    return None
-
-
 def _hold(work: _Work, newer: Entry) -> Outcome:
     """Leave what was rolled back to serving, with the secrets of today."""
     outcome, old = work.outcome, work.old
     outcome.reason = ""
     if old is None:
         return outcome
-    warning = _held_back(work.app, newer.id)
-    if _secrets_are_old(config.load(work.app), old.release):
+    warning = forecast.held_back(work.app, newer.id)
+    if forecast.secrets_are_old(config.load(work.app), old.release):
         outcome.reason = "its secrets have changed"
         _bring_back(work, "restart", old.release, Wishes(keep_schema=True))
     else:
         outcome.changed = outcome.changed or bool(outcome.put_right)
     outcome.warnings.append(warning)
     return outcome
-
-
-def _held_back(name: str, newer: str) -> str:
-    return (
-        f"{newer} was rolled back and is still what the settings declare: it isn't released again"
-        f" by itself. Change the source or the settings, or run `bedstone release {name}`."
-    )
-
-
-def _secrets_are_old(declared: App, release_id: str) -> bool:
-    directory = paths.release(declared.name, release_id)
-    app = config.load_file(directory / "app.json")
-    secret = {*app.secret_variables, *declared.secret_variables}
-    for name, now in prepare.declared_environments(declared).items():
-        then = prepare.environment_of(directory, name)
-        if secrets.merged(then, now, secret) != then:
-            return True
-    return False
 
 
 def _target(connection: sqlite3.Connection, name: str, wanted: str | None) -> Entry:

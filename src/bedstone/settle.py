@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone import config, container, files, network, nginx, paths, slots
-from bedstone.rollout import commands, schema
+from bedstone.rollout import commands, pending
 from bedstone.rollout.context import (
     START_SLACK_SECONDS,
     STOP_SLACK_SECONDS,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bedstone.config import App
     from bedstone.history import Serving
     from bedstone.rollout.context import Host
-    from bedstone.rollout.schema import Pending
+    from bedstone.rollout.pending import Pending
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def plan(
         surplus=tuple(sorted(present - set(keys))),
         upstreams={name: text for name, text in upstreams.items() if found[name] != text},
         static=serving.release if made.static and linked != serving.release else None,
-        schema=schema.read_pending(app_name, serving.release),
+        schema=pending.read(app_name, serving.release),
         running=tuple(_left_running(host, app_name)) if after_kill else (),
     )
 
@@ -189,15 +189,15 @@ def clear(host: Host, app_name: str) -> list[str]:
     return keys
 
 
-def _finish_schema(host: Host, app_name: str, serving: str, pending: Pending) -> None:
+def _finish_schema(host: Host, app_name: str, serving: str, left: Pending) -> None:
     """Run the commands that a killed rollback hasn't come to."""
-    directory = paths.release(app_name, pending.by)
+    directory = paths.release(app_name, left.by)
     image = commands.Image(
         config.load_file(directory / "app.json"),
-        pending.by,
-        slots.read_made(app_name, pending.by),
+        left.by,
+        slots.read_made(app_name, left.by),
         "migrate.env",
     )
-    kind = "migrate" if pending.by == serving else "reverse"
-    commands.run_migrations(host, image, pending.commands, kind)
-    schema.clear_pending(app_name, serving)
+    kind = "migrate" if left.by == serving else "reverse"
+    commands.run_migrations(host, image, left.commands, kind)
+    pending.clear(app_name, serving)

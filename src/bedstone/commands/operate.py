@@ -8,15 +8,13 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from bedstone import config, detached, hooks, perform
+from bedstone import config, detached
 from bedstone.errors import BedstoneError
-from bedstone.outcome import Outcome, never_begun
+from bedstone.outcome import Outcome, Talk, never_begun
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
-
-    from bedstone.perform import Talk
 
     Do = Callable[[Talk], Outcome]
 
@@ -123,7 +121,7 @@ def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
             if log is not None:
                 log.line(line)
 
-        talk = perform.Talk(both, both if arguments.verbose else None)
+        talk = Talk(both, both if arguments.verbose else None)
         try:
             outcome = do(talk)
         except BedstoneError as error:
@@ -141,6 +139,9 @@ def _hooks(outcome: Outcome) -> tuple[str, ...]:
         return ()
     if outcome.ok and outcome.release == outcome.previous:
         return ()
+    # Loaded only where something was done: in a zipapp each import is compiled anew.
+    from bedstone import hooks  # noqa: PLC0415
+
     kind: hooks.Kind = "failure"
     if outcome.ok:
         kind = "rollback" if outcome.kind == "rollback" else "release"

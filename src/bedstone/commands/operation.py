@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bedstone import cli, config, detached, history, hooks, ledger, lock, perform
 from bedstone.commands import operate
 from bedstone.errors import BedstoneError
+from bedstone.outcome import Talk
 
 if TYPE_CHECKING:
     import argparse
@@ -74,7 +75,7 @@ def settle(arguments: argparse.Namespace) -> int:
     results, code = [], 0
     for name in names:
         try:
-            outcome = perform.put_right(name, talk=perform.Talk(_error_line))
+            outcome = perform.put_right(name, talk=Talk(_error_line))
         except lock.LockedError as error:
             print(f"{name}: {error.message}", file=sys.stderr)
             continue

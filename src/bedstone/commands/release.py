@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, perform
+from bedstone import cli, config, forecast
 from bedstone.commands import operate
 from bedstone.errors import BedstoneError
 from bedstone.outcome import never_begun
@@ -75,18 +75,24 @@ def release(arguments: argparse.Namespace) -> int:
     """Release an app and tell how it went."""
     if arguments.dry_run:
         return _forecast(arguments)
-    name = arguments.app
-    wishes = Wishes(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)
     if arguments.if_changed and not arguments.foreground:
         try:
-            unchanged = _unchanged(name)
+            unchanged = _unchanged(arguments.app)
         except BedstoneError as error:
             if arguments.json:
-                print(json.dumps(never_begun(name, error)))
+                print(json.dumps(never_begun(arguments.app, error)))
                 return error.exit_code
             raise
         if unchanged is not None:
             return operate.tell(unchanged, machine=arguments.json)
+    return _carry_out(arguments, arguments.app)
+
+
+def _carry_out(arguments: argparse.Namespace, name: str) -> int:
+    # Loaded only where something is to be done: in a zipapp each import is compiled anew.
+    from bedstone import perform  # noqa: PLC0415
+
+    wishes = Wishes(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)
     argv = ["release", name]
     argv += ["--if-changed"] if arguments.if_changed else []
     argv += ["--rebuild"] if arguments.rebuild else []
@@ -111,12 +117,12 @@ def _unchanged(name: str) -> Outcome | None:
     """
     if config.load(name).image.kind == "pull":
         return None
-    outcome = perform.would_change(name)
+    outcome = forecast.would_change(name)
     return None if outcome.changed else outcome
 
 
 def _forecast(arguments: argparse.Namespace) -> int:
-    outcome = perform.would_change(arguments.app)
+    outcome = forecast.would_change(arguments.app)
     if arguments.json:
         print(json.dumps(outcome.as_json()))
     elif outcome.changed:

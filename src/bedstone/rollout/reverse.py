@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone.errors import BedstoneError
-from bedstone.rollout import commands, schema
-from bedstone.rollout.schema import Pending
+from bedstone.rollout import commands, pending
+from bedstone.rollout.pending import Pending
 
 if TYPE_CHECKING:
     from bedstone.current import Current
@@ -26,12 +26,12 @@ def reverse_first(rollout: Rollout) -> str:
         return "nothing to undo"
     if not wanted.reverse_first:
         # Killed after the moment of record, somebody has to know what is left to do.
-        pending = Pending(_newer(rollout).release, wanted.reversal)
-        schema.write_pending(rollout.app.name, rollout.id, pending)
+        later = Pending(_newer(rollout).release, wanted.reversal)
+        pending.write(rollout.app.name, rollout.id, later)
         return "after the switch: the older release lives with the newer schema"
     newer = _newer(rollout)
     # Until the older one serves, the newer one does, and needs its schema.
-    schema.write_pending(
+    pending.write(
         rollout.app.name, newer.release, Pending(newer.release, newer.app.commands.migrate)
     )
     return _reverse(rollout)
@@ -39,14 +39,14 @@ def reverse_first(rollout: Rollout) -> str:
 
 def unreverse(rollout: Rollout) -> None:
     """Give the release that serves on its schema again."""
-    schema.clear_pending(rollout.app.name, rollout.id)
+    pending.clear(rollout.app.name, rollout.id)
     if not rollout.schema.reversal or not rollout.schema.reverse_first:
         return
     newer = _newer(rollout)
     commands.run_migrations(
         rollout.host, image_of(newer), newer.app.commands.migrate, "migrate", rollout.on_line
     )
-    schema.clear_pending(rollout.app.name, newer.release)
+    pending.clear(rollout.app.name, newer.release)
 
 
 def reverse_after(rollout: Rollout) -> str:
@@ -54,11 +54,11 @@ def reverse_after(rollout: Rollout) -> str:
     newer = rollout.newer
     if newer is not None:
         # It doesn't serve any more and needs nothing.
-        schema.clear_pending(rollout.app.name, newer.release)
+        pending.clear(rollout.app.name, newer.release)
     if not rollout.schema.reversal or rollout.schema.reverse_first:
         return "nothing to undo"
     said = _reverse(rollout)
-    schema.clear_pending(rollout.app.name, rollout.id)
+    pending.clear(rollout.app.name, rollout.id)
     return said
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 300.0
 SCRIPT_IN_CONTAINER = "/run/bedstone-probe.py"
 _FILE = "schema.json"
-_PENDING = "schema-pending.json"
 
 
 @dataclass(frozen=True)
@@ -67,38 +66,6 @@ def read(app: str, release: str) -> Record | None:
         tuple(data["unknown"]),
         data["digest"],
     )
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Commands that bring the schema to a release that serves, not yet carried out.
-
-    ``by`` is the release whose image knows them.
-    """
-
-    by: str
-    commands: tuple[tuple[str, ...], ...]
-
-
-def write_pending(app: str, release: str, pending: Pending) -> None:
-    """Keep, before a rollback changes the schema, what would bring it (back) to a release."""
-    text = json.dumps(asdict(pending), indent=2)
-    files.write(paths.release(app, release) / _PENDING, text + "\n", mode=0o600)
-
-
-def read_pending(app: str, release: str) -> Pending | None:
-    """Return what a killed rollback has left to do for a release, if anything."""
-    path = paths.release(app, release) / _PENDING
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return Pending(data["by"], tuple(tuple(command) for command in data["commands"]))
-
-
-def clear_pending(app: str, release: str) -> None:
-    """Forget it: it is done, or no longer wanted."""
-    (paths.release(app, release) / _PENDING).unlink(missing_ok=True)
 
 
 def ask(

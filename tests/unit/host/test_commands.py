@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, history, hooks, ledger, perform
+from bedstone import cli, forecast, history, hooks, ledger, perform
 from bedstone.errors import RefusedError
 from tests.unit.host.server import Server, declare
 
@@ -28,6 +28,7 @@ esac
 @pytest.fixture(autouse=True)
 def _real_commands_on_the_fake(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perform, "Host", server.host)
+    monkeypatch.setattr(forecast, "Host", server.host)
 
 
 def test_release_tells_each_step(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +110,7 @@ def test_settle_finishes_what_was_killed_and_tells_people(
     cli.main(["release", "shop"])
     declare(server, source="two")
     events: list[hooks.Event] = []
-    monkeypatch.setattr(hooks, "fire", lambda event: events.append(event) or ())
+    monkeypatch.setattr(hooks, "fire", events.append)
 
     class KilledError(BaseException):
         pass

@@ -60,6 +60,11 @@ def unit(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     wait_for(lambda: not alive(root))
 
 
+def at_build() -> bool:
+    owner = lock.owner("shop")
+    return owner is not None and owner.step == "build"
+
+
 def alive(root: Path) -> bool:
     pid = root / "unit.pid"
     if not pid.exists():
@@ -86,7 +91,7 @@ def test_caller_follows_to_the_end(unit: Path) -> None:
 def test_second_is_told_who_since_when_and_at_what(unit: Path) -> None:
     del unit
     detached.start("shop", ["release", "shop"])
-    wait_for(lambda: (owner := lock.owner("shop")) is not None and owner.step == "build")
+    wait_for(at_build)
     said = r"`bedstone release shop` \(process \d+, .*, since \d{4}.*, at build since \d{4}"
     with pytest.raises(lock.LockedError, match=said) as caught:
         detached.start("shop", ["rollback", "shop"])
@@ -95,7 +100,7 @@ def test_second_is_told_who_since_when_and_at_what(unit: Path) -> None:
 
 def test_killed_unit_ends_the_looking_on(unit: Path) -> None:
     detached.start("shop", ["release", "shop"])
-    wait_for(lambda: lock.owner("shop") is not None)
+    wait_for(at_build)
     os.kill(int((unit / "unit.pid").read_text()), signal.SIGKILL)
     lines: list[str] = []
     assert detached.follow("shop", lines.append) is None
@@ -104,7 +109,7 @@ def test_killed_unit_ends_the_looking_on(unit: Path) -> None:
 
 def test_whoever_comes_later_sees_all_of_it(unit: Path) -> None:
     detached.start("shop", ["release", "shop"])
-    wait_for(lambda: lock.owner("shop") is not None)
+    wait_for(at_build)
     seen: list[list[str]] = [[], []]
     threads = [
         threading.Thread(target=detached.follow, args=("shop", lines.append)) for lines in seen
@@ -134,7 +139,7 @@ def test_caller_that_is_killed_ends_nothing(unit: Path) -> None:
 
 def test_waits_for_the_one_on_its_way_when_asked_to(unit: Path) -> None:
     detached.start("shop", ["release", "shop"])
-    wait_for(lambda: lock.owner("shop") is not None)
+    wait_for(at_build)
     threading.Timer(0.3, (unit / "go").touch).start()
     detached.start("shop", ["release", "shop", "--if-changed"], wait_seconds=20)
     end = detached.follow("shop", lambda _line: None)

@@ -14,8 +14,8 @@ import pytest
 
 from bedstone import history, ledger, lock, perform
 from bedstone.errors import ConfigError
+from bedstone.forecast import would_change
 from bedstone.outcome import Outcome
-from bedstone.perform import would_change
 from tests.unit.host.server import APP, Server, declare
 
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}

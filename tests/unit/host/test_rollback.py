@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import history, ledger, perform
+from bedstone import forecast, history, ledger, perform
 from bedstone.errors import RefusedError
 from bedstone.outcome import Outcome
 from bedstone.rollout.context import Wishes
@@ -133,7 +133,7 @@ def test_what_was_rolled_back_is_not_released_again_by_itself(server: Server) ->
     again = release(server, if_changed=True)
     assert (again.changed, again.release) == (False, first)
     assert f"{second} was rolled back" in again.warnings[0]
-    assert not perform.would_change("shop", server.host()).changed
+    assert not forecast.would_change("shop", server.host()).changed
     declare(server, source="three")
     assert release(server, if_changed=True).changed, "something new is"
 
@@ -207,7 +207,7 @@ def test_secret_that_changes_after_a_rollback_reaches_what_serves(
     rotate(root, "one")
     path = root / "etc/bedstone/apps/shop/app.env"
     path.write_text(path.read_text().replace("SECRET=one", "SECRET=two"))
-    assert perform.would_change("shop", server.host()).reason == "its secrets have changed"
+    assert forecast.would_change("shop", server.host()).reason == "its secrets have changed"
     outcome = release(server, if_changed=True)
     assert (outcome.ok, outcome.changed, outcome.release) == (True, True, first)
     assert "SECRET=two" in environment(root, first)

@@ -1,0 +1,88 @@
+"""Whether a release would change anything; cheap, since every run of Ansible asks it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone import config, fingerprint, history, ledger, paths, settle, source
+from bedstone.outcome import Outcome
+from bedstone.rollout import prepare, secrets
+from bedstone.rollout.context import Host
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from bedstone.config import App
+    from bedstone.fingerprint import Fingerprint
+    from bedstone.history import Entry
+
+
+def would_change(name: str, host: Host | None = None) -> Outcome:
+    """Say whether ``release(if_changed=True)`` would change anything; changes nothing."""
+    host = host or Host()
+    app = config.load(name)
+    with ledger.opened() as connection:
+        outcome = Outcome(name, changed=False)
+        old = history.serving(connection, name)
+        if old is not None:
+            outcome.release = outcome.previous = old.release
+            outcome.put_right = settle.plan(host, connection, name, old).words()
+        identity = source.identify(app, host.docker, host.run, pull=False)
+        prints = fingerprint.of(app, identity)
+        outcome.reason = reason(connection, name, prints)
+        newer = rolled_back_from(connection, name, prints)
+        if newer is not None and old is not None:
+            outcome.reason = ""
+            outcome.warnings.append(held_back(name, newer.id))
+            if secrets_are_old(app, old.release):
+                outcome.reason = "its secrets have changed"
+        outcome.changed = bool(outcome.reason or outcome.put_right)
+        return outcome
+
+
+def reason(connection: sqlite3.Connection, name: str, prints: Fingerprint) -> str:
+    """Return why a release would change something, or nothing."""
+    old = history.serving(connection, name)
+    if old is None:
+        return "nothing of it serves yet"
+    entry = history.get(connection, name, old.release)
+    if entry is None or entry.fingerprint != prints.whole:
+        return "its source, settings or environment have changed"
+    return ""
+
+
+def rolled_back_from(
+    connection: sqlite3.Connection, name: str, prints: Fingerprint
+) -> Entry | None:
+    """Return the release that people rolled back from and that is still what is declared.
+
+    Without this, the next run of `site.yml` would bring back what was taken out of service
+    in the night.
+    """
+    old = history.serving(connection, name)
+    if old is None:
+        return None
+    for entry in history.entries(connection, name):
+        if entry.id > old.release and entry.state == "succeeded":
+            return entry if entry.declared == prints.declared else None
+    return None
+
+
+def held_back(name: str, newer: str) -> str:
+    """Return in words that a release which was rolled back stays so."""
+    return (
+        f"{newer} was rolled back and is still what the settings declare: it isn't released again"
+        f" by itself. Change the source or the settings, or run `bedstone release {name}`."
+    )
+
+
+def secrets_are_old(declared: App, release_id: str) -> bool:
+    """Return whether a kept release would run with other secrets than are declared now."""
+    directory = paths.release(declared.name, release_id)
+    app = config.load_file(directory / "app.json")
+    secret = {*app.secret_variables, *declared.secret_variables}
+    for name, now in prepare.declared_environments(declared).items():
+        then = prepare.environment_of(directory, name)
+        if secrets.merged(then, now, secret) != then:
+            return True
+    return False
