@@ -96,11 +96,12 @@ def deliver(configured: Hooks, event: Event, limit_seconds: float) -> list[Resul
         return []
     clean = redacted(event)
     document = {
-        **dataclasses.asdict(clean),
+        "event": clean.kind,
         "server": socket.gethostname(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **dataclasses.asdict(clean),
     }
-    document["event"] = document.pop("kind")
+    del document["kind"]
     tasks = [_task(hook, configured, document) for hook in wanted]
     return delivery.run(tasks, limit_seconds)
 
