@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedstone import container, files, ledger, lock, paths, slots
+from bedstone import container, files, ledger, lock, maintenance, paths, slots
 from bedstone.rollout.context import STOP_SLACK_SECONDS, Host
 from bedstone.rollout.image import image_name
 
@@ -28,6 +28,8 @@ def retire(app: str, host: Host | None = None) -> None:
         for tag in host.docker.tags(f"bedstone/{app}"):
             host.docker.untag(image_name(app, tag))
         host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
+        # It would close the next app of that name.
+        maintenance.turn_off(app)
         files.remove_tree(paths.served(app) / "static")
         files.remove_tree(paths.app_state(app))
         with ledger.transaction(connection):
