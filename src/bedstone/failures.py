@@ -67,7 +67,8 @@ def about(unit: str) -> tuple[str | None, str]:
     if rest != plain:
         # Names hold dashes, too: the longest app that fits is it.
         for app in sorted(_apps(), key=len, reverse=True):
-            if rest.startswith(f"{app}-job-"):
+            # A service may be called job-something; only services have slots.
+            if rest.startswith(f"{app}-job-") and "@" not in rest:
                 return app, f"The job {rest.removeprefix(f'{app}-job-')} of {app}"
             if rest.startswith(f"{app}-"):
                 return app, f"The service {rest.removeprefix(f'{app}-')} of {app}"

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, container, current
+from bedstone import cli, config, container, current, jobs
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 
@@ -30,10 +30,13 @@ def register(subparsers: cli.Subparsers) -> None:
             "bedstone logs payments              # the last 100 lines of all services",
             "bedstone logs payments web -f       # go on as new ones come",
             "bedstone logs payments worker -n 1000 | grep ERROR",
+            "bedstone logs payments clearsessions   # of a job",
         ),
     )
     parser.add_argument("app", metavar="APP")
-    parser.add_argument("service", metavar="SERVICE", nargs="?", help="all by default")
+    parser.add_argument(
+        "service", metavar="SERVICE", nargs="?", help="or a job; all services by default"
+    )
     parser.add_argument("-f", "--follow", action="store_true", help="go on as new lines come")
     parser.add_argument("-n", "--lines", type=int, default=100, help="how many (default: 100)")
 
@@ -86,11 +89,15 @@ def register(subparsers: cli.Subparsers) -> None:
 def logs(arguments: argparse.Namespace) -> int:
     """Become journalctl for an app's units."""
     found = current.load(arguments.app)
-    services = [_service(found, arguments.service)] if arguments.service else found.app.services
-    argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(arguments.lines)]
-    for service in services:
+    name = arguments.service
+    if name is not None and name not in found.app.services and name in jobs.declared(arguments.app):
+        units = [jobs.unit_of(arguments.app, name)]
+    else:
+        services = [_service(found, name)] if name else found.app.services
         # All slots: what the release of before said is often what is looked for.
-        argv += ["--unit", f"bedstone-{arguments.app}-{service}@*"]
+        units = [f"bedstone-{arguments.app}-{service}@*" for service in services]
+    argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(arguments.lines)]
+    argv += [part for unit in units for part in ("--unit", unit)]
     argv += ["--follow"] if arguments.follow else []
     sys.stdout.flush()
     os.execvp("journalctl", argv)  # noqa: S606 - no shell is wanted

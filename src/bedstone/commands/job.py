@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import argparse
 
     from bedstone.jobs import State
+
+EXIT_INTERRUPTED = 130
 
 
 def register(subparsers: cli.Subparsers) -> None:
@@ -87,7 +90,11 @@ def _in_its_unit(app: str, job: str) -> int:
     if state.running and state.last_run:
         print(f"It runs already, since {age.short(state.last_run)}.", flush=True)
         since = datetime.fromisoformat(state.last_run).timestamp()
-    ended = follow_unit.run(state.unit, manager, since=since)
+    try:
+        ended = follow_unit.run(state.unit, manager, since=since)
+    except KeyboardInterrupt:
+        print(f"The job goes on; `systemctl stop {state.unit}` ends it.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     result, status = ended.get("Result", ""), ended.get("ExecMainStatus", "")
     if result == "success":
         return 0

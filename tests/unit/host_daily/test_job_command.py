@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from bedstone import cli
+from bedstone import cli, follow_unit
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import program, put_into_service
 
@@ -185,3 +186,40 @@ def test_flags_that_do_not_fit_are_told(
     del programs
     assert cli.main(["job", "shop", *arguments]) == 1
     assert " goes with the " in capsys.readouterr().err
+
+
+def test_interrupt_ends_the_looking_on_and_not_the_job(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    del programs
+    monkeypatch.setattr(follow_unit, "run", interrupt)
+    assert cli.main(["job", "shop", "clean"]) == 130
+    assert f"The job goes on; `systemctl stop {UNIT}.service` ends it." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "units"),
+    [
+        ([], ["bedstone-shop-web@*", "bedstone-shop-worker@*"]),
+        (["web"], ["bedstone-shop-web@*"]),
+        (["clean"], [f"{UNIT}.service"]),
+    ],
+)
+def test_logs_are_those_of_services_or_of_a_job(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], units: list[str]
+) -> None:
+    del programs
+    called: list[list[str]] = []
+
+    def become(_program: str, argv: list[str]) -> None:
+        called.append(argv)
+        sys.exit(0)
+
+    monkeypatch.setattr(os, "execvp", become)
+    with pytest.raises(SystemExit):
+        cli.main(["logs", "shop", *arguments])
+    [argv] = called
+    assert [argv[at + 1] for at, word in enumerate(argv) if word == "--unit"] == units

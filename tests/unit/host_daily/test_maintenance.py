@@ -5,11 +5,15 @@ from __future__ import annotations
 import html.parser
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bedstone import cli, maintenance
+from bedstone import cli, maintenance, retire
+from bedstone.rollout.context import Host
+from bedstone.run import Completed
 
 
 @pytest.fixture
@@ -137,3 +141,12 @@ def test_message_goes_with_on(site: Path, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as caught:
         cli.main(["maintenance", "shop", "maybe"])
     assert caught.value.code == 2
+
+
+def test_retired_app_leaves_no_page_to_the_next_of_its_name(site: Path) -> None:
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        return Completed(tuple(argv), 0, "", "", 0.0)
+
+    cli.main(["maintenance", "shop", "on"])
+    retire.retire("shop", Host(run=run))
+    assert not site.exists()

@@ -48,6 +48,7 @@ class Unit:
         ("bedstone-backup.service", None, "The backup failed."),
         ("bedstone-shop-job-clean.service", "shop", "The job clean of shop failed."),
         ("bedstone-shop-web@blue.service", "shop", "The service web@blue of shop failed."),
+        ("bedstone-shop-job-x@1.service", "shop", "The service job-x@1 of shop failed."),
         ("bedstone-shop-web", "shop", "The service web of shop failed."),
         (
             "bedstone-operation@shop.service",
