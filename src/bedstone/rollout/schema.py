@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import backup_settings, files, migrations, paths, schema_digest
 from bedstone.backup import server_of
+from bedstone.errors import BedstoneError
 from bedstone.rollout import commands
 
 if TYPE_CHECKING:
@@ -123,10 +124,17 @@ def _script(text: str) -> Iterator[Path]:
 
 
 def digest(app: App) -> str | None:
-    """Return a digest of the app's whole schema, or None when its database isn't on this host."""
+    """Return a digest of the app's whole schema, or None when it can't be had.
+
+    Its database may be on another host, or a table locked for long; neither is a reason to
+    fail, since all that is done with the digest can be done by asking the migration tool.
+    """
     if app.database is None or not app.commands.migrate:
         return None
     settings = backup_settings.of_app(app.name)
     if settings is None:
         return None
-    return schema_digest.of(server_of(settings), app.database.name)
+    try:
+        return schema_digest.of(server_of(settings), app.database.name)
+    except BedstoneError:
+        return None
