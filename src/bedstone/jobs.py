@@ -6,7 +6,7 @@ import os
 import queue
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -189,8 +189,16 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
     """
     docker = docker or Docker()
     found, job = find(app, name)
-    # A name of an app or of another lock has no dot in it.
-    with lock.held(f"{app}.{name}", f"job {name} of {app}"):
+    with ExitStack() as held:
+        try:
+            # A name of an app or of another lock has no dot in it.
+            held.enter_context(lock.held(f"{app}.{name}", f"job {name} of {app}"))
+        except lock.LockedError as error:
+            raise lock.LockedError(
+                f"The job {name} of {app} runs already: {error.message}",
+                hint=f"`bedstone job {app} {name}` looks on until it ends;"
+                f" `systemctl stop {unit_of(app, name)}` ends it.",
+            ) from error
         wanted = container_of(found, job)
         if docker.container(wanted.name) is not None:
             # Nobody holds the lock: the process that looked after it was killed.

@@ -16,7 +16,8 @@ For each app: the release that serves, its services as systemd sees them and as
 they answer themselves, jobs, the last releases and how they ended, images and
 backups; then the room on the disks. What needs attention stands at the end.
 
-The exit code is 1 when a service that should run doesn't, or doesn't answer.
+The exit code is 1 when a service that should run doesn't, or doesn't answer,
+and when Docker doesn't.
 
 --json prints {"ok", "problems", "apps", "disks"}. An app has "app", "ok",
 "problems", "error", "release", "version", "slot", "since", "domains",

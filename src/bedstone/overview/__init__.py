@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bedstone import config, current, history, jobs, ledger, maintenance
+from bedstone.container import LABEL_APP
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 from bedstone.overview import backups, disks, images, operations, parallel, services
@@ -47,14 +48,19 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
     for app in apps:
         tasks |= app.tasks(tools)
     if apps:
+        tasks["docker"] = lambda: tools.docker.containers(LABEL_APP)
         tasks["images"] = lambda: images.usage(tools.docker, [app.name for app in apps])
     found = parallel.run(tasks, tools.seconds)
     shown = [app.as_json(found) for app in apps]
     used = disks.usage()
-    problems = [f"{app['app']}: {problem}" for app in shown for problem in app["problems"]]
+    deaf = bool(apps) and "docker" not in found
     return {
-        "ok": all(app["ok"] for app in shown),
-        "problems": [*problems, *disks.problems(used)],
+        "ok": all(app["ok"] for app in shown) and not deaf,
+        "problems": [
+            *(["Docker doesn't answer: `systemctl status docker`"] if deaf else []),
+            *(f"{app['app']}: {problem}" for app in shown for problem in app["problems"]),
+            *disks.problems(used),
+        ],
         "apps": shown,
         "disks": used,
     }

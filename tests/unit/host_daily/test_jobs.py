@@ -141,7 +141,7 @@ def test_container_of_a_killed_run_is_ended_first(
 def test_two_runs_at_once_are_refused(docker: Docker) -> None:
     with (
         lock.held("shop.clean", "job clean of shop"),
-        pytest.raises(lock.LockedError, match="job clean of shop"),
+        pytest.raises(lock.LockedError, match="The job clean of shop runs already"),
     ):
         run(docker)
     assert docker.done == []

@@ -80,6 +80,8 @@ class World:
             )
         elif not self.docker_works:
             raise CommandError("Docker doesn't answer", returncode=1, output="")
+        elif words[1] == "ps":
+            said = "bedstone-shop-web-blue\n"
         elif words[1:3] == ["image", "ls"]:
             said = f"{RELEASE} sha256:{'1' * 64}\nr0 sha256:{'2' * 64}\nr00 sha256:{'1' * 64}\n"
         else:
@@ -171,10 +173,13 @@ def test_service_that_never_answers_holds_nothing_up(world: World) -> None:
     assert picture["apps"][0]["images"] is not None, "the rest is there"
 
 
-def test_docker_that_does_not_answer_is_only_missing(world: World) -> None:
+def test_docker_that_does_not_answer_is_told_and_counts(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.docker_works = False
     app = shown(world)
     assert (app["ok"], app["images"]) == (True, None)
+    assert "  Docker doesn't answer: `systemctl status docker`\n" in screen(capsys, 1)
 
 
 def test_app_that_is_not_released_counts(
