@@ -190,12 +190,15 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
     docker = docker or Docker()
     found, job = find(app, name)
     with ExitStack() as held:
+        # A name of an app or of another lock has no dot in it.
+        key = f"{app}.{name}"
         try:
-            # A name of an app or of another lock has no dot in it.
-            held.enter_context(lock.held(f"{app}.{name}", f"job {name} of {app}"))
+            held.enter_context(lock.held(key, f"job {name} of {app}"))
         except lock.LockedError as error:
+            owner = lock.owner(key)
             raise lock.LockedError(
-                f"The job {name} of {app} runs already: {error.message}",
+                f"The job {name} of {app} runs already"
+                + (f", since {owner.since} (process {owner.pid})." if owner else "."),
                 hint=f"`bedstone job {app} {name}` looks on until it ends;"
                 f" `systemctl stop {unit_of(app, name)}` ends it.",
             ) from error
