@@ -3,10 +3,11 @@
     .venv/bin/python tests/run.py [STAGE...] [--jobs N]
 
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real
-PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic), one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults`` (releases
-killed at random places; BEDSTONE_FAULT_SEED repeats a run) and ``demo`` (the two commands of the
-README, end to end). Each stage's output goes to a file of its own; a
-failing stage's last lines are shown. Exit code 0 only when every stage passed.
+PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic),
+one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults`` (releases killed at
+random places; BEDSTONE_FAULT_SEED repeats a run) and ``demo`` (the two commands of the README,
+end to end). Each stage's output goes to a file of its own; a failing stage's last lines are
+shown. Exit code 0 only when every stage passed.
 """
 
 from __future__ import annotations
