@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+from contextlib import suppress
 
 from bedstone import config, history, ledger
+from bedstone.errors import BedstoneError
 from bedstone.hooks import Event
 from bedstone.run import Runner, run
 from bedstone.systemd import Systemd
@@ -76,13 +79,17 @@ def about(unit: str) -> tuple[str | None, str]:
 
 
 def _apps() -> set[str]:
-    with ledger.opened() as connection:
-        return {*config.declared(), *history.known_apps(connection)}
+    known = set(config.declared())
+    # A damaged ledger or a full disk is no reason to be silent about a failure.
+    with suppress(BedstoneError, OSError, sqlite3.Error), ledger.opened() as connection:
+        known.update(history.known_apps(connection))
+    return known
 
 
 def _serving(app: str | None) -> str | None:
     if app is None:
         return None
-    with ledger.opened() as connection:
+    with suppress(BedstoneError, OSError, sqlite3.Error), ledger.opened() as connection:
         serving = history.serving(connection, app)
-    return serving.release if serving else None
+        return serving.release if serving else None
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -44,7 +45,8 @@ def _descriptions(app: str) -> Iterator[tuple[config.App, list[Path]]]:
         declared = config.load(app)
         files = (declared.environment_file, declared.migrate_environment_file)
         yield declared, [paths.host(file) for file in files if file]
-    with suppress(BedstoneError), ledger.opened() as connection:
+    # On a full disk or with a damaged ledger, too, people want to be told.
+    with suppress(BedstoneError, OSError, sqlite3.Error), ledger.opened() as connection:
         serving = history.serving(connection, app)
         if serving is not None:
             kept = paths.release(app, serving.release)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bedstone.hooks.settings import Hooks
 
 LIMIT_SECONDS = 15.0
+# Receivers refuse what is too long, and nobody reads it.
+_MOST_DETAILS = 10_000
 
 Kind = Literal["release", "rollback", "failure", "test"]
 
@@ -118,7 +120,7 @@ def redacted(event: Event) -> Event:
         title=hidden(event.title) or "",
         error=hidden(event.error),
         hint=hidden(event.hint),
-        details=hidden(event.details) or "",
+        details=(hidden(text.clean(event.details)) or "")[-_MOST_DETAILS:],
     )
 
 

@@ -149,6 +149,28 @@ def test_secrets_of_the_app_are_not_told(declared: Path, hooks_file: Write, serv
     assert "key ***, ***, mode live" in said
 
 
+@pytest.mark.parametrize("place", ["var/lib/bedstone/ledger.sqlite", "var/lib/bedstone"])
+def test_damaged_ledger_silences_no_hook(
+    root: Path, declared: Path, hooks_file: Write, serve: Serve, place: str
+) -> None:
+    del declared
+    server = serve(answer(200))
+    hooks_file({"webhook": server.url})
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_text("no database" * 1000)
+    assert hooks.fire(FAILED) == ()
+    assert server.posted[0][2]["app"] == "shop"
+
+
+def test_programs_get_the_end_of_a_log_only(hooks_file: Write, serve: Serve) -> None:
+    server = serve(answer(200))
+    hooks_file({"webhook": server.url})
+    hooks.fire(Event("failure", "It failed.", details="x" * 100_000 + "\x1b[31mend\x1b[0m"))
+    details = server.posted[0][2]["details"]
+    assert len(details) == 10_000
+    assert details.endswith("xend")
+
+
 def test_long_logs_are_shortened_to_their_end() -> None:
     document = {"details": "\n".join([*map(str, range(100)), "x" * 5000])}
     lines = text.last_lines(document["details"]).splitlines()

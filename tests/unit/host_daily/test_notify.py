@@ -67,6 +67,14 @@ def test_unit_is_told_in_words(declared: Path, unit: str, app: str | None, title
     assert "`journalctl -u " in str(event.hint)
 
 
+def test_damaged_ledger_is_no_reason_to_be_silent(root: Path, declared: Path) -> None:
+    del declared
+    (root / "var/lib/bedstone").mkdir(parents=True)
+    (root / "var/lib/bedstone/ledger.sqlite").write_text("no database" * 1000)
+    event = failures.event_of("bedstone-shop-job-clean.service", Unit())
+    assert (event.app, event.release) == ("shop", None)
+
+
 def test_the_longest_name_of_an_app_is_taken(declared: Path) -> None:
     other = declared.with_name("shop-job")
     other.mkdir()
