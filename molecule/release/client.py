@@ -1,9 +1,10 @@
 """Steady requests of every kind over TLS through nginx, until told to stop; runs on the server.
 
-    python3 client.py DIRECTORY NAME
+    python3 client.py DIRECTORY NAME SECONDS
 
 writes DIRECTORY/started, then DIRECTORY/result.json when DIRECTORY/stop appears and every request
-has ended. NAME begins the ids of the rows that it asks for. Each request has a connection of its
+has ended. NAME begins the ids of the rows that it asks for; SECONDS is how long a slow request
+takes, and a download. Each request has a connection of its
 own, so that none is sent into one that nginx is just closing.
 """
 
@@ -24,20 +25,15 @@ PACE_SECONDS = 0.1
 LIMIT_SECONDS = 60
 # kind -> every so many paces
 PLAN = {"quick": 1, "api": 2, "post": 3, "static": 10, "slow": 15, "stream": 25}
-PATHS = {
-    "quick": "/",
-    "api": "/api/",
-    "static": "/static/entries/ledger.css",
-    "slow": "/slow/10",
-    "stream": "/stream/6",
-}
+PATHS = {"quick": "/", "api": "/api/", "static": "/static/entries/ledger.css"}
 
 
 class Client:
     """Sends requests and keeps what came of each."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, seconds: int) -> None:
         self.name = name
+        self.paths = {**PATHS, "slow": f"/slow/{seconds}", "stream": f"/stream/{seconds}"}
         self.context = ssl.create_default_context(cafile="/etc/bedstone/tls/ca.crt")
         self.lock = threading.Lock()
         self.answers: list[dict[str, object]] = []
@@ -74,7 +70,7 @@ class Client:
         try:
             if kind == "post":
                 return self._post(connection, f"{self.name}-{number}")
-            connection.request("GET", PATHS[kind], headers={"Connection": "close"})
+            connection.request("GET", self.paths[kind], headers={"Connection": "close"})
             response = connection.getresponse()
             body = response.read()
             version, container = named(response)
@@ -112,9 +108,9 @@ def named(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
     return response.headers["X-Version"], response.headers["X-Container"]
 
 
-def main(directory: Path, name: str) -> None:
+def main(directory: Path, name: str, seconds: int) -> None:
     """Keep the pace until told to stop, then wait for the last answers."""
-    client = Client(name)
+    client = Client(name, seconds)
     threads: list[threading.Thread] = []
     pace = 0
     (directory / "started").touch()
@@ -138,4 +134,4 @@ def main(directory: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

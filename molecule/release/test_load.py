@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_release(ledger: Ledger) -> None:
     before = ledger.answer()
-    with ledger.load() as load:
+    with ledger.load(seconds=10) as load:
         version = ledger.source()
         ledger.release()
         ledger.wait_until(lambda: ledger.answer()["version"] == version)
@@ -75,7 +75,7 @@ def test_another_certificate(
 ) -> None:
     """The certificate goes; a run of the role makes another one and nginx takes it."""
     before = served_certificate(host)
-    with ledger.load() as load:
+    with ledger.load(seconds=10) as load:
         host.check_output("rm /etc/bedstone/tls/ledger.crt")
         provision(server_name, "ca,nginx")
         wait_until(lambda: served_certificate(host) != before, what="the other is served")

@@ -187,17 +187,23 @@ class Ledger:
     # --- load ----------------------------------------------------------------------------
 
     @contextmanager
-    def load(self) -> Iterator[Load]:
-        """Send requests of every kind during a block; the load tells at its end."""
+    def load(self, seconds: int = 4) -> Iterator[Load]:
+        """Send requests of every kind during a block; the load tells at its end.
+
+        Args:
+            seconds: how long the slow ones and the downloads take.
+
+        """
         load = Load(f"load{time.time_ns()}")
         directory = self.host.check_output("mktemp -d")
         script = CLIENT.read_text()
         self.host.check_output("printf '%%s' %s > %s/client.py", script, directory)
         self.host.check_output(
-            "systemd-run --quiet --collect python3 %s/client.py %s %s",
+            "systemd-run --quiet --collect python3 %s/client.py %s %s %s",
             directory,
             directory,
             load.name,
+            str(seconds),
         )
         self.wait_until(lambda: self.host.file(f"{directory}/started").exists)
         try:

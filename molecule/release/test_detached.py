@@ -1,0 +1,112 @@
+"""An operation outlives who began it, and nobody gets in its way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ledger_app import Ledger
+from testinfra.host import Host
+
+UNITS = ["bedstone-operation@ledger"]
+OPERATION = "bedstone-operation@ledger.service"
+LEDGER = "/var/lib/bedstone/ledger.sqlite"
+
+
+@contextmanager
+def release_over_ssh(ledger: Ledger) -> Iterator[subprocess.Popen[bytes]]:
+    """Begin a release as a person does, over a connection of its own."""
+    config = f"{os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/ssh_config"
+    own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
+    name = ledger.host.backend.get_hostname()
+    client = subprocess.Popen(
+        ["ssh", "-F", config, *own, "-tt", name, "bedstone release ledger"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield client
+    finally:
+        client.kill()
+        client.wait()
+
+
+def step_of(host: Host) -> str:
+    """Return the step that the operation on its way is at."""
+    return str(
+        host.check_output(
+            "python3 -c %s",
+            f"import sqlite3; print(*[row[0] for row in sqlite3.connect({LEDGER!r}).execute("
+            "\"SELECT name FROM operation_steps WHERE state = 'running'\")])",
+        )
+    )
+
+
+def test_killed_connection_ends_no_release(host: Host, ledger: Ledger) -> None:
+    before = ledger.answer()["version"]
+    with ledger.load() as load:
+        # Slow enough to be found in the middle.
+        version = ledger.source("slow", ["long"])
+        with release_over_ssh(ledger) as client:
+            ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
+            client.kill()
+            client.wait()
+        assert host.service(OPERATION).is_running
+        outcome = ledger.bedstone("watch ledger")
+    ledger.check_nothing_lost(load)
+    assert outcome["ok"]
+    assert ledger.answer()["version"] == version
+    assert load.versions == {before, version}
+    assert "serves" in host.run("bedstone watch ledger").stdout
+
+
+def test_second_release_is_told_who_and_since_when(host: Host, ledger: Ledger) -> None:
+    ledger.source("slow", ["long"])
+    with release_over_ssh(ledger):
+        ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
+        run = host.run("bedstone release ledger")
+        assert run.rc == 3
+        assert "ledger is locked by `bedstone release ledger`" in run.stderr
+        assert "since 20" in run.stderr
+        assert "bedstone watch ledger" in run.stderr
+        refused = json.loads(host.run("bedstone rollback ledger --json").stdout)
+        assert refused["ok"] is False
+        assert "is locked by" in refused["error"]
+    assert ledger.bedstone("watch ledger")["ok"]
+
+
+def test_killed_operation_is_undone_by_systemd(host: Host, ledger: Ledger) -> None:
+    before, release = ledger.answer(), ledger.status()["release"]
+    with ledger.load() as load:
+        ledger.source("slow", ["long"])
+        with release_over_ssh(ledger):
+            ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
+            host.check_output("systemctl kill --kill-whom=main --signal=KILL %s", OPERATION)
+            ledger.wait_until(
+                lambda: not host.service(OPERATION).is_running, seconds=60, what="it is settled"
+            )
+    ledger.check_nothing_lost(load)
+    assert (ledger.answer(), ledger.status()["release"]) == (before, release)
+    assert ledger.status()["ok"]
+    assert host.check_output("docker ps -aq --filter name=bedstone-ledger-migrate") == ""
+    said = host.run("bedstone status").stdout
+    assert "failed at migrate" in said
+    assert "killed" in said or "interrupted" in said
+    ledger.release()
+
+
+def test_operation_is_called_off_by_stopping_its_unit(host: Host, ledger: Ledger) -> None:
+    before, release = ledger.answer(), ledger.status()["release"]
+    with ledger.load() as load:
+        ledger.source("slow", ["long"])
+        with release_over_ssh(ledger):
+            ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
+            host.check_output("systemctl stop %s", OPERATION)
+    ledger.check_nothing_lost(load)
+    assert (ledger.answer(), ledger.status()["release"]) == (before, release)
+    assert "failed at migrate" in host.run("bedstone status").stdout
+    ledger.release()
