@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone.errors import BedstoneError
@@ -78,7 +79,8 @@ class _Journal(threading.Thread):
     def run(self) -> None:
         """Copy until the follower ends."""
         if self._process is not None and self._process.stdout is not None:
-            with self._process.stdout as stream:
+            # A reader that has seen enough (`| head`) is found out at the end once more.
+            with suppress(BrokenPipeError), self._process.stdout as stream:
                 for line in stream:
                     # Half a line is shown as a whole one at the end.
                     if line.endswith(b"\n"):

@@ -200,6 +200,20 @@ def test_interrupt_ends_the_looking_on_and_not_the_job(
     assert f"The job goes on; `systemctl stop {UNIT}.service` ends it." in capsys.readouterr().err
 
 
+def test_reader_that_has_seen_enough_is_no_error(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def show(_line: bytes) -> None:
+        raise BrokenPipeError
+
+    (programs / "shown").write_text(ended("success", 0))
+    monkeypatch.setattr(follow_unit, "_show", show)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
+    assert cli.main(["job", "shop", "clean"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "units"),
     [
