@@ -114,6 +114,25 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE releases ADD COLUMN declared TEXT;
     ALTER TABLE releases ADD COLUMN build TEXT;
     """,
+    # Of each part of a backup (its dump, its media): was it restored, and did it hold what it
+    # should? "prevented" is neither: there was no room, no time, or no backup.
+    """
+    CREATE TABLE verifications (
+        id INTEGER PRIMARY KEY,
+        app TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        backup TEXT,
+        destination TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('succeeded', 'failed', 'prevented')),
+        started_at TEXT NOT NULL,
+        finished_at TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        rows INTEGER,
+        bytes INTEGER,
+        error TEXT
+    ) STRICT;
+    CREATE INDEX verifications_by_app ON verifications (app, kind, id);
+    """,
 )
 
 
