@@ -133,6 +133,16 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX verifications_by_app ON verifications (app, kind, id);
     """,
+    # Once a night: how large a database is ("database"), how much is free on a disk ("free").
+    """
+    CREATE TABLE measurements (
+        kind TEXT NOT NULL CHECK (kind IN ('database', 'free')),
+        name TEXT NOT NULL,
+        taken_at TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (kind, name, taken_at)
+    ) STRICT;
+    """,
 )
 
 
