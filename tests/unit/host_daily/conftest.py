@@ -5,12 +5,16 @@ from __future__ import annotations
 import http.server
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.unit.control.sites import self_signed
 
 APP: dict[str, Any] = {
     "schema": 1,
@@ -119,6 +123,17 @@ def serve() -> Iterator[Serve]:
         server.server_close()
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for localhost that nobody trusts by itself, and a server's side of it."""
+    texts = dict(zip(("cert", "key"), self_signed("localhost"), strict=True))
+    for name, text in texts.items():
+        (tmp_path / f"{name}.pem").write_text(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return tmp_path / "cert.pem", context
+
+
 class Smtp(socketserver.ThreadingTCPServer):
     """A mail server of a few lines; `replies` are its answers to the verbs, 250 otherwise."""
 
@@ -128,6 +143,7 @@ class Smtp(socketserver.ThreadingTCPServer):
 
     def __init__(self, replies: dict[str, str]) -> None:
         self.replies = replies
+        self.tls: ssl.SSLContext | None = None
         self.lines: list[str] = []
         self.mails: list[str] = []
         super().__init__(("127.0.0.1", 0), _Smtp)
@@ -136,16 +152,31 @@ class Smtp(socketserver.ThreadingTCPServer):
     def port(self) -> int:
         return int(self.server_address[1])
 
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: clients that go away are what is tested."""
+
 
 class _Smtp(socketserver.StreamRequestHandler):
     def handle(self) -> None:
+        self.say("220 mail")
+        self.talk()
+
+    def talk(self) -> None:
         server = self.server
         assert isinstance(server, Smtp)
-        self.say("220 mail")
-        for raw in self.rfile:
+        while raw := self.rfile.readline():
             line = raw.decode().rstrip()
             server.lines.append(line)
             verb = line.split(" ")[0].upper()
+            if verb == "STARTTLS" and server.tls is not None:
+                self.say("220 go on")
+                with (
+                    suppress(ssl.SSLError),  # the client doesn't trust us
+                    server.tls.wrap_socket(self.request, server_side=True) as self.request,
+                ):
+                    self.setup()
+                    self.talk()
+                return
             if verb == "DATA":
                 self.say("354 go on")
                 text = b"".join(iter(self.rfile.readline, b".\r\n"))

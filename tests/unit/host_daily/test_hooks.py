@@ -19,7 +19,6 @@ import pytest
 
 from bedstone import hooks
 from bedstone.hooks import Event, text
-from tests.unit.control.sites import self_signed
 from tests.unit.host_daily.conftest import Serve, Smtp, Web
 
 Write = Callable[..., Path]
@@ -280,16 +279,11 @@ def test_bad_address_is_a_warning(hooks_file: Write, url: str, said: str) -> Non
 
 
 @pytest.fixture
-def https(serve: Serve, tmp_path: Path) -> tuple[Web, Path]:
+def https(serve: Serve, certificate: tuple[Path, ssl.SSLContext]) -> tuple[Web, Path]:
     """A server with TLS, and its certificate."""
-    certificate, key = self_signed("localhost")
-    (tmp_path / "cert.pem").write_text(certificate)
-    (tmp_path / "key.pem").write_text(key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     server = serve(answer(200))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    return server, tmp_path / "cert.pem"
+    server.socket = certificate[1].wrap_socket(server.socket, server_side=True)
+    return server, certificate[0]
 
 
 def test_certificate_must_be_trusted_by_the_system(
@@ -329,6 +323,33 @@ def test_mail_is_sent_to_everybody(hooks_file: Write, smtp: Callable[..., Smtp])
     body = mail.get_content().replace("\r\n", "\n")
     assert "Release: r1 → r2\n" in body
     assert "Last lines:\n  first\n  last line & more" in body
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_goes_by_tls_to_a_trusted_server_only(
+    hooks_file: Write,
+    smtp: Callable[..., Smtp],
+    certificate: tuple[Path, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+    security: str,
+) -> None:
+    path, context = certificate
+    server = smtp(EHLO="250-mail\r\n250-STARTTLS\r\n250 AUTH PLAIN", AUTH="235 welcome")
+    if security == "tls":
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    else:
+        server.tls = context
+    account = {"server": "localhost", "port": server.port, "security": security}
+    login = {"user": "me", "password": "secret"}
+    hooks_file({"mail": ["ops@example.com"]}, mail=ACCOUNT | account | login)
+    [warning] = hooks.fire(FAILED)
+    assert "has a certificate that this server doesn't trust" in warning
+    assert not [line for line in server.lines if line.startswith("AUTH")], "no password before"
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    assert hooks.fire(FAILED) == ()
+    assert len(server.mails) == 1
+    token = base64.b64encode(b"\0me\0secret").decode()
+    assert f"AUTH PLAIN {token}" in server.lines
 
 
 @pytest.mark.parametrize(
