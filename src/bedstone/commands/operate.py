@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone import config, detached
 from bedstone.errors import BedstoneError
@@ -109,6 +109,10 @@ def in_unit(app: str, run: Callable[[Sequence[str]], int]) -> int:
 
 def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
     """Do it in this process; in the unit's, those who follow are told, too."""
+    # Only where something is done: in a zipapp each import is compiled anew. And not later: a
+    # run of Ansible may put another zipapp in its place meanwhile.
+    from bedstone import hooks  # noqa: PLC0415
+
     with ExitStack() as stack:
         log: detached.Log | None = None
         if os.environ.pop("BEDSTONE_OPERATION_LOG", None) == arguments.app:
@@ -128,38 +132,35 @@ def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
             if log is not None:
                 log.end(never_begun(arguments.app, error))
             raise
-        outcome.warnings += _hooks(outcome)
+        if (event := _event(outcome)) is not None:
+            outcome.warnings += hooks.fire(hooks.Event(**event))
         if log is not None:
             log.end(outcome.as_json())
         return outcome
 
 
-def _hooks(outcome: Outcome) -> tuple[str, ...]:
+def _event(outcome: Outcome) -> dict[str, Any] | None:
+    """Return what the hooks are told, if they are."""
     if not outcome.changed or (outcome.ok and outcome.kind == "restart"):
-        return ()
+        return None
     if outcome.ok and outcome.release == outcome.previous:
-        return ()
-    # Loaded only where something was done: in a zipapp each import is compiled anew.
-    from bedstone import hooks  # noqa: PLC0415
-
-    kind: hooks.Kind = "failure"
+        return None
+    kind = "failure"
     if outcome.ok:
         kind = "rollback" if outcome.kind == "rollback" else "release"
-    return hooks.fire(
-        hooks.Event(
-            kind=kind,
-            title=sentence(outcome),
-            app=outcome.app,
-            release=outcome.release,
-            previous=outcome.previous,
-            failed_step=outcome.failed_step,
-            error=outcome.error,
-            hint=outcome.hint,
-            details=outcome.details,
-            seconds=outcome.seconds,
-            restore_point=outcome.restore_point,
-        )
-    )
+    return {
+        "kind": kind,
+        "title": sentence(outcome),
+        "app": outcome.app,
+        "release": outcome.release,
+        "previous": outcome.previous,
+        "failed_step": outcome.failed_step,
+        "error": outcome.error,
+        "hint": outcome.hint,
+        "details": outcome.details,
+        "seconds": outcome.seconds,
+        "restore_point": outcome.restore_point,
+    }
 
 
 def sentence(outcome: Outcome) -> str:

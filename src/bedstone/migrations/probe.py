@@ -84,20 +84,26 @@ def probe(app: App, *, keep: Sequence[str] | None = None) -> Probe | None:
 
 def script(name: str) -> str:
     """Return the text of a script that runs in an image, with what it shares put in front."""
-    own = _OURS.sub("", _source(name))
-    return f"{_source('common')}\n\n{_without_future(own)}"
+    own = _OURS.sub("", _SOURCES[name])
+    return f"{_SOURCES['common']}\n\n{_without_future(own)}"
 
 
 def _probe(command: tuple[str, ...], name: str, question: Mapping[str, Any]) -> Probe:
     return Probe(command, script(name), {VARIABLE: json.dumps(question, separators=(",", ":"))})
 
 
-def _source(name: str) -> str:
+def _read(name: str) -> str:
     # Works in the zipapp as well, where no file lies anywhere.
     data = pkgutil.get_data("bedstone.migrations.in_image", f"{name}.py")
     if data is None:
         raise FileNotFoundError(name)
     return data.decode()
+
+
+# At once, not when it is needed: by then another zipapp may lie where this one was.
+_SOURCES: Mapping[str, str] = {
+    name: _read(name) for name in ("common", "django_probe", "alembic_probe")
+}
 
 
 def _without_future(text: str) -> str:
