@@ -25,7 +25,7 @@ APP: dict[str, Any] = {
 SECRETS = {"secret_key": "k", "database_password": "p", "database_migrate_password": "m"}
 HOOKS = {"chat_url": "https://chat.example.com/hooks/t0ken", "mail_password": "pa$$"}
 
-# Each one was given to `systemd-analyze calendar` of Debian 12, which takes it.
+# Each one was given to `systemd-analyze calendar` of Debian 12 and of 13, which take it.
 TIMES = (
     "daily", "hourly", "weekly", "Mon", "mon..fri", "*-*-* 03:00:00", "Mon..Fri 07:30",
     "*-*-* *:00/15", "Sat,Sun 12:05", "*:0/5", "2026-*-01 00:00", "*-*~01 23:00",
