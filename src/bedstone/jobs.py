@@ -87,20 +87,18 @@ def unit_of(app: str, job: str) -> str:
 
 
 def declared(app: str) -> dict[str, Job]:
-    """Return an app's jobs: those declared now, and those of the release that serves.
+    """Return an app's declared jobs; of one that is declared no more, its release's.
 
     Raises:
         BedstoneError: there is no such app.
 
     """
     try:
-        found = dict(current.load(app).app.jobs)
-    except BedstoneError:
-        # Not released, or its files are damaged: what is declared is enough to know.
         return dict(config.load(app).jobs)
-    with suppress(BedstoneError):
-        found.update(config.load(app).jobs)
-    return found
+    except BedstoneError as error:
+        with suppress(BedstoneError):
+            return dict(current.load(app).app.jobs)
+        raise error from None
 
 
 def states(app: str, jobs: Iterable[Job], manager: Systemd, *, timeout: float = 60) -> list[State]:
@@ -159,6 +157,8 @@ def find(app: str, name: str) -> tuple[Current, Job]:
 
     """
     known = declared(app)
+    with suppress(BedstoneError):
+        known |= current.load(app).app.jobs
     if name not in known:
         raise BedstoneError(
             f"{app} has no job {name!r}; it has {', '.join(known) or 'none'}.",

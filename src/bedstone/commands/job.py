@@ -77,9 +77,9 @@ def _here(app: str, job: str) -> int:
 
 def _in_its_unit(app: str, job: str) -> int:
     # Before its unit would end well without having run anything.
-    jobs.find(app, job)
+    _, wanted = jobs.find(app, job)
     manager = Systemd()
-    [state] = jobs.states(app, [jobs.declared(app)[job]], manager)
+    [state] = jobs.states(app, [wanted], manager)
     if not state.installed:
         raise BedstoneError(
             f"systemd has no unit {state.unit}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import queue
 import signal
@@ -205,9 +206,15 @@ def test_unknown_job_is_told(declared: Path, capsys: pytest.CaptureFixture[str])
     assert "shop has no job 'nothing'; it has clean, report." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("app_is_declared", [True, False])
 def test_job_that_is_no_longer_declared_runs_while_its_release_serves(
-    docker: Docker, declared: Path
+    docker: Docker, declared: Path, *, app_is_declared: bool
 ) -> None:
-    (declared / "app.json").unlink()
+    if app_is_declared:
+        (declared / "app.json").write_text(json.dumps(APP | {"jobs": {}}))
+        assert jobs.declared("shop") == {}, "nobody misses its unit"
+    else:
+        (declared / "app.json").unlink()
+        assert set(jobs.declared("shop")) == {"clean", "report"}
     docker.ends.put(0)
     assert run(docker) == 0
