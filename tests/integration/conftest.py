@@ -1,4 +1,4 @@
-"""A PostgreSQL for all of these tests, and an empty database for each."""
+"""A PostgreSQL for all of these tests, and a database for each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pytest
 from tests.integration import projects
 from tests.integration.cluster import Cluster
 from tests.integration.projects import Project
+
+Create = Callable[..., str]
+Prepared = Callable[[str, Callable[[Project], None]], str]
 
 _numbers = itertools.count(1)
 
@@ -25,28 +28,37 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def prepared(
-    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, Callable[[Project], None]], str]:
-    """Make a database that others are copied from, by migrating a project once."""
-    names: dict[str, str] = {}
+def create(cluster: Cluster) -> Create:
+    """Make a database, empty or a copy of another; all of them go with the cluster."""
 
-    def prepare(tool: str, first: Callable[[Project], None]) -> str:
-        if tool not in names:
-            names[tool] = f"prepared_{tool}"
-            cluster.create(names[tool])
-            make = {"django": projects.django, "alembic": projects.alembic}[tool]
-            project = make(tmp_path_factory.mktemp(tool) / "image", cluster.server, names[tool])
-            first(project)
-            project.upgrade()
-        return names[tool]
+    def create(template: str = "template0") -> str:
+        name = f"test_{next(_numbers)}"
+        cluster.create(name, template)
+        return name
 
-    return prepare
+    return create
 
 
 @pytest.fixture
-def database(cluster: Cluster) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    cluster.create(name)
-    yield name
-    cluster.drop(name)
+def database(create: Create) -> str:
+    """Return the name of an empty database."""
+    return create()
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    cluster: Cluster, create: Create, tmp_path_factory: pytest.TempPathFactory
+) -> Prepared:
+    """Return a copy of a database in which a project's first migrations are applied."""
+    templates: dict[str, str] = {}
+
+    def prepared(tool: str, write_first: Callable[[Project], None]) -> str:
+        if tool not in templates:
+            templates[tool] = create()
+            make = {"django": projects.django, "alembic": projects.alembic}[tool]
+            project = make(tmp_path_factory.mktemp(tool), cluster.server, templates[tool])
+            write_first(project)
+            project.upgrade()
+        return create(templates[tool])
+
+    return prepared

@@ -16,6 +16,8 @@ from bedstone.postgres import USER, Server
 from bedstone.run import Completed, run
 
 SECONDS = 60
+# Another Python with another Django or Alembic can stand for an image's.
+PROGRAMS = Path(os.environ.get("BEDSTONE_IMAGE_PROGRAMS") or Path(sys.executable).parent)
 
 SETTINGS = """
 import os
@@ -71,7 +73,7 @@ class Project:
             "PGPORT": str(self.server.port),
             "PGUSER": USER,
             "DATABASE": self.database,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
             **self.variables,
             **variables,
         }

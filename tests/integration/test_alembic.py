@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +8,8 @@ from bedstone import schema_digest
 from bedstone.migrations import BIG_ROWS, Backward, Report, lint, unjudged
 from tests.integration import projects
 from tests.integration.cluster import Cluster
+from tests.integration.conftest import Prepared
 from tests.integration.projects import Project, revision
-
-Prepare = Callable[[str, Callable[[Project], None]], str]
 
 BOOK = """
 op.create_table(
@@ -27,20 +24,24 @@ ADD_ISBN = 'op.add_column("book", sa.Column("isbn", sa.String(13)))'
 DROP_ISBN = 'op.drop_column("book", "isbn")'
 
 
+def write_first(project: Project) -> None:
+    revision(project, "a1", BOOK, DROP_BOOK)
+
+
 @pytest.fixture
 def project(tmp_path: Path, cluster: Cluster, database: str) -> Project:
     made = projects.alembic(tmp_path / "image", cluster.server, database)
-    revision(made, "a1", BOOK, DROP_BOOK)
+    write_first(made)
     return made
 
 
 @pytest.fixture
-def used(project: Project, cluster: Cluster, prepared: Prepare) -> Project:
-    """Return a project whose first revision is applied."""
-    template = prepared("alembic", lambda made: revision(made, "a1", BOOK, DROP_BOOK))
-    cluster.drop(project.database)
-    cluster.create(project.database, template)
-    return project
+def used(tmp_path: Path, cluster: Cluster, prepared: Prepared) -> Project:
+    """Return a project whose first migrations are applied."""
+    database = prepared("alembic", write_first)
+    made = projects.alembic(tmp_path / "image", cluster.server, database)
+    write_first(made)
+    return made
 
 
 def found(report: Report) -> list[tuple[str, str]]:
@@ -63,10 +64,6 @@ def test_on_an_empty_database_everything_is_pending_and_nothing_is_found(project
     assert report.known == ("a1", "b2")
     assert [each.name for each in report.pending] == ["a1", "b2"]
     assert lint(report) == ()
-
-
-def test_asking_leaves_no_table_in_an_empty_database(project: Project) -> None:
-    project.report()
     assert project.sql("SELECT relname FROM pg_class WHERE relname LIKE 'alembic%'") == ""
 
 
@@ -253,7 +250,7 @@ def test_another_python_is_found_by_the_program_of_alembic(used: Project, tmp_pa
     # A Python without packages comes first on the PATH, as in an image with two.
     (bare / "python3").write_text('#!/bin/sh\nexec /usr/bin/python3 -I -S "$@"\n')
     (bare / "python3").chmod(0o755)
-    path = f"{bare}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    path = f"{bare}:{projects.PROGRAMS}:/usr/bin:/bin"
     used.variables["PATH"] = path
     assert used.report().applied == ("a1",)
 
@@ -269,19 +266,19 @@ def test_what_alembic_refuses_is_said_in_its_words(project: Project) -> None:
 # --- backwards ---
 
 
-def test_the_way_back_leads_to_the_schema_of_before(used: Project, database: str) -> None:
-    before = schema_digest.of(used.server, database)
+def test_the_way_back_leads_to_the_schema_of_before(used: Project) -> None:
+    before = schema_digest.of(used.server, used.database)
     revision(used, "b2", ADD_ISBN, DROP_ISBN, after="a1")
     revision(used, "c3", 'op.create_index("i", "book", ["isbn"])', 'op.drop_index("i")', after="b2")
     used.upgrade()
-    assert schema_digest.of(used.server, database) != before
+    assert schema_digest.of(used.server, used.database) != before
     backward = way_back(used, "a1")
     assert backward.migrations == ("c3", "b2")
     assert backward.irreversible == ()
     assert backward.commands == (("alembic", "downgrade", "a1"),)
     for command in backward.commands:
         used.run(*command)
-    assert schema_digest.of(used.server, database) == before
+    assert schema_digest.of(used.server, used.database) == before
     assert used.report().applied == ("a1",)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,8 @@ from bedstone import schema_digest
 from bedstone.migrations import BIG_ROWS, Backward, Report, lint, unjudged
 from tests.integration import projects
 from tests.integration.cluster import Cluster
+from tests.integration.conftest import Prepared
 from tests.integration.projects import Project, migration
-
-Prepare = Callable[[str, Callable[[Project], None]], str]
 
 FIRST = """
 migrations.CreateModel("Author", [
@@ -56,12 +54,12 @@ def project(tmp_path: Path, cluster: Cluster, database: str) -> Project:
 
 
 @pytest.fixture
-def used(project: Project, cluster: Cluster, prepared: Prepare) -> Project:
+def used(tmp_path: Path, cluster: Cluster, prepared: Prepared) -> Project:
     """Return a project whose first migrations are applied."""
-    template = prepared("django", write_first)
-    cluster.drop(project.database)
-    cluster.create(project.database, template)
-    return project
+    database = prepared("django", write_first)
+    made = projects.django(tmp_path / "image", cluster.server, database)
+    write_first(made)
+    return made
 
 
 BEFORE = (
@@ -103,9 +101,8 @@ def test_on_an_empty_database_everything_is_pending_and_nothing_is_found(project
     assert project.sql("SELECT count(*) FROM pg_class WHERE relname LIKE 'django%'") == "0\n"
 
 
-def test_nothing_is_pending_after_the_migrate_command(project: Project) -> None:
-    project.upgrade()
-    report = project.report()
+def test_nothing_is_pending_after_the_migrate_command(used: Project) -> None:
+    report = used.report()
     assert report.pending == ()
     assert report.applied == report.known == BEFORE
 
@@ -297,12 +294,15 @@ def test_the_options_and_the_target_of_the_declared_command_are_used(
     migration(used, "shop.0002_a", ADD_ISBN, after=["shop.0001_initial"])
     migration(used, "shop.0003_b", 'migrations.DeleteModel("Room"),', after=["shop.0002_a"])
     used.migrate = (command,)
-    report = used.report(BEFORE)
-    assert [each.name for each in report.pending] == ["shop.0002_a"]
+    assert [each.name for each in used.report().pending] == ["shop.0002_a"]
+
+
+def test_the_way_back_takes_the_options_of_the_declared_command(used: Project) -> None:
+    (used.folder / "project_settings.py").rename(used.folder / "other_settings.py")
+    migration(used, "shop.0002_a", ADD_ISBN, after=["shop.0001_initial"])
+    used.migrate = (("python", "manage.py", "migrate", "--settings", "other_settings"),)
     used.upgrade()
-    backward = way_back(used, *BEFORE)
-    assert len(backward.commands) == 1
-    undo(used, backward)
+    undo(used, way_back(used, *BEFORE))
     assert "0002_a" not in used.sql("SELECT name FROM django_migrations")
 
 
@@ -356,23 +356,27 @@ def test_a_part_of_a_squash_can_not_be_undone(used: Project) -> None:
         "shop.0002_isbn",
         "it is squashed into shop.0001_squashed_0002_isbn with others that stay",
     ) in backward.irreversible
+    whole = way_back(used, *BEFORE[:2])
+    assert whole.migrations == ("shop.0001_squashed_0002_isbn",)
+    assert whole.commands == (("python", "manage.py", "migrate", "shop", "zero", "--noinput"),)
+    assert way_back(used, *BEFORE[:2], "shop.0001_squashed_0002_isbn") == Backward()
 
 
 # --- backwards ---
 
 
-def test_the_way_back_leads_to_the_schema_of_before(used: Project, database: str) -> None:
-    before = schema_digest.of(used.server, database)
+def test_the_way_back_leads_to_the_schema_of_before(used: Project) -> None:
+    before = schema_digest.of(used.server, used.database)
     migration(used, "shop.0002_isbn", ADD_ISBN, after=["shop.0001_initial"])
     migration(used, "shop.0003_room", 'migrations.DeleteModel("Room"),', after=["shop.0002_isbn"])
     migration(used, "stock.0001_initial", STOCK, after=["shop.0002_isbn"])
     used.upgrade()
-    assert schema_digest.of(used.server, database) != before
+    assert schema_digest.of(used.server, used.database) != before
     backward = way_back(used, *BEFORE)
     assert set(backward.migrations) == {"shop.0002_isbn", "shop.0003_room", "stock.0001_initial"}
     assert backward.irreversible == ()
     undo(used, backward)
-    assert schema_digest.of(used.server, database) == before
+    assert schema_digest.of(used.server, used.database) == before
     assert used.report(BEFORE).applied == BEFORE
 
 

@@ -338,11 +338,10 @@ class Judge:
         if not path:
             return ""
         name = path[-1]
-        if len(path) == 1 or path[-2] == "public":
-            return name
-        full = f"{path[-2]}.{name}"
-        visible = full not in self._tables and name in self._tables
-        return name if visible else full
+        full = ".".join(path[-2:])
+        # The report has the schema of those alone that aren't found without it.
+        plain = path[-2:-1] in {(), ("public",)} or name in self._tables
+        return name if plain and full not in self._tables else full
 
     def _type(self, place: Place) -> pg_types.Type | None:
         if place in self._types:

@@ -113,7 +113,7 @@ def _report(script: Any, heads: tuple[str, ...], context: Any, asked: Any) -> di
         # With a revision that isn't here Alembic can't tell what comes after it.
         pending = [] if unknown else _pending(script, heads, context, asked["target"])
         tables: dict[str, Any] = {}
-        if context.dialect.name == "postgresql" and any(each["sql"] for each in pending):
+        if any(each["sql"] for each in pending):
             tables = mentioned(context.connection.execute(text(TABLES)), pending)
     finally:
         event.remove(Engine, "before_cursor_execute", _guard)
@@ -160,12 +160,14 @@ def _as_list(names: Any) -> list[str]:
 
 
 def _pending(script: Any, heads: tuple[str, ...], context: Any, target: str) -> list[Any]:
+    # On an empty database nothing runs that could be in the way of it, and nobody here
+    # reads the SQL of another kind of database.
+    with_sql = bool(heads) and context.dialect.name == "postgresql"
     report = []
     for step in script._upgrade_revs(target, heads):
         revision = step.revision
         why_not = _why_not(revision.module)
-        # On an empty database nothing runs that could be in the way of it.
-        sql, opaque = _written(revision.module, context) if heads else (None, [])
+        sql, opaque = _written(revision.module, context) if with_sql else (None, [])
         report.append(
             {
                 "name": revision.revision,
@@ -340,7 +342,9 @@ class Backward:
         }
         heads = tuple(sorted(self.present - covered))
         try:
-            undone = list(self.script.iterate_revisions(heads, target, select_for_downgrade=True))
+            # The script directory's own way stops at a revision that has no downgrade().
+            walk = self.script.revision_map.iterate_revisions
+            undone = list(walk(heads, target, select_for_downgrade=True))
         except Exception:
             return []  # it isn't one way, or none
         return [each.revision for each in undone]

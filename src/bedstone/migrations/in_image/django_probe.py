@@ -34,7 +34,7 @@ def main() -> None:
         applied = _applied(executor.recorder)
         pending = _pending(executor, connection, asked["targets"], with_sql=bool(applied))
         tables: dict[str, Any] = {}
-        if connection.vendor == "postgresql" and any(each["sql"] for each in pending):
+        if any(each["sql"] for each in pending):
             with connection.cursor() as cursor:
                 cursor.execute(TABLES)
                 tables = mentioned(cursor.fetchall(), pending)
@@ -94,8 +94,10 @@ def _pending(
             )
         )
     migrations = [migration for migration, _ in plan]
-    # On an empty database nothing runs that could be in the way of it.
-    written = _written(executor, connection, migrations) if with_sql and migrations else {}
+    # On an empty database nothing runs that could be in the way of it, and nobody here
+    # reads the SQL of another kind of database.
+    with_sql = with_sql and bool(migrations) and connection.vendor == "postgresql"
+    written = _written(executor, connection, migrations) if with_sql else {}
     report = []
     for migration in migrations:
         why_not = _why_not(executor.loader, migration)
@@ -251,7 +253,7 @@ class Backward:
         self.graph = loader.graph
         self.applied = applied
         self.recorded = set(applied)
-        self.keep = keep
+        self.keep = self._with_replaced(keep)
         self.program = program
         self.options = options
         self.irreversible: list[tuple[str, str]] = []
@@ -284,6 +286,14 @@ class Backward:
             "irreversible": self.irreversible,
             "commands": commands,
         }
+
+    def _with_replaced(self, keep: set[Any]) -> set[Any]:
+        # Applying a squashed migration records those that it replaces as well.
+        found = set(keep)
+        for key, squashed in self.loader.replacements.items():
+            if key in keep:
+                found |= self.recorded.intersection(map(tuple, squashed.replaces))
+        return found
 
     def _stop(self, key: Key, why: str) -> None:
         self.irreversible.append((_name(key), why))
