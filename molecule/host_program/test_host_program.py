@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from testinfra.host import Host
 
 
@@ -13,8 +15,9 @@ def test_program_runs_on_debians_own_python(host: Host) -> None:
 
 
 def test_every_command_explains_itself(host: Host) -> None:
-    commands = "status release releases logs exec run retire supervise backup backups restore"
-    for command in commands.split():
+    commands = re.findall(r"^    ([a-z]+) ", host.check_output("bedstone --help"), re.MULTILINE)
+    assert {"status", "release", "rollback", "settle", "backup", "restore"} <= set(commands)
+    for command in commands:
         assert "examples:" in host.check_output("bedstone %s --help", command)
 
 
