@@ -61,6 +61,11 @@ def carry_out(
         else:
             config.load(arguments.app)
             detached.start(arguments.app, argv, wait_seconds=wait_seconds)
+            if not machine:
+                say(
+                    f"  in {detached.unit(arguments.app)}: it goes on when this terminal is gone"
+                    f" (`bedstone watch {arguments.app}`)"
+                )
             found = follow(arguments.app, quiet=machine)
             if found is None:
                 return KILLED_EXIT_CODE
