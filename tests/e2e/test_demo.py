@@ -52,6 +52,17 @@ def test_second_run_changes_nothing_and_says_so(demo: Demo) -> None:
     assert not re.search(r"\bchanged=[1-9]", said)
 
 
+def test_release_by_hand_and_the_way_back(demo: Demo) -> None:
+    first = json.loads(on_server(demo, "bedstone status --json"))["apps"][0]["release"]
+    said = on_server(demo, "bedstone release payments")
+    assert "it goes on when this terminal is gone" in said
+    assert " of payments serves, after " in said
+    back = json.loads(on_server(demo, "bedstone rollback payments --json"))
+    assert (back["ok"], back["release"]) == (True, first)
+    assert demo.browser().get("/").status == 200
+    log_in(demo.browser(), "rosa", demo.logins["rosa"])
+
+
 def test_demo_down_removes_the_server_and_its_secrets(demo: Demo) -> None:
     """Last: there is no demo afterwards."""
     make(demo.checkout, "demo-down")
