@@ -21,6 +21,8 @@ PARTS: dict[str, Callable[[Site], Any]] = {
         wiring.backup_databases,
         wiring.backup_directory,
         wiring.backup_keep_days,
+        wiring.backup_keep_months,
+        wiring.backup_keep_weeks,
         wiring.backup_media,
         wiring.backup_schedule,
         wiring.base_extra_ca_certificates,

@@ -27,8 +27,7 @@ from bedstone import (
     database_properties,
     dump,
     files,
-    history,
-    ledger,
+    kept_backups,
     lock,
     manifest,
     media,
@@ -115,7 +114,7 @@ def create(
         app: whose data.
         directory: the backup goes to ``directory/APP/NAME`` (default: the settings').
         label: what it is for; that of a restore point is its release's id.
-        with_media: the uploaded files too.
+        with_media: the uploaded files too; without them, it is a restore point.
         wait_seconds: how long to wait for another backup of the app to finish.
 
     Raises:
@@ -124,14 +123,15 @@ def create(
 
     """
     entry = settings.app(app)
-    if not with_media:
+    point = not with_media
+    if point:
         entry = replace(entry, media=None)
     home = (directory or settings.directory) / app
     started = datetime.now(UTC)
     with lock.held(f"{app}.backup", f"bedstone backup {app}", wait_seconds=wait_seconds):
         try:
             recover(server_of(settings), app)
-            backup = _create(settings, entry, home, label, started)
+            backup = _create(settings, entry, home, label, started, point=point)
         except BaseException as error:
             reason = _reason(error)
             _remember(lambda: backup_history.failed(app, label, started, reason))
@@ -165,7 +165,13 @@ def estimate(last: Manifest | None, database: int, media_size: int) -> int:
 
 
 def _create(
-    settings: Settings, entry: App, home: Path, label: str | None, started: datetime
+    settings: Settings,
+    entry: App,
+    home: Path,
+    label: str | None,
+    started: datetime,
+    *,
+    point: bool,
 ) -> Backup:
     paths.ensure_private(home)
     for leftover in catalogue.leftovers(home):
@@ -176,13 +182,13 @@ def _create(
             hint="Release the app once (`bedstone release`), or correct its `media` setting.",
         )
     what = f"A backup of {entry.app}"
-    space.require(home, _needed(settings, entry, home), settings.reserve_bytes, what)
+    space.require(home, _needed(settings, entry, home, point=point), settings.reserve_bytes, what)
     name = catalogue.free_name(home, started)
     incomplete = home / f"{catalogue.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)
     try:
         _fill(
-            settings, entry, incomplete, name, label, started,
+            settings, entry, incomplete, name, label, started, point=point,
             watch=lambda: space.still(home, settings.reserve_bytes, what),
         )  # fmt: skip
         incomplete.rename(home / name)
@@ -193,12 +199,12 @@ def _create(
     return catalogue.load(home / name)
 
 
-def _needed(settings: Settings, entry: App, home: Path) -> int:
+def _needed(settings: Settings, entry: App, home: Path, *, point: bool) -> int:
     size = 0
     if entry.database:
         properties = database_properties.read(server_of(settings), entry.database)
         size = int(properties["size"]) if properties else 0
-    last = catalogue.newest_good(home)
+    last = catalogue.newest_good(home) if point else catalogue.newest_full(home)
     return estimate(
         last.manifest if last else None, size, media.tree_bytes(entry.media) if entry.media else 0
     )
@@ -212,6 +218,7 @@ def _fill(
     label: str | None,
     started: datetime,
     *,
+    point: bool,
     watch: Callable[[], None],
 ) -> None:
     server = server_of(settings)
@@ -242,6 +249,7 @@ def _fill(
             database=database,
             media=archived,
             files={str(path.relative_to(directory)): manifest.describe(path) for path in contents},
+            restore_point=point,
         ),
     )
 
@@ -263,17 +271,16 @@ def _sync(directory: Path) -> list[Path]:
 
 
 def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[str, ...]:
-    present = catalogue.backups(home)
-    points = _restore_points(entry.app)
-    if points is None:
+    known = _known(entry.app)
+    if known is None:
         return ()
     doomed = retention.expired(
-        present,
+        catalogue.backups(home),
         app=entry.app,
         now=datetime.now(UTC),
-        keep_days=settings.keep_days,
-        keep_at_least=settings.keep_at_least,
-        protected={made.name, *points},
+        rules=kept_backups.rules(settings),
+        known=known,
+        protected={made.name},
     )
     for backup in doomed:
         try:
@@ -287,14 +294,13 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
     return tuple(backup.name for backup in doomed)
 
 
-def _restore_points(app: str) -> set[str] | None:
-    """Return the backups with which a kept release could be brought back; None if nobody knows."""
+def _known(app: str) -> retention.Known | None:
+    """Return what the ledger says of an app's backups; None if it doesn't."""
     try:
-        with ledger.opened() as connection:
-            return history.restore_points(connection, app)
+        return kept_backups.known(app)
     except (BedstoneError, sqlite3.Error) as error:
         print(
-            f"bedstone: the ledger doesn't tell which backups are restore points: {error} No old"
+            f"bedstone: the ledger doesn't tell which backups are needed: {error} No old"
             " backup is removed.",
             file=sys.stderr,
         )

@@ -46,7 +46,9 @@ class Settings:
 
     Attributes:
         directory: backups go into ``directory/APP/backup_YYYYMMDD_HHMMSS``.
-        keep_days: a backup older than this many days is removed.
+        keep_days: the newest backup of each of so many days is kept.
+        keep_weeks: likewise of weeks; 0 for none.
+        keep_months: likewise of months; 0 for none.
         keep_at_least: the newest so many are kept whatever their age, so that
             neither a long outage nor a jumped clock empties the directory.
         reserve_bytes: what a backup or restore leaves free on a disk.
@@ -59,6 +61,8 @@ class Settings:
 
     directory: Path
     keep_days: int
+    keep_weeks: int
+    keep_months: int
     keep_at_least: int
     reserve_bytes: int
     jobs: int
@@ -143,6 +147,9 @@ def parse(data: Mapping[str, Any]) -> Settings:
     settings = Settings(
         directory=paths.host(data["directory"]),
         keep_days=int(data["keep_days"]),
+        # The file of an earlier version doesn't have them.
+        keep_weeks=int(data.get("keep_weeks", 8)),
+        keep_months=int(data.get("keep_months", 6)),
         keep_at_least=int(data["keep_at_least"]),
         reserve_bytes=int(data["reserve_mb"]) * MEBIBYTE,
         jobs=int(data["jobs"]) or min(os.cpu_count() or 1, _MOST_JOBS),
@@ -150,13 +157,15 @@ def parse(data: Mapping[str, Any]) -> Settings:
         port=int(data["port"]),
         apps=_apps(data),
     )
-    for name, value in (
-        ("keep_days", settings.keep_days),
-        ("keep_at_least", settings.keep_at_least),
-        ("jobs", settings.jobs),
+    for name, value, least in (
+        ("keep_days", settings.keep_days, 1),
+        ("keep_weeks", settings.keep_weeks, 0),
+        ("keep_months", settings.keep_months, 0),
+        ("keep_at_least", settings.keep_at_least, 1),
+        ("jobs", settings.jobs, 1),
     ):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, and must be at least 1")
+        if value < least:
+            raise ValueError(f"{name} is {value}, and must be at least {least}")
     return settings
 
 

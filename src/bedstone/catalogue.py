@@ -43,6 +43,11 @@ class Backup:
         return self.manifest is not None and self.problem is None
 
     @property
+    def full(self) -> bool:
+        """Whether it is good and holds all of the app's data: a restore point doesn't."""
+        return self.good and self.manifest is not None and not self.manifest.restore_point
+
+    @property
     def age(self) -> timedelta | None:
         """Time since it was begun."""
         return datetime.now(UTC) - self.manifest.started if self.manifest else None
@@ -76,6 +81,11 @@ def backups(directory: Path) -> list[Backup]:
 def newest_good(directory: Path) -> Backup | None:
     """Return an app's newest backup that is complete, or None."""
     return next((backup for backup in backups(directory) if backup.good), None)
+
+
+def newest_full(directory: Path) -> Backup | None:
+    """Return an app's newest backup that is complete and no mere restore point, or None."""
+    return next((backup for backup in backups(directory) if backup.full), None)
 
 
 def leftovers(directory: Path) -> list[Path]:

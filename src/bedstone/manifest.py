@@ -99,6 +99,7 @@ class Manifest:
         database: the dump, or None for an app without a database.
         media: the archive, or None.
         files: path in the backup -> size and checksum.
+        restore_point: made before a release or rollback, of the database alone.
 
     """
 
@@ -113,6 +114,7 @@ class Manifest:
     database: Database | None
     media: Media | None
     files: dict[str, File]
+    restore_point: bool = False
 
     @property
     def bytes(self) -> int:
@@ -223,4 +225,5 @@ def _parse(document: dict[str, Any]) -> Manifest:
         database=Database(**database) if database else None,
         media=Media(**media) if media else None,
         files={name: File(**entry) for name, entry in document["files"].items()},
+        restore_point=bool(document.get("restore_point")),
     )

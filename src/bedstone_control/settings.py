@@ -42,7 +42,25 @@ class Backup(Model):
         examples=["02:30"],
     )
     keep_days: int = Field(
-        30, ge=1, le=3650, description="How many days of backups are kept.", examples=[30]
+        30,
+        ge=1,
+        le=3650,
+        description="Of so many days, the newest backup is kept; of the last two, all.",
+        examples=[30],
+    )
+    keep_weeks: int = Field(
+        8,
+        ge=0,
+        le=520,
+        description="Of so many weeks, the newest backup is kept; 0 for none.",
+        examples=[8],
+    )
+    keep_months: int = Field(
+        6,
+        ge=0,
+        le=120,
+        description="Of so many months, the newest backup is kept; 0 for none.",
+        examples=[6],
     )
     directory: str = Field(
         "/var/backups/bedstone",

@@ -236,8 +236,18 @@ def backup_media(site: Site) -> list[dict[str, str]]:
 
 
 def backup_keep_days(site: Site) -> int:
-    """Return how many days of backups are kept."""
+    """Return of how many days the newest backup is kept."""
     return site.settings.backup.keep_days
+
+
+def backup_keep_weeks(site: Site) -> int:
+    """Return of how many weeks the newest backup is kept."""
+    return site.settings.backup.keep_weeks
+
+
+def backup_keep_months(site: Site) -> int:
+    """Return of how many months the newest backup is kept."""
+    return site.settings.backup.keep_months
 
 
 def backup_schedule(site: Site) -> str:

@@ -685,6 +685,20 @@ CASES = [
         "does not have the right form", "02:30", line="time:",
     ),
     Case(
+        "no day of backups", put("bedstone_backup", {"keep_days": 0}),
+        "bedstone_backup.keep_days", "greater than or equal to 1", "keep_days: 30",
+        line="keep_days:",
+    ),
+    Case(
+        "weeks below none", put("bedstone_backup", {"keep_weeks": -1}),
+        "bedstone_backup.keep_weeks", "greater than or equal to 0", "keep_weeks: 8",
+        line="keep_weeks:",
+    ),
+    Case(
+        "months that are no number", put("bedstone_backup", {"keep_months": "half a year"}),
+        "bedstone_backup.keep_months", "number", "keep_months: 6", line="keep_months:",
+    ),
+    Case(
         "authority that is not there", put("bedstone_extra_ca_certificates", ["files/ca.crt"]),
         "bedstone_extra_ca_certificates[1]", "There is no file", "files/company-ca.crt",
         line="- files/ca.crt",

@@ -212,6 +212,11 @@ def test_databases_have_three_roles(site: Site) -> None:
     ]
 
 
+def test_backups_are_kept_as_the_settings_say(site: Site) -> None:
+    kept = wiring.backup_keep_days, wiring.backup_keep_weeks, wiring.backup_keep_months
+    assert [function(site) for function in kept] == [30, 8, 6]
+
+
 def test_on_one_server_postgresql_answers_to_its_containers_alone(site: Site) -> None:
     assert wiring.postgresql_listen_addresses(site) == ["localhost", "172.17.0.1"]
     assert wiring.postgresql_allowed_networks(site) == ["172.17.0.0/16", "172.20.0.0/14"]

@@ -2,26 +2,307 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bedstone import backup, catalogue, manifest, retention
+from bedstone import backup, catalogue, history, kept_backups, ledger, manifest, retention
 from bedstone.catalogue import Backup
+from bedstone.history import NewRelease
 from bedstone.manifest import Manifest
+from bedstone.retention import Known, Rules
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
 
-NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+# A Friday.
+NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
+DEFAULT = Rules(days=30, weeks=8, months=6, at_least=3)
+FEW = Rules(days=4, weeks=3, months=2, at_least=2)
 
 
-def made(directory: Path, days: float, *, app: str = "payments", good: bool = True) -> Backup:
+@dataclass(frozen=True)
+class Made:
+    """A backup of a test: how old it is, and of what kind."""
+
+    days_ago: float
+    good: bool = True
+    point: bool = False
+    verified: bool = False
+    kept_release: bool = False
+
+    @property
+    def name(self) -> str:
+        started = NOW - timedelta(days=self.days_ago)
+        kind = "p" if self.point else "f"
+        return f"{started:%m-%d %H:%M}{'' if self.good else ' damaged'} {kind}"
+
+
+def backup_of(made: Made, number: int = 0, app: str = "payments") -> Backup:
+    started = NOW - timedelta(days=made.days_ago)
+    return Backup(
+        path=Path(f"backup_{number}"),
+        manifest=Manifest(
+            app=app, name="", label=None, host="", program="", release=None, started=started,
+            finished=started, database=None, media=None, files={}, restore_point=made.point,
+        ),
+        problem=None if made.good else "database/toc.dat is missing",
+    )  # fmt: skip
+
+
+def judged(
+    made: Sequence[Made], *, now: datetime = NOW, rules: Rules = FEW
+) -> list[tuple[Made, tuple[str, ...]]]:
+    backups = [backup_of(entry, number) for number, entry in enumerate(made)]
+    known = Known(
+        points={f"backup_{i}" for i, entry in enumerate(made) if entry.kept_release},
+        verified={"dump": {f"backup_{i}" for i, entry in enumerate(made) if entry.verified}},
+    )
+    why = retention.reasons(backups, app="payments", now=now, rules=rules, known=known)
+    gone = retention.expired(backups, app="payments", now=now, rules=rules, known=known)
+    assert {found.name for found in gone} == {name for name, said in why.items() if not said}
+    return [(entry, why[f"backup_{number}"]) for number, entry in enumerate(made)]
+
+
+def removed(made: Sequence[Made], *, now: datetime = NOW, rules: Rules = FEW) -> set[float]:
+    """Return which are removed, by their age in days."""
+    return {entry.days_ago for entry, why in judged(made, now=now, rules=rules) if not why}
+
+
+# --- examples ---------------------------------------------------------------------------------
+
+
+def test_a_backup_each_night_for_two_years_leaves_30_days_8_weeks_and_6_months() -> None:
+    found = judged([Made(day) for day in range(730)], rules=DEFAULT)
+    kept = {entry.days_ago: why for entry, why in found if why}
+    assert [age for age, why in kept.items() if "daily" in why] == list(range(30))
+    # The Sundays; of the week that isn't over, today's.
+    sundays = [0, 5, 12, 19, 26, 33, 40, 47]
+    assert [age for age, why in kept.items() if "weekly" in why] == sundays
+    ends = [NOW - timedelta(days=age) for age, why in kept.items() if "monthly" in why]
+    assert [f"{moment:%m-%d}" for moment in ends] == [
+        "11-20", "10-31", "09-30", "08-31", "07-31", "06-30",
+    ]  # fmt: skip
+    assert [age for age, why in kept.items() if "newest" in why] == [0, 1, 2]
+    # 30 days, the two Sundays before them, three ends of months before those.
+    assert len(kept) == 30 + 3 + 4
+
+
+EXAMPLES: Mapping[str, tuple[list[Made], set[float]]] = {
+    "nothing older than the rules reach": ([Made(0), Made(1), Made(2), Made(3)], set()),
+    "an outage of years makes nothing old": (
+        [Made(1000), Made(1001), Made(1002), Made(1003)],
+        set(),
+    ),
+    "of a day the newest counts, but of the newest two days all stay": (
+        [Made(0), Made(0.05), Made(1), Made(1.05), Made(2), Made(2.05), Made(3), Made(3.05)],
+        {2.05, 3.05},
+    ),
+    "a damaged one is not the day's": (
+        [Made(0), Made(1), Made(2), Made(3), Made(3.01, good=False), Made(3.02)],
+        {3.02},
+    ),
+    "a damaged one goes when the daily ones of its time do": (
+        [Made(0), Made(1), Made(2), Made(3), Made(3.5, good=False), Made(99, good=False)],
+        {3.5, 99},
+    ),
+    "damaged ones don't crowd out good ones": (
+        [*(Made(day, good=False) for day in range(20)), Made(100), Made(101), Made(102)],
+        set(),
+    ),
+    "a restore point whose release is gone goes when the daily ones of its time do": (
+        [Made(0), Made(1), Made(2), Made(3), Made(40, point=True), Made(40.1)],
+        {40},
+    ),
+    "that of a release that is kept stays": (
+        [Made(day) for day in range(4)] + [Made(400, point=True, kept_release=True)],
+        set(),
+    ),
+    "a restore point is not the week's or the month's while a full one is there": (
+        [*map(Made, range(4)), Made(12, point=True), Made(13), Made(21, point=True), Made(22)],
+        {12, 21},
+    ),
+    "days with restore points alone push no full one out": (
+        [*(Made(day, point=True) for day in range(10)), *map(Made, range(20, 24))],
+        {4, 6, 7, 8, 9},
+    ),
+    "the newest verified one stays, others that were go": (
+        [*map(Made, range(4)), Made(500, verified=True), Made(501, verified=True)],
+        {501},
+    ),
+    "one from the future stays and takes nobody's place": (
+        [Made(-4000), Made(-4001), *map(Made, [0, 1, 2, 3, 10, 33, 400])],
+        {400},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example(example: str) -> None:
+    made, gone = EXAMPLES[example]
+    assert removed(made) == gone
+
+
+def test_weeks_and_months_may_be_none() -> None:
+    rules = Rules(days=2, weeks=0, months=0, at_least=1)
+    assert removed([Made(day) for day in range(5)], rules=rules) == {2, 3, 4}
+
+
+def test_days_are_those_of_utc() -> None:
+    # 23:59 and 00:01 in UTC are two days, wherever the server is.
+    late, early = NOW.replace(day=10, hour=23, minute=59), NOW.replace(day=11, hour=0, minute=1)
+    made = [Made((NOW - moment) / timedelta(days=1)) for moment in (early, late)]
+    assert removed([Made(0), Made(1), *made]) == set()
+
+
+# --- what always holds ------------------------------------------------------------------------
+
+DAY = 24 * 60
+
+
+def ages(youngest: int, oldest: int) -> st.SearchStrategy[float]:
+    """Ages in days, to the minute."""
+    return st.integers(youngest * DAY, oldest * DAY).map(lambda minutes: minutes / DAY)
+
+
+AGES = st.one_of(st.integers(0, 12).map(float), ages(-30, 400))
+ENTRIES = st.lists(
+    st.builds(
+        Made,
+        AGES,
+        good=st.sampled_from([True, True, True, False]),
+        point=st.booleans(),
+        verified=st.booleans(),
+        kept_release=st.booleans(),
+    ),
+    max_size=25,
+    unique_by=lambda entry: entry.days_ago,
+)
+RULES = st.builds(
+    Rules,
+    days=st.integers(1, 6),
+    weeks=st.integers(0, 4),
+    months=st.integers(0, 3),
+    at_least=st.integers(1, 4),
+)
+
+
+def past(made: Collection[Made]) -> list[Made]:
+    """Return those that were begun, the newest first."""
+    return sorted((entry for entry in made if entry.days_ago >= 0), key=lambda e: e.days_ago)
+
+
+@given(ENTRIES, RULES)
+def test_newest_good_ones_are_never_removed(made: list[Made], rules: Rules) -> None:
+    gone = removed(made, rules=rules)
+    good = [entry for entry in past(made) if entry.good]
+    full = [entry for entry in good if not entry.point]
+    for newest in (good, full):
+        assert not gone & {entry.days_ago for entry in newest[: rules.at_least]}
+
+
+@given(ENTRIES, RULES)
+def test_last_good_one_is_never_removed(made: list[Made], rules: Rules) -> None:
+    gone = removed(made, rules=rules)
+    if any(entry.good for entry in made):
+        assert any(entry.good and entry.days_ago not in gone for entry in made)
+    if any(entry.good and not entry.point for entry in made):
+        assert any(e.good and not e.point and e.days_ago not in gone for e in made)
+
+
+@given(ENTRIES, RULES)
+def test_newest_verified_one_is_never_removed(made: list[Made], rules: Rules) -> None:
+    gone = removed(made, rules=rules)
+    verified = [entry for entry in past(made) if entry.verified and entry.good]
+    assert not gone & {entry.days_ago for entry in verified[:1]}
+
+
+@given(ENTRIES, RULES)
+def test_restore_point_of_a_kept_release_is_never_removed(made: list[Made], rules: Rules) -> None:
+    gone = removed(made, rules=rules)
+    assert not gone & {entry.days_ago for entry in made if entry.kept_release}
+
+
+@given(ENTRIES, RULES)
+def test_every_period_that_counts_keeps_its_newest_full_one(made: list[Made], rules: Rules) -> None:
+    gone = removed(made, rules=rules)
+    full = [entry for entry in past(made) if entry.good and not entry.point]
+
+    def moment(entry: Made) -> datetime:
+        return NOW - timedelta(days=entry.days_ago)
+
+    periods: tuple[tuple[int, Callable[[datetime], object]], ...] = (
+        (rules.days, lambda found: found.date()),
+        (rules.weeks, lambda found: found.isocalendar()[:2]),
+        (rules.months, lambda found: (found.year, found.month)),
+    )
+    for number, period in periods:
+        newest: dict[object, Made] = {}
+        for entry in full:
+            newest.setdefault(period(moment(entry)), entry)
+        assert not gone & {entry.days_ago for entry in list(newest.values())[:number]}
+
+
+@given(ENTRIES, RULES, ages(0, 40_000))
+def test_clock_that_jumped_ahead_removes_nothing_more(
+    made: list[Made], rules: Rules, ahead: float
+) -> None:
+    assume(all(entry.days_ago >= 0 for entry in made))
+    assert removed(made, rules=rules, now=NOW + timedelta(days=ahead)) == removed(made, rules=rules)
+
+
+@given(ENTRIES, RULES, ages(0, 40_000))
+def test_clock_that_jumped_back_removes_less(made: list[Made], rules: Rules, back: float) -> None:
+    earlier = NOW - timedelta(days=back)
+    assert removed(made, rules=rules, now=earlier) <= removed(made, rules=rules)
+
+
+@given(ENTRIES, RULES, st.lists(ages(-40_000, -1), max_size=5, unique=True))
+def test_backups_from_the_future_change_nothing_for_the_others(
+    made: list[Made], rules: Rules, future: list[float]
+) -> None:
+    assume(all(entry.days_ago >= 0 for entry in made))
+    assert removed([*made, *map(Made, future)], rules=rules) == removed(made, rules=rules)
+
+
+@given(ENTRIES, RULES)
+def test_what_is_left_is_left_by_the_next_run_too(made: list[Made], rules: Rules) -> None:
+    gone = removed(made, rules=rules)
+    left = [entry for entry in made if entry.days_ago not in gone]
+    again = removed(left, rules=rules)
+    # Only damaged ones and restore points may follow: nothing that counted for a period.
+    assert not {entry.days_ago for entry in left if entry.good and not entry.point} & again
+
+
+@given(ENTRIES, RULES, st.lists(ages(0, 400), max_size=6, unique=True))
+def test_damaged_ones_change_nothing_for_good_ones(
+    made: list[Made], rules: Rules, damaged: list[float]
+) -> None:
+    assume(not {entry.days_ago for entry in made} & set(damaged))
+    more = [*made, *(Made(age, good=False) for age in damaged)]
+    good = {entry.days_ago for entry in made}
+    assert removed(more, rules=rules) & good == removed(made, rules=rules)
+
+
+@given(ENTRIES, RULES)
+def test_what_is_kept_is_bounded(made: list[Made], rules: Rules) -> None:
+    found = judged(made, rules=rules)
+    full = [why for entry, why in found if entry.good and not entry.point and entry.days_ago >= 0]
+    exempt = {"recent", "restore point", "newest", "verified dump"}
+    by_period = [why for why in full if why and not set(why) & exempt]
+    assert len(by_period) <= rules.days + rules.weeks + rules.months
+
+
+# --- on the disk ------------------------------------------------------------------------------
+
+
+def on_disk(directory: Path, days: float, *, app: str = "payments") -> Backup:
     started = NOW - timedelta(days=days)
     name = catalogue.free_name(directory, started)
     (directory / name).mkdir(parents=True)
@@ -29,90 +310,45 @@ def made(directory: Path, days: float, *, app: str = "payments", good: bool = Tr
         directory / name,
         Manifest(
             app=app, name=name, label=None, host="h", program="1", release=None, started=started,
-            finished=started, database=None, media=None,
-            files={} if good else {"lost": manifest.File(1, "")},
+            finished=started, database=None, media=None, files={},
         ),
     )  # fmt: skip
     return catalogue.load(directory / name)
 
 
-def expired(directory: Path, keep_at_least: int = 1) -> set[str]:
-    return {
-        found.name
-        for found in retention.expired(
-            catalogue.backups(directory),
-            app="payments",
-            now=NOW,
-            keep_days=30,
-            keep_at_least=keep_at_least,
-        )
-    }
-
-
-def test_only_those_older_than_the_limit_go(tmp_path: Path) -> None:
-    old = made(tmp_path, 30.1)
-    made(tmp_path, 29.9)
-    made(tmp_path, 0)
-    assert expired(tmp_path) == {old.name}
-
-
-def test_newest_good_one_stays_however_old(tmp_path: Path) -> None:
-    made(tmp_path, 400)
-    older = made(tmp_path, 500)
-    damaged = made(tmp_path, 40, good=False)
-    assert expired(tmp_path) == {older.name, damaged.name}
-
-
-def test_at_least_so_many_good_ones_stay_when_the_clock_jumps(tmp_path: Path) -> None:
-    for days in (1000, 1001, 1002, 1003):
-        made(tmp_path, days)
-    assert len(expired(tmp_path, keep_at_least=3)) == 1
-
-
 def test_another_apps_backup_and_a_strangers_directory_stay(tmp_path: Path) -> None:
-    made(tmp_path, 0)
-    made(tmp_path, 99, app="other")
+    on_disk(tmp_path, 0)
+    on_disk(tmp_path, 99, app="other")
     stranger = tmp_path / "backup_20200101_000000"
     stranger.mkdir()
     (stranger / "manifest.json").write_text('{"kind": "something else"}')
     (tmp_path / "notes").mkdir()
-    assert expired(tmp_path) == set()
+    found = catalogue.backups(tmp_path)
+    rules = Rules(days=1, weeks=0, months=0, at_least=1)
+    assert not retention.expired(found, app="payments", now=NOW, rules=rules, known=Known())
 
 
 def test_protected_names_stay(tmp_path: Path) -> None:
-    made(tmp_path, 0)
-    old = made(tmp_path, 99)
+    on_disk(tmp_path, 0)
+    on_disk(tmp_path, 1)
+    old = on_disk(tmp_path, 99)
     found = catalogue.backups(tmp_path)
-    assert not retention.expired(
-        found, app="payments", now=NOW, keep_days=1, keep_at_least=1, protected={old.name}
-    )
+    rules = Rules(days=1, weeks=0, months=0, at_least=1)
 
-
-@given(days=st.lists(st.floats(0, 2000), min_size=1, max_size=12), keep=st.integers(1, 5))
-def test_never_removes_the_newest_good_ones(days: list[float], keep: int) -> None:
-    backups = [
-        Backup(
-            path=Path(f"backup_{number}"),
-            manifest=Manifest(
-                app="payments", name="", label=None, host="", program="", release=None,
-                started=NOW - timedelta(days=age), finished=NOW, database=None, media=None,
-                files={},
-            ),
-            problem=None,
+    def gone(*protected: str) -> list[str]:
+        removed = retention.expired(
+            found, app="payments", now=NOW, rules=rules, known=Known(), protected=protected
         )
-        for number, age in enumerate(sorted(days))
-    ]  # fmt: skip
-    gone = retention.expired(backups, app="payments", now=NOW, keep_days=30, keep_at_least=keep)
-    assert not {b.name for b in backups[:keep]} & {b.name for b in gone}
-    assert all(
-        age > 30 for age in [(NOW - b.manifest.started).days + 1 for b in gone if b.manifest]
-    )
+        return [entry.name for entry in removed]
+
+    assert old.name in gone()
+    assert old.name not in gone(old.name)
 
 
 def test_removal_that_is_killed_leaves_nothing_with_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = made(tmp_path, 99)
+    old = on_disk(tmp_path, 99)
 
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
@@ -125,15 +361,76 @@ def test_removal_that_is_killed_leaves_nothing_with_a_name(
 
 
 @pytest.mark.usefixtures("postgres")
-def test_backup_removes_what_is_old(settings: Settings) -> None:
+def test_backup_removes_what_is_old(configure: Callable[..., Settings]) -> None:
+    settings = configure(keep_days=3, keep_weeks=0, keep_months=0)
     home = settings.directory / "payments"
-    for _ in range(4):
+    for _ in range(6):
         backup.create(settings, "payments")
-    for found in catalogue.backups(home):
+    # The newest first: three days ago, four, ...
+    for days, found in enumerate(catalogue.backups(home), start=3):
         assert found.manifest is not None
-        long_ago = found.manifest.started - timedelta(days=99)
+        long_ago = found.manifest.started - timedelta(days=days)
         manifest.write(found.path, replace(found.manifest, started=long_ago))
     result = backup.create(settings, "payments")
-    # Two at least are kept: the new one and the newest of the old.
-    assert len(result.removed) == 3
-    assert len(catalogue.backups(home)) == 2
+    assert len(result.removed) == 4
+    assert len(catalogue.backups(home)) == 3
+
+
+@pytest.mark.usefixtures("postgres")
+def test_ledger_that_cannot_be_read_lets_nothing_be_removed(
+    configure: Callable[..., Settings], capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    settings = configure(keep_days=1, keep_weeks=0, keep_months=0, keep_at_least=1)
+    home = settings.directory / "payments"
+    for days in (1, 2, 3, 4):
+        made = backup.create(settings, "payments").backup
+        assert made.manifest is not None
+        long_ago = made.manifest.started - timedelta(days=days)
+        manifest.write(made.path, replace(made.manifest, started=long_ago))
+    before = len(catalogue.backups(home))
+    (root / "var/lib/bedstone/ledger.sqlite").write_text("not a database" * 100)
+    result = backup.create(settings, "payments")
+    assert result.removed == ()
+    assert len(catalogue.backups(home)) == before + 1
+    assert "No old backup is removed" in capsys.readouterr().err
+
+
+# --- what the ledger knows --------------------------------------------------------------------
+
+
+def verification(name: str, kind: str, state: str) -> None:
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO verifications"
+            " (app, kind, backup, destination, state, started_at, finished_at, seconds)"
+            " VALUES ('payments', ?, ?, 'local', ?, '', '', 1)",
+            (kind, name, state),
+        )
+
+
+@pytest.mark.usefixtures("root")
+def test_verified_is_what_passed_when_it_was_last_looked_at() -> None:
+    for name, *states in (
+        ("backup_a", "succeeded"),
+        ("backup_b", "succeeded", "failed"),
+        ("backup_c", "failed", "succeeded"),
+        ("backup_d", "succeeded", "prevented"),
+        ("backup_e", "prevented"),
+    ):
+        for state in states:
+            verification(name, "dump", state)
+    verification("backup_e", "media", "succeeded")
+    assert kept_backups.known("payments").verified == {
+        "dump": {"backup_a", "backup_c", "backup_d"},
+        "media": {"backup_e"},
+    }
+    assert kept_backups.known("other").verified == {}
+
+
+@pytest.mark.usefixtures("root")
+def test_restore_points_of_kept_releases_are_known() -> None:
+    with ledger.opened() as connection:
+        release, operation = history.begin(connection, "payments", NewRelease("v1", "f"))
+        history.set_restore_point(connection, operation, "backup_a")
+        history.commit(connection, "payments", release, "blue", operation)
+    assert kept_backups.known("payments").points == {"backup_a"}

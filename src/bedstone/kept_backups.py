@@ -1,0 +1,61 @@
+"""Which backups retention keeps, and why, by the settings and by what the ledger knows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import history, ledger, retention
+from bedstone.retention import Known, Rules
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from bedstone.backup_settings import Settings
+    from bedstone.catalogue import Backup
+
+
+def rules(settings: Settings) -> Rules:
+    """Return how much is kept on this server."""
+    return Rules(
+        days=settings.keep_days,
+        weeks=settings.keep_weeks,
+        months=settings.keep_months,
+        at_least=settings.keep_at_least,
+    )
+
+
+def known(app: str) -> Known:
+    """Return what the ledger knows of an app's backups.
+
+    Raises:
+        BedstoneError: the ledger can't be opened.
+        sqlite3.Error: it can't be read.
+
+    """
+    with ledger.opened() as connection:
+        return Known(history.restore_points(connection, app), verified_names(connection, app))
+
+
+def verified_names(connection: sqlite3.Connection, app: str) -> dict[str, set[str]]:
+    """Return which backups passed their last verification: kind ("dump", "media") -> names."""
+    rows = connection.execute(
+        "SELECT kind, backup FROM verifications WHERE id IN ("
+        "  SELECT max(id) FROM verifications"
+        "  WHERE app = ? AND backup IS NOT NULL AND state <> 'prevented'"
+        "  GROUP BY kind, backup, destination"
+        ") AND state = 'succeeded'",
+        (app,),
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["kind"], set()).add(row["backup"])
+    return found
+
+
+def reasons(settings: Settings, app: str, backups: Sequence[Backup]) -> dict[str, tuple[str, ...]]:
+    """Return why each backup of an app is kept; see :func:`retention.reasons`."""
+    return retention.reasons(
+        backups, app=app, now=datetime.now(UTC), rules=rules(settings), known=known(app)
+    )
