@@ -45,6 +45,7 @@ COMMANDS: dict[str, str] = {
     "backup": "bedstone.backup",
     "backups": "bedstone.backups",
     "restore": "bedstone.restore",
+    "verify": "bedstone.verify",
 }
 
 # What people come for -> its commands, as `bedstone --help` lists them.
@@ -52,7 +53,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "releases", "logs", "watch"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
-    "data": ("backup", "backups", "restore"),
+    "data": ("backup", "backups", "verify", "restore"),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
 

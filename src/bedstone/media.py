@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,6 @@ def archive(media: Path, directory: Path, *, watch: Callable[[], None]) -> Media
     """
     suffix = ".zst" if shutil.which("zstd") else ".gz"
     name = f"media.tar{suffix}"
-    size = tree_bytes(media)
     try:
         warnings = guarded.run(
             [
@@ -58,14 +58,18 @@ def archive(media: Path, directory: Path, *, watch: Callable[[], None]) -> Media
         raise BedstoneError(
             f"The media in {media} could not be archived.", details=error.details
         ) from error
-    files = check(directory / name, watch=watch)
+    files, size = check(directory / name, watch=watch)
     changed = [line.removeprefix("tar: ") for line in warnings.splitlines() if line.strip()]
     (directory / name).chmod(0o600)
     return Media(name, str(media), files, size, changed[:100])
 
 
-def check(path: Path, *, watch: Callable[[], None]) -> int:
-    """Read an archive to its end and return the number of files in it (links too).
+def check(path: Path, *, watch: Callable[[], None]) -> tuple[int, int]:
+    """Read an archive to its end, and return what is in it.
+
+    Returns:
+        The number of files (links too), and the bytes in the regular ones: what was archived
+        counts, not what the directory held a moment before.
 
     Raises:
         BedstoneError: it is damaged.
@@ -77,6 +81,8 @@ def check(path: Path, *, watch: Callable[[], None]) -> int:
                 [
                     "tar",
                     "--list",
+                    "--verbose",
+                    "--numeric-owner",
                     f"--file={path}",
                     f"--use-compress-program={_PROGRAMS[path.suffix]}",
                 ],
@@ -89,11 +95,22 @@ def check(path: Path, *, watch: Callable[[], None]) -> int:
                 f"{path.name} can't be read back.", details=error.details
             ) from error
         listing.seek(0)
-        return sum(1 for line in listing if not line.endswith(b"/\n"))
+        files = size = 0
+        # A line is kind and mode, owner, size, date, time and name.
+        for line in listing:
+            files += not line.startswith(b"d")
+            size += int(line.split(None, 3)[2]) if line.startswith(b"-") else 0
+        return files, size
 
 
-def extract(path: Path, directory: Path, *, watch: Callable[[], None]) -> None:
+def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: bool = True) -> None:
     """Unpack an archive into a directory that is made for it, owners and modes as they were.
+
+    Args:
+        path: the archive.
+        directory: made.
+        watch: called again and again meanwhile; what it raises stops it.
+        sync: bring all to the disk; without it, it is there to be looked at only.
 
     Raises:
         BedstoneError: it could not be read or written.
@@ -112,7 +129,8 @@ def extract(path: Path, directory: Path, *, watch: Callable[[], None]) -> None:
         )  # fmt: skip
     except CommandError as error:
         raise BedstoneError(f"{path.name} could not be unpacked.", details=error.details) from error
-    os.sync()
+    if sync:
+        os.sync()
 
 
 def count(directory: Path) -> int:
@@ -122,6 +140,17 @@ def count(directory: Path) -> int:
         # os.walk() counts a link to a directory among the directories.
         found += len(names) + sum((Path(base) / name).is_symlink() for name in directories)
     return found
+
+
+def regular_bytes(directory: Path) -> int:
+    """Return the bytes in the regular files below a directory, each once whatever its names."""
+    sizes = {}
+    for base, _, names in os.walk(directory):
+        for name in names:
+            status = (Path(base) / name).lstat()
+            if stat.S_ISREG(status.st_mode):
+                sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 def tree_bytes(directory: Path) -> int:

@@ -1,0 +1,236 @@
+"""A PostgreSQL cluster for one look at a dump: nobody reaches it, and nothing of it is kept.
+
+It listens on a socket in a private directory and on no network, and has nothing to do with
+the server's own cluster. It ends with the process that started it, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bedstone import database_properties, dump, guarded, paths
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.postgres import USER, PostgresError, Server, identifier
+from bedstone.run import tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bedstone.manifest import Database
+
+DATABASE = "verification"
+PORT = 5432
+
+# What an empty cluster takes, with its write-ahead log at its largest.
+EMPTY_BYTES = 400 * 1024 * 1024
+
+_START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+
+# Nothing in it has to survive a power cut, and it shares the server with the apps.
+_OPTIONS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "port": str(PORT),
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "256MB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "max_connections": "20",
+    "shared_buffers": "32MB",
+    "maintenance_work_mem": "64MB",
+    "huge_pages": "off",
+    # In the cluster's own directory, so that a kill leaves nothing in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
+    "restart_after_crash": "off",
+    "jit": "off",
+    # People's data has no place in a log.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
+
+
+class ThrowawayError(BedstoneError):
+    """The cluster can't be had, which says nothing about any backup."""
+
+
+def major_for(found: Database, name: str) -> int:
+    """Return the major version that a dump is restored with: its own, else the next newer one.
+
+    Args:
+        found: the dump.
+        name: the backup's name, for the message.
+
+    Raises:
+        BedstoneError: all that are installed here are older.
+
+    """
+    home = paths.host("/usr/lib/postgresql")
+    installed = sorted(int(entry.parent.parent.name) for entry in home.glob("[0-9]*/bin/initdb"))
+    fit = [major for major in installed if major >= found.server_major]
+    if not fit:
+        here = ", ".join(map(str, installed)) or "none"
+        raise BedstoneError(
+            f"{name} comes from PostgreSQL {found.server_major}, which is too new for this server"
+            f" (it has {here}): a dump goes to the same or a newer version only.",
+            hint=f"Install postgresql-{found.server_major}, or verify it on a server that has it.",
+        )
+    return fit[0]
+
+
+@contextmanager
+def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[Server]:
+    """Make and start a cluster in a directory for a block.
+
+    Args:
+        place: a directory that is removed afterwards; gives the cluster its name.
+        major: PostgreSQL's version.
+        watch: called again and again while it is made; what it raises stops it.
+
+    Raises:
+        ThrowawayError: it can't be made, or doesn't start; the details say why.
+
+    """
+    programs = paths.host(f"/usr/lib/postgresql/{major}/bin")
+    data, socket = place / "cluster", place / "socket"
+    for directory in (data, socket):
+        directory.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(USER)
+            os.chown(directory, account.pw_uid, account.pw_gid)
+    server = Server(str(socket), PORT)
+    try:
+        guarded.run(
+            server.command(
+                str(programs / "initdb"), f"--pgdata={data}", f"--username={USER}",
+                "--auth-local=peer", "--auth-host=reject", "--encoding=UTF8", "--locale=C.UTF-8",
+                "--no-sync", "--no-instructions",
+            ),
+            env=_environment(server),
+            watch=watch,
+        )  # fmt: skip
+    except CommandError as error:
+        raise ThrowawayError(
+            "No throwaway cluster could be made.", details=error.details
+        ) from error
+    options = {**_OPTIONS, "unix_socket_directories": str(socket), "cluster_name": place.name}
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *_ending_with_us(),
+                str(programs / "postgres"),
+                "-D",
+                str(data),
+                *(f"--{name}={value}" for name, value in options.items()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **_environment(server)},
+            cwd="/",
+            start_new_session=True,
+        )
+    try:
+        _wait(server, process, place / "log", watch)
+        yield server
+    finally:
+        _stop(process)
+
+
+def restore(
+    server: Server,
+    found: Database,
+    directory: Path,
+    *,
+    owner: str | None,
+    jobs: int,
+    watch: Callable[[], None],
+) -> None:
+    """Restore a dump into :data:`DATABASE`, with the roles and properties that it had.
+
+    Args:
+        server: the throwaway cluster.
+        found: the manifest's record of the dump.
+        directory: the dump.
+        owner: a role that is made in any case.
+        jobs: parallel processes.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        BedstoneError: an object could not be restored.
+
+    """
+    properties = found.properties
+    needed = {*found.roles, str(properties["owner"])} | ({owner} if owner else set())
+    for entry in (*(properties.get("privileges") or ()), *(properties.get("settings") or ())):
+        needed |= {entry["role"]} if entry["role"] is not None else set()
+    # Without a password and without login: nobody comes in but the superuser.
+    roles = [f"CREATE ROLE {identifier(role)} NOLOGIN;" for role in sorted(needed - server.roles())]
+    server.execute("\n".join(["SELECT 1;", *roles]))
+    available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
+    if missing := sorted(set(found.extensions) - available):
+        raise BedstoneError(
+            f"The dump needs extensions that this server doesn't have: {', '.join(missing)}.",
+            hint="Install their packages (postgresql-VERSION-NAME).",
+        )
+    possessor = str(properties["owner"])
+    server.execute(
+        database_properties.create_statement(DATABASE, possessor, properties), timeout=300
+    )
+    server.execute(database_properties.like(DATABASE, possessor, properties))
+    dump.load(server, directory, DATABASE, jobs=jobs, owner=None, watch=watch)
+
+
+def _ending_with_us() -> list[str]:
+    # SIGQUIT is PostgreSQL's immediate shutdown: all of its processes end.
+    if os.geteuid() != 0:
+        return ["setpriv", "--pdeathsig", "QUIT", "--"]
+    return [
+        "setpriv", "--reuid", USER, "--regid", USER, "--init-groups", "--pdeathsig", "QUIT", "--",
+    ]  # fmt: skip
+
+
+def _environment(server: Server) -> dict[str, str]:
+    # PGDATA and the like of a caller's shell name the server's own cluster.
+    return {**server.environment(), "PGDATA": "", "PGSERVICE": "", "PGDATABASE": ""}
+
+
+def _wait(
+    server: Server, process: subprocess.Popen[bytes], log: Path, watch: Callable[[], None]
+) -> None:
+    waited = 0.0
+    while waited < _START_SECONDS and process.poll() is None:
+        try:
+            server.execute("SELECT 1", timeout=10)
+        except PostgresError:
+            # Ends at once when the server does; else it is the pause between two looks.
+            try:
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                waited += 0.1
+                watch()
+        else:
+            return
+    raise ThrowawayError(
+        "The throwaway cluster didn't start.",
+        details=tail(log.read_text(encoding="utf-8", errors="replace")),
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGQUIT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,106 @@
+"""Which backup is to be proved to be one."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bedstone import catalogue, history, ledger
+from bedstone.errors import BedstoneError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from bedstone.backup_settings import App
+    from bedstone.catalogue import Backup
+
+# Two servers' clocks may differ by so much.
+_TOLERANCE = timedelta(minutes=5)
+
+
+class NothingToVerifyError(RefusedError):
+    """There is no backup."""
+
+
+def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[Backup, list[str]]:
+    """Return the backup that a person, or the timer, asked for, and what is to be said of that.
+
+    ``latest`` is the newest full one: a restore point has no media and is made for a release, not
+    for the day on which the server is lost. A damaged one isn't passed over, since it is the one
+    that people would reach for. One from the future is: it would stand for all that follow.
+
+    Args:
+        home: the app's backups.
+        app: whose.
+        wanted: ``latest``, a backup's name or a path.
+        points: names of the restore points.
+
+    Raises:
+        RefusedError: there is no such backup.
+
+    """
+    now = datetime.now(UTC)
+    if wanted != "latest":
+        backup = catalogue.load(catalogue.resolve(home, wanted))
+        notes = [_told_of_the_future(backup)] if _started(backup) > now + _TOLERANCE else []
+        return backup, notes
+    full = [
+        backup
+        for backup in catalogue.backups(home)
+        if backup.name not in points and _full(app, backup)
+    ]
+    full.sort(key=lambda backup: (_started(backup), backup.name), reverse=True)
+    notes = [_told_of_the_future(b) for b in full if _started(b) > now + _TOLERANCE]
+    chosen = next((b for b in full if _started(b) <= now + _TOLERANCE), None)
+    if chosen is None:
+        raise NothingToVerifyError(
+            " ".join([f"There is no full backup of {app.app} in {home} to verify.", *notes]),
+            hint=f"Make one: `bedstone backup {app.app}`.",
+        )
+    return chosen, notes
+
+
+def restore_points(app: str) -> set[str]:
+    """Return the names of an app's backups that were made for a release; none if nobody knows."""
+    try:
+        with ledger.opened() as connection:
+            operations = history.operations(connection, app)
+    except (BedstoneError, sqlite3.Error) as error:
+        print(
+            f"bedstone: the ledger doesn't tell which backups are restore points: {error}",
+            file=sys.stderr,
+        )
+        return set()
+    return {operation.restore_point for operation in operations if operation.restore_point}
+
+
+def _full(app: App, backup: Backup) -> bool:
+    found = backup.manifest
+    if found is None or found.app != app.app:
+        # What is wrong with it will be told.
+        return True
+    return (
+        not found.restore_point
+        and (app.media is None or found.media is not None)
+        and (app.database is None or found.database is not None)
+    )
+
+
+def _started(backup: Backup) -> datetime:
+    if backup.manifest is not None:
+        return backup.manifest.started
+    # Its manifest can't be read; its name says when, too.
+    try:
+        return datetime.strptime(backup.name, "backup_%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _told_of_the_future(backup: Backup) -> str:
+    return (
+        f"{backup.name} is from the future ({_started(backup):%Y-%m-%d %H:%M} UTC): the server's"
+        " clock was wrong when it was made, or is wrong now (`timedatectl`)."
+    )

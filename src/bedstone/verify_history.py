@@ -1,0 +1,113 @@
+"""The ledger's record of verifications: every attempt, by app, part of a backup and destination.
+
+How long ago an app's backup was proved to be one is measured by the record of success, never by
+a unit's exit code: a timer that doesn't run has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import ledger
+
+if TYPE_CHECKING:
+    import sqlite3
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One attempt; times are ISO 8601 in UTC.
+
+    Attributes:
+        app: whose backup.
+        kind: "dump" or "media".
+        backup: its name, or None when there was none to verify.
+        destination: where it is kept ("local": the directory of backups).
+        state: "succeeded", "failed" (it doesn't hold what it should) or "prevented"
+            (no room, no time, no backup: nothing is known of it).
+        started_at: when.
+        finished_at: when.
+        seconds: how long it took.
+        rows: rows that were restored.
+        bytes: bytes of files that were unpacked.
+        error: what was wrong.
+
+    """
+
+    app: str
+    kind: str
+    backup: str | None
+    destination: str
+    state: str
+    started_at: str
+    finished_at: str
+    seconds: float
+    rows: int | None = None
+    bytes: int | None = None
+    error: str | None = None
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since it ended; negative when that is in the future by today's clock."""
+        return (datetime.now(UTC) - datetime.fromisoformat(self.finished_at)).total_seconds()
+
+
+def record(entry: Verification) -> None:
+    """Write one attempt down."""
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO verifications (app, kind, backup, destination, state, started_at,"
+            " finished_at, seconds, rows, bytes, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.app,
+                entry.kind,
+                entry.backup,
+                entry.destination,
+                entry.state,
+                entry.started_at,
+                entry.finished_at,
+                entry.seconds,
+                entry.rows,
+                entry.bytes,
+                entry.error,
+            ),
+        )
+
+
+def of_app(connection: sqlite3.Connection, app: str) -> list[Verification]:
+    """Return an app's attempts, the newest first."""
+    rows = connection.execute(
+        "SELECT app, kind, backup, destination, state, started_at, finished_at, seconds, rows,"
+        " bytes, error FROM verifications WHERE app = ? ORDER BY id DESC",
+        (app,),
+    )
+    return [Verification(**dict(row)) for row in rows]
+
+
+def of_backup(
+    attempts: list[Verification], backup: str, kinds: set[str], destination: str = LOCAL
+) -> Verification | None:
+    """Return what is known of one backup: its last failure, else the oldest of its last successes.
+
+    Args:
+        attempts: of its app, the newest first.
+        backup: its name.
+        kinds: the parts it has; until all of them were verified, it isn't.
+        destination: where it is kept.
+
+    """
+    last: dict[str, Verification] = {}
+    for attempt in attempts:
+        same = (attempt.backup, attempt.destination) == (backup, destination)
+        # Whoever was prevented has learnt nothing.
+        if same and attempt.kind in kinds and attempt.state != "prevented":
+            last.setdefault(attempt.kind, attempt)
+    if failed := [attempt for attempt in last.values() if attempt.state == "failed"]:
+        return failed[0]
+    if set(last) != kinds:
+        return None
+    return min(last.values(), key=lambda attempt: attempt.finished_at, default=None)

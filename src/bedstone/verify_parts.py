@@ -1,0 +1,189 @@
+"""Prove the parts of a backup: what it is restored to holds what was counted when it was made."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bedstone import dump, guarded, manifest, media, space, throwaway
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.postgres import PostgresError, identifier
+from bedstone.restore import differences
+from bedstone.run import tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bedstone.backup_settings import App
+    from bedstone.catalogue import Backup
+    from bedstone.manifest import Manifest
+    from bedstone.postgres import Server
+
+DUMP = "dump"
+MEDIA = "media"
+
+# Indexes are built beside their tables: a restored database is a little larger than it was.
+_MARGIN = 1.1
+_CHECK_SECONDS = 600
+_SHOWN = 20
+_REPORT_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found of a part that holds what it should.
+
+    Attributes:
+        rows: rows restored, of a dump.
+        bytes: bytes of files unpacked, of media.
+        said: what was proved, in words.
+
+    """
+
+    rows: int | None
+    bytes: int | None
+    said: str
+
+
+def kinds(found: Manifest) -> tuple[str, ...]:
+    """Return the parts that a backup has."""
+    return tuple(
+        kind for kind, part in ((DUMP, found.database), (MEDIA, found.media)) if part is not None
+    )
+
+
+def needed_bytes(found: Manifest) -> int:
+    """Return the room that it takes to prove a backup; its parts are proved one by one."""
+    sizes = [found.media.bytes if found.media else 0]
+    if found.database:
+        sizes.append(int(found.database.bytes * _MARGIN) + throwaway.EMPTY_BYTES)
+    return max(sizes)
+
+
+def damages(backup: Backup, found: Manifest) -> dict[str, list[str]]:
+    """Return for each part a sentence for each of its files that isn't what was written."""
+    archive = found.media.archive if found.media else None
+    wrong: dict[str, list[str]] = {}
+    for sentence in manifest.damages(backup.path, found, contents=True):
+        kind = MEDIA if archive and sentence.startswith(archive) else kinds(found)[0]
+        wrong.setdefault(kind, []).append(sentence)
+    return wrong
+
+
+def prove_dump(
+    backup: Backup,
+    found: manifest.Database,
+    app: App,
+    place: Path,
+    *,
+    checks: Sequence[str],
+    jobs: int,
+    watch: Callable[[], None],
+) -> Proof:
+    """Restore a dump into a throwaway cluster, and look at what came out.
+
+    Args:
+        backup: where it is.
+        found: what the manifest records of it.
+        app: whose it is.
+        place: a directory that is removed afterwards.
+        checks: SQL expressions, each of which has to be true.
+        jobs: parallel processes.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        BedstoneError: it isn't what it should be; says in which way.
+
+    """
+    directory = backup.path / "database"
+    major = throwaway.major_for(found, backup.name)
+    with throwaway.cluster(place, major, watch=watch) as server:
+        throwaway.restore(server, found, directory, owner=app.owner, jobs=jobs, watch=watch)
+        counted = dump.count(server, throwaway.DATABASE)
+        if different := differences(found.rows, counted):
+            raise BedstoneError(
+                "The restored tables don't hold what was counted when the backup was made.",
+                details="\n".join(different[:_SHOWN]),
+            )
+        for check in checks:
+            _check(server, check, str(found.properties["owner"]))
+        sound = _amcheck(server, watch)
+    rows = sum(counted.values())
+    said = f"the {rows} rows of {len(counted)} tables are as they were counted"
+    if checks:
+        said += f"; each of `backup_checks` ({len(checks)}) is true"
+    return Proof(rows, None, f"{said}; {sound}")
+
+
+def prove_media(
+    backup: Backup, found: manifest.Media, place: Path, *, watch: Callable[[], None]
+) -> Proof:
+    """Unpack the media into a throwaway directory, and count.
+
+    Raises:
+        BedstoneError: it isn't what it should be; says in which way.
+
+    """
+    directory = place / "media"
+    media.extract(backup.path / found.archive, directory, watch=watch, sync=False)
+    files, size = media.count(directory), media.regular_bytes(directory)
+    if (files, size) != (found.files, found.bytes):
+        raise BedstoneError(
+            f"{files} files with {size} bytes were unpacked, but the backup recorded"
+            f" {found.files} files with {found.bytes} bytes."
+        )
+    return Proof(None, size, f"files ({files}, {space.human(size)}) are as they were recorded")
+
+
+def _check(server: Server, check: str, owner: str) -> None:
+    # As the owner, who is no superuser, and as a part of an expression: it can only look.
+    expression = check.strip().rstrip(";")
+    script = (
+        f"SET statement_timeout = '{_CHECK_SECONDS}s'; SET ROLE {identifier(owner)};\n"
+        f"SET default_transaction_read_only = on;\nSELECT to_json((\n{expression}\n));"
+    )
+    try:
+        said = server.execute(script, throwaway.DATABASE, timeout=_CHECK_SECONDS + 60).strip()
+    except PostgresError as error:
+        raise BedstoneError(
+            f"The check {expression!r} can't be answered by what was restored: {error.message}",
+            hint="Either the data isn't whole, or `backup_checks` of the app is out of date.",
+        ) from error
+    try:
+        answer = json.loads(said) if said else None
+    except ValueError:
+        answer = said
+    if answer is not True:
+        raise BedstoneError(
+            f"The check {expression!r} isn't true for what was restored: it says"
+            f" {'nothing' if answer is None else json.dumps(answer)}.",
+            hint="Either the data isn't whole, or `backup_checks` of the app is out of date.",
+        )
+
+
+def _amcheck(server: Server, watch: Callable[[], None]) -> str:
+    available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
+    if "amcheck" not in available:
+        return "pages and indexes were not checked, since this server has no extension amcheck"
+    with tempfile.TemporaryFile() as report:
+        try:
+            guarded.run(
+                server.command(
+                    server.program("pg_amcheck"), "--install-missing", "--heapallindexed",
+                    "--no-password", throwaway.DATABASE,
+                ),
+                env=server.environment(),
+                watch=watch,
+                stdout=report,
+            )  # fmt: skip
+        except CommandError as error:
+            report.seek(0)
+            found = report.read(_REPORT_BYTES).decode("utf-8", "replace")
+            raise BedstoneError(
+                "pg_amcheck finds tables or indexes of the restored database broken.",
+                details=tail(f"{found}\n{error.details}"),
+            ) from error
+    return "tables and indexes are sound (amcheck)"
