@@ -211,12 +211,20 @@ def test_backup_that_would_take_the_reserve_is_refused(payments: Payments) -> No
 
 def test_retention_removes_what_is_old_and_ours(payments: Payments) -> None:
     host = payments.host
-    for path in [payments.backup() for _ in range(5)]:
-        payments.rewrite(path, "started=found.started - timedelta(days=31)")
+    for days, path in enumerate([payments.backup() for _ in range(5)]):
+        payments.rewrite(path, f"started=found.started - timedelta(days={40 - days})")
     oldest = sorted(payments.names())[:3]
     host.check_output(f"mkdir {HOME}/backup_20200101_000000")
     host.check_output(f"echo '{{}}' > {HOME}/backup_20200101_000000/manifest.json")
-    made = json.loads(payments.bedstone("backup payments --json").stdout)["backups"][0]
+    host.check_output("cp -p /etc/bedstone/backup.json /root/backup.json")
+    host.check_output(
+        "sed -i '/keep_days/s/30/1/; /keep_weeks/s/8/0/; /keep_months/s/6/0/'"
+        " /etc/bedstone/backup.json"
+    )
+    try:
+        made = json.loads(payments.bedstone("backup payments --json").stdout)["backups"][0]
+    finally:
+        host.check_output("mv /root/backup.json /etc/bedstone/backup.json")
     # Three at least are kept: the new one and the two newest of the old.
     assert made["removed"] == oldest[::-1]
     assert "backup_20200101_000000" in payments.names()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_history, backup_settings, catalogue, manifest, space
+from bedstone import backup_history, backup_settings, catalogue, kept_backups, manifest, space
 from bedstone.cli import add_command
+from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
     import argparse
@@ -31,12 +33,17 @@ def register(subparsers: Subparsers) -> None:
         description=(
             "State is `complete` (all files there in their full size), `intact` (with --check:\n"
             "every byte is as it was written), or what is wrong. Exit code 1: with --check, one\n"
-            "of them is damaged."
+            "of them is damaged.\n\n"
+            "With --verbose, the last column says why retention keeps it: daily, weekly, monthly\n"
+            "(the newest of a period in UTC), recent (of the last two days), newest, verified, a\n"
+            "restore point of a release that is kept. One without a reason goes after the next\n"
+            "backup."
         ),
         examples=(
             "bedstone backups",
             "bedstone backups payments --check",
-            "bedstone backups --json",
+            "bedstone backups payments --verbose",
+            "bedstone backups --json | jq '.[] | {name, kept}'",
         ),
     )
     parser.add_argument("app", metavar="APP", nargs="?", help="one app (default: all)")
@@ -44,6 +51,7 @@ def register(subparsers: Subparsers) -> None:
         "--directory", type=Path, help="where they are (default: the one in the settings)"
     )
     parser.add_argument("--check", action="store_true", help="read every byte and compare")
+    parser.add_argument("--verbose", "-v", action="store_true", help="say why each one is kept")
     parser.add_argument("--json", action="store_true", help="print the list as JSON")
 
 
@@ -61,11 +69,14 @@ def listing(
     """
     home = directory or settings.directory
     apps = [app] if app else _apps(settings, home)
-    return [
-        _entry(name, backup, check=check)
-        for name in apps
-        for backup in catalogue.backups(home / name)
-    ]
+    entries = []
+    for name in apps:
+        found = catalogue.backups(home / name)
+        kept = _kept(settings, name, found)
+        entries += [
+            {**_entry(name, backup, check=check), "kept": kept.get(backup.name)} for backup in found
+        ]
+    return entries
 
 
 def ago(age: timedelta) -> str:
@@ -76,6 +87,15 @@ def ago(age: timedelta) -> str:
         if seconds >= (2 * length if unit == "days" else length):
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def _kept(settings: Settings, app: str, found: Sequence[Backup]) -> dict[str, list[str]]:
+    """Return why backups are kept; nothing when the ledger can't be read."""
+    try:
+        reasons = kept_backups.reasons(settings, app, found)
+    except (BedstoneError, sqlite3.Error):
+        return {}
+    return {name: list(why) for name, why in reasons.items()}
 
 
 def _apps(settings: Settings, home: Path) -> list[str]:
@@ -103,6 +123,7 @@ def _entry(app: str, backup: Backup, *, check: bool) -> dict[str, Any]:
         "age": ago(age) if age else None,
         "bytes": found.bytes if found else None,
         "label": found.label if found else None,
+        "restore_point": found.restore_point if found else None,
         "release": found.release if found else None,
         "host": found.host if found else None,
         "database": found.database.name if found and found.database else None,
@@ -123,7 +144,7 @@ def _command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(entries, indent=2))
     else:
-        print(_table(entries) if entries else "There are no backups.")
+        print(_table(entries, verbose=arguments.verbose) if entries else "There are no backups.")
         apps = [arguments.app] if arguments.app else [entry.app for entry in settings.apps]
         for line in _warnings(apps):
             print(line)
@@ -140,8 +161,8 @@ def _warnings(apps: Iterable[str]) -> list[str]:
     return lines
 
 
-def _table(entries: Sequence[dict[str, Any]]) -> str:
-    rows = [_HEADINGS]
+def _table(entries: Sequence[dict[str, Any]], *, verbose: bool = False) -> str:
+    rows: list[tuple[str, ...]] = [(*_HEADINGS, *(("KEPT",) if verbose else ()))]
     rows += [
         (
             entry["app"],
@@ -149,16 +170,29 @@ def _table(entries: Sequence[dict[str, Any]]) -> str:
             entry["age"] or "-",
             space.human(entry["bytes"]) if entry["bytes"] is not None else "-",
             _database(entry),
-            entry["label"] or "-",
+            _label(entry),
             f"{entry['state']}: {entry['problem']}" if entry["problem"] else entry["state"],
+            *((_why(entry),) if verbose else ()),
         )
         for entry in entries
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _label(entry: dict[str, Any]) -> str:
+    if entry["restore_point"]:
+        return f"restore point {entry['label'] or ''}".rstrip()
+    return entry["label"] or "-"
+
+
+def _why(entry: dict[str, Any]) -> str:
+    if entry["kept"] is None:
+        return "-"
+    return ", ".join(entry["kept"]) or "goes after the next backup"
 
 
 def _database(entry: dict[str, Any]) -> str:

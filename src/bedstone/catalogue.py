@@ -18,6 +18,7 @@ from bedstone.manifest import Manifest, ManifestError
 NAME = re.compile(r"backup_\d{8}_\d{6}")
 INCOMPLETE = ".incomplete-"
 DELETING = ".deleting-"
+LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -116,17 +117,21 @@ def resolve(directory: Path, wanted: str) -> Path:
 
     Args:
         directory: the app's backups.
-        wanted: ``latest`` (the newest complete one), a backup's name, or a path.
+        wanted: ``latest`` (the newest complete one that is no restore point), a backup's name,
+            or a path.
 
     Raises:
         RefusedError: there is no such backup; lists those that are there.
 
     """
-    if wanted == "latest":
-        newest = newest_good(directory)
+    if wanted == LATEST:
+        newest = newest_full(directory)
         if newest is None:
+            points = any(backup.good for backup in backups(directory))
             raise RefusedError(
-                f"There is no complete backup in {directory}.", hint=_present(directory)
+                f"There is no complete backup in {directory}"
+                + (" but restore points, which hold the database alone." if points else "."),
+                hint=_present(directory),
             )
         return newest.path
     candidate = Path(wanted)
@@ -147,7 +152,11 @@ def resolve(directory: Path, wanted: str) -> Path:
 
 
 def _present(directory: Path) -> str:
-    names = [backup.name for backup in backups(directory) if backup.good]
+    names = [
+        backup.name if backup.full else f"{backup.name} (restore point)"
+        for backup in backups(directory)
+        if backup.good
+    ]
     if not names:
         return f"No complete backup is in {directory}."
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""  # noqa: PLR2004

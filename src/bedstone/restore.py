@@ -96,7 +96,10 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument("app", metavar="APP", help="whose data")
     parser.add_argument(
-        "backup", metavar="BACKUP", help="a name that `bedstone backups` lists, `latest`, or a path"
+        "backup",
+        metavar="BACKUP",
+        help="a name that `bedstone backups` lists, a path, or `latest`: the newest full one, never"
+        " a restore point",
     )
     parser.add_argument("--yes", action="store_true", help="don't ask")
     parser.add_argument(
@@ -293,6 +296,8 @@ def _command(arguments: argparse.Namespace) -> int:
         locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
         restore_journal.recover(server_of(settings), app.app)
         path = catalogue.resolve(home, arguments.backup)
+        if arguments.backup == catalogue.LATEST:
+            _tell_of_newer_point(home, path)
         plan = restore_check.check(
             settings,
             app,
@@ -313,6 +318,17 @@ def _command(arguments: argparse.Namespace) -> int:
     else:
         print(_sentences(settings, plan, restored, seconds))
     return 0
+
+
+def _tell_of_newer_point(home: Path, path: Path) -> None:
+    newest = catalogue.newest_good(home)
+    if newest is not None and newest.name != path.name and newest.manifest is not None:
+        print(
+            f"`latest` is {path.name}, the newest full backup. The restore point {newest.name}"
+            f" ({newest.manifest.label or 'no label'}) is newer and holds the database alone: name"
+            " it if you mean it.",
+            file=sys.stderr,
+        )
 
 
 def _ask(plan: Plan) -> None:

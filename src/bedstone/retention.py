@@ -93,7 +93,8 @@ def reasons(
 
     keep("newest", [*full[: rules.at_least], *good[: rules.at_least]])
     days = _newest(map(_day, good), rules.days)
-    keep("recent", [backup for backup in good if _day(backup) in days[:_WHOLE_DAYS]])
+    whole_days = _newest(map(_day, good), _WHOLE_DAYS)
+    keep("recent", [backup for backup in good if _day(backup) in whole_days])
     keep("daily", _newest_of_each(_day, rules.days, full, good))
     keep("weekly", _newest_of_each(_week, rules.weeks, full, good))
     keep("monthly", _newest_of_each(_month, rules.months, full, good))
@@ -110,7 +111,9 @@ def reasons(
         [
             backup
             for backup in past
-            if not backup.full and (len(days) < rules.days or _day(backup) >= days[-1])
+            if not found[backup.name]
+            and not backup.full
+            and (len(days) < rules.days or _day(backup) >= days[-1])
         ],
     )
     keep("from the future", [backup for backup in ours if _started(backup) > now])

@@ -24,7 +24,7 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
     settings = backup_settings.load()
     if app not in {entry.app for entry in settings.apps}:
         return None
-    newest = catalogue.newest_good(settings.directory / app)
+    newest = catalogue.newest_full(settings.directory / app)
     failure = backup_history.last_failure(app)
     old = newest.age if newest else None
     problem = None

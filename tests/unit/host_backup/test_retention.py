@@ -150,7 +150,8 @@ def test_example(example: str) -> None:
 
 
 def test_weeks_and_months_may_be_none() -> None:
-    rules = Rules(days=2, weeks=0, months=0, at_least=1)
+    rules = Rules(days=1, weeks=0, months=0, at_least=1)
+    # Of the newest two days all stay, whatever the rules.
     assert removed([Made(day) for day in range(5)], rules=rules) == {2, 3, 4}
 
 
@@ -318,6 +319,7 @@ def on_disk(directory: Path, days: float, *, app: str = "payments") -> Backup:
 
 def test_another_apps_backup_and_a_strangers_directory_stay(tmp_path: Path) -> None:
     on_disk(tmp_path, 0)
+    on_disk(tmp_path, 1)
     on_disk(tmp_path, 99, app="other")
     stranger = tmp_path / "backup_20200101_000000"
     stranger.mkdir()
