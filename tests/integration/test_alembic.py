@@ -225,7 +225,7 @@ def test_a_declared_revision_is_where_the_plan_ends(used: Project) -> None:
     "command",
     [
         ("python", "-m", "alembic", "--config", "other.ini", "upgrade", "head"),
-        ("sh", "-c", "exec env A=b alembic -c other.ini -x a=b upgrade heads"),
+        ("sh", "-c", "cd migrations/.. && env A=b alembic -c other.ini -x a=b upgrade heads"),
     ],
 )
 def test_the_options_of_the_declared_command_are_used(

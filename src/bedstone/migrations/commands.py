@@ -90,24 +90,38 @@ def alembic(commands: Sequence[Sequence[str]]) -> Alembic | None:
 
 
 def plain(command: Sequence[str]) -> tuple[str, ...]:
-    """Return the command without a shell around it, if the shell does nothing but start it.
+    """Return the command without the shell around it, if that does nothing but start it.
 
-    ``sh -c "exec python manage.py migrate"`` is the same as ``python manage.py migrate``;
-    with variables, `&&` or a redirection it isn't, and stays as it is.
+    ``sh -c "exec python manage.py migrate"`` is the same as ``python manage.py migrate``.
+    After a ``cd src &&`` the shell stays, for that alone. A shell that does more, with
+    variables or a pipe, leaves the command as it is.
     """
     argv = tuple(command)
     match argv:
-        case (shell, option, text) if (
-            PurePosixPath(shell).name in _SHELLS
-            and re.fullmatch(r"-[a-z]*c", option)
-            and not _SHELL_ONLY.search(text)
+        case (shell, option, text) if PurePosixPath(shell).name in _SHELLS and re.fullmatch(
+            r"-[a-z]*c", option
         ):
-            try:
-                words = shlex.split(text)
-            except ValueError:
+            directory, ands, rest = text.partition("&&")
+            words = _words(rest if ands else text)
+            if words is None:
                 return argv
-            return tuple(words[1:] if words[:1] == ["exec"] else words)
+            if not ands:
+                return words
+            match _words(directory):
+                case ("cd", path):
+                    return (shell, "-c", f'cd {shlex.quote(path)} && exec "$@"', shell, *words)
     return argv
+
+
+def _words(text: str) -> tuple[str, ...] | None:
+    """Return a simple command's words, or None when a shell would do more with it."""
+    if _SHELL_ONLY.search(text):
+        return None
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return None
+    return tuple(words[1:] if words[:1] == ["exec"] else words)
 
 
 def _django(argv: tuple[str, ...]) -> Django | None:

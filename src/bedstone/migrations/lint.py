@@ -37,14 +37,23 @@ class Finding:
     why: str
     do: str
 
+    @property
+    def breaks(self) -> bool:
+        """Whether older code fails on the new schema, rather than waits while it is made."""
+        return RULES[self.rule].kind == "incompatible"
 
-def lint(report: Report, accepted: Collection[str] = ()) -> tuple[Finding, ...]:
+
+def lint(
+    report: Report, accepted: Collection[str] = (), *, declared: bool = True
+) -> tuple[Finding, ...]:
     """Return what pending migrations would do to the release that is serving.
 
     Args:
         report: of the new release's image.
         accepted: what the operator accepts: names of migrations, of rules, or
-            ``migration:rule``. What a migration accepts itself comes with the report.
+            ``migration:rule``.
+        declared: leave out what the migrations themselves accept. That they may says that
+            the release before them can live with it; one before that perhaps can't.
 
     Returns:
         Nothing for an empty database, where nothing serves yet.
@@ -67,7 +76,8 @@ def lint(report: Report, accepted: Collection[str] = ()) -> tuple[Finding, ...]:
             RULES[note.rule].advice(report.tool),
         )
         for note in judge.notes()
-        if not _accepts(by_name[note.migration], note, accepted)
+        if not (declared and note.rule in by_name[note.migration].accepts)
+        and not _accepted(note, accepted)
     )
 
 
@@ -91,10 +101,9 @@ def _joined(pending: Pending) -> str:
     return ";\n".join(pending.sql or ())
 
 
-def _accepts(pending: Pending, note: Note, accepted: Collection[str]) -> bool:
-    return note.rule in pending.accepts or any(
-        word in accepted for word in (note.migration, note.rule, f"{note.migration}:{note.rule}")
-    )
+def _accepted(note: Note, accepted: Collection[str]) -> bool:
+    names = (note.migration, note.rule, f"{note.migration}:{note.rule}")
+    return any(name in accepted for name in names)
 
 
 def _shown(statement: str) -> str:

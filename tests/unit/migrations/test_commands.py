@@ -112,9 +112,24 @@ def test_a_shell_that_only_starts_the_command_is_seen_through(
         assert plain((*shell, text)) == expected
 
 
+def test_a_shell_stays_for_the_directory_alone() -> None:
+    command = ("sh", "-c", "cd 'my src' && exec ./manage.py migrate --noinput")
+    shell = ("sh", "-c", "cd 'my src' && exec \"$@\"", "sh")
+    assert plain(command) == (*shell, "./manage.py", "migrate", "--noinput")
+    assert django([command]) == (Django((*shell, "./manage.py")),)
+    assert guess([command]) == "django"
+
+
 @pytest.mark.parametrize(
     "text",
-    ["cd src && ./manage.py migrate", "./manage.py migrate $ARGS", "a | b", "./manage.py 'migrate"],
+    [
+        "./manage.py collectstatic && ./manage.py migrate",
+        "cd a && cd b && ./manage.py migrate",
+        "cd $HOME && ./manage.py migrate",
+        "./manage.py migrate $ARGS",
+        "./manage.py migrate | tee log",
+        "./manage.py 'migrate",
+    ],
 )
 def test_a_shell_that_does_more_stays(text: str) -> None:
     command = ("sh", "-c", text)

@@ -393,8 +393,14 @@ def test_what_is_accepted_elsewhere_is_not_accepted_here() -> None:
 
 def test_a_migration_accepts_for_itself() -> None:
     sql = "ALTER TABLE book DROP pages; DROP TABLE big"
-    found = lint(report(sql, accepts=("drop-column",)))
-    assert [each.rule for each in found] == ["drop-table"]
+    plan = report(sql, accepts=("drop-column",))
+    assert [each.rule for each in lint(plan)] == ["drop-table"]
+    assert [each.rule for each in lint(plan, declared=False)] == ["drop-column", "drop-table"]
+
+
+def test_breaking_and_waiting_are_told_apart() -> None:
+    found = lint(report("ALTER TABLE big DROP pages; CREATE INDEX i ON big (title)"))
+    assert [each.breaks for each in found] == [True, False]
 
 
 def test_what_is_no_sql_is_listed_and_not_judged() -> None:
