@@ -126,9 +126,10 @@ def test_dropped_service_runs_on_until_a_release_without_it_serves(
     assert host.file(WORKER).exists
     applied(server_name, app_apps=[hello])
     assert not workers & running(host)
-    # A rollback could want it.
     assert host.file(WORKER).exists
     assert "changed=0 " in applied(server_name, app_apps=[hello])
+    host.check_output("bedstone rollback hello")
+    assert workers <= running(host), "a rollback finds what it starts"
 
 
 @pytest.mark.usefixtures("restored")
