@@ -251,6 +251,12 @@ class App(Model):
         description="The app's database; `false` for none.",
         examples=[{"extensions": ["pg_trgm"]}],
     )
+    backup_checks: list[str] = Field(
+        default_factory=list,
+        description="SQL that is true in a database that is whole: asked of each backup when it "
+        "is verified, in the throwaway database it was restored into. One value a query.",
+        examples=[["SELECT count(*) > 0 FROM payments_request"]],
+    )
     user: Text | None = Field(
         None,
         description="User (and group) of the processes; the image's when left out.",

@@ -62,6 +62,13 @@ class Backup(Model):
         description="Of so many months, the newest backup is kept; 0 for none.",
         examples=[6],
     )
+    verify_schedule: str | None = Field(
+        None,
+        description="When the newest backup of each app is restored into a throwaway cluster and "
+        "checked, as systemd has it (`systemd.time(7)`), in the servers' time zone. When left "
+        "out, each Sunday, two hours after the nightly backup.",
+        examples=["Sun *-*-* 04:30:00"],
+    )
     directory: str = Field(
         "/var/backups/bedstone",
         pattern=r"^/[A-Za-z0-9._/-]+$",

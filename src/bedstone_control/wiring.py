@@ -255,6 +255,26 @@ def backup_schedule(site: Site) -> str:
     return f"*-*-* {site.settings.backup.time}:00"
 
 
+def backup_verify_schedule(site: Site) -> str:
+    """Return when backups are verified: as said, else on Sundays two hours after the backup."""
+    if site.settings.backup.verify_schedule is not None:
+        return site.settings.backup.verify_schedule
+    hour, _, minute = site.settings.backup.time.partition(":")
+    days, later = divmod(int(hour) + 2, 24)
+    return f"{'Mon' if days else 'Sun'} *-*-* {later:02}:{minute}:00"
+
+
+def backup_checks(site: Site) -> dict[str, list[str]]:
+    """Return the SQL of each app that is true in a backup that is whole."""
+    if not site.has("postgresql"):
+        return {}
+    return {
+        app.name: app.backup_checks
+        for app in site.settings.apps
+        if app.database is not None and app.backup_checks
+    }
+
+
 def backup_directory(site: Site) -> str:
     """Return where backups are kept on the server."""
     return site.settings.backup.directory

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bedstone_control.checks import (
     apps,
+    backups,
     content,
     domains,
     hooks,
@@ -35,6 +36,7 @@ def check_settings(context: Context) -> list[Problem]:
         *domains.check(context, settings),
         *content.check(context, settings),
         *jobs.check(context, settings),
+        *backups.check(context, settings),
         *hooks.check(context, settings),
         *operators.check(context, settings),
         *secrets.check(context, settings),

@@ -1,0 +1,45 @@
+"""When backups are verified, and what has to be true of them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bedstone_control.checks.apps import located
+from bedstone_control.checks.jobs import schedule_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bedstone_control.checks.context import Context
+    from bedstone_control.problems import Problem
+    from bedstone_control.settings import Settings
+
+_EXAMPLE = {"backup_checks": ["SELECT count(*) > 0 FROM payments_request"]}
+# The server asks it as `SELECT (QUERY)`: nothing else than a query fits in.
+_QUERY = re.compile(r"\s*(SELECT|WITH|VALUES|TABLE)\b[^;]*;?\s*", re.IGNORECASE)
+
+
+def check(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check the schedule of the verifications and the apps' queries."""
+    schedule = settings.backup.verify_schedule
+    if schedule is not None and (wrong := schedule_fault(schedule)) is not None:
+        yield context.problem(
+            ("bedstone_backup", "verify_schedule"),
+            f"{schedule!r} is no time that systemd knows: {wrong}.",
+            {"verify_schedule": "Sun *-*-* 04:30:00"},
+        )
+    for place, app in located(context, settings):
+        if app.backup_checks and app.database is None:
+            yield context.problem(
+                (*place, "backup_checks"),
+                "The app has no database, so there is nothing to ask.",
+                {"backup_checks": []},
+            )
+        for number, query in enumerate(app.backup_checks):
+            if not _QUERY.fullmatch(query):
+                yield context.problem(
+                    (*place, "backup_checks", number),
+                    f"{query!r} is no single query that could be true.",
+                    _EXAMPLE,
+                )

@@ -1,0 +1,69 @@
+"""When backups are verified and what is asked of them: from settings to role backup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bedstone_control import wiring
+from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks
+from tests.unit.control.sites import Site
+
+CHECK = "SELECT count(*) > 0 FROM payments_request"
+
+
+@pytest.mark.parametrize(
+    ("backup", "expected"),
+    [
+        ({}, "Sun *-*-* 04:30:00"),
+        ({"time": "05:00"}, "Sun *-*-* 07:00:00"),
+        ({"time": "22:45"}, "Mon *-*-* 00:45:00"),
+        ({"time": "22:45", "verify_schedule": "Sat 12:00"}, "Sat 12:00"),
+    ],
+)
+def test_verification_follows_the_backup_unless_it_has_a_time_of_its_own(
+    backup: dict[str, str], expected: str
+) -> None:
+    assert wiring.backup_verify_schedule(jobs_and_hooks.site(backup=backup)) == expected
+
+
+def test_checks_reach_the_role_by_app() -> None:
+    asked = jobs_and_hooks.APP | {"backup_checks": [CHECK]}
+    silent = jobs_and_hooks.APP | {"name": "shop", "domains": ["shop.example.com"]}
+    assert wiring.backup_checks(jobs_and_hooks.site(asked, silent)) == {"payments": [CHECK]}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        CHECK,
+        "select true;",
+        " WITH last AS (SELECT max(made) AS made FROM entry) SELECT made IS NOT NULL FROM last\n",
+    ],
+)
+def test_queries_are_accepted(site: Site, query: str) -> None:
+    site.app["backup_checks"] = [query]
+    assert site.check() == []
+
+
+@pytest.mark.parametrize("query", ["", "DELETE FROM entry", "SELECT true; DELETE FROM entry"])
+def test_what_is_no_single_query_is_told(site: Site, query: str) -> None:
+    site.app["backup_checks"] = [CHECK, query]
+    (problem,) = site.check()
+    assert problem.where == "bedstone_apps[payments].backup_checks[2]"
+    assert "no single query" in problem.message
+
+
+def test_checks_of_an_app_without_a_database_are_told(site: Site) -> None:
+    site.other["backup_checks"] = [CHECK]
+    (problem,) = site.check()
+    assert "no database" in problem.message
+
+
+def test_schedule_in_crons_form_is_told(site: Site) -> None:
+    wanted: dict[str, Any] = {"verify_schedule": "30 4 * * 0"}
+    site.settings["bedstone_backup"] = wanted
+    (problem,) = site.check()
+    assert problem.where == "bedstone_backup.verify_schedule"
+    assert "cron" in problem.message
