@@ -16,7 +16,7 @@ from bedstone.manifest import Database
 from bedstone.snapshot import COUNTS, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bedstone.postgres import Server
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 _ZSTD_SINCE = 16
 # Rather fail, loudly, than wait all night behind a migration that hangs.
 _LOCK_WAIT = "10min"
+
+# What a dump consists of, in pg_restore's words.
+PRE_DATA, DATA, POST_DATA = "pre-data", "data", "post-data"
+
+# "3421; 0 0 COMMENT - EXTENSION pg_trgm": extensions are made beforehand, and neither they nor
+# the schema public can be commented on by another role.
+_SUPERUSERS = re.compile(
+    r"\d+; \d+ \d+ (EXTENSION |COMMENT - EXTENSION |COMMENT - SCHEMA public |SCHEMA - public )"
+)
 
 _EXTENSIONS = "SELECT json_build_array(extname, extversion) FROM pg_extension ORDER BY extname;"
 
@@ -116,7 +125,7 @@ def contents(server: Server, directory: Path) -> int:
         PostgresError: pg_restore can't read it.
 
     """
-    lines = _listing(server, directory).splitlines()
+    lines = listing(server, directory).splitlines()
     return sum(1 for line in lines if line and not line.startswith(";"))
 
 
@@ -128,6 +137,8 @@ def load(
     jobs: int,
     owner: str | None,
     watch: Callable[[], None],
+    sections: Sequence[str] = (),
+    only: Callable[[str], bool] | None = None,
 ) -> None:
     """Restore a dump into an empty database.
 
@@ -142,6 +153,8 @@ def load(
         owner: role that is to own everything, its privileges being those that are the
             default in the database; None for the owners and privileges of the dump.
         watch: called again and again meanwhile; what it raises stops it.
+        sections: of :data:`PRE_DATA` and so on; none for all.
+        only: whether an object is restored, by its line in the :func:`listing`.
 
     Raises:
         BedstoneError: an object could not be restored.
@@ -150,14 +163,20 @@ def load(
     arguments = [
         "--format=directory", f"--jobs={jobs}", "--exit-on-error", "--no-password",
         "--no-subscriptions", f"--dbname={_connection(database)}",
+        *(f"--section={section}" for section in sections),
     ]  # fmt: skip
+    if owner is not None:
+        arguments += ["--no-owner", "--no-privileges", f"--role={owner}"]
     with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
-        if owner is not None:
-            objects.write(_without_the_superusers(_listing(server, directory)))
+        if owner is not None or only is not None:
+            lines = listing(server, directory).splitlines()
+            if only is not None:
+                lines = [line for line in lines if only(line)]
+            if owner is not None:
+                lines = [line for line in lines if not _SUPERUSERS.match(line)]
+            objects.write("".join(f"{line}\n" for line in lines))
             objects.flush()
-            arguments += [
-                "--no-owner", "--no-privileges", f"--role={owner}", f"--use-list={objects.name}",
-            ]  # fmt: skip
+            arguments.append(f"--use-list={objects.name}")
         try:
             guarded.run(
                 server.command(
@@ -180,7 +199,13 @@ def count(server: Server, database: str) -> dict[str, int]:
         return dict(json.loads(line) for line in snapshot.answer() if line)
 
 
-def _listing(server: Server, directory: Path) -> str:
+def listing(server: Server, directory: Path) -> str:
+    """Return the contents of a dump, a line for each object.
+
+    Raises:
+        PostgresError: pg_restore can't read it.
+
+    """
     return postgres.call(
         server,
         server.command(
@@ -188,15 +213,6 @@ def _listing(server: Server, directory: Path) -> str:
         ),
         timeout=300,
     ).stdout
-
-
-def _without_the_superusers(listing: str) -> str:
-    # "3421; 0 0 COMMENT - EXTENSION pg_trgm": extensions are made beforehand, and neither
-    # they nor the schema public can be commented on by another role.
-    superusers = re.compile(
-        r"\d+; \d+ \d+ (EXTENSION |COMMENT - EXTENSION |COMMENT - SCHEMA public |SCHEMA - public )"
-    )
-    return "".join(f"{line}\n" for line in listing.splitlines() if not superusers.match(line))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone import (
     backup_settings,
@@ -27,6 +27,7 @@ from bedstone import (
     restore_check,
     restore_journal,
     services,
+    single_table,
     space,
     swap,
 )
@@ -91,6 +92,7 @@ def register(subparsers: Subparsers) -> None:
             "bedstone restore payments latest",
             "bedstone restore payments backup_20261120_020000 --yes",
             "bedstone restore payments latest --into payments_yesterday   # beside, to look",
+            "bedstone restore payments latest --table public.orders --into payments_look",
             "bedstone restore payments /mnt/usb/backup_20261120_020000",
         ),
     )
@@ -109,6 +111,12 @@ def register(subparsers: Subparsers) -> None:
         "--into",
         metavar="DATABASE",
         help="restore into a new database of this name and leave what serves alone",
+    )
+    parser.add_argument(
+        "--table",
+        metavar="SCHEMA.TABLE",
+        help="with --into: fill only this table; the others are made and stay empty, and foreign"
+        " keys and triggers are left away",
     )
     parser.add_argument(
         "--media",
@@ -234,16 +242,19 @@ def _database_beside(
     if plan.foreign and plan.database is not None:
         server.execute(_prepared_for_foreign(server, plan), side)
     data = Path(str(server.value("SHOW data_directory")))
-    dump.load(
-        server,
-        plan.backup.path / DUMP,
-        side,
-        jobs=settings.jobs,
-        owner=plan.owner if plan.foreign else None,
-        watch=lambda: space.still(data, settings.reserve_bytes, "The restore"),
-    )
+    expected = plan.manifest.database.rows
+    load: dict[str, Any] = {
+        "jobs": settings.jobs,
+        "owner": plan.owner if plan.foreign else None,
+        "watch": lambda: space.still(data, settings.reserve_bytes, "The restore"),
+    }
+    if plan.table is None:
+        dump.load(server, plan.backup.path / DUMP, side, **load)
+    else:
+        filled = single_table.load(server, plan.backup.path / DUMP, side, plan.table, **load)
+        expected = {table: rows if table in filled else 0 for table, rows in expected.items()}
     counted = dump.count(server, side)
-    if different := list(differences(plan.manifest.database.rows, counted)):
+    if different := list(differences(expected, counted)):
         raise BedstoneError(
             "The restored tables don't hold what was counted when the backup was made; nothing"
             " was put in place.",
@@ -305,6 +316,7 @@ def _command(arguments: argparse.Namespace) -> int:
             into=arguments.into,
             with_media=arguments.media,
             from_other_app=arguments.from_other_app,
+            table=arguments.table,
         )
         if not arguments.yes:
             _ask(plan)
@@ -350,6 +362,7 @@ def _result(plan: Plan, restored: Restored, seconds: float) -> dict[str, object]
         "app": plan.app.app,
         "backup": str(plan.backup.path),
         "database": restored.database,
+        "table": str(plan.table) if plan.table else None,
         "old_database": restored.old_database,
         "media": restored.media,
         "old_media": restored.old_media,
@@ -361,7 +374,9 @@ def _result(plan: Plan, restored: Restored, seconds: float) -> dict[str, object]
 
 def _sentences(settings: Settings, plan: Plan, restored: Restored, seconds: float) -> str:
     lines = [f"{plan.app.app}: restored {plan.backup.path} in {seconds:.1f} s."]
-    if restored.database:
+    if plan.table:
+        lines += _table_sentences(settings, plan, restored)
+    elif restored.database:
         lines.append(f"The database {restored.database} holds {restored.rows} rows, as then.")
     if restored.media:
         lines.append(f"The media are in {restored.media}.")
@@ -377,3 +392,13 @@ def _sentences(settings: Settings, plan: Plan, restored: Restored, seconds: floa
     if restored.old_media:
         lines.append(f"The former media are kept. To remove them:\n  rm -r {restored.old_media}")
     return "\n".join(lines)
+
+
+def _table_sentences(settings: Settings, plan: Plan, restored: Restored) -> list[str]:
+    connection = f"--host {settings.socket} --port {settings.port} {restored.database}"
+    what = f"The database {restored.database} holds {restored.rows} rows of {plan.table}, as then"
+    return [
+        f"{what}; its other tables are empty. To look at it, and to drop it:",
+        f"  runuser -u postgres -- psql {connection}",
+        f"  runuser -u postgres -- dropdb {connection}",
+    ]
