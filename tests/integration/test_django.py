@@ -228,6 +228,7 @@ def test_functions_in_python_are_named_and_not_run(used: Project) -> None:
         "shop.0002_fill",
         """
         migrations.RunPython(fill),
+        migrations.RunPython(migrations.RunPython.noop),
         migrations.SeparateDatabaseAndState(
             database_operations=[migrations.RunPython(fill, fill)], state_operations=[]),
         migrations.RunSQL("DO $$ BEGIN DROP TABLE shop_book; END $$", ""),
@@ -406,6 +407,13 @@ def test_what_can_not_be_undone_is_named_with_the_reason(used: Project) -> None:
             ),
         ),
         "0009_h": ('migrations.DeleteModel("Room")', None),
+        "0010_i": (
+            (
+                'migrations.AlterField("book", "title", models.TextField(null=True)),'
+                'migrations.RemoveField("book", "title")'
+            ),
+            None,
+        ),
     }
     before = "0001_initial"
     for name, (operation, _) in cases.items():

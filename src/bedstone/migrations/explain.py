@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bedstone.migrations.lint import Finding
+
+_WIDTH = 96
 
 
 def explain(findings: Sequence[Finding], app_name: str) -> str:
@@ -27,7 +30,7 @@ def explain(findings: Sequence[Finding], app_name: str) -> str:
         same = list(group)
         lines += ["", f"{migration}: {rule}"]
         lines += [f"    {finding.statement}" for finding in same]
-        lines += [f"  why: {same[0].why}", f"  do:  {same[0].do}"]
+        lines += [_wrapped("  why: ", same[0].why), _wrapped("  do:  ", same[0].do)]
     migration, rule = findings[0].migration, findings[0].rule
     names = dict.fromkeys(finding.migration for finding in findings)
     rules = dict.fromkeys(f.rule for f in findings if f.migration == migration)
@@ -41,3 +44,14 @@ def explain(findings: Sequence[Finding], app_name: str) -> str:
         f"  (one rule of it alone: --accept {migration}:{rule})",
     ]
     return "\n".join(lines)
+
+
+def _wrapped(label: str, text: str) -> str:
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

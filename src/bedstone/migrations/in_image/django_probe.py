@@ -6,7 +6,7 @@ import sys
 from typing import Any, Callable, Iterator, Tuple
 
 from django.db import connections
-from django.db.migrations import RemoveField, SeparateDatabaseAndState
+from django.db.migrations import RemoveField, RunPython, SeparateDatabaseAndState
 from django.db.migrations.exceptions import AmbiguityError
 from django.db.migrations.executor import MigrationExecutor
 
@@ -156,7 +156,7 @@ def _write(operation: Any, label: str, editor: Any, state: Any, opaque: list[str
         for part in operation.database_operations:
             _write(part, label, editor, before, opaque)
     elif not operation.reduces_to_sql:
-        opaque.append(_words(operation))
+        opaque += _in_python([operation])
     else:
         try:
             operation.database_forwards(label, editor, before, state)
@@ -173,7 +173,13 @@ def _leaves(operations: Any) -> Iterator[Any]:
 
 
 def _in_python(operations: Any) -> list[str]:
-    return [_words(each) for each in _leaves(operations) if not each.reduces_to_sql]
+    return [_words(each) for each in _leaves(operations) if _is_opaque(each)]
+
+
+def _is_opaque(operation: Any) -> bool:
+    """Return whether SQL doesn't say what an operation does."""
+    nothing = getattr(operation, "code", None) is RunPython.noop
+    return not operation.reduces_to_sql and not nothing
 
 
 def _words(operation: Any) -> str:
@@ -189,31 +195,37 @@ def _words(operation: Any) -> str:
 def _why_not(loader: Any, migration: Any) -> str | None:
     for operation in _leaves(migration.operations):
         if not operation.reversible:
-            missing = {"RunPython": "reverse_code", "RunSQL": "reverse_sql"}.get(
-                type(operation).__name__
-            )
-            return (
-                f"{_words(operation)} has no {missing}"
-                if missing
-                else f"{_words(operation)} can't be undone"
-            )
-        if isinstance(operation, RemoveField):
-            why = _column_without_values(loader, migration, operation)
-            if why:
-                return why
+            kind = type(operation).__name__
+            missing = {"RunPython": "reverse_code", "RunSQL": "reverse_sql"}.get(kind)
+            what = f"has no {missing}" if missing else "can't be undone"
+            return f"{_words(operation)} {what}"
+    if any(isinstance(each, RemoveField) for each in _leaves(migration.operations)):
+        state = loader.project_state(_key(migration), at_end=False)
+        return _column_without_values(migration.operations, migration.app_label, state)
     return None
 
 
-def _column_without_values(loader: Any, migration: Any, operation: Any) -> str | None:
+def _column_without_values(operations: Any, label: str, state: Any) -> str | None:
     """Say why a removed column can't come back, if the rows have no value for it."""
-    try:
-        before = loader.project_state(_key(migration), at_end=False)
-        model = before.models[migration.app_label, operation.model_name.lower()]
-        fields = model.fields
-        field = dict(fields)[operation.name]
-    except KeyError:
-        return None  # it came and goes within this migration
-    if (
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            why = _column_without_values(operation.database_operations, label, state.clone())
+            if why:
+                return why
+        elif isinstance(operation, RemoveField):
+            model = state.models[label, operation.model_name.lower()]
+            if _needs_value(dict(model.fields)[operation.name]):
+                return (
+                    f"undoing it brings back {operation.model_name}.{operation.name}, which takes"
+                    " no NULL and has no default: the rows of today have no value for it"
+                )
+        operation.state_forwards(label, state)
+    return None
+
+
+def _needs_value(field: Any) -> bool:
+    """Return whether a column can't be added to a table with rows, as the editor would."""
+    return not (
         field.many_to_many
         or field.null
         or field.has_default()
@@ -222,18 +234,13 @@ def _column_without_values(loader: Any, migration: Any, operation: Any) -> str |
         or getattr(field, "generated", False)
         or (field.blank and field.empty_strings_allowed)
         or _has_database_default(field)
-    ):
-        return None
-    return (
-        f"undoing it brings back {operation.model_name}.{operation.name}, which takes no NULL and"
-        " has no default: the rows of today have no value for it"
     )
 
 
 def _has_database_default(field: Any) -> bool:
     has = getattr(field, "has_db_default", None)
     if has is not None:
-        return bool(has())
+        return bool(has() if callable(has) else has)
     default = getattr(field, "db_default", None)
     return default is not None and getattr(default, "__name__", "") != "NOT_PROVIDED"
 
