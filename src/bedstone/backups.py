@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_history, backup_settings, catalogue, kept_backups, manifest, space
+from bedstone import (
+    backup_history,
+    backup_settings,
+    catalogue,
+    kept_backups,
+    ledger,
+    manifest,
+    space,
+    verify_history,
+)
 from bedstone.cli import add_command
 from bedstone.errors import BedstoneError
 
@@ -19,8 +29,9 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.catalogue import Backup
     from bedstone.cli import Subparsers
+    from bedstone.verify_history import Verification
 
-_HEADINGS = ("APP", "NAME", "AGE", "SIZE", "DATABASE", "LABEL", "STATE")
+_HEADINGS = ("APP", "NAME", "AGE", "SIZE", "DATABASE", "LABEL", "VERIFIED", "STATE")
 
 
 def register(subparsers: Subparsers) -> None:
@@ -34,6 +45,8 @@ def register(subparsers: Subparsers) -> None:
             "State is `complete` (all files there in their full size), `intact` (with --check:\n"
             "every byte is as it was written), or what is wrong. Exit code 1: with --check, one\n"
             "of them is damaged.\n\n"
+            "VERIFIED says how long ago it was restored into a throwaway cluster and held what it\n"
+            "should (`bedstone verify`), or that this FAILED.\n\n"
             "With --verbose, the last column says why retention keeps it: daily, weekly, monthly\n"
             "(the newest of a period in UTC), recent (of the last two days), newest, verified, a\n"
             "restore point of a release that is kept. One without a reason goes after the next\n"
@@ -73,8 +86,15 @@ def listing(
     for name in apps:
         found = catalogue.backups(home / name)
         kept = _kept(settings, name, found)
+        # What lies elsewhere may have the same name, and isn't what was verified.
+        attempts = _verifications(name) if home == settings.directory else []
         entries += [
-            {**_entry(name, backup, check=check), "kept": kept.get(backup.name)} for backup in found
+            {
+                **_entry(name, backup, check=check),
+                **_verified(backup, attempts),
+                "kept": kept.get(backup.name),
+            }
+            for backup in found
         ]
     return entries
 
@@ -96,6 +116,27 @@ def _kept(settings: Settings, app: str, found: Sequence[Backup]) -> dict[str, li
     except (BedstoneError, sqlite3.Error):
         return {}
     return {name: list(why) for name, why in reasons.items()}
+
+
+def _verifications(app: str) -> list[Verification]:
+    try:
+        with ledger.opened() as connection:
+            return verify_history.of_app(connection, app)
+    except (BedstoneError, sqlite3.Error):
+        return []
+
+
+def _verified(backup: Backup, attempts: list[Verification]) -> dict[str, Any]:
+    last = None
+    if backup.manifest is not None:
+        parts = set(verify_history.kinds(backup.manifest))
+        last = verify_history.of_backup(attempts, backup.name, parts)
+    succeeded = last is not None and last.state == "succeeded"
+    return {
+        "verification": last.state if last else None,
+        "verified_at": last.finished_at if last and succeeded else None,
+        "verification_error": last.error if last else None,
+    }
 
 
 def _apps(settings: Settings, home: Path) -> list[str]:
@@ -146,7 +187,7 @@ def _command(arguments: argparse.Namespace) -> int:
     else:
         print(_table(entries, verbose=arguments.verbose) if entries else "There are no backups.")
         apps = [arguments.app] if arguments.app else [entry.app for entry in settings.apps]
-        for line in _warnings(apps):
+        for line in (*_unproved(entries), *_warnings(apps)):
             print(line)
     damaged = arguments.check and any(entry["state"] == "damaged" for entry in entries)
     return 1 if damaged else 0
@@ -161,6 +202,15 @@ def _warnings(apps: Iterable[str]) -> list[str]:
     return lines
 
 
+def _unproved(entries: Iterable[dict[str, Any]]) -> list[str]:
+    return [
+        f"{entry['app']}: THE VERIFICATION of {entry['name']} FAILED:"
+        f" {str(entry['verification_error']).splitlines()[0]}"
+        for entry in entries
+        if entry["verification"] == "failed"
+    ]
+
+
 def _table(entries: Sequence[dict[str, Any]], *, verbose: bool = False) -> str:
     rows: list[tuple[str, ...]] = [(*_HEADINGS, *(("KEPT",) if verbose else ()))]
     rows += [
@@ -171,6 +221,7 @@ def _table(entries: Sequence[dict[str, Any]], *, verbose: bool = False) -> str:
             space.human(entry["bytes"]) if entry["bytes"] is not None else "-",
             _database(entry),
             _label(entry),
+            _mark(entry),
             f"{entry['state']}: {entry['problem']}" if entry["problem"] else entry["state"],
             *((_why(entry),) if verbose else ()),
         )
@@ -187,6 +238,15 @@ def _label(entry: dict[str, Any]) -> str:
     if entry["restore_point"]:
         return f"restore point {entry['label'] or ''}".rstrip()
     return entry["label"] or "-"
+
+
+def _mark(entry: dict[str, Any]) -> str:
+    if entry["verified_at"]:
+        moment = datetime.fromisoformat(entry["verified_at"])
+        return f"{ago(datetime.now(UTC) - moment)} ago"
+    if entry["verification"] is None:
+        return "-"
+    return "FAILED"
 
 
 def _why(entry: dict[str, Any]) -> str:

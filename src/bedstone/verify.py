@@ -37,9 +37,9 @@ from bedstone.interrupts import terminable
 from bedstone.run import run
 from bedstone.throwaway import ThrowawayError
 from bedstone.verify_choice import NothingToVerifyError
-from bedstone.verify_history import LOCAL, Verification
+from bedstone.verify_history import DUMP, LOCAL, MEDIA, Verification
 from bedstone.verify_limit import OutOfTimeError
-from bedstone.verify_parts import DUMP, MEDIA, Proof
+from bedstone.verify_parts import Proof
 
 if TYPE_CHECKING:
     import argparse
@@ -186,7 +186,7 @@ def _each(
         print(f"bedstone: {app.app}: {note}", file=sys.stderr)
     try:
         found = _checked(app, chosen)
-        parts = verify_parts.kinds(found)
+        parts = verify_history.kinds(found)
         space.require(
             how.directory,
             verify_parts.needed_bytes(found),
@@ -228,7 +228,7 @@ def _checked(app: App, backup: Backup) -> Manifest:
             f"{backup.path} is a backup of {backup.manifest.app}, not of {app.app}.",
             hint="Somebody has put it there: see whose it is, and move it back.",
         )
-    if not verify_parts.kinds(backup.manifest):
+    if not verify_history.kinds(backup.manifest):
         raise BedstoneError(f"{backup.path} holds neither a dump nor media.")
     return backup.manifest
 

@@ -12,6 +12,7 @@ from bedstone.errors import BedstoneError, CommandError
 from bedstone.postgres import PostgresError, identifier
 from bedstone.restore import differences
 from bedstone.run import tail
+from bedstone.verify_history import MEDIA, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from bedstone.catalogue import Backup
     from bedstone.manifest import Manifest
     from bedstone.postgres import Server
-
-DUMP = "dump"
-MEDIA = "media"
 
 # Indexes are built beside their tables: a restored database is a little larger than it was.
 _MARGIN = 1.1
@@ -46,13 +44,6 @@ class Proof:
     rows: int | None
     bytes: int | None
     said: str
-
-
-def kinds(found: Manifest) -> tuple[str, ...]:
-    """Return the parts that a backup has."""
-    return tuple(
-        kind for kind, part in ((DUMP, found.database), (MEDIA, found.media)) if part is not None
-    )
 
 
 def needed_bytes(found: Manifest) -> int:

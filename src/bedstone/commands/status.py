@@ -22,7 +22,7 @@ and when Docker doesn't.
 --json prints {"ok", "problems", "apps", "disks"}. An app has "app", "ok",
 "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
-three), "images" and "backup". Times are ISO 8601 in UTC, sizes are bytes; what
+three), "images", "backup" and "verification". Times are ISO 8601 in UTC, sizes are bytes; what
 there is none of, or couldn't be found out in time, is null.
 """
 

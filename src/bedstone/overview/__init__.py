@@ -14,7 +14,15 @@ from bedstone import config, current, history, jobs, ledger, maintenance
 from bedstone.container import LABEL_APP
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
-from bedstone.overview import backups, disks, images, operations, parallel, services
+from bedstone.overview import (
+    backups,
+    disks,
+    images,
+    operations,
+    parallel,
+    services,
+    verifications,
+)
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
@@ -94,7 +102,8 @@ class _App:
     def tasks(self, tools: Tools) -> dict[Hashable, Callable[[], Any]]:
         """Return what is to be asked, all at the same time."""
         tasks: dict[Hashable, Callable[[], Any]] = {
-            ("backup", self.name): lambda: backups.of(self.name, self.first_served)
+            ("backup", self.name): lambda: backups.of(self.name, self.first_served),
+            ("verification", self.name): lambda: verifications.of(self.name, self.first_served),
         }
         if self.jobs:
             tasks["jobs", self.name] = lambda: jobs.states(
@@ -109,6 +118,7 @@ class _App:
         shown = services.as_json(self.current, found) if self.current is not None else []
         states = [state.as_json() for state in found.get(("jobs", self.name)) or []]
         backup = found.get(("backup", self.name))
+        verification = found.get(("verification", self.name))
         sizes = found.get("images") or {}
         page_since = maintenance.since(self.name)
         problems = [
@@ -118,6 +128,7 @@ class _App:
             *_job_problems(states),
             *operations.problems(self.operations, self.running),
             *([backup["problem"]] if backup and backup["problem"] else []),
+            *([verification["problem"]] if verification and verification["problem"] else []),
         ]
         return {
             "app": self.name,
@@ -136,6 +147,7 @@ class _App:
             "operations": self.operations,
             "images": sizes.get(self.name),
             "backup": backup,
+            "verification": verification,
         }
 
 

@@ -38,6 +38,8 @@ def _app(app: Shown, paint: Paint) -> Iterator[str]:
         yield _fact("images", f"{app['images']['kept']} kept, {size}")
     if app["backup"]:
         yield _backup(app["backup"], paint)
+    if app["verification"]:
+        yield _verification(app["verification"], paint)
     for number, operation in enumerate(app["operations"]):
         yield from _operation(app, operation, newest=number == 0, paint=paint)
 
@@ -107,6 +109,15 @@ def _backup(backup: Shown, paint: Paint) -> str:
     if backup["problem"]:
         words += paint("red", f"; {backup['problem']}")
     return _fact("backup", words)
+
+
+def _verification(verification: Shown, paint: Paint) -> str:
+    words = "never verified"
+    if verification["verified_at"]:
+        words = f"verified {age.words(verification['age_seconds'])} ago ({verification['backup']})"
+    if verification["problem"]:
+        words += paint("red", f"; {verification['problem']}")
+    return _fact("", words)
 
 
 def _running(running: Shown) -> str:
