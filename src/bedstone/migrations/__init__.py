@@ -4,6 +4,15 @@ The app's own image is asked: a probe runs in it beside the migrate command and 
 what is applied, what is pending and the SQL of it (:func:`probe`, :func:`parse`). The
 report is judged here (:func:`lint`) by one question: can the release that serves now live
 with the new schema until the new one has taken over, and after a rollback?
+
+What is not seen: databases of Django but `default`; tables of apps without migrations
+(`--run-syncdb`); all but the first database of an Alembic environment with several; what
+functions in Python and DO blocks do (they are named, :func:`unjudged`); whether the values
+that old code writes satisfy a new UNIQUE or CHECK.
+
+Asking changes nothing. Django's operations and Alembic's `upgrade()` only write down their
+SQL; a migration that goes to the database by itself is stopped at its first statement that
+is not a question. What else its code does while it is imported or called, it does here too.
 """
 
 from bedstone.migrations.commands import guess

@@ -39,7 +39,8 @@ def explain(findings: Sequence[Finding], app_name: str) -> str:
     lines += [
         "",
         "Is it meant so, because the running release no longer uses it or may wait? Say so",
-        f"  in the migration {migration}:  bedstone_accepts = [{listed}]",
+        f"  in the migration {migration}, by an attribute of Django's class Migration, or a",
+        f"  variable beside Alembic's `revision`:  bedstone_accepts = [{listed}]",
         f"  or for this release:  bedstone release {app_name} {accepts}",
         f"  (one rule of it alone: --accept {migration}:{rule})",
     ]

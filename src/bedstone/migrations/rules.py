@@ -128,20 +128,23 @@ RULES: Mapping[str, Rule] = {
         "Build it CONCURRENTLY, outside of a transaction.",
         {
             "django": "In Django: AddIndexConcurrently of django.contrib.postgres.operations, in a"
-            " migration with `atomic = False`. For unique=True: a UniqueConstraint made from an"
-            " index that was built concurrently.",
+            " migration with `atomic = False`. For a unique field: RunSQL with CREATE UNIQUE INDEX"
+            " CONCURRENTLY in `database_operations` of SeparateDatabaseAndState, and AlterField or"
+            " AddConstraint in its `state_operations`.",
             "alembic": "In Alembic: `with op.get_context().autocommit_block():"
             " op.create_index(..., postgresql_concurrently=True)`.",
         },
     ),
     "blocking-constraint": Rule(
         "blocking",
-        "The table is big, and nobody can write to it until PostgreSQL has checked every row.",
+        "The table is big, and nobody can write to it, nor mostly read it, until PostgreSQL has"
+        " checked every row.",
         "Add CHECK and FOREIGN KEY as NOT VALID and VALIDATE them in a migration of its own; for"
         " UNIQUE and PRIMARY KEY build the index CONCURRENTLY and add the constraint USING INDEX.",
         {
-            "django": "In Django: AddConstraintNotValid, and ValidateConstraint in a second"
-            " migration (django.contrib.postgres.operations).",
+            "django": "In Django: AddConstraintNotValid for a CHECK, and ValidateConstraint in a"
+            " second migration (django.contrib.postgres.operations); the others by RunSQL in"
+            " `database_operations` of SeparateDatabaseAndState.",
             "alembic": "In Alembic: `op.create_foreign_key(..., postgresql_not_valid=True)`, then"
             ' `op.execute("ALTER TABLE ... VALIDATE CONSTRAINT ...")` in a second migration.',
         },
