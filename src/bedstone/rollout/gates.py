@@ -33,8 +33,15 @@ def plan(rollout: Rollout) -> str:
     # Nothing serves yet: there is nothing to break.
     if rollout.old is not None:
         _require_known(rollout, rollout.old.release, report)
-        all_findings = migrations.lint(report)
-        rollout.schema.breaking = tuple(dict.fromkeys(f.migration for f in all_findings))
+        # What the migrations accept for themselves, too: a rollback over several releases
+        # comes to one that nobody had in mind.
+        rollout.schema.breaking = tuple(
+            dict.fromkeys(
+                finding.migration
+                for finding in migrations.lint(report, declared=False)
+                if finding.breaks
+            )
+        )
         findings = migrations.lint(report, rollout.wishes.accepted)
         if findings:
             raise RefusedError(
@@ -69,6 +76,6 @@ def pending_words(report: Report) -> str:
     if not names:
         return f"nothing pending, {len(report.applied)} applied"
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    opaque = sum(len(pending.opaque) for pending in report.pending)
-    unread = f"; {opaque} operations in code were not looked into" if opaque else ""
+    unjudged = migrations.unjudged(report)
+    unread = f"; {len(unjudged)} of their operations can't be looked into" if unjudged else ""
     return f"{len(names)} pending: {shown}{unread}"
