@@ -274,11 +274,13 @@ class Judge:
         if reader.take("constraint"):
             return
         reader.take("column")
-        reader.take("if", "exists")
+        perhaps = reader.take("if", "exists")
         name = reader.name()
         if name is None or relation in self._created:
             return
-        if self._added.pop((relation, name), None) is None:
+        if self._added.pop((relation, name), None) is not None:
+            return
+        if not (perhaps and self._lacks(relation, name)):
             self._note("drop-column", relation)
 
     def _alter_column(self, reader: Reader, place: Place) -> None:
@@ -342,6 +344,11 @@ class Judge:
         # The report has the schema of those alone that aren't found without it.
         plain = path[-2:-1] in {(), ("public",)} or name in self._tables
         return name if plain and full not in self._tables else full
+
+    def _lacks(self, relation: str, name: str) -> bool:
+        """Return whether a known table has no such column."""
+        table = self._tables.get(self._original.get(relation, relation))
+        return table is not None and name not in table.columns and not self._type((relation, name))
 
     def _type(self, place: Place) -> pg_types.Type | None:
         if place in self._types:

@@ -157,6 +157,7 @@ def test_what_the_running_release_can_not_live_with(sql: str, rule: str) -> None
         ),
         "ALTER TABLE book ADD x int; ALTER TABLE book RENAME x TO y",
         "ALTER TABLE book ADD x int; ALTER TABLE book ALTER x TYPE text",
+        "ALTER TABLE book DROP COLUMN IF EXISTS nothing",
         "ALTER TABLE book RENAME CONSTRAINT a TO b",
         "ALTER TABLE book DROP CONSTRAINT a",
         "ALTER TABLE book ALTER title DROP NOT NULL",
