@@ -66,7 +66,8 @@ def _require_known(rollout: Rollout, serving: str, report: Report) -> None:
         raise RefusedError(
             f"The database has migrations that this source doesn't have: {', '.join(unknown)}.",
             hint=f"To go back to an older version: `bedstone rollback {name}`, which knows the way"
-            f" back. If they were squashed: `bedstone release {name} --accept {UNKNOWN}`, once.",
+            " back. If they were squashed, or left by a release that failed and was given up:"
+            f" `bedstone release {name} --accept {UNKNOWN}`, once.",
         )
 
 
