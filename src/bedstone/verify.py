@@ -217,7 +217,9 @@ def _each(
 
 def _refuse(backup: Backup, damages: Sequence[str] | None) -> None:
     if damages:
-        raise BedstoneError(f"{backup.path} is damaged.", details="\n".join(damages[:_SHOWN]))
+        raise BedstoneError(
+            f"{backup.path} is damaged: {damages[0]}.", details="\n".join(damages[1:_SHOWN])
+        )
 
 
 def _checked(app: App, backup: Backup) -> Manifest:
