@@ -30,6 +30,7 @@ from bedstone import (
     kept_backups,
     lock,
     manifest,
+    measurements,
     media,
     paths,
     retention,
@@ -312,7 +313,7 @@ def _remember(record: Callable[[], None]) -> None:
     try:
         record()
     except (BedstoneError, sqlite3.Error) as error:
-        print(f"bedstone: the ledger didn't take the record: {error}", file=sys.stderr)
+        print(f"bedstone: nothing was recorded: {error}", file=sys.stderr)
 
 
 def _release(app: str) -> str | None:
@@ -356,6 +357,9 @@ def _command(arguments: argparse.Namespace) -> int:
         results.append(_result(name, made, seconds))
         if not arguments.json:
             print(_sentence(name, made, seconds))
+    if not arguments.app:
+        # Once a night: what `bedstone status` says of the growth.
+        _remember(lambda: measurements.take(settings, server_of(settings)))
     if arguments.json:
         print(json.dumps({"backups": results, "failed": failures}, indent=2))
     elif not names:

@@ -6,6 +6,7 @@ and holds nothing up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 from bedstone.overview import (
     backups,
+    database,
     disks,
     images,
     operations,
@@ -27,7 +29,7 @@ from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
     from bedstone.current import Current
     from bedstone.overview.services import Asks
@@ -44,6 +46,7 @@ class Tools:
     docker: Docker = field(default_factory=Docker)
     asks: Asks = services.ask
     seconds: float = SECONDS
+    database: Callable[[], dict[str, Any] | None] = database.look
 
 
 def gather(tools: Tools | None = None) -> dict[str, Any]:
@@ -58,6 +61,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
     if apps:
         tasks["docker"] = lambda: tools.docker.containers(LABEL_APP)
         tasks["images"] = lambda: images.usage(tools.docker, [app.name for app in apps])
+    tasks["database"] = tools.database
     found = parallel.run(tasks, tools.seconds)
     shown = [app.as_json(found) for app in apps]
     used = disks.usage()
@@ -68,9 +72,11 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *(["Docker doesn't answer: `systemctl status docker`"] if deaf else []),
             *(f"{app['app']}: {problem}" for app in shown for problem in app["problems"]),
             *disks.problems(used),
+            *database.problems(found.get("database")),
         ],
         "apps": shown,
         "disks": used,
+        "database": found.get("database"),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone import age, failures, space
+from bedstone.overview import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,11 +17,15 @@ Shown = dict[str, Any]
 
 def render(picture: Mapping[str, Any], paint: Paint) -> str:
     """Return the screen."""
-    if not picture["apps"]:
-        return "No app is declared on this server."
     parts = ["\n".join(_app(app, paint)) for app in picture["apps"]]
-    if picture["disks"]:
-        parts.append("\n".join(_disk(disk, paint) for disk in picture["disks"]))
+    if not parts:
+        parts.append("No app is declared on this server.")
+        if picture["database"] is None:
+            return parts[0]
+    server = [_disk(disk, paint) for disk in picture["disks"]]
+    server += database.lines(picture["database"], paint)
+    if server:
+        parts.append("\n".join(server))
     if picture["problems"]:
         lines = [paint("red", f"  {problem}") for problem in picture["problems"]]
         parts.append("\n".join([paint("red", "Needs attention:"), *lines]))

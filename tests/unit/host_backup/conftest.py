@@ -142,12 +142,17 @@ def _fake_server(fake: FakePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     def properties(_: Server, name: str) -> dict[str, Any] | None:
         return {**PROPERTIES, "datname": name} if fake.oid(name) else None
 
+    def rows(_: Server, query: str, *__: object) -> list[Any]:
+        if "pg_database_size" in query:
+            return [[name, 1000] for name in fake.names()]
+        return sorted(fake.extensions)
+
     monkeypatch.setattr(Server, "execute", execute)
     monkeypatch.setattr(Server, "value", lambda *_: str(fake.directory))
     monkeypatch.setattr(Server, "major", lambda _: fake.major)
     monkeypatch.setattr(Server, "oid", lambda _, name: fake.oid(name))
     monkeypatch.setattr(Server, "roles", lambda _: fake.roles)
-    monkeypatch.setattr(Server, "rows", lambda *_: sorted(fake.extensions))
+    monkeypatch.setattr(Server, "rows", rows)
     monkeypatch.setattr(database_properties, "read", properties)
     monkeypatch.setattr(
         database_properties, "create_statement", lambda name, *_: f'CREATE DATABASE "{name}"'
