@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pkgutil
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 PATH = "/run/bedstone-probe.py"
 VARIABLE = "BEDSTONE_PROBE"
+# Docker takes no line of an environment file beyond 64 kB, which is a thousand migrations.
+_PLAIN_CHARACTERS = 20_000
 # An import of what is put in front of a script anyway.
 _OURS = re.compile(r"^from bedstone\.[^\n(]*(?:\([^)]*\))?\n", re.MULTILINE)
 
@@ -89,7 +93,10 @@ def script(name: str) -> str:
 
 
 def _probe(command: tuple[str, ...], name: str, question: Mapping[str, Any]) -> Probe:
-    return Probe(command, script(name), {VARIABLE: json.dumps(question, separators=(",", ":"))})
+    text = json.dumps(question, separators=(",", ":"))
+    if len(text) > _PLAIN_CHARACTERS:
+        text = "zlib:" + base64.b64encode(zlib.compress(text.encode())).decode()
+    return Probe(command, script(name), {VARIABLE: text})
 
 
 def _read(name: str) -> str:

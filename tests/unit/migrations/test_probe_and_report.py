@@ -34,6 +34,11 @@ def app(tool: str, *commands: str) -> App:
     )
 
 
+def shared() -> str:
+    """Return the part of a script that needs neither Django nor Alembic."""
+    return script("django_probe").partition('"""Ask Django')[0]
+
+
 # --- the probe ---
 
 
@@ -95,6 +100,22 @@ def test_the_migrations_to_keep_are_asked_for() -> None:
         assert probe is not None
         assert json.loads(probe.variables[VARIABLE])["keep"] == ["a.0001"]
         assert "\n" not in probe.variables[VARIABLE]
+
+
+def test_a_long_question_fits_into_a_line_of_an_environment_file() -> None:
+    keep = [f"application_{n % 30}.{n:04}_alter_something_{n * 7919 % 10007}" for n in range(3000)]
+    probe = migrations.probe(app("django", "./manage.py migrate"), keep=keep)
+    assert probe is not None
+    assert max(map(len, probe.variables.values())) < 60_000
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=f"{shared()}\nprint(json.dumps(question()))",
+        env=dict(probe.variables),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["keep"] == keep
 
 
 def test_several_migrate_commands_are_one_plan() -> None:
@@ -175,10 +196,9 @@ def test_the_report_is_found_among_what_the_app_prints() -> None:
 def test_a_long_report_is_packed_by_the_script() -> None:
     pending = [{"name": "a.1", "reversible": True, "why_not": None, "sql": ["x" * 300_000] * 4,
                 "opaque": [], "accepts": []}]  # fmt: skip
-    shared = script("django_probe").partition('"""Ask Django')[0]
     done = subprocess.run(
         [sys.executable, "-"],
-        input=f"{shared}\nemit({dict(FULL.as_json(), pending=pending)!r})",
+        input=f"{shared()}\nemit({dict(FULL.as_json(), pending=pending)!r})",
         capture_output=True,
         text=True,
         check=True,

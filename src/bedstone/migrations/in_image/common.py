@@ -50,7 +50,10 @@ class WriteError(Exception):
 
 def question() -> dict[str, Any]:
     """Return what the probe is asked."""
-    asked = json.loads(os.environ["BEDSTONE_PROBE"])
+    text = os.environ["BEDSTONE_PROBE"]
+    if text.startswith("zlib:"):
+        text = zlib.decompress(base64.b64decode(text[5:])).decode()
+    asked = json.loads(text)
     assert isinstance(asked, dict)
     return asked
 
