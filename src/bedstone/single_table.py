@@ -41,7 +41,7 @@ SELECT json_build_array(n.nspname, c.relname)
  WHERE c.relkind = 'r'
    AND (c.oid = {table}::regclass
         OR c.oid IN (SELECT relid FROM pg_partition_tree({table}::regclass)))
- ORDER BY 1::text;
+ ORDER BY n.nspname, c.relname;
 """
 
 # Empty tables and indexes take room, too.
