@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from bedstone.migrations import guess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bedstone_control.app_settings import App
 
-_DJANGO = re.compile(r"(?:^|/|\s)(?:manage\.py|django-admin)(?:\s|$)")
-_ALEMBIC = re.compile(r"(?:^|/|\s)alembic(?:\s|$)")
-
 
 def migration_tool(app: App) -> str:
     """Return the tool that knows an app's migrations: `django`, `alembic` or `none`."""
     if app.migrations is not None:
         return app.migrations
-    for command in app.commands.migrate if app.database else []:
-        text = " ".join(command)
-        if _DJANGO.search(text):
-            return "django"
-        if _ALEMBIC.search(text):
-            return "alembic"
-    return "none"
+    # The same judgement as the host program's, which has to ask the tool later.
+    return guess(app.commands.migrate) if app.database else "none"
 
 
 def console(app: App) -> list[str] | None:
