@@ -121,8 +121,9 @@ class Ledger:
 
     def plain(self) -> str:
         """See to it that a release without any variant serves; return its version."""
+        if self.host.file("/etc/nginx/bedstone/maintenance/ledger.html").exists:
+            self.host.check_output("bedstone maintenance ledger off")
         serving = self.answer_or_none()
-        # The address lists what a test that failed in the middle has left.
         if (
             serving is None
             or not str(serving["version"]).startswith(("plain", "1"))
@@ -132,6 +133,11 @@ class Ledger:
             self.source()
             self.release()
         return str(self.answer()["version"])
+
+    def fresh(self) -> tuple[str, str]:
+        """Release a plain source; return its version and the release's id."""
+        version = self.source()
+        return version, str(self.release()["release"])
 
     def migrated(self) -> list[str]:
         """Return the migrations of variants that are applied."""

@@ -49,7 +49,7 @@ def try_cell(target: Target, cell: Cell) -> Verdict:
             look = target.settled(BOOT_SECONDS)
         else:
             with target.load() as load:
-                target.operate(cell.operation, cell.fault(""))
+                target.strike(cell)
                 look = target.look()
             verdict.problems += [f"request: {failure}" for failure in load["failures"][:5]]
         verdict.problems += look["problems"]
@@ -87,13 +87,14 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="so many cells, chosen by the seed")
     parser.add_argument("--only", default="", help="cells whose name begins so")
     parser.add_argument("--keep", action="store_true", help="leave the server up")
+    parser.add_argument("--kept", action="store_true", help="use the server that --keep left")
     arguments = parser.parse_args()
     seed = str(arguments.seed or secrets.randbelow(10**6))
     print(f"seed: {seed} (the same again: {SEED_VARIABLE}={seed})", flush=True)
     chance = random.Random(seed)
     verdicts: list[Verdict] = []
     try:
-        target = boot()
+        target = boot(kept=arguments.kept)
         target.release()
         recorded = {operation: target.record(operation) for operation in cells.OPERATIONS}
         found = cells.table(recorded, chance if arguments.sample or arguments.seed else None)

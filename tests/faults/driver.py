@@ -9,8 +9,9 @@ renamed, made, removed, opened for writing. FAULT.json holds
     step    the step's name
     number  which of the operation's steps of that name, from 1
     place   "begin", "middle" (before event number `event`) or "end"
-    how     "kill" (SIGKILL to itself), "hang" (writes `marker`, then waits for the end of the
-            world) or "raise" (an OSError, as a full disk gives)
+    how     "kill" (SIGKILL to itself), "hang" (waits for the end of the world) or "raise" (an
+            OSError, as a full disk gives)
+    marker  a file that is made before it strikes
     record  in place of these: a file that gets every step with its number of events
 """
 
@@ -74,11 +75,11 @@ class Watch:
     def strike(self) -> None:
         """Do what the fault says."""
         self.armed = self.inside = False
+        Path(self.fault["marker"]).touch()
         if self.fault["how"] == "raise":
             raise OSError(errno.ENOSPC, "No space left on device (a fault of the test)")
         if self.fault["how"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        Path(self.fault["marker"]).touch()
         while True:
             signal.pause()
 

@@ -11,7 +11,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ APP = "hello"
 ENVIRONMENT = f"/etc/bedstone/apps/{APP}/app.env"
 SOURCE = f"/var/lib/bedstone/apps/{APP}/source.tar.gz"
 PLACE = "/root/faults"
+MARKER = f"{PLACE}/marker"
 LIMIT_SECONDS = 240
 BOOT_SECONDS = 120
 # As bedstone-operation@.service has it: what is left of a killed operation is put right by systemd.
@@ -75,7 +76,8 @@ class Target:
 
     server: Server
     spec: Spec
-    version: int = 0
+    # Not from 0: a server that was kept has seen those.
+    version: int = field(default_factory=lambda: int(time.time()) % 10**6)
 
     def ssh(
         self, command: str, *, check: bool = True, data: bytes | None = None
@@ -114,6 +116,7 @@ class Target:
         """Run an operation under the driver, in a unit of its own; return its exit code."""
         if operation == "release":
             self.new_version()
+        self.ssh(f"rm -f {MARKER}")
         self.send(json.dumps(fault).encode(), f"{PLACE}/fault.json")
         unit = UNIT if wait else UNIT.replace(" --wait", "")
         return self.ssh(
@@ -157,29 +160,57 @@ class Target:
             self.ssh(f"timeout 60 sh -c '{wait}'")
         result.update(json.loads(self.ssh(f"cat {directory}/result.json").stdout))
 
+    def strike(self, cell: Cell) -> None:
+        """Let an operation meet its fault, and systemd put right what it left.
+
+        Raises:
+            TestbedError: it never came to it.
+
+        """
+        code = self.operate(cell.operation, cell.fault(MARKER))
+        if self.ssh(f"test -e {MARKER}", check=False).returncode:
+            raise TestbedError(f"The fault did not happen; the operation ended with {code}.")
+
     def cut_power(self, cell: Cell) -> None:
         """Hang the operation at its place, end the whole server, and boot it."""
-        marker = f"{PLACE}/marker"
-        self.ssh(f"rm -f {marker}")
-        self.operate(cell.operation, cell.fault(marker), wait=False)
-        self.ssh(f"timeout 120 sh -c 'until test -e {marker}; do sleep 0.1; done'; sync")
+        self.operate(cell.operation, cell.fault(MARKER), wait=False)
+        self.ssh(f"timeout 120 sh -c 'until test -e {MARKER}; do sleep 0.1; done'; sync")
         servers.hang_up(self.spec.name)
         podman(["kill", "--signal=KILL", servers.container_name(self.spec.name)])
         podman(["wait", servers.container_name(self.spec.name)], check=False)
         self.server = servers.up(self.spec)[0]
 
 
-def boot() -> Target:
+def boot(*, kept: bool = False) -> Target:
     """Start a server and let the roles make it one that serves the app.
+
+    Args:
+        kept: take the one that a run with `--keep` has left, if there is one.
 
     Raises:
         TestbedError: a role failed.
 
     """
-    images.python_image(images.DEFAULT_SUITE)
     spec = Spec(name="faults", group=GROUP, member_of=("servers",))
-    clear()
+    if not kept:
+        clear()
     target = Target(servers.up(spec)[0], spec)
+    if not kept or target.ssh("test -d /root/faults", check=False).returncode:
+        provision(target)
+    target.ssh(f"mkdir -p {PLACE}")
+    for path in (HERE / "driver.py", HERE / "consistency.py", ROOT / "molecule/app/load.py"):
+        target.send(path.read_bytes(), f"{PLACE}/{shlex.quote(path.name)}")
+    return target
+
+
+def provision(target: Target) -> None:
+    """Apply the roles.
+
+    Raises:
+        TestbedError: one failed.
+
+    """
+    images.python_image(images.DEFAULT_SUITE)
     write(WORK / "hosts.yml", inventory([target.server]))
     write(WORK / "group_vars" / "all.yml", yaml.safe_dump(variables()))
     (WORK / "hello.tar.gz").write_bytes(pack("v0"))
@@ -199,10 +230,6 @@ def boot() -> Target:
     )
     if done.returncode:
         raise TestbedError(f"The server can't be made:\n{done.stdout[-6000:]}\n{done.stderr}")
-    target.ssh(f"mkdir -p {PLACE}")
-    for path in (HERE / "driver.py", HERE / "consistency.py", ROOT / "molecule/app/load.py"):
-        target.send(path.read_bytes(), f"{PLACE}/{shlex.quote(path.name)}")
-    return target
 
 
 def clear() -> None:
