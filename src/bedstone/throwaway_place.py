@@ -52,7 +52,6 @@ def place(home: Path, **about: str | None) -> Iterator[Path]:
     files.write(marker, json.dumps(document) + "\n", mode=0o600)
     try:
         directory.mkdir(mode=0o711)
-        # Whatever the caller's umask is: PostgreSQL's user has to get through.
         directory.chmod(0o711)
         yield directory
     finally:
@@ -81,7 +80,10 @@ def clear(home: Path) -> list[dict[str, Any]]:
 
 
 def _ensure(home: Path) -> None:
-    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if not home.exists():
+        home.mkdir(mode=0o711, parents=True)
+        # Whatever the caller's umask is: PostgreSQL's user has to get through.
+        home.chmod(0o711)
     status = home.lstat()
     if home.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise RefusedError(

@@ -29,6 +29,9 @@ _CHECK_SECONDS = 600
 _SHOWN = 20
 _REPORT_BYTES = 100_000
 
+# pg_amcheck's exit code for "something is broken".
+_BROKEN = 2
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -158,7 +161,7 @@ def _check(server: Server, check: str, owner: str) -> None:
 def _amcheck(server: Server, watch: Callable[[], None]) -> str:
     available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
     if "amcheck" not in available:
-        return "pages and indexes were not checked, since this server has no extension amcheck"
+        return "tables and indexes were not looked at, since this server has no extension amcheck"
     with tempfile.TemporaryFile() as report:
         try:
             guarded.run(
@@ -171,10 +174,14 @@ def _amcheck(server: Server, watch: Callable[[], None]) -> str:
                 stdout=report,
             )  # fmt: skip
         except CommandError as error:
+            if error.returncode is None:
+                return "tables and indexes were not looked at, since pg_amcheck isn't here"
             report.seek(0)
             found = report.read(_REPORT_BYTES).decode("utf-8", "replace")
             raise BedstoneError(
-                "pg_amcheck finds tables or indexes of the restored database broken.",
+                "pg_amcheck finds tables or indexes of the restored database broken."
+                if error.returncode == _BROKEN
+                else "pg_amcheck of the restored database failed.",
                 details=tail(f"{found}\n{error.details}"),
             ) from error
     return "tables and indexes are sound (amcheck)"
