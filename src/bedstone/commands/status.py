@@ -23,8 +23,11 @@ and when Docker doesn't.
 --json prints {"ok", "problems", "apps", "disks", "database"}. An app has "app", "ok",
 "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
-three), "images", "backup" and "verification". Times are ISO 8601 in UTC, sizes are bytes; what
-there is none of, or couldn't be found out in time, is null.
+three), "images", "backup" and "verification". The database has "version",
+"error", "databases", "wraparound", "checksums", "idle_in_transaction", "tables"
+(the largest, and those that autovacuum doesn't keep up with), "disks" (their
+trends) and "problems". Times are ISO 8601 in UTC, sizes are bytes; what there is
+none of, or couldn't be found out in time, is null.
 """
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bedstone import backup, catalogue, history, kept_backups, ledger, manifest, retention
 from bedstone.catalogue import Backup
+from bedstone.errors import ConfigError
 from bedstone.history import NewRelease
 from bedstone.manifest import Manifest
 from bedstone.retention import Known, Rules
@@ -395,6 +396,22 @@ def test_ledger_that_cannot_be_read_lets_nothing_be_removed(
     assert result.removed == ()
     assert len(catalogue.backups(home)) == before + 1
     assert "No old backup is removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "least"),
+    [("keep_days", 1), ("keep_weeks", 0), ("keep_months", 0), ("keep_at_least", 1)],
+)
+def test_settings_below_what_makes_sense_are_refused(
+    configure: Callable[..., Settings], key: str, least: int
+) -> None:
+    assert configure(**{key: least})
+    with pytest.raises(ConfigError, match=f"{key} is {least - 1}, and must be at least {least}"):
+        configure(**{key: least - 1})
+
+
+def test_file_of_an_earlier_version_has_the_defaults(settings: Settings) -> None:
+    assert (settings.keep_weeks, settings.keep_months) == (8, 6)
 
 
 # --- what the ledger knows --------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import database_health, ledger, measurements
+from bedstone import cli, database_health, ledger, measurements
 from bedstone.overview import database as shown_database
 from bedstone.overview import screen
 from bedstone.postgres import PostgresError, Server
@@ -347,6 +347,15 @@ def test_server_of_databases_alone_shows_them() -> None:
         "version": None, "error": "It is away.", "databases": [], "disks": [], "problems": [],
     }  # fmt: skip
     assert screen.render(picture, Paint(on=False)).endswith("PostgreSQL: It is away.")
+
+
+def test_every_key_is_described(postgres: Postgres, capsys: pytest.CaptureFixture[str]) -> None:
+    assert postgres.tables
+    with pytest.raises(SystemExit):
+        cli.main(["status", "--help"])
+    described = capsys.readouterr().out
+    for key in look():
+        assert f'"{key}"' in described
 
 
 def test_many_databases_are_counted(postgres: Postgres) -> None:
