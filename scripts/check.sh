@@ -35,7 +35,8 @@ gate ruff-format "$bin/ruff" format --check . || failed=1
 gate yamllint "$bin/yamllint" --strict . || failed=1
 gate shellcheck bash -c 'xargs -0 shellcheck' < <(shell_scripts) || failed=1
 gate mypy "$bin/mypy" || failed=1
-gate unit-tests "$bin/pytest" -q || failed=1
+# two processes: many tests wait for what they have started
+gate unit-tests "$bin/pytest" -q -n 2 || failed=1
 wait "$lint" || failed=1
 # the last line of the unit tests says how many ran
 tail -n 1 "$scratch/unit-tests"
