@@ -1,0 +1,307 @@
+"""Each week the newest backup is restored where it harms nobody; a failure of that is loud."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testinfra.host import Host
+
+    from molecule.backup.conftest import Payments
+
+UNITS = ["bedstone-verify.service", "bedstone-verify.timer"]
+PLACE = "/var/cache/bedstone-verify"
+TOLD = "/run/bedstone-test-told.json"
+
+# What a verification must leave alone: it never so much as connects.
+PRODUCTION = """
+SELECT pg_postmaster_start_time(), (SELECT string_agg(rolname, ' ' ORDER BY 1) FROM pg_roles);
+SELECT d.datname, d.oid, s.sessions, s.temp_bytes
+  FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid
+ WHERE d.datname <> 'postgres' ORDER BY 1;
+"""
+
+
+def production(payments: Payments) -> str:
+    done = payments.admin(PRODUCTION)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout)
+
+
+def start(payments: Payments) -> Any:
+    return payments.host.run("systemctl start bedstone-verify.service")
+
+
+def left(payments: Payments) -> list[str]:
+    return str(payments.host.check_output(f"ls -A {PLACE}")).split()
+
+
+def running(payments: Payments) -> bool:
+    """Whether anything of a throwaway cluster still runs."""
+    return payments.host.run("pgrep -f '[v]erify-[0-9a-f]{12}'").rc == 0
+
+
+def listed(payments: Payments, path: str) -> dict[str, Any]:
+    entries: list[dict[str, Any]] = json.loads(payments.bedstone("backups --json").stdout)
+    return next(entry for entry in entries if entry["path"] == path)
+
+
+def much(payments: Payments) -> None:
+    """Give the app so much data that a restore takes a moment."""
+    done = payments.sql(
+        "INSERT INTO payment (title, amount)"
+        " SELECT md5(i::text), i FROM generate_series(1, 60000) i"
+    )
+    assert done.rc == 0, done.stderr
+
+
+@pytest.fixture
+def backed_up(payments: Payments) -> str:
+    """The path of the newest backup of `payments`; the other app has one, too."""
+    assert payments.bedstone("backup other").rc == 0
+    return payments.backup()
+
+
+def test_timer_waits_for_sunday(host: Host) -> None:
+    timer = host.service("bedstone-verify.timer")
+    assert timer.is_enabled
+    assert timer.is_running
+    listed = host.check_output("systemctl list-timers bedstone-verify.timer --no-legend")
+    assert listed.startswith("Sun ")
+    assert "04:30:00" in listed
+    assert "Persistent=true" in host.check_output("systemctl cat bedstone-verify.timer")
+
+
+def test_units_are_sound(host: Host) -> None:
+    done = host.run("systemd-analyze verify /etc/systemd/system/bedstone-verify.*")
+    assert done.rc == 0, done.stderr
+    assert "bedstone-verify" not in done.stderr
+
+
+def test_backup_is_verified_and_production_does_not_notice(
+    payments: Payments, backed_up: str
+) -> None:
+    before = production(payments)
+    done = start(payments)
+    journal = payments.host.check_output("journalctl -o cat -n 30 -u bedstone-verify.service")
+    assert done.rc == 0, journal
+    assert production(payments) == before
+    assert "the 1000 rows of 2 tables are as they were counted" in journal
+    assert "each of `backup_checks` (1) is true" in journal
+    assert "sound (amcheck)" in journal
+    assert "files (1, 18 B) are as they were recorded" in journal
+    assert listed(payments, backed_up)["verification"] == "succeeded"
+    assert left(payments) == []
+    assert not running(payments)
+
+
+def test_nobody_else_looks_into_what_is_unpacked(host: Host) -> None:
+    home = host.file(PLACE)
+    assert (home.user, home.mode) == ("root", 0o711)
+    assert host.run(f"runuser -u nobody -- ls {PLACE}").rc != 0
+
+
+def test_damaged_backup_fails_the_unit_and_the_hook_is_told(
+    payments: Payments, backed_up: str, wait_until: Callable[..., None]
+) -> None:
+    host = payments.host
+    host.run(f"rm -f {TOLD}")
+    payments.rewrite(
+        backed_up,
+        "database=replace(found.database, rows={**found.database.rows, 'public.payment': 501})",
+    )
+    before = production(payments)
+    assert start(payments).rc != 0
+    assert host.check_output("systemctl show -P Result bedstone-verify") == "exit-code"
+    assert production(payments) == before
+    assert left(payments) == []
+    wait_until(lambda: host.file(TOLD).exists and host.file(TOLD).content_string.endswith("}"))
+    told = json.loads(host.file(TOLD).content_string)
+    assert told["event"] == "failure"
+    assert "bedstone-verify.service" in told["title"]
+    assert "public.payment: 501 in the backup, 500 restored" in told["details"]
+    assert listed(payments, backed_up)["verification"] == "failed"
+    shown = payments.bedstone("backups payments").stdout
+    assert "THE VERIFICATION of" in shown
+
+    # A newer one that is whole makes it good.
+    payments.backup()
+    assert start(payments).rc == 0
+
+
+DAMAGES = {
+    "truncated": ("truncate -s -1 database/*.dat.*", None, "is truncated"),
+    "flipped bit": (
+        "f=$(ls database/*.dat.* | head -1); printf '\\377' | dd of=$f bs=1 seek=12 conv=notrunc",
+        None,
+        "its checksum isn't the one",
+    ),
+    "changed manifest": ("sed -i 's/: 500/: 499/' manifest.json", None, "checksum doesn't match"),
+    "no compressed data, but recorded as right": (
+        "cd database && for f in *.dat.*; do head -c $(stat -c %s $f) /dev/urandom > $f; done",
+        "files={name: manifest.describe(path / name) for name in found.files}",
+        "pg_restore into",
+    ),
+    "media that are no archive, but recorded as right": (
+        "head -c $(stat -c %s media.tar.zst) /dev/urandom > media.tar.zst",
+        "files={name: manifest.describe(path / name) for name in found.files}",
+        "could not be unpacked",
+    ),
+    "a file too few in the media": (
+        "true",
+        "media=replace(found.media, files=2)",
+        "but the backup recorded 2 files",
+    ),
+    "newer PostgreSQL": (
+        "true",
+        "database=replace(found.database, server_major=99)",
+        "which is too new for this server",
+    ),
+    "an extension that isn't here": (
+        "true",
+        "database=replace(found.database, extensions={'timescaledb': '2.0'})",
+        "extensions that this server doesn't have: timescaledb",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_told_in_words(app: Payments, whole: str, damage: str) -> None:
+    harm, changes, message = DAMAGES[damage]
+    app.host.check_output(f"rm -rf /root/damaged && cp -r {whole} /root/damaged")
+    app.host.run(f"cd /root/damaged && {harm}")
+    if changes:
+        app.rewrite("/root/damaged", changes)
+    before = production(app)
+    failed = app.bedstone("verify payments --backup /root/damaged")
+    assert failed.rc == 1, failed.stdout
+    assert message in failed.stderr
+    assert production(app) == before
+    assert left(app) == []
+    assert not running(app)
+
+
+def test_role_that_this_server_does_not_have_is_made_there_alone(app: Payments, whole: str) -> None:
+    app.host.check_output(f"rm -rf /root/damaged && cp -r {whole} /root/damaged")
+    app.rewrite(
+        "/root/damaged",
+        "database=replace(found.database, roles=[*found.database.roles, 'analyst'])",
+    )
+    done = app.bedstone("verify payments --backup /root/damaged")
+    assert done.rc == 0, done.stderr
+    assert "analyst" not in app.admin("SELECT rolname FROM pg_roles").stdout
+
+
+def test_check_that_is_not_true_is_a_failure(payments: Payments) -> None:
+    payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
+    payments.backup()
+    failed = payments.bedstone("verify payments")
+    assert failed.rc == 1
+    assert "isn't true for what was restored: it says false" in failed.stderr
+
+
+@pytest.mark.usefixtures("backed_up")
+def test_too_little_room_is_refused_before_it_begins(payments: Payments) -> None:
+    host = payments.host
+    host.check_output("cp -p /etc/bedstone/backup.json /root/backup.json")
+    host.check_output("sed -i '/reserve_mb/s/64/900000000/' /etc/bedstone/backup.json")
+    try:
+        refused = payments.bedstone("verify payments")
+        assert refused.rc == 3
+        assert "has to leave" in refused.stderr
+        assert left(payments) == []
+    finally:
+        host.check_output("mv /root/backup.json /etc/bedstone/backup.json")
+
+
+def test_second_one_at_once_is_told_who_is_at_it(payments: Payments) -> None:
+    much(payments)
+    payments.backup()
+    second = payments.host.run(
+        "cd / && (/usr/local/bin/bedstone verify payments > /dev/null & pid=$!;"
+        " until pgrep -f '[p]g_restore --format' > /dev/null; do :; done;"
+        " /usr/local/bin/bedstone verify payments; code=$?; wait $pid && exit $code)"
+    )
+    assert second.rc == 3
+    assert "Another verification is running: `bedstone verify payments`" in second.stderr
+    assert left(payments) == []
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_killed_verification_leaves_nothing_that_the_next_does_not_clear(
+    payments: Payments, wait_until: Callable[..., None], *, frozen: bool
+) -> None:
+    much(payments)
+    payments.backup()
+    before = production(payments)
+    # A cluster whose postmaster is frozen doesn't end with the program that started it.
+    stop = "pkill -STOP -f '[p]ostgres -D /var/cache/bedstone-verify'; " if frozen else ""
+    payments.host.check_output(
+        "cd / && (/usr/local/bin/bedstone verify payments & pid=$!;"
+        " until pgrep -f '[p]g_restore --format' > /dev/null; do :; done;"
+        f" {stop}kill -9 $pid; wait $pid; true)"
+    )
+    assert len(left(payments)) == 2
+    if frozen:
+        assert running(payments)
+    else:
+        wait_until(lambda: not running(payments), what="the cluster ends with the program")
+    assert production(payments) == before
+
+    done = payments.bedstone("verify payments")
+    assert done.rc == 0, done.stderr
+    assert "removed what an interrupted verification of payments left" in done.stderr
+    assert left(payments) == []
+    assert not running(payments)
+    assert production(payments) == before
+
+
+def test_killed_unit_cleans_up_at_once(payments: Payments, wait_until: Callable[..., None]) -> None:
+    much(payments)
+    payments.backup()
+    payments.host.check_output("systemctl start --no-block bedstone-verify.service")
+    wait_until(
+        lambda: payments.host.run("pgrep -f '[p]g_restore --format'").rc == 0,
+        what="the dump is being restored",
+    )
+    payments.host.check_output("systemctl kill -s KILL bedstone-verify.service")
+    wait_until(
+        lambda: payments.host.run("systemctl is-failed bedstone-verify.service").rc == 0,
+        what="the unit has failed",
+    )
+    assert left(payments) == []
+    assert not running(payments)
+    payments.host.check_output("systemctl reset-failed bedstone-verify.service")
+
+
+def test_ended_unit_cleans_up(payments: Payments, wait_until: Callable[..., None]) -> None:
+    much(payments)
+    payments.backup()
+    payments.host.check_output("systemctl start --no-block bedstone-verify.service")
+    wait_until(
+        lambda: payments.host.run("pgrep -f '[p]g_restore --format'").rc == 0,
+        what="the dump is being restored",
+    )
+    payments.host.check_output("systemctl stop bedstone-verify.service")
+    assert left(payments) == []
+    assert not running(payments)
+
+
+def test_missed_sunday_is_caught_up(
+    payments: Payments, backed_up: str, wait_until: Callable[..., None]
+) -> None:
+    payments.host.check_output("systemctl stop bedstone-verify.timer")
+    payments.host.check_output(
+        "touch -d '10 days ago' /var/lib/systemd/timers/stamp-bedstone-verify.timer"
+    )
+    payments.host.check_output("systemctl start bedstone-verify.timer")
+    wait_until(
+        lambda: listed(payments, backed_up)["verification"] == "succeeded",
+        seconds=60,
+        what="the timer makes up for the missed Sunday",
+    )
