@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from ledger_app import ENVIRONMENT, Ledger
 from testinfra.host import Host
 
@@ -57,7 +56,6 @@ def test_rollback_to_a_named_release(ledger: Ledger) -> None:
     assert ledger.status()["release"] == release
 
 
-@pytest.mark.xfail(reason="the next older one that is kept is taken, rolled back from or not")
 def test_rollback_is_to_what_served_before_and_not_to_what_was_rolled_back(ledger: Ledger) -> None:
     good, _ = ledger.fresh()
     ledger.fresh()

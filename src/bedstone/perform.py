@@ -247,9 +247,9 @@ def _target(connection: sqlite3.Connection, name: str, wanted: str | None) -> En
         raise RefusedError(f"Nothing of {name} serves: there is nothing to roll back.")
     kept = [entry for entry in history.kept(connection, name) if entry.id != serving.release]
     if wanted is None:
-        kept = [entry for entry in kept if entry.id < serving.release]
-        if kept:
-            return kept[0]
+        older = [entry for entry in kept if entry.id < serving.release]
+        if older:
+            return _served_before(connection, name, serving, older)
         raise RefusedError(
             f"No release of {name} before {serving.release} is kept.",
             hint=f"`bedstone releases {name}` lists those that are.",
@@ -264,6 +264,18 @@ def _target(connection: sqlite3.Connection, name: str, wanted: str | None) -> En
     listed = "\n".join(entry.id for entry in (found or kept)) or "none"
     what = "fits more than one release" if found else "isn't a release that is kept"
     raise RefusedError(f"{wanted!r} {what} of {name}.", details=listed)
+
+
+def _served_before(
+    connection: sqlite3.Connection, name: str, serving: Serving, older: Sequence[Entry]
+) -> Entry:
+    """Return what served when the release that serves was made: not what was rolled back from."""
+    for operation in history.operations(connection, name):
+        if operation.release == serving.release and operation.kind == "release":
+            for entry in older:
+                if entry.id == operation.previous:
+                    return entry
+    return older[0]
 
 
 # --- doing ---------------------------------------------------------------------------------

@@ -71,6 +71,14 @@ def test_rollback_to_a_named_release_and_forth_again(server: Server) -> None:
     assert set(server.serves().values()) == {second}
 
 
+def test_rollback_passes_over_what_was_rolled_back_from(server: Server) -> None:
+    first, _second = two(server)
+    rollback(server)
+    declare(server, source="three")
+    release(server)
+    assert rollback(server).release == first
+
+
 @pytest.mark.parametrize("wanted", ["nonsense", "2"])
 def test_release_that_is_not_kept_is_refused_with_those_that_are(
     server: Server, wanted: str
