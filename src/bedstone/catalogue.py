@@ -19,6 +19,8 @@ NAME = re.compile(r"backup_\d{8}_\d{6}")
 INCOMPLETE = ".incomplete-"
 DELETING = ".deleting-"
 LATEST = "latest"
+# Two servers' clocks may differ by so much.
+_TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Backup:
     def full(self) -> bool:
         """Whether it is good and holds all of the app's data: a restore point doesn't."""
         return self.good and self.manifest is not None and not self.manifest.restore_point
+
+    @property
+    def from_the_future(self) -> bool:
+        """Whether the clock was wrong when it was made, or is now."""
+        age = self.age
+        return age is not None and age < -_TOLERANCE
 
     @property
     def age(self) -> timedelta | None:
@@ -80,13 +88,23 @@ def backups(directory: Path) -> list[Backup]:
 
 
 def newest_good(directory: Path) -> Backup | None:
-    """Return an app's newest backup that is complete, or None."""
-    return next((backup for backup in backups(directory) if backup.good), None)
+    """Return an app's newest backup that is complete, or None.
+
+    One from the future is never the newest: it would be for years.
+    """
+    return next(
+        (found for found in backups(directory) if found.good and not found.from_the_future), None
+    )
 
 
 def newest_full(directory: Path) -> Backup | None:
-    """Return an app's newest backup that is complete and no mere restore point, or None."""
-    return next((backup for backup in backups(directory) if backup.full), None)
+    """Return an app's newest backup that is complete and no mere restore point, or None.
+
+    One from the future is never the newest.
+    """
+    return next(
+        (found for found in backups(directory) if found.full and not found.from_the_future), None
+    )
 
 
 def leftovers(directory: Path) -> list[Path]:
@@ -127,11 +145,14 @@ def resolve(directory: Path, wanted: str) -> Path:
     if wanted == LATEST:
         newest = newest_full(directory)
         if newest is None:
-            points = any(backup.good for backup in backups(directory))
+            good = [backup for backup in backups(directory) if backup.good]
+            but = "."
+            if any(backup.full for backup in good):
+                but = " but some from the future: is the clock right (`date`)?"
+            elif good:
+                but = " but restore points, which hold the database alone."
             raise RefusedError(
-                f"There is no complete backup in {directory}"
-                + (" but restore points, which hold the database alone." if points else "."),
-                hint=_present(directory),
+                f"There is no complete backup in {directory}{but}", hint=_present(directory)
             )
         return newest.path
     candidate = Path(wanted)

@@ -87,6 +87,32 @@ def test_latest_without_a_full_one_names_the_restore_points(
     assert f"{point.name} (restore point)" in said
 
 
+def test_one_from_the_future_is_not_the_latest(
+    settings: Settings,
+    full: Backup,
+    postgres: FakePostgres,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    future = backup.create(settings, "payments").backup
+    assert future.manifest is not None
+    started = future.manifest.started + timedelta(days=3000)
+    manifest.write(future.path, _begun(future, started))
+    postgres.put("payments", {"public.payment": 9})
+    shown = overview.backups.of("payments", None)
+    assert shown is not None
+    assert shown["newest"] == full.name, "it would hide for years that no backup is made"
+    assert cli.main(["restore", "payments", "latest", "--yes"]) == 0
+    assert postgres.rows("payments") == {"public.payment": 3}
+
+    shutil.rmtree(full.path)
+    assert cli.main(["restore", "payments", "latest", "--yes"]) == 3
+    said = capsys.readouterr().err
+    assert "some from the future: is the clock right" in said
+    assert future.name in said
+    assert cli.main(["restore", "payments", future.name, "--yes"]) == 0
+    assert postgres.rows("payments") == {"public.payment": 5}
+
+
 @pytest.mark.usefixtures("full", "point")
 def test_list_names_the_release_of_a_restore_point(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["backups"]) == 0
