@@ -8,11 +8,12 @@ go. The old data stays under another name until somebody drops it.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,8 +154,7 @@ def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restor
 
     """
     server = server_of(settings)
-    moment = f"{datetime.now(UTC):%Y%m%d_%H%M%S}"
-    journal = _journal(plan, moment)
+    journal = _free_journal(server, plan, datetime.now(UTC))
     journal.save()
     try:
         journal, rows = _beside(settings, server, plan, journal)
@@ -182,6 +182,17 @@ def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restor
         rows=rows,
         restarted=restarted,
     )
+
+
+def _free_journal(server: Server, plan: Plan, moment: datetime) -> Journal:
+    """Return a journal whose names aren't taken: another restore may have ended in this second."""
+    while True:
+        journal = _journal(plan, f"{moment:%Y%m%d_%H%M%S}")
+        names = (journal.database.side, journal.database.old) if journal.database else ()
+        paths = (journal.media.side, journal.media.old) if journal.media else ()
+        if not any(server.oid(name) for name in names) and not any(map(os.path.lexists, paths)):
+            return journal
+        moment += timedelta(seconds=1)
 
 
 def _journal(plan: Plan, moment: str) -> Journal:

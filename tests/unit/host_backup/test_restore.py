@@ -231,6 +231,17 @@ def test_other_number_of_rows_is_never_put_in_place(
 
 
 @pytest.mark.usefixtures("made")
+def test_restores_within_one_second_keep_the_former_data_of_each(
+    postgres: FakePostgres, media: Path
+) -> None:
+    for _ in range(3):
+        assert run("latest", "--yes") == 0
+    kept = [name for name in postgres.names() if "_before_restore_" in name]
+    assert len(kept) == 3
+    assert len(list(media.parent.glob("media_before_restore_*"))) == 3
+
+
+@pytest.mark.usefixtures("made")
 def test_restore_beside_leaves_what_serves_alone(postgres: FakePostgres, media: Path) -> None:
     assert run("latest", "--yes", "--into", "payments_look") == 0
     assert postgres.rows("payments") == {"public.payment": 9}
