@@ -36,11 +36,13 @@ class Server:
     Attributes:
         socket: directory of its socket.
         port: its port.
+        account: the system's user that its programs run as, whom it takes for the superuser.
 
     """
 
     socket: str
     port: int
+    account: str = USER
 
     def command(self, program: str, *arguments: str, read_everything: bool = False) -> list[str]:
         """Return the argument list that runs a PostgreSQL program as the superuser.
@@ -54,7 +56,7 @@ class Server:
         prefix = []
         if os.geteuid() == 0:
             prefix = [
-                "setpriv", "--reuid", USER, "--regid", USER, "--init-groups",
+                "setpriv", "--reuid", self.account, "--regid", self.account, "--init-groups",
                 "--pdeathsig", "KILL",
             ]  # fmt: skip
             if read_everything:

@@ -1,7 +1,9 @@
 """A PostgreSQL cluster for one look at a dump: nobody reaches it, and nothing of it is kept.
 
 It listens on a socket in a private directory and on no network, and has nothing to do with
-the server's own cluster. It ends with the process that started it, however that ends.
+the server's own cluster: it even runs as another user. Functions in a dump run while it is
+restored, and could as `postgres` do whatever they like to production. It ends with the process
+that started it, however that ends.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ import os
 import pwd
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bedstone import database_properties, dump, guarded, paths
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.postgres import USER, PostgresError, Server, identifier
-from bedstone.run import tail
+from bedstone.run import run, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from bedstone.manifest import Database
 
 DATABASE = "verification"
+ACCOUNT = "bedstone-verify"
+# Of role backup.
+ACCOUNTS_FILE = "/etc/sysusers.d/bedstone-verify.conf"
 PORT = 5432
 
 # What an empty cluster takes, with its write-ahead log at its largest.
@@ -103,17 +108,16 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
     """
     programs = paths.host(f"/usr/lib/postgresql/{major}/bin")
     data, socket = place / "cluster", place / "socket"
+    account = _account()
     for directory in (data, socket):
         directory.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            account = pwd.getpwnam(USER)
-            os.chown(directory, account.pw_uid, account.pw_gid)
-    server = Server(str(socket), PORT)
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    server = Server(str(socket), PORT, account.pw_name)
     try:
         guarded.run(
             server.command(
                 str(programs / "initdb"), f"--pgdata={data}", f"--username={USER}",
-                "--auth-local=peer", "--auth-host=reject", "--encoding=UTF8", "--locale=C.UTF-8",
+                "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C.UTF-8",
                 "--no-sync", "--no-instructions",
             ),
             env=_environment(server),
@@ -127,7 +131,7 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                *_ending_with_us(),
+                *_ending_with_us(account.pw_name),
                 str(programs / "postgres"),
                 "-D",
                 str(data),
@@ -191,12 +195,31 @@ def restore(
     dump.load(server, directory, DATABASE, jobs=jobs, owner=None, watch=watch)
 
 
-def _ending_with_us() -> list[str]:
+def _account() -> pwd.struct_passwd:
+    """Return the user that the cluster runs as, made if need be."""
+    if os.geteuid() != 0:
+        return pwd.getpwuid(os.geteuid())
+    try:
+        return pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        with suppress(CommandError):
+            run(["systemd-sysusers", str(paths.host(ACCOUNTS_FILE))])
+    try:
+        return pwd.getpwnam(ACCOUNT)
+    except KeyError as error:
+        raise ThrowawayError(
+            f"There is no user {ACCOUNT} on this server, as whom the throwaway cluster could run.",
+            hint="Run the playbook `provision.yml`, whose role `backup` declares it.",
+        ) from error
+
+
+def _ending_with_us(account: str) -> list[str]:
     # SIGQUIT is PostgreSQL's immediate shutdown: all of its processes end.
     if os.geteuid() != 0:
         return ["setpriv", "--pdeathsig", "QUIT", "--"]
     return [
-        "setpriv", "--reuid", USER, "--regid", USER, "--init-groups", "--pdeathsig", "QUIT", "--",
+        "setpriv", "--reuid", account, "--regid", account, "--init-groups",
+        "--pdeathsig", "QUIT", "--",
     ]  # fmt: skip
 
 

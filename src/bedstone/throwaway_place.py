@@ -82,7 +82,7 @@ def clear(home: Path) -> list[dict[str, Any]]:
 def _ensure(home: Path) -> None:
     if not home.exists():
         home.mkdir(mode=0o711, parents=True)
-        # Whatever the caller's umask is: PostgreSQL's user has to get through.
+        # Whatever the caller's umask is: the cluster's user has to get through.
         home.chmod(0o711)
     status = home.lstat()
     if home.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
