@@ -100,6 +100,13 @@ def test_backup_is_verified_and_production_does_not_notice(
     assert not running(payments)
 
 
+def test_throwaway_cluster_has_a_user_of_its_own(host: Host) -> None:
+    account = host.user("bedstone-verify")
+    assert account.exists
+    assert account.shell.endswith("/nologin")
+    assert account.groups == ["bedstone-verify"]
+
+
 def test_nobody_else_looks_into_what_is_unpacked(host: Host) -> None:
     home = host.file(PLACE)
     assert (home.user, home.mode) == ("root", 0o711)
@@ -195,6 +202,35 @@ def test_role_that_this_server_does_not_have_is_made_there_alone(app: Payments, 
     done = app.bedstone("verify payments --backup /root/damaged")
     assert done.rc == 0, done.stderr
     assert "analyst" not in app.admin("SELECT rolname FROM pg_roles").stdout
+
+
+# What an app's owner may write into a schema, and a restore runs as the superuser.
+REACHING = """
+CREATE OR REPLACE FUNCTION reach(id bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  IF id = 1 AND current_setting('is_superuser') = 'on' THEN
+    COPY (SELECT 1) TO PROGRAM
+      'env -i psql -h /var/run/postgresql -U postgres -d postgres -c "CREATE ROLE reached"';
+  END IF;
+  RETURN true;
+EXCEPTION WHEN OTHERS THEN RETURN true;
+END $$;
+ALTER TABLE payment ADD CONSTRAINT reaching CHECK (reach(id));
+"""
+
+
+def test_what_a_dump_runs_does_not_reach_production(payments: Payments) -> None:
+    assert payments.bedstone("backup other").rc == 0
+    written = payments.sql(REACHING, "payments_migrate")
+    assert written.rc == 0, written.stderr
+    try:
+        payments.backup()
+        before = production(payments)
+        assert start(payments).rc == 0
+        assert payments.bedstone("verify payments").rc == 0
+        assert production(payments) == before
+    finally:
+        payments.admin("DROP ROLE IF EXISTS reached")
+        payments.admin("DROP FUNCTION reach CASCADE", "payments")
 
 
 def test_check_that_is_not_true_is_a_failure(payments: Payments) -> None:
