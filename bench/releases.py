@@ -126,7 +126,7 @@ def bring_compose_up(server: Server) -> None:
     on(
         server,
         "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update;"
-        "apt-get -qq install -y --no-install-recommends docker-compose > /dev/null;"
+        "apt-get -qq install -y --no-install-recommends curl docker-compose > /dev/null;"
         f"mkdir -p {COMPOSE}/source",
     )
     text = COMPOSE_FILE.format(**COMMANDS)
@@ -161,7 +161,9 @@ def compose() -> str:
 def compose_source(server: Server) -> None:
     """Give compose another version of the source."""
     send_source(server, f"{COMPOSE}/source.tar.gz")
-    on(server, f"cd {COMPOSE} && find source -mindepth 1 -delete; tar -xzf source.tar.gz -C source")
+    # With the time of now: BuildKit takes a file of the same size and time for unchanged.
+    unpack = "find source -mindepth 1 -delete; tar --touch -xzf source.tar.gz -C source"
+    on(server, f"cd {COMPOSE} && {unpack}")
 
 
 def send_source(server: Server, path: str) -> None:
