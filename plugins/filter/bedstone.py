@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
@@ -14,32 +15,13 @@ from bedstone_control.site import Site
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+# Each function of the wiring that needs nothing but the site is a part of it.
 PARTS: dict[str, Callable[[Site], Any]] = {
-    function.__name__: function
-    for function in (
-        wiring.app_apps,
-        wiring.backup_databases,
-        wiring.backup_directory,
-        wiring.backup_keep_days,
-        wiring.backup_keep_months,
-        wiring.backup_keep_weeks,
-        wiring.backup_media,
-        wiring.backup_schedule,
-        wiring.base_extra_ca_certificates,
-        wiring.base_operator_authorized_keys,
-        wiring.base_operator_name,
-        wiring.base_timezone,
-        wiring.ca_certificates,
-        wiring.host_program_hooks,
-        wiring.host_program_mail,
-        wiring.nginx_certificate_files,
-        wiring.nginx_sites,
-        wiring.nginx_upstreams,
-        wiring.postgresql_after_units,
-        wiring.postgresql_allowed_networks,
-        wiring.postgresql_databases,
-        wiring.postgresql_listen_addresses,
-    )
+    name: function
+    for name, function in inspect.getmembers(wiring, inspect.isfunction)
+    if function.__module__ == wiring.__name__
+    and not name.startswith("_")
+    and list(inspect.signature(function).parameters) == ["site"]
 }
 
 
