@@ -28,7 +28,7 @@ SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 2700
 # Those that the table at the end shows first.
-LONG_SCENARIOS = {"app", "base", "postgresql", "release", "site"}
+LONG_SCENARIOS = {"app", "backup", "base", "postgresql", "release", "site"}
 # Of the whole table (`make test-faults`), a sample that is another one each time.
 FAULT_CELLS = 8
 
