@@ -170,7 +170,10 @@ def connect() -> sqlite3.Connection:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise BedstoneError(f"The ledger {path} can't be opened: {error}.") from error
+        raise BedstoneError(
+            f"The ledger {path} can't be opened: {error}.",
+            hint=f"Is the disk full? `df -h {path.parent}` shows it.",
+        ) from error
     return connection
 
 

@@ -366,12 +366,30 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
         return
     outcome.restore_point = rollout.restore_point
     outcome.release = rollout.id
+    complete = True
     for number, step in enumerate(sequences.afterwards(kind), start=len(steps)):
         record = _Record(work, rollout.operation, offset=number)
         try:
             transaction.execute([step], rollout, record)
         except transaction.StepFailedError as error:
+            complete = False
             outcome.warnings.append(f"{step.name}: {error.message}")
+    if not complete:
+        _tidy_up(work)
+
+
+def _tidy_up(work: _Work) -> None:
+    """Try once more to get rid of what doesn't serve any more, when draining it failed."""
+    serving = work.old
+    if serving is None:
+        return
+    try:
+        wanted = settle.plan(work.host, work.connection, work.app, serving)
+        settle.put_right(work.host, wanted)
+    except BedstoneError as error:
+        work.outcome.warnings.append(f"Not put right: {error.message}")
+    else:
+        work.outcome.put_right += wanted.words()
 
 
 def _with_restore_point(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bedstone import history, ledger, lock, perform
-from bedstone.errors import ConfigError
+from bedstone.errors import BedstoneError, ConfigError
 from bedstone.forecast import would_change
 from bedstone.outcome import Outcome
 from tests.unit.host.server import APP, Server, declare
@@ -274,6 +274,25 @@ def test_killed_release_is_cleared_away(server: Server) -> None:
     assert server.enabled == UNITS
     with ledger.opened() as connection:
         assert history.entries(connection, "shop")[0].failed_step == "verify"
+
+
+def test_drain_that_fails_leaves_no_old_slot(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(server)
+    declare(server, source="two")
+
+    def fail(*_: object) -> bool:
+        raise BedstoneError("nginx doesn't answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bedstone.nginx.Nginx.wait_for_end", fail)
+        outcome = release(server)
+    assert outcome.ok
+    assert outcome.warnings == ["drain: nginx doesn't answer"]
+    assert "web@blue runs although it doesn't serve" in outcome.put_right
+    assert set(server.serves()) == {"web@green", "api@green", "worker@1", "worker@2"}
+    assert server.enabled == server.active
 
 
 def test_signal_undoes_the_release(server: Server) -> None:
