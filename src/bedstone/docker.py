@@ -9,21 +9,25 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import paths
+from bedstone.container import LABEL_APP
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.run import Completed, Runner, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bedstone.container import Container
 
 BUILD_SECONDS = 3600.0
 PULL_SECONDS = 1800.0
+# Ends the name of the container that an image is looked into with.
+LOOK = "look"
 _FIRST_WITH_BUILDX = 23
 
 
@@ -178,16 +182,26 @@ class Docker:
             timeout=300,
         )
 
-    def copy_out(self, image: str, path: str, target: Path) -> None:
-        """Copy what is below a path in an image into a directory, owned by root."""
-        container = self._run(["docker", "create", image, "none"]).stdout.strip()
-        try:
+    def copy_out(self, image: str, path: str, target: Path, *, app: str) -> None:
+        """Copy what is below a path in an image of an app into a directory, owned by root."""
+        with self._laid_open(image, app) as container:
             self._run(["docker", "cp", f"{container}:{path}/.", str(target)], timeout=600)
-        finally:
-            self.remove(container)
 
-    def ids(self, image: str, user: str) -> tuple[int, int]:
-        """Return the numeric user and group that ``user`` is in an image.
+    @contextmanager
+    def _laid_open(self, image: str, app: str) -> Iterator[str]:
+        """Make a container that never runs, to look into an image; it has a name to be found by."""
+        name = f"bedstone-{app}-{LOOK}"
+        # Left by a process that was killed: nobody else looks while the app's lock is held.
+        self.remove(name)
+        label = f"{LABEL_APP}={app}"
+        self._run(["docker", "create", "--name", name, "--label", label, image, "none"])
+        try:
+            yield name
+        finally:
+            self.remove(name)
+
+    def ids(self, image: str, user: str, *, app: str) -> tuple[int, int]:
+        """Return the numeric user and group that ``user`` is in an image of an app.
 
         Read from the image's own /etc/passwd and /etc/group, so that nothing
         has to run in it.
@@ -201,12 +215,9 @@ class Docker:
             return 0, 0
         if name.isdigit() and group.isdigit():
             return int(name), int(group)
-        container = self._run(["docker", "create", image, "none"]).stdout.strip()
-        try:
+        with self._laid_open(image, app) as container:
             users = self._table(container, "/etc/passwd")
             groups = self._table(container, "/etc/group")
-        finally:
-            self.remove(container)
         entry = next((row for row in users if row[0] == name or row[2] == name), None)
         if entry is None and not name.isdigit():
             raise BedstoneError(

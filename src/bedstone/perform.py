@@ -24,7 +24,7 @@ from bedstone import (
 )
 from bedstone.errors import BedstoneError, RefusedError
 from bedstone.outcome import Outcome, StepReport, Talk
-from bedstone.rollout import sequences
+from bedstone.rollout import sequences, static
 from bedstone.rollout.context import Host, Rollout, Wishes
 
 if TYPE_CHECKING:
@@ -304,6 +304,8 @@ def _working(
             outcome.warnings.append(words)
             outcome.changed = True
             talk.say(f"  {words}")
+        if interrupted:
+            static.sweep(name)
         old = history.serving(connection, name)
         if old is not None:
             outcome.previous = outcome.release = old.release

@@ -27,7 +27,7 @@ def image(rollout: Rollout) -> str:
         )
     docker.tag(facts.id, image_name(app.name, rollout.id))
     rollout.image = facts.id
-    rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user)
+    rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user, app=app.name)
     history.set_image(rollout.connection, app.name, rollout.id, facts.id)
     slots.write_made(app.name, rollout.id, rollout.made)
     return f"{how} {facts.id[:19]}"

@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from bedstone import config, environment, files, paths, slots, space
+from bedstone.docker import LOOK
 from bedstone.errors import BedstoneError
 from bedstone.rollout import secrets
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bedstone.rollout.context import Rollout
 
 # One-off containers that a killed operation may have left running.
-STEP_KINDS = ("check", "plan", "migrate", "reverse", "static")
+STEP_KINDS = ("check", "plan", "migrate", "reverse", "static", LOOK)
 ENVIRONMENTS = ("app.env", "migrate.env")
 # Below that, a build or a container's writes would stop everything on the server.
 LEAST_FREE_BYTES = 512 * 1024**2

@@ -41,7 +41,7 @@ def static(rollout: Rollout) -> str:
                 static_source=str(partial),
             )
     else:
-        rollout.host.docker.copy_out(rollout.image, app.static.path, partial)
+        rollout.host.docker.copy_out(rollout.image, app.static.path, partial, app=app.name)
     own = _readable_by_all(partial)
     files.write(rollout.directory / _OWN, "".join(f"{path}\n" for path in own), mode=0o600)
     inherited = _inherit(rollout, partial)
@@ -60,6 +60,12 @@ def unstatic(rollout: Rollout) -> None:
         final = paths.host(rollout.static)
         files.remove_tree(final)
         files.remove_tree(final.with_name(f".{rollout.id}.partial"))
+
+
+def sweep(app_name: str) -> None:
+    """Remove half-made directories that a killed release has left."""
+    for path in (paths.served(app_name) / "static").glob(".*.partial"):
+        files.remove_tree(path)
 
 
 def _inherit(rollout: Rollout, target: Path) -> int:

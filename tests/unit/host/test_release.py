@@ -295,6 +295,36 @@ def test_drain_that_fails_leaves_no_old_slot(
     assert server.enabled == server.active
 
 
+def test_container_to_look_into_an_image_has_a_name_to_be_found_by(server: Server) -> None:
+    release(server)
+    made = [call for call in server.calls if call[:2] == ["docker", "create"]]
+    assert made
+    for call in made:
+        assert call[2:6] == ["--name", "bedstone-shop-look", "--label", "bedstone.app=shop"]
+    assert server.removed_containers.count("bedstone-shop-look") > len(made)
+
+
+def test_half_made_static_files_of_a_killed_release_go(server: Server) -> None:
+    release(server)
+    declare(server, source="two")
+
+    def killed() -> None:
+        raise KilledError
+
+    class KilledError(BaseException):
+        pass
+
+    server.during["static"] = killed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        with pytest.raises(KilledError):
+            release(server)
+    static = server.root / "srv/bedstone/shop/static"
+    assert list(static.glob(".*"))
+    perform.put_right("shop", host=server.host())
+    assert list(static.glob(".*")) == []
+
+
 def test_signal_undoes_the_release(server: Server) -> None:
     first = release(server)
     declare(server, source="two")

@@ -147,12 +147,12 @@ def test_archive_with_many_images_is_refused(server: Server, tmp_path: Path) -> 
     ],
 )
 def test_user_is_read_from_the_image(server: Server, user: str, ids: tuple[int, int]) -> None:
-    assert Docker(server.run).ids("image", user) == ids
+    assert Docker(server.run).ids("image", user, app="shop") == ids
 
 
 def test_unknown_user_is_told(server: Server) -> None:
     with pytest.raises(BedstoneError, match="no such user"):
-        Docker(server.run).ids("image", "nobody")
+        Docker(server.run).ids("image", "nobody", app="shop")
 
 
 def test_label_names_the_version() -> None:
