@@ -276,7 +276,7 @@ class Docker:
 
     def start(self, container: Container) -> None:
         """Start a container in the background."""
-        with _environment_file(container.environment) as (arguments, variables):
+        with _environment_file(container) as (arguments, variables):
             self._run(
                 ["docker", "run", "--detach", *arguments, *container.arguments()],
                 timeout=120,
@@ -296,7 +296,7 @@ class Docker:
             CommandError: its command failed, or took longer than ``timeout`` seconds.
 
         """
-        with _environment_file(container.environment) as (arguments, variables):
+        with _environment_file(container) as (arguments, variables):
             try:
                 return self._run(
                     ["docker", "run", "--rm", *arguments, *container.arguments()],
@@ -311,7 +311,7 @@ class Docker:
 
     def run_attached(self, container: Container, *, terminal: bool) -> int:
         """Run a container on this process's own terminal and return its exit code."""
-        with _environment_file(container.environment) as (arguments, variables):
+        with _environment_file(container) as (arguments, variables):
             argv = ["docker", "run", "--rm", "--interactive", *(["--tty"] if terminal else [])]
             return subprocess.call(
                 [*argv, *arguments, *container.arguments()], env={**os.environ, **variables}
@@ -384,6 +384,12 @@ class Docker:
         )
 
 
+def environment_prefix(container: str) -> str:
+    """Return how the names of a container's short-lived environment files begin."""
+    # A dot is in no name: `web-blue` and `web` are told apart.
+    return f"environment-{container}."
+
+
 class _environment_file:  # noqa: N801 - reads as a function at its uses
     """Hand an environment to `docker run`: by a file that lives as long as the call.
 
@@ -392,14 +398,18 @@ class _environment_file:  # noqa: N801 - reads as a function at its uses
     shows a value in ``argv``.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+    def __init__(self, container: Container) -> None:
+        self._environment = container.environment
+        self._prefix = environment_prefix(container.name)
         self._path: Path | None = None
 
     def __enter__(self) -> tuple[list[str], dict[str, str]]:
         broken = {name: value for name, value in self._environment.items() if "\n" in value}
         directory = paths.ensure_private(paths.runtime())
-        descriptor, name = tempfile.mkstemp(prefix="environment-", dir=directory)
+        # A container of this name is started once at a time: what is there, a kill has left.
+        for left in directory.glob(f"{self._prefix}*"):
+            left.unlink(missing_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=self._prefix, dir=directory)
         self._path = Path(name)
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             handle.writelines(

@@ -24,7 +24,7 @@ from bedstone import (
 )
 from bedstone.errors import BedstoneError, RefusedError
 from bedstone.outcome import Outcome, StepReport, Talk
-from bedstone.rollout import sequences, static
+from bedstone.rollout import leftovers, sequences
 from bedstone.rollout.context import Host, Rollout, Wishes
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def _working(
             outcome.changed = True
             talk.say(f"  {words}")
         if interrupted:
-            static.sweep(name)
+            leftovers.sweep(name)
         old = history.serving(connection, name)
         if old is not None:
             outcome.previous = outcome.release = old.release

@@ -94,7 +94,7 @@ def ask(
     probe = migrations.probe(image.app, keep=keep)
     if probe is None:
         return None
-    with _script(probe.script) as path:
+    with _script(image.app.name, probe.script) as path:
         done = commands.run(
             host,
             image,
@@ -109,10 +109,10 @@ def ask(
 
 
 @contextmanager
-def _script(text: str) -> Iterator[Path]:
+def _script(app: str, text: str) -> Iterator[Path]:
     """Put a script where a container can be given it; the directory around it is root's alone."""
     directory = paths.ensure_private(paths.runtime())
-    descriptor, name = tempfile.mkstemp(prefix="probe-", suffix=".py", dir=directory)
+    descriptor, name = tempfile.mkstemp(prefix=f"probe-{app}.", suffix=".py", dir=directory)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:

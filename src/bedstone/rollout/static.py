@@ -62,12 +62,6 @@ def unstatic(rollout: Rollout) -> None:
         files.remove_tree(final.with_name(f".{rollout.id}.partial"))
 
 
-def sweep(app_name: str) -> None:
-    """Remove half-made directories that a killed release has left."""
-    for path in (paths.served(app_name) / "static").glob(".*.partial"):
-        files.remove_tree(path)
-
-
 def _inherit(rollout: Rollout, target: Path) -> int:
     """Keep what pages that are open in browsers still ask for: the files of the release before.
 

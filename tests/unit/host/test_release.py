@@ -304,7 +304,7 @@ def test_container_to_look_into_an_image_has_a_name_to_be_found_by(server: Serve
     assert server.removed_containers.count("bedstone-shop-look") > len(made)
 
 
-def test_half_made_static_files_of_a_killed_release_go(server: Server) -> None:
+def test_files_of_a_killed_release_go(server: Server) -> None:
     release(server)
     declare(server, source="two")
 
@@ -319,10 +319,16 @@ def test_half_made_static_files_of_a_killed_release_go(server: Server) -> None:
         patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
         with pytest.raises(KilledError):
             release(server)
-    static = server.root / "srv/bedstone/shop/static"
+    static, runtime = server.root / "srv/bedstone/shop/static", server.root / "run/bedstone"
+    # As a kill leaves it: the file is removed as soon as its command has ended.
+    (runtime / "environment-bedstone-shop-static.x1y2").write_text("SECRET=tell-nobody")
+    (runtime / "environment-bedstone-wiki-static.x1y2").write_text("somebody else's")
     assert list(static.glob(".*"))
     perform.put_right("shop", host=server.host())
     assert list(static.glob(".*")) == []
+    assert [path.name for path in runtime.glob("environment-*")] == [
+        "environment-bedstone-wiki-static.x1y2"
+    ]
 
 
 def test_signal_undoes_the_release(server: Server) -> None:

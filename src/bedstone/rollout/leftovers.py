@@ -1,0 +1,20 @@
+"""What a killed operation has left lying about, beside containers."""
+
+from __future__ import annotations
+
+from bedstone import files, paths
+from bedstone.docker import environment_prefix
+from bedstone.rollout.prepare import STEP_KINDS
+
+
+def sweep(app: str) -> None:
+    """Remove half-made directories of static files, and files with secrets or probes in them.
+
+    Call it only with the app's lock held.
+    """
+    for path in (paths.served(app) / "static").glob(".*.partial"):
+        files.remove_tree(path)
+    prefixes = [environment_prefix(f"bedstone-{app}-{kind}") for kind in STEP_KINDS]
+    for prefix in (*prefixes, f"probe-{app}."):
+        for path in paths.runtime().glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)
