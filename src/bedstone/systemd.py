@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from contextlib import suppress
@@ -150,20 +151,36 @@ class Systemd:
             units: the units.
             lines: how many lines at most.
             since: a moment in journalctl's format, for instance ``@1700000000``.
-            invocation: only one run's lines, by its id, whatever the units.
+            invocation: only what came since this run began, by its id.
 
         """
         # What a process said just before its end may not be in the journal's file yet.
         self._run(["journalctl", "--sync"], check=False)
         argv = ["journalctl", "--no-pager", "--output", "cat", "--lines", str(lines)]
-        if invocation:
+        began = self._began(invocation) if invocation else None
+        if invocation and began is None:
             # The run's own lines, and what systemd said of it.
             argv += [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
         else:
             argv += [part for unit in units for part in ("--unit", unit)]
-        if since:
-            argv += ["--since", since]
+        if began or since:
+            argv += ["--since", began or since or ""]
         return self._run(argv, check=False).stdout
+
+    def _began(self, invocation: str) -> str | None:
+        """Return when a run of a unit began, by the first thing that systemd said of it.
+
+        A process that ends at once is gone before journald asks which run it belonged to: its
+        lines carry the unit's name, but not the run's id.
+        """
+        said = self._run(
+            ["journalctl", "--no-pager", "--output", "json", f"INVOCATION_ID={invocation}"],
+            check=False,
+        ).stdout
+        with suppress(ValueError, KeyError):
+            first = json.loads(said.partition("\n")[0])
+            return f"@{int(first['__REALTIME_TIMESTAMP']) / 1_000_000:.6f}"
+        return None
 
 
 def notify(*messages: str) -> None:
