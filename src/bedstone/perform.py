@@ -351,7 +351,12 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
         outcome.forgive()
     outcome.changed = True
     try:
-        transaction.execute(steps, rollout, _Record(work, rollout.operation))
+        transaction.execute(
+            steps,
+            rollout,
+            _Record(work, rollout.operation),
+            decided=lambda: _decided(work, rollout),
+        )
     except transaction.StepFailedError as error:
         outcome.restore_point = rollout.restore_point
         outcome.fail(error.step, _with_restore_point(error, rollout))
@@ -378,6 +383,20 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
             outcome.warnings.append(f"{step.name}: {error.message}")
     if not complete:
         _tidy_up(work)
+
+
+def _decided(work: _Work, rollout: Rollout) -> bool:
+    """Return whether the ledger says that what is on its way serves."""
+    try:
+        serving = work.old
+    except sqlite3.Error:
+        return False
+    return (
+        serving is not None
+        and serving.release == rollout.id
+        and serving.slot == rollout.slot
+        and serving != rollout.old
+    )
 
 
 def _tidy_up(work: _Work) -> None:

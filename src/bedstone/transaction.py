@@ -67,8 +67,21 @@ class StepFailedError(BedstoneError):
         self.not_undone = tuple(not_undone)
 
 
-def execute(steps: Sequence[Step[C]], context: C, journal: Journal) -> None:
+def execute(
+    steps: Sequence[Step[C]],
+    context: C,
+    journal: Journal,
+    *,
+    decided: Callable[[], bool] = lambda: False,
+) -> None:
     """Do all steps in order, or undo those that were begun.
+
+    Args:
+        steps: the steps.
+        context: what they work on.
+        journal: who is told.
+        decided: whether it is decided that all of it holds. What fails or is interrupted
+            from then on, even within the step that decides, undoes nothing.
 
     Raises:
         StepFailedError: a step failed or was interrupted.
@@ -81,6 +94,11 @@ def execute(steps: Sequence[Step[C]], context: C, journal: Journal) -> None:
             said = step.do(context)
             journal.done(position, step.name, time.monotonic() - started, said)
         except BaseException as error:
+            if decided():
+                with suppress(Exception):
+                    seconds = time.monotonic() - started
+                    journal.done(position, step.name, seconds, f"done, in spite of: {error}")
+                continue
             # Undoing matters more than writing down that it is done: the disk may be full.
             with suppress(Exception):
                 journal.failed(position, step.name, time.monotonic() - started, error)

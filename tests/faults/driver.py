@@ -110,8 +110,8 @@ def main() -> int:
     watch = Watch(fault)
     execute = transaction.execute
 
-    def watched(steps: Sequence[Any], *rest: Any) -> Any:
-        return execute([wrapped(watch, step) for step in steps], *rest)
+    def watched(steps: Sequence[Any], *rest: Any, **more: Any) -> Any:
+        return execute([wrapped(watch, step) for step in steps], *rest, **more)
 
     transaction.execute = watched  # type: ignore[assignment]
     sys.addaudithook(watch.event)

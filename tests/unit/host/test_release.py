@@ -158,6 +158,32 @@ def test_release_that_can_not_be_recorded_is_undone(
     assert release(server).ok
 
 
+@pytest.mark.parametrize("signalled", [True, False])
+def test_nothing_is_undone_once_it_is_recorded(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    signalled: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    release(server)
+    declare(server, source="two")
+    real = history.commit
+
+    def commit(*arguments: Any) -> None:
+        real(*arguments)
+        if signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise OSError("the wire was cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "commit", commit)
+        outcome = release(server)
+    assert outcome.ok
+    assert set(server.serves()) == {"web@green", "api@green", "worker@1", "worker@2"}
+    assert set(server.serves().values()) == {outcome.release}
+    assert [step.name for step in outcome.steps][-3:] == ["record", "drain", "prune"]
+    assert not release(server, if_changed=True).changed
+
+
 def test_journal_that_can_not_be_written_stops_the_release(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
