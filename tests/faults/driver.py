@@ -113,7 +113,7 @@ def main() -> int:
     def watched(steps: Sequence[Any], *rest: Any, **more: Any) -> Any:
         return execute([wrapped(watch, step) for step in steps], *rest, **more)
 
-    transaction.execute = watched  # type: ignore[assignment]
+    transaction.execute = watched
     sys.addaudithook(watch.event)
     code = cli.main(sys.argv[2:])
     if record := fault.get("record"):
