@@ -25,7 +25,7 @@ check: setup  ## lint, types and unit tests (under a minute)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## everything: check, the app, every Molecule scenario, the demo (under 40 minutes)
+test: setup  ## everything: check, the app, every Molecule scenario, the demo (under an hour)
 	@$(BIN)/python tests/run.py
 
 .PHONY: test-faults
