@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,10 @@ LOGS = ROOT / ".cache" / "test-logs"
 SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 2700
+# What pytest, Ansible and make begin their words with.
+_TELLING = re.compile(r"(E  |FAILED |ERROR |fatal: |\[ERROR\]|ERROR: |stopped: )")
+TOLD_LINES = 12
+TOLD_WIDTH = 300
 # The longest first, so that the two workers end together.
 LONG_SCENARIOS = ("release", "app", "postgresql", "backup", "base", "site")
 # Of the whole table (`make test-faults`), a sample that is another one each time.
@@ -111,6 +116,13 @@ def report(outcome: Outcome) -> None:
         print(f"    whole output: {outcome.log.relative_to(ROOT)}", flush=True)
 
 
+def telling(log: Path) -> list[str]:
+    """Return the lines of a failed stage's output that say what it was, cut to a screen's width."""
+    lines = log.read_text(errors="replace").splitlines()
+    found = [line for line in lines if _TELLING.match(line)] or lines
+    return [line[:TOLD_WIDTH] for line in found[-TOLD_LINES:]]
+
+
 def table(outcomes: Iterable[Outcome], total: float) -> str:
     """Return where the time went, the slowest stage first."""
     rows = sorted(outcomes, key=lambda outcome: -outcome.seconds)
@@ -148,6 +160,9 @@ def main() -> int:
     print()
     print(table(outcomes, time.monotonic() - started))
     print()
+    for outcome in failed:
+        # Again at the end: who sees only the last lines sees what it was.
+        print(f"{outcome.stage.name}:", *(f"    {line}" for line in telling(outcome.log)), sep="\n")
     print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 

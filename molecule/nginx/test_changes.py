@@ -42,26 +42,35 @@ def test_value_with_nginx_syntax_in_it_is_refused(
 
 
 def test_reload_leaves_requests_in_flight_alone_and_takes_the_change(
-    client: Client, server_name: str
+    client: Client, server_name: str, wait_until: Callable[..., None]
 ) -> None:
     believed = {"X-Forwarded-For": "203.0.113.9"}
+
+    def forwarded() -> str:
+        seen: str = client.get("/", believed).json()["headers"]["x-forwarded-for"]
+        return seen
+
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(client.get, "/?seconds=8")
         applied(server_name, nginx_trusted_proxies=["0.0.0.0/0"], nginx_hsts_seconds=0)
         assert slow.result().status == 200
-    answer = client.get("/", believed)
-    assert answer.json()["headers"]["x-forwarded-for"] == "203.0.113.9"
-    assert answer.header("Strict-Transport-Security") is None
+    # A reload has begun when it returns: the old workers take requests for a moment longer.
+    wait_until(lambda: forwarded() == "203.0.113.9", what="the new configuration serves")
+    assert client.get("/").header("Strict-Transport-Security") is None
     applied(server_name)
-    assert client.get("/", believed).json()["headers"]["x-forwarded-for"] != "203.0.113.9"
+    wait_until(lambda: forwarded() != "203.0.113.9", what="the former one serves again")
 
 
 def test_site_that_is_no_longer_listed_is_no_longer_served(
-    host: Host, client: Client, server_name: str, variables: dict[str, Any]
+    host: Host,
+    client: Client,
+    server_name: str,
+    variables: dict[str, Any],
+    wait_until: Callable[..., None],
 ) -> None:
     applied(server_name, nginx_sites=variables["nginx_sites"][:1])
     assert not host.file("/etc/nginx/bedstone/sites/shop.conf").exists
-    assert client.plain("/", "shop.example.com") is None
+    wait_until(lambda: client.plain("/", "shop.example.com") is None, what="the site is gone")
     assert client.get("/").status == 200
     applied(server_name)
     assert client.get("/", name="shop.example.com").status == 200

@@ -66,4 +66,9 @@ class Stub(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-ThreadingHTTPServer(("127.0.0.1", PORT), Stub).serve_forever()
+class Server(ThreadingHTTPServer):
+    # Thirty clients at once: with the default of five, a busy machine makes some wait seconds.
+    request_queue_size = 128
+
+
+Server(("127.0.0.1", PORT), Stub).serve_forever()
