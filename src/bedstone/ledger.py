@@ -143,6 +143,41 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (kind, name, taken_at)
     ) STRICT;
     """,
+    # Each attempt to copy a backup to a destination; what was last seen at each destination
+    # ("checked_at" is when somebody last could look); what people were told is wrong.
+    """
+    CREATE TABLE copies (
+        id INTEGER PRIMARY KEY,
+        app TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        backup TEXT,
+        destination TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('succeeded', 'failed')),
+        snapshot TEXT,
+        started_at TEXT NOT NULL,
+        finished_at TEXT NOT NULL,
+        bytes INTEGER,
+        error TEXT
+    ) STRICT;
+    CREATE INDEX copies_by_app ON copies (app, kind, destination, id);
+    CREATE TABLE arrivals (
+        destination TEXT NOT NULL,
+        app TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        newest TEXT,
+        newest_at TEXT,
+        bytes INTEGER,
+        checked_at TEXT,
+        problem TEXT,
+        problem_since TEXT,
+        PRIMARY KEY (destination, app, kind)
+    ) STRICT;
+    CREATE TABLE alarms (
+        name TEXT PRIMARY KEY,
+        since TEXT NOT NULL,
+        told_at TEXT
+    ) STRICT;
+    """,
 )
 
 

@@ -1,0 +1,177 @@
+"""What was last seen at each destination: how fresh a backup is, is measured where it arrives.
+
+The sender's exit code proves nothing of what lies there now. So each hour somebody looks, and
+writes down what is there. An attempt that could not look leaves what was seen before, and
+says since when nobody could look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import ledger
+
+if TYPE_CHECKING:
+    import sqlite3
+
+# What can arrive.
+DUMP = "dump"
+MEDIA = "media"
+CONFIGURATION = "configuration"
+WAL = "wal"
+KINDS = (DUMP, MEDIA, CONFIGURATION, WAL)
+
+# The app of what belongs to the whole server: WAL, the configuration.
+SERVER = ""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What was last seen of one kind at one destination.
+
+    Attributes:
+        destination: where.
+        app: whose; "" for what belongs to the whole server.
+        kind: ``dump``, ``media``, ``configuration`` or ``wal``.
+        newest: name of the newest one there; None when there is none, or nobody could look yet.
+        newest_at: when that one was begun (of WAL: how far it reaches).
+        bytes: its size, if that is known.
+        checked_at: when somebody last could look; None when nobody could yet.
+        problem: what is wrong with it, or why nobody can look; None when all is well.
+        problem_since: since when there is a problem.
+
+    """
+
+    destination: str
+    app: str
+    kind: str
+    newest: str | None
+    newest_at: datetime | None
+    bytes: int | None
+    checked_at: datetime | None
+    problem: str | None
+    problem_since: datetime | None
+
+    @property
+    def unseen(self) -> bool:
+        """Whether the last one who wanted to look could not."""
+        return self.problem_since is not None and (
+            self.checked_at is None or self.checked_at < self.problem_since
+        )
+
+
+def record(
+    destination: str,
+    app: str,
+    kind: str,
+    *,
+    newest: str | None,
+    newest_at: datetime | None,
+    size: int | None = None,
+    problem: str | None = None,
+) -> None:
+    """Write down what was seen at a destination just now.
+
+    Args:
+        destination: its name.
+        app: whose; "" for what belongs to the whole server.
+        kind: one of :data:`KINDS`.
+        newest: the newest one there, or None when there is none.
+        newest_at: when that one was begun, in UTC.
+        size: its bytes.
+        problem: what is wrong with what is there.
+
+    """
+    now = _now()
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO arrivals (destination, app, kind, newest, newest_at, bytes, checked_at,"
+            " problem, problem_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (destination, app, kind) DO UPDATE SET newest = excluded.newest,"
+            " newest_at = excluded.newest_at, bytes = excluded.bytes,"
+            " checked_at = excluded.checked_at, problem = excluded.problem,"
+            # A problem with what is there is as old as its first sight, if somebody could look
+            # all the time.
+            " problem_since = CASE WHEN excluded.problem IS NOT NULL AND problem_since IS NOT NULL"
+            "  AND checked_at >= problem_since THEN problem_since ELSE excluded.problem_since END",
+            (
+                destination,
+                app,
+                kind,
+                newest,
+                newest_at.astimezone(UTC).isoformat() if newest_at else None,
+                size,
+                now,
+                problem,
+                now if problem else None,
+            ),
+        )
+
+
+def unseen(destination: str, app: str, kind: str, why: str) -> None:
+    """Write down that nobody could look at a destination just now, and why.
+
+    What was seen there before stays.
+    """
+    now = _now()
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO arrivals (destination, app, kind, problem, problem_since)"
+            " VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (destination, app, kind) DO UPDATE SET problem = excluded.problem,"
+            " problem_since = CASE WHEN problem_since IS NOT NULL"
+            "  AND (checked_at IS NULL OR checked_at < problem_since)"
+            "  THEN problem_since ELSE excluded.problem_since END",
+            (destination, app, kind, why, now),
+        )
+
+
+def of(
+    connection: sqlite3.Connection,
+    *,
+    destination: str | None = None,
+    app: str | None = None,
+    kind: str | None = None,
+) -> list[Arrival]:
+    """Return what was last seen, of all or of what is asked for, by destination, app and kind."""
+    wanted = {"destination": destination, "app": app, "kind": kind}
+    rows = connection.execute(
+        "SELECT destination, app, kind, newest, newest_at, bytes, checked_at, problem,"
+        " problem_since FROM arrivals WHERE (:destination IS NULL OR destination = :destination)"
+        " AND (:app IS NULL OR app = :app) AND (:kind IS NULL OR kind = :kind)"
+        " ORDER BY destination, app, kind",
+        wanted,
+    )
+    return [
+        Arrival(
+            destination=row["destination"],
+            app=row["app"],
+            kind=row["kind"],
+            newest=row["newest"],
+            newest_at=_moment(row["newest_at"]),
+            bytes=row["bytes"],
+            checked_at=_moment(row["checked_at"]),
+            problem=row["problem"],
+            problem_since=_moment(row["problem_since"]),
+        )
+        for row in rows
+    ]
+
+
+def forget(destination: str, app: str, kind: str) -> None:
+    """Remove what was written down of something that isn't kept there any longer."""
+    with ledger.opened() as connection:
+        connection.execute(
+            "DELETE FROM arrivals WHERE destination = ? AND app = ? AND kind = ?",
+            (destination, app, kind),
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
