@@ -29,10 +29,9 @@ def restore_point(rollout: Rollout) -> str:
     settings = backup_settings.of_app(app.name)
     if settings is None:
         return f"none: the database of {app.name} isn't on this host"
-    label = rollout.id if rollout.id != rollout.old.release else f"before {rollout.id}"
     try:
         made = backup.create(
-            settings, app.name, label=label, with_media=False, wait_seconds=WAIT_SECONDS
+            settings, app.name, label=label(rollout), with_media=False, wait_seconds=WAIT_SECONDS
         )
     except BedstoneError as error:
         raise BedstoneError(
@@ -43,3 +42,16 @@ def restore_point(rollout: Rollout) -> str:
     rollout.restore_point = made.backup.name
     history.set_restore_point(rollout.connection, rollout.operation, made.backup.name)
     return made.backup.name
+
+
+def label(rollout: Rollout) -> str:
+    """Return what a restore point is for: a new release's id, or the way back that follows it.
+
+    The id alone of the release that is gone back to would read as if the backup had been made
+    before that one.
+    """
+    if rollout.newer is None:
+        return rollout.id
+    if rollout.id == rollout.newer.release:
+        return f"before restart of {rollout.id}"
+    return f"before rollback to {rollout.id}"
