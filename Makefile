@@ -56,6 +56,14 @@ new: setup  ## an inventory with fresh secrets: NAME=production HOST=192.0.2.10 
 secrets: setup  ## add the secrets that an inventory lacks: NAME=production
 	@$(BIN)/python -m bedstone_control secrets $(call given,NAME)
 
+.PHONY: backup-key
+backup-key: setup  ## show the key of the backups off the host, and prove that it is kept: NAME=production
+	@$(BIN)/python -m bedstone_control backup-key $(call given,NAME) $(ARGS)
+
+.PHONY: backup-key-check
+backup-key-check: setup  ## prove it again, from the place where the key is kept: NAME=production
+	@$(BIN)/python -m bedstone_control backup-key $(call given,NAME) --check $(ARGS)
+
 .PHONY: docs
 docs: setup  ## docs/settings.md anew from the schema and the roles
 	@$(BIN)/python -m bedstone_control docs

@@ -1,4 +1,4 @@
-"""`python -m bedstone_control`: new inventories, further secrets, the settings' documentation."""
+"""`python -m bedstone_control`: new inventories, further secrets, the backup key, documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bedstone_control import docs, inventory
+from bedstone_control import docs, inventory, key_dialogue
 from bedstone_control.problems import schema_report
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,28 @@ def parser() -> argparse.ArgumentParser:
         "--vault-password-file", type=Path, help="when it is not the inventory's own"
     )
     secrets.set_defaults(run=_secrets)
+
+    backup_key = commands.add_parser(
+        "backup-key",
+        help="show the backup key once, and prove that it is kept elsewhere",
+        description="Show the key that encrypts all that leaves the servers, ask for it back from "
+        "the place where you keep it, and write its fingerprint into the settings "
+        "(bedstone_backup.key_held). Destinations need that line.",
+    )
+    backup_key.add_argument("name", help="name of the inventory, or its directory")
+    how = backup_key.add_mutually_exclusive_group()
+    how.add_argument(
+        "--check",
+        action="store_true",
+        help="only ask for it, on a terminal or as the first line of standard input",
+    )
+    how.add_argument(
+        "--reveal", action="store_true", help="only print it, also when that is no terminal"
+    )
+    backup_key.add_argument(
+        "--vault-password-file", type=Path, help="when it is not the inventory's own"
+    )
+    backup_key.set_defaults(run=_backup_key)
 
     documentation = commands.add_parser("docs", help="write docs/settings.md anew")
     documentation.set_defaults(run=_docs)
@@ -96,12 +118,38 @@ def _new(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _directory(name: str) -> Path:
+    """Return an inventory's directory by its name or its path.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    given = Path(name)
+    directory = given if given.is_dir() else INVENTORIES / name
+    if not directory.is_dir():
+        raise ValueError(
+            f"There is no inventory {_shown(directory)}. Make it: make new NAME={name} …"
+        )
+    return directory
+
+
+def _backup_key(arguments: argparse.Namespace) -> int:
+    return key_dialogue.run(
+        _directory(arguments.name),
+        arguments.vault_password_file,
+        check=arguments.check,
+        reveal=arguments.reveal,
+    )
+
+
 def _secrets(arguments: argparse.Namespace) -> int:
-    given = Path(arguments.name)
-    directory = given if given.is_dir() else INVENTORIES / arguments.name
+    directory = _directory(arguments.name)
     added, missing = inventory.add_secrets(directory, arguments.vault_password_file)
     vault_file = _shown(directory / inventory.VAULT_FILE)
     print(f"Added to {vault_file}: {', '.join(added)}" if added else "Nothing had to be added.")
+    for account, line in inventory.public_keys(directory, arguments.vault_password_file).items():
+        print(f"{account} lets the servers in by this line of its authorized_keys:\n  {line}")
     if missing:
         print(
             f"Only you can add, under bedstone_secrets: {', '.join(missing)}\n"

@@ -40,6 +40,11 @@ an app is added. It holds:
 ```yaml
 bedstone_secrets:
   ca: {certificate: …, key: …}         # Bedstone's own certificate authority
+  backup:
+    key: …                             # encrypts all that leaves the servers; make backup-key
+    destinations:
+      offsite: {private_key: …}        # of an SFTP server: an ssh key
+      bucket: {access_key: …, secret_key: …}    # of an S3 bucket
   apps:
     payments:
       secret_key: …                    # ${app.secret_key}
@@ -50,7 +55,8 @@ bedstone_secrets:
     chat_url: …                        # of bedstone_hooks and bedstone_mail: ${secret.chat_url}
 ```
 
-Passwords and keys of our own are made; what only you can know (the last two) is asked for.
+Passwords and keys of our own are made, the ssh keys included; what only you can know (those of S3
+buckets, of third parties and of hooks) is asked for.
 
 The vault's password is in `inventories/NAME/.vault-password`, which git ignores. It belongs in a
 password manager: without it nobody reads the secrets again.

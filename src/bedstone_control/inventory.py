@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import yaml
 
-from bedstone_control import names, vault
+from bedstone_control import names, ssh_keys, vault
 from bedstone_control.checks.domains import fault
 from bedstone_control.checks.operators import key_fault
-from bedstone_control.settings import from_variables
+from bedstone_control.settings import Settings, from_variables
+from bedstone_control.settings_edit import SettingsLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PASSWORD_FILE = ".vault-password"  # noqa: S105 - the file's name
 SETTINGS_FILE = "group_vars/all/settings.yml"
@@ -174,11 +179,7 @@ def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[lis
     given = _written_settings(directory)
     password = password_file or directory / PASSWORD_FILE
     vault_file = directory / VAULT_FILE
-    present: dict[str, object] = {}
-    if vault_file.is_file():
-        if not password.is_file():
-            raise ValueError(f"There is no file {password} with the password of {vault_file}.")
-        present = vault.read_vault(vault_file, password)
+    present = vault_content(directory, password_file)
     content = vault.new_secrets(given, present, authority=f"Bedstone CA {directory.name}")
     before, after = (vault.missing_secrets(given, item) for item in (present, content))
     if content != present:
@@ -188,11 +189,55 @@ def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[lis
     return [name for name in before if name not in after], after
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads Ansible's own tags (`!vault`, `!unsafe`) as plain texts."""
+def vault_content(directory: Path, password_file: Path | None = None) -> dict[str, object]:
+    """Return the content of an inventory's vault, nothing when there is none.
+
+    Raises:
+        ValueError: its password is not there, or it can't be read.
+
+    """
+    password, file = password_file or directory / PASSWORD_FILE, directory / VAULT_FILE
+    if not file.is_file():
+        return {}
+    if not password.is_file():
+        raise ValueError(f"There is no file {password} with the password of {file}.")
+    return vault.read_vault(file, password)
 
 
-_Loader.add_multi_constructor("!", lambda loader, _tag, node: loader.construct_scalar(node))
+def file_of(directory: Path, variable: str) -> Path:
+    """Return the file of an inventory in which a setting stands, or in which it would."""
+    for path, content in _files(directory):
+        if variable in content:
+            return path
+    return directory / SETTINGS_FILE
+
+
+def public_keys(directory: Path, password_file: Path | None = None) -> dict[str, str]:
+    """Return how the servers log in to the SFTP destinations.
+
+    Returns:
+        By `USER@HOST` of a destination, the line for the account's authorized_keys.
+
+    Raises:
+        ValueError: the settings or the vault can't be read.
+
+    """
+    settings = Settings.model_validate(
+        {
+            name.removeprefix("bedstone_"): value
+            for name, value in _written_settings(directory).items()
+        }
+    )
+    kept = vault.destination_secrets(vault_content(directory, password_file))
+    return {
+        f"{there.sftp.user}@{there.sftp.host}": ssh_keys.public_line(
+            key, f"bedstone-{directory.resolve().name}-{there.name}"
+        )
+        for there in settings.backup.destinations
+        if there.sftp is not None
+        and isinstance(key := kept.get(there.name, {}).get("private_key"), str)
+        and ssh_keys.private_key_fault(key) is None
+    }
 
 
 def _written_settings(directory: Path) -> dict[str, object]:
@@ -204,15 +249,27 @@ def _written_settings(directory: Path) -> dict[str, object]:
     """
     place = directory / "group_vars" / "all"
     given: dict[str, object] = {}
-    for path in sorted([*place.glob("*.yml"), *place.glob("*.yaml")]):
-        if path == directory / VAULT_FILE:
-            continue
-        try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not valid YAML: {error}") from error
-        given |= content or {}
+    for _, content in _files(directory):
+        given |= content
     settings = from_variables(given)
     if not settings:
         raise ValueError(f"There are no settings in {place}. Usual: {directory / SETTINGS_FILE}")
     return settings
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, dict[str, object]]]:
+    """Return the files with an inventory's settings, and what is in them.
+
+    Raises:
+        ValueError: one is no YAML.
+
+    """
+    place = directory / "group_vars" / "all"
+    for path in sorted([*place.glob("*.yml"), *place.glob("*.yaml")]):
+        if path == directory / VAULT_FILE:
+            continue
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=SettingsLoader)  # noqa: S506 - a SafeLoader
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        yield path, content or {}

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from bedstone_control.app_settings import App
+from bedstone_control.backup_settings import Backup
 from bedstone_control.hook_settings import Hook, Mail
 from bedstone_control.setting_types import Model
 
@@ -29,51 +30,6 @@ class Operator(Model):
         min_length=1,
         description="Public ssh keys that may log in.",
         examples=[["ssh-ed25519 AAAAC3Nza... alice@laptop"]],
-    )
-
-
-class Backup(Model):
-    """The nightly backup."""
-
-    time: str = Field(
-        "02:30",
-        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
-        description="When it starts, in the servers' time zone; quoted.",
-        examples=["02:30"],
-    )
-    keep_days: int = Field(
-        30,
-        ge=1,
-        le=3650,
-        description="Of so many days, the newest backup is kept; of the last two, all.",
-        examples=[30],
-    )
-    keep_weeks: int = Field(
-        8,
-        ge=0,
-        le=520,
-        description="Of so many weeks, the newest backup is kept; 0 for none.",
-        examples=[8],
-    )
-    keep_months: int = Field(
-        6,
-        ge=0,
-        le=120,
-        description="Of so many months, the newest backup is kept; 0 for none.",
-        examples=[6],
-    )
-    verify_schedule: str | None = Field(
-        None,
-        description="When the newest backup of each app is restored into a throwaway cluster and "
-        "checked, as systemd has it (`systemd.time(7)`), in the servers' time zone. When left "
-        "out, each Sunday, two hours after the nightly backup.",
-        examples=["Sun *-*-* 04:30:00"],
-    )
-    directory: str = Field(
-        "/var/backups/bedstone",
-        pattern=r"^/[A-Za-z0-9._/-]+$",
-        description="Where they are kept on the server.",
-        examples=["/var/backups/bedstone"],
     )
 
 
@@ -110,7 +66,7 @@ class Settings(Model):
     )
     backup: Backup = Field(
         default_factory=lambda: Backup.model_validate({}),
-        description="The nightly backup.",
+        description="The backups: when, how long they are kept, and where off the server.",
         examples=[{"time": "03:15", "keep_days": 14}],
     )
     hooks: list[Hook] = Field(

@@ -13,13 +13,16 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 
-from bedstone_control import hooks
+from bedstone_control import backup_key as keys
+from bedstone_control import hooks, ssh_keys
 from bedstone_control.authority import make_authority
 from bedstone_control.environment import required_secrets
 from bedstone_control.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bedstone_control.backup_settings import Destination
 
 # How many random bytes stand behind each secret that we make; 48 give 64 characters.
 _BYTES = {"secret_key": 48, "database_password": 32, "database_migrate_password": 32}
@@ -40,9 +43,9 @@ def new_secrets(
         authority: the name of the certificate authority, when one has to be made.
 
     Returns:
-        The content of the vault: `{"bedstone_secrets": {"ca": ..., "apps": ...}}`. Secrets that
-        only their owner knows (`${secret.NAME}`, and all of the hooks) are not made; see
-        `missing_secrets`.
+        The content of the vault: `{"bedstone_secrets": {"ca": ..., "backup": ..., "apps": ...}}`.
+        Secrets that only their owner knows (`${secret.NAME}`, all of the hooks, the keys of an S3
+        bucket) are not made; see `missing_secrets`.
 
     """
     content: dict[str, Any] = copy.deepcopy(dict(existing or {}))
@@ -50,8 +53,17 @@ def new_secrets(
     if not vault.get("ca"):
         certificate, key = make_authority(authority, _AUTHORITY_DAYS)
         vault["ca"] = {"certificate": certificate, "key": key}
+    wanted = _settings(settings)
+    backup = _mapping(vault, "backup")
+    if backup.get("key") is None:
+        backup["key"] = keys.make()
+    for there in wanted.backup.destinations:
+        if there.sftp is not None:
+            own = _mapping(_mapping(backup, "destinations"), there.name)
+            if own.get("private_key") is None:
+                own["private_key"] = ssh_keys.make_private_key()
     apps = vault.setdefault("apps", {})
-    for app in _settings(settings).apps:
+    for app in wanted.apps:
         own = apps.setdefault(app.name, {})
         for name in required_secrets(app):
             if name in _BYTES and name not in own:
@@ -64,17 +76,69 @@ def missing_secrets(
 ) -> list[str]:
     """Return the secrets that the settings need and a vault lacks, by their place in it.
 
-    That place is `apps.APP.NAME` for an app's, and `hooks.NAME` for those of the hooks.
+    That place is `apps.APP.NAME` for an app's, `hooks.NAME` for those of the hooks, `backup.key`
+    and `backup.destinations.DESTINATION.NAME`.
     """
     vault = content.get("bedstone_secrets", {})
     apps, of_hooks = vault.get("apps", {}), vault.get("hooks") or {}
     wanted = _settings(settings)
     return [
-        f"apps.{app.name}.{name}"
-        for app in wanted.apps
-        for name in required_secrets(app)
-        if name not in apps.get(app.name, {})
-    ] + [f"hooks.{name}" for name in hooks.required_secrets(wanted) if name not in of_hooks]
+        *(["backup.key"] if backup_key(content) is None else []),
+        *(
+            f"backup.destinations.{there.name}.{name}"
+            for there in wanted.backup.destinations
+            for name in secrets_of(there)
+            if destination_secrets(content).get(there.name, {}).get(name) is None
+        ),
+        *(
+            f"apps.{app.name}.{name}"
+            for app in wanted.apps
+            for name in required_secrets(app)
+            if name not in apps.get(app.name, {})
+        ),
+        *(f"hooks.{name}" for name in hooks.required_secrets(wanted) if name not in of_hooks),
+    ]
+
+
+def secrets_of(destination: Destination) -> tuple[str, ...]:
+    """Return the names of the secrets that a destination needs."""
+    return (
+        *(("private_key",) if destination.sftp is not None else ()),
+        *(("access_key", "secret_key") if destination.s3 is not None else ()),
+    )
+
+
+def backup_key(content: Mapping[str, Any]) -> Any:
+    """Return the backup key in a vault, None when there is none."""
+    return _inner(content.get("bedstone_secrets"), "backup").get("key")
+
+
+def destination_secrets(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the secrets of the destinations in a vault, by destination."""
+    backup = _inner(content.get("bedstone_secrets"), "backup")
+    there = _inner(backup, "destinations")
+    return {str(name): _inner(there, name) for name in there}
+
+
+def _inner(value: Any, name: Any) -> dict[Any, Any]:
+    """Return a mapping in a mapping, an empty one for whatever else is there."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a mapping in a mapping, making it when it is missing.
+
+    Raises:
+        ValueError: something else is there.
+
+    """
+    if parent.get(name) is None:
+        parent[name] = {}
+    if not isinstance(parent[name], dict):
+        raise ValueError(f"In the vault, `{name}` is no mapping of names to values.")  # noqa: TRY004 - see Raises
+    found: dict[str, Any] = parent[name]
+    return found
 
 
 def _settings(given: Settings | Mapping[str, Any]) -> Settings:

@@ -174,7 +174,7 @@ def test_inventory_without_a_vault_gets_one(tmp_path: Path) -> None:
     (directory / VAULT_FILE).unlink()
     (directory / PASSWORD_FILE).unlink()
     added, missing = inventory.add_secrets(directory)
-    assert len(added) == 3
+    assert len(added) == 4
     assert not missing
     assert "ca" in content(directory)["bedstone_secrets"]
 
