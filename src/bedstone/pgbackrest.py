@@ -1,0 +1,431 @@
+"""pgBackRest, the engine of continuous WAL: everything that Bedstone asks of it, and nothing else.
+
+It runs as PostgreSQL's user with /etc/pgbackrest/pgbackrest.conf, which role `pgbackrest` writes.
+A destination is a repository there, named by its number. What it prints in its own words is told
+in plain ones by `pgbackrest_errors`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bedstone import (
+    backup_settings,
+    paths,
+    pgbackrest_handles,
+    pgbackrest_info,
+    pgbackrest_sftp,
+    pgbackrest_wait,
+)
+from bedstone.destinations import SFTP
+from bedstone.errors import BedstoneError, CommandError, RefusedError
+from bedstone.pgbackrest_errors import FOREIGN_HINT, ForeignError, explained
+from bedstone.pgbackrest_wal import Segment, segment_of
+from bedstone.postgres import Server
+from bedstone.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bedstone.destinations import Destination, Destinations, PointInTime
+    from bedstone.pgbackrest_info import Info
+    from bedstone.run import Runner
+
+Kind = Literal["full", "incr"]
+
+_QUICK_SECONDS = 180
+_WORDS = {"full": "The full backup", "incr": "The incremental backup"}
+
+
+class Stanza:
+    """The cluster of this host, as pgBackRest knows it, with all its repositories."""
+
+    def __init__(
+        self, destinations: Destinations, *, server: Server | None = None, runner: Runner = run
+    ) -> None:
+        """Take where WAL goes.
+
+        Args:
+            destinations: those of this server.
+            server: its PostgreSQL; by default the one that backups are made of.
+            runner: runs programs; tests put a fake in its place.
+
+        Raises:
+            RefusedError: no WAL is kept on this server.
+
+        """
+        if destinations.point_in_time is None:
+            raise RefusedError(
+                "No WAL is archived on this server, so there is no point in time to go back to.",
+                hint="Set `bedstone_backup.point_in_time: true` in the settings and run"
+                " `provision.yml`.",
+            )
+        self.destinations = destinations
+        self.settings: PointInTime = destinations.point_in_time
+        self.server = server or _server()
+        self._run = runner
+
+    @property
+    def name(self) -> str:
+        """PgBackRest's name of the cluster."""
+        return self.settings.stanza
+
+    @property
+    def repositories(self) -> tuple[Destination, ...]:
+        """The destinations that get WAL, local first."""
+        return tuple(found for found in self.destinations.all if found.pgbackrest is not None)
+
+    def create(self) -> tuple[str, ...]:
+        """Make the stanza in each repository that has none; return the names of those.
+
+        Raises:
+            BedstoneError: a repository can't be reached, belongs to another cluster, or was
+                encrypted with another key.
+
+        """
+        made = tuple(
+            found.name for found in self.repositories if not self._is_ours(self.info(found), found)
+        )
+        if made:
+            # It takes all repositories at once and leaves those alone that have a stanza.
+            self._call("stanza-create", what="Preparing the repositories")
+        return made
+
+    def upgrade(self) -> None:
+        """Begin a new archive for this cluster beside the one of the cluster that it replaced.
+
+        The former backups stay, and are removed as retention goes.
+        """
+        self._call("stanza-upgrade", what="Beginning a new archive")
+
+    def _is_ours(self, found: Info, destination: Destination) -> bool:
+        """Return whether there is a stanza of this cluster; False when there is none.
+
+        Raises:
+            ForeignError: there is one of another cluster.
+
+        """
+        if found.problem:
+            raise explained(found.problem, destination, "Looking into the repository")
+        if not found.exists:
+            return False
+        own = int(self.server.execute("SELECT system_identifier FROM pg_control_system()"))
+        major = str(self.server.major())
+        if (found.system, found.version) == (own, major):
+            return True
+        which = (
+            f"PostgreSQL {found.version}, and this server runs {major}"
+            if found.version != major
+            else f"cluster {found.system}, and this is cluster {own}"
+        )
+        raise ForeignError(
+            f"What lies at {destination.name} ({destination.words()}) is the WAL of {which}.",
+            hint=FOREIGN_HINT,
+        )
+
+    def ready(self, destination: Destination) -> Info:
+        """Return what is in a repository, once it is certain that it is this cluster's.
+
+        Raises:
+            BedstoneError: there is none, or it is another's.
+
+        """
+        found = self.info(destination)
+        if not self._is_ours(found, destination):
+            raise explained(
+                "[055] FileMissing: archive.info is not there", destination, "Looking into it"
+            )
+        return found
+
+    def backup(self, kind: Kind, destination: Destination) -> Info:
+        """Back the cluster up to one destination, and return what is there afterwards.
+
+        Args:
+            kind: ``full``, or ``incr`` for what changed since the last one (full if there is none).
+            destination: where to.
+
+        Raises:
+            BedstoneError: says what failed; a half-made backup is none, and the next resumes it.
+
+        """
+        self._call(
+            "backup", f"--type={kind}", destination=destination, what=_WORDS[kind], seconds=None
+        )
+        return self.info(destination)
+
+    def info(self, destination: Destination) -> Info:
+        """Return what is in a repository, asked there.
+
+        Raises:
+            BedstoneError: it can't be read.
+
+        """
+        what = "Looking into the repository"
+        said = self._call("info", "--output=json", destination=destination, what=what)
+        found = pgbackrest_info.parse(said, number(destination))
+        if found.problem:
+            # An unreachable repository is no error to `info`, which tells of it in passing.
+            raise explained(found.problem, destination, what)
+        return found
+
+    def expire(self, destination: Destination, keep_full: int) -> None:
+        """Remove all chains but the newest, with the WAL before them.
+
+        Args:
+            destination: where.
+            keep_full: how many stay (`wal_retention.full_backups_to_keep`).
+
+        """
+        prefix = f"--repo{number(destination)}-retention-full"
+        self._call(
+            "expire",
+            f"{prefix}-type=count",
+            f"{prefix}={keep_full}",
+            destination=destination,
+            what="Removing old backups",
+            seconds=3600,
+        )
+
+    def check(self, destination: Destination) -> str:
+        """Let PostgreSQL archive what it has; return the segment, once it is at a destination.
+
+        Raises:
+            BedstoneError: it didn't arrive within a minute or two.
+
+        """
+        segment = self.switch()
+        self.arrived(destination, segment)
+        return segment
+
+    def switch(self) -> str:
+        """End the present WAL segment and return its name: it is archived next."""
+        return self.server.execute(
+            # Without anything in it, a segment isn't ended.
+            "SELECT pg_create_restore_point('bedstone') \\g /dev/null\n"
+            "SELECT pg_walfile_name(pg_switch_wal())"
+        ).strip()
+
+    def arrived(self, destination: Destination, segment: str, *, seconds: int = 120) -> None:
+        """Wait until a segment is at a destination.
+
+        Raises:
+            BedstoneError: it wasn't within the time.
+
+        """
+        pgbackrest_wait.for_segment(self, destination, segment, seconds)
+
+    def segments(self, destination: Destination, archive: str) -> tuple[Segment, ...]:
+        """Return the archived segments at a destination, with when they arrived there.
+
+        Args:
+            destination: where.
+            archive: `Info.archive`.
+
+        """
+        listed = self._output(
+            "repo-ls",
+            "--recurse",
+            "--output=json",
+            f"archive/{self.name}/{archive}",
+            destination=destination,
+            what="Listing the archived WAL",
+        )
+        entries: dict[str, dict[str, Any]] = json.loads(listed or "{}")
+        return tuple(
+            Segment(name, datetime.fromtimestamp(entry.get("time", 0), UTC))
+            for path, entry in sorted(entries.items())
+            if entry.get("type") == "file" and (name := segment_of(path)) is not None
+        )
+
+    def handles(self, destination: Destination, label: str) -> int:
+        """Return how many files the restore of a backup holds open at an SFTP server."""
+        manifest = self._output(
+            "repo-get",
+            f"backup/{self.name}/{label}/backup.manifest",
+            destination=destination,
+            what="Reading the backup's list of files",
+        )
+        return pgbackrest_handles.of_manifest(manifest.splitlines())
+
+    def require_handles(self, destination: Destination, needed: int, what: str) -> None:
+        """Refuse unless an SFTP server opens enough files at a time for a restore.
+
+        Other destinations have no such limit, and pass.
+
+        Raises:
+            TooFewHandlesError: it opens too few.
+            UnreachableError: it doesn't answer.
+
+        """
+        if destination.type != SFTP:
+            return
+        secrets = str(paths.host("/etc/pgbackrest/destinations") / destination.name)
+        command = self.server.command(*pgbackrest_sftp.ssh(destination, secrets))
+        needed += pgbackrest_handles.RESERVE
+        pgbackrest_sftp.require(command, destination, needed, what)
+
+    def restore(
+        self,
+        destination: Destination,
+        into: Path,
+        *,
+        target: datetime | None = None,
+        label: str | None = None,
+        databases: Sequence[str] | None = None,
+    ) -> str:
+        """Put the files of a cluster into an empty directory, ready to recover; return the label.
+
+        The directory is PostgreSQL's user's afterwards, with a ``recovery.signal``: whoever
+        starts it recovers it from the same destination, to ``target`` or to the last WAL there,
+        and it is promoted. It archives nothing.
+
+        Args:
+            destination: where from.
+            into: an existing, empty directory that belongs to PostgreSQL's user.
+            target: the moment to recover to; None for all the WAL there is.
+            label: the backup to begin from; by default the newest one that leads to the target.
+            databases: only these (others become empty files); None for all.
+
+        Raises:
+            RefusedError: before anything was written: there is no such backup, no backup that
+                leads to the target, another cluster's repository, a wrong key, a server that
+                opens too few files at a time.
+            BedstoneError: it failed; what was restored is in ``into`` and no cluster.
+
+        """
+        found = self.info(destination)
+        if not found.exists or not found.backups:
+            raise RefusedError(
+                f"There is no backup of the cluster at {destination.name} ({destination.words()}).",
+                hint="`bedstone wal list` shows what there is.",
+            )
+        begin = self._begin(found, destination, target, label)
+        if destination.type == SFTP:
+            self.require_handles(
+                destination, self.handles(destination, begin), f"The restore of {begin}"
+            )
+        arguments = [
+            f"--pg1-path={into}",
+            f"--set={begin}",
+            "--archive-mode=off",
+            f"--tablespace-map-all={into}.tablespaces",
+            "--target-action=promote",
+            *(f"--db-include={name}" for name in databases or ()),
+        ]
+        if target is None:
+            # Without a target PostgreSQL promotes at the end of the WAL by itself.
+            arguments.remove("--target-action=promote")
+        else:
+            moment = target.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
+            arguments += ["--type=time", f"--target={moment}"]
+        self._call(
+            "restore",
+            *arguments,
+            destination=destination,
+            what="The restore of the cluster",
+            seconds=None,
+        )
+        return begin
+
+    def _begin(
+        self, found: Info, destination: Destination, target: datetime | None, label: str | None
+    ) -> str:
+        """Return the backup that a restore begins from.
+
+        pgBackRest would take the newest one when none leads to the target, and end somewhere else.
+        """
+        if label is not None:
+            chosen = found.backup(label)
+            if chosen is None:
+                labels = ", ".join(backup.label for backup in found.backups)
+                raise RefusedError(
+                    f"There is no backup {label} at {destination.name}.",
+                    hint=f"There are: {labels}.",
+                )
+        else:
+            chosen = found.newest if target is None else found.for_moment(target)
+        if chosen is None or (target is not None and chosen.finished_at > target):
+            first = chosen or found.backups[0]
+            raise RefusedError(
+                f"{destination.name} can't bring the cluster to {_shown(target)}: the"
+                f" {'backup ' + first.label if chosen else 'oldest backup there'} ended at"
+                f" {_shown(first.finished_at)}.",
+                hint="Take a later moment, or another destination: `bedstone wal list`.",
+            )
+        return chosen.label
+
+    def _call(
+        self,
+        command: str,
+        *arguments: str,
+        destination: Destination | None = None,
+        what: str,
+        seconds: float | None = _QUICK_SECONDS,
+    ) -> str:
+        """Run a command of pgBackRest and return its standard output."""
+        argv = self._argv(command, *arguments, destination=destination)
+        try:
+            return self._run(argv, env=_environment(), cwd="/", timeout=seconds).stdout
+        except CommandError as error:
+            raise self._explained(error, destination, what) from error
+
+    def _output(self, command: str, *arguments: str, destination: Destination, what: str) -> str:
+        """Run a command whose output may be long, and return all of it."""
+        argv = self._argv(command, *arguments, destination=destination)
+        with tempfile.TemporaryFile() as output:
+            try:
+                self._run(argv, env=_environment(), cwd="/", timeout=_QUICK_SECONDS, stdout=output)
+            except CommandError as error:
+                raise self._explained(error, destination, what) from error
+            output.seek(0)
+            return output.read().decode("utf-8", "replace")
+
+    def _argv(self, command: str, *arguments: str, destination: Destination | None) -> list[str]:
+        # `repo-ls` and `repo-get` take a path as their last argument.
+        options = [f"--stanza={self.name}"] if not command.startswith("repo-") else []
+        if destination is not None:
+            options.append(f"--repo={number(destination)}")
+        return self.server.command("pgbackrest", *options, command, *arguments)
+
+    @staticmethod
+    def _explained(
+        error: CommandError, destination: Destination | None, what: str
+    ) -> BedstoneError:
+        if error.returncode is None:
+            return BedstoneError(f"{what} failed: {error.message}", details=error.details)
+        return explained(error.details or error.message, destination, what)
+
+
+def number(destination: Destination) -> int:
+    """Return the number of a destination's repository.
+
+    Raises:
+        RefusedError: no WAL goes there.
+
+    """
+    if destination.pgbackrest is None:
+        raise RefusedError(
+            f"No WAL goes to {destination.name}.",
+            hint="Set `wal: true` for it in the settings, or take another: `bedstone wal list`.",
+        )
+    return destination.pgbackrest
+
+
+def _server() -> Server:
+    if not backup_settings.path().exists():
+        return Server("/var/run/postgresql", 5432)
+    settings = backup_settings.load()
+    return Server(settings.socket, settings.port)
+
+
+def _environment() -> dict[str, str]:
+    # Whatever the caller's shell has set must not reach it; libpq's variables would, too.
+    return {"LC_ALL": "C.UTF-8", "PGOPTIONS": "", "HOME": "/nonexistent"}
+
+
+def _shown(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else "the present"
