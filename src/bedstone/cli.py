@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # from a zipapp each import is compiled anew.
 COMMANDS: dict[str, str] = {
     "status": "bedstone.commands.status",
+    "metrics": "bedstone.commands.metrics",
     "release": "bedstone.commands.release",
     "rollback": "bedstone.commands.rollback",
     "restart": "bedstone.commands.rollback",
@@ -50,7 +51,7 @@ COMMANDS: dict[str, str] = {
 
 # What people come for -> its commands, as `bedstone --help` lists them.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "look": ("status", "releases", "logs", "watch"),
+    "look": ("status", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
     "data": ("backup", "backups", "verify", "restore"),

@@ -1,0 +1,65 @@
+"""`bedstone metrics`: for Prometheus."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import cli, files, metrics_text
+from bedstone.errors import BedstoneError
+from bedstone.metrics import Collector
+
+if TYPE_CHECKING:
+    import argparse
+
+_DESCRIPTION = """\
+In Prometheus' text format: what serves, how fresh backups are here and at each
+destination, when they were last proved, what failed, how fast databases grow and
+when a disk will be full.
+
+With --write the file is replaced as a whole and everybody may read it: nothing in it
+is secret. Prometheus' node exporter reads such files from its textfile directory, on
+Debian /var/lib/prometheus/node-exporter. bedstone-metrics.timer writes it there each
+hour, and so does each nightly backup and each verification at its end.
+
+All comes from the ledger and from files: no app, no database and no Docker is asked.
+What can't be found out is told on standard error and by bedstone_collector_success;
+the rest is printed all the same.
+"""
+
+
+def register(subparsers: cli.Subparsers) -> None:
+    """Add the command."""
+    parser = cli.add_command(
+        subparsers,
+        "metrics",
+        metrics,
+        summary="print metrics for Prometheus",
+        description=_DESCRIPTION,
+        examples=(
+            "bedstone metrics",
+            "bedstone metrics --write /var/lib/prometheus/node-exporter/bedstone.prom",
+        ),
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="into a file, atomically")
+
+
+def metrics(arguments: argparse.Namespace) -> int:
+    """Print all metrics, or write them into a file; return 0."""
+    collector = Collector()
+    text = metrics_text.render(collector.gather())
+    for error in collector.errors:
+        print(f"bedstone: not measured: {error}", file=sys.stderr)
+    if arguments.write is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        files.write(arguments.write, text)
+    except OSError as error:
+        raise BedstoneError(
+            f"{arguments.write} can't be written: {error.strerror}.",
+            hint="Its directory has to be there: Debian's package prometheus-node-exporter makes"
+            " /var/lib/prometheus/node-exporter.",
+        ) from error
+    return 0

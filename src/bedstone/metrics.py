@@ -1,0 +1,329 @@
+"""What a monitoring system wants to know of this server's apps and backups.
+
+All of it comes from the ledger and from files: nothing is asked that could be busy, hang or
+be down, so the metrics of a server that is in trouble are there too. What one part can't tell
+leaves the others alone and is told by ``bedstone_collector_success``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import (
+    __version__,
+    arrivals,
+    backup_settings,
+    catalogue,
+    config,
+    history,
+    ledger,
+    maintenance,
+    measurements,
+    verify_history,
+)
+from bedstone.errors import BedstoneError
+from bedstone.metrics_text import Family
+from bedstone.overview import backups, disks, operations, verifications
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_SECONDS_A_DAY = 86_400
+_LAST_OPERATIONS = 1
+
+
+class Collector:
+    """Gathers all families; each part fills its own."""
+
+    def __init__(self, now: datetime | None = None) -> None:
+        self.now = now or datetime.now(UTC)
+        self.errors: list[str] = []
+        self._families: dict[str, Family] = {}
+
+    def gather(self) -> list[Family]:
+        """Return every metric of this server."""
+        self._add("bedstone_build_info", "The program's version.", 1, version=__version__)
+        parts: dict[str, Callable[[], None]] = {
+            "releases": self._releases,
+            "backups": self._backups,
+            "verifications": self._verifications,
+            "arrivals": self._arrivals,
+            "growth": self._growth,
+            "problems": self._problems,
+        }
+        for name, part in parts.items():
+            good = self._attempt(name, part)
+            self._add(
+                "bedstone_collector_success",
+                "Whether a part of these metrics could be found out.",
+                good,
+                collector=name,
+            )
+        self._add(
+            "bedstone_metrics_timestamp_seconds",
+            "When these metrics were gathered.",
+            self.now.timestamp(),
+        )
+        return list(self._families.values())
+
+    def _attempt(self, name: str, part: Callable[[], None]) -> bool:
+        try:
+            part()
+        except (BedstoneError, sqlite3.Error, OSError, ValueError) as error:
+            self.errors.append(f"{name}: {error}")
+            return False
+        return True
+
+    def _add(self, name: str, text: str, value: float | None, **labels: str | None) -> None:
+        self._families.setdefault(name, Family(name, text)).add(value, **labels)
+
+    # --- releases ----------------------------------------------------------------------
+
+    def _releases(self) -> None:
+        with ledger.opened() as connection:
+            for app in _apps(connection):
+                self._release(connection, app)
+
+    def _release(self, connection: sqlite3.Connection, app: str) -> None:
+        serving = history.serving(connection, app)
+        if serving is not None:
+            entry = history.get(connection, app, serving.release)
+            self._add(
+                "bedstone_release_serving_info",
+                "The release that serves.",
+                1,
+                app=app,
+                release=serving.release,
+                version=entry.version if entry else None,
+                slot=serving.slot,
+            )
+            self._add(
+                "bedstone_release_serving_since_timestamp_seconds",
+                "When the release that serves took over.",
+                _seconds(operations.serving_since(connection, app, serving)),
+                app=app,
+            )
+        shown = operations.last(connection, app, _LAST_OPERATIONS)
+        for operation in shown:
+            self._add(
+                "bedstone_operation_failed",
+                "Whether the last release, rollback or restart failed, or was killed.",
+                bool(operations.problems([operation], operations.running(app))),
+                app=app,
+            )
+            self._add(
+                "bedstone_operation_finished_timestamp_seconds",
+                "When the last release, rollback or restart ended.",
+                _seconds(operation["finished_at"]),
+                app=app,
+                kind=operation["kind"],
+                state=operation["state"],
+            )
+        self._add(
+            "bedstone_maintenance",
+            "Whether visitors get the page of maintenance.",
+            maintenance.since(app) is not None,
+            app=app,
+        )
+
+    # --- backups -----------------------------------------------------------------------
+
+    def _backups(self) -> None:
+        """Tell what lies on this server: the directory is the truth, the ledger knows failures."""
+        if not backup_settings.path().exists():
+            return
+        settings = backup_settings.load()
+        with ledger.opened() as connection:
+            for entry in settings.apps:
+                kinds = _kinds(entry)
+                newest = catalogue.newest_full(settings.directory / entry.app)
+                if newest is not None and newest.manifest is not None:
+                    made = newest.manifest
+                    for kind in verify_history.kinds(made):
+                        media = made.media.archive if made.media else None
+                        size = sum(
+                            file.bytes
+                            for path, file in made.files.items()
+                            if (path == media) == (kind == verify_history.MEDIA)
+                        )
+                        self._arrived(entry.app, kind, "local", made.started, size)
+                self._failures(connection, entry.app, kinds)
+
+    def _failures(self, connection: sqlite3.Connection, app: str, kinds: Sequence[str]) -> None:
+        row = connection.execute(
+            "SELECT state FROM backups WHERE app = ? ORDER BY started_at DESC, id DESC LIMIT 1",
+            (app,),
+        ).fetchone()
+        for kind in kinds if row else ():
+            self._failed(app, kind, "local", failed=row["state"] == "failed")
+
+    def _arrivals(self) -> None:
+        """Tell what was last seen at the destinations, and how the last copy there ended."""
+        with ledger.opened() as connection:
+            found = arrivals.of(connection)
+            copies = connection.execute(
+                "SELECT app, kind, destination, state FROM copies WHERE id IN ("
+                " SELECT max(id) FROM copies GROUP BY app, kind, destination)"
+                " ORDER BY destination, app, kind"
+            ).fetchall()
+        for each in found:
+            labels = {"app": each.app, "kind": each.kind, "destination": each.destination}
+            self._arrived(each.app, each.kind, each.destination, each.newest_at, each.bytes)
+            self._add(
+                "bedstone_backup_checked_timestamp_seconds",
+                "When somebody last could look what lies at a destination.",
+                each.checked_at.timestamp() if each.checked_at else None,
+                **labels,
+            )
+            self._add(
+                "bedstone_backup_problem",
+                "Whether something is wrong with what lies at a destination, or nobody can look.",
+                each.problem is not None,
+                **labels,
+            )
+        for row in copies:
+            self._failed(
+                row["app"], row["kind"], row["destination"], failed=row["state"] == "failed"
+            )
+
+    def _arrived(
+        self, app: str, kind: str, destination: str, moment: datetime | None, size: int | None
+    ) -> None:
+        labels = {"app": app, "kind": kind, "destination": destination}
+        name = "bedstone_backup_last_success_timestamp_seconds"
+        family = self._families.get(name)
+        if family is not None and any(of == labels for of, _ in family.samples):
+            # Of this server's own disk it was just said.
+            return
+        self._add(
+            name,
+            "When the newest complete backup there was begun; of WAL, the moment it reaches.",
+            moment.timestamp() if moment else None,
+            **labels,
+        )
+        self._add(
+            "bedstone_backup_last_size_bytes",
+            "Size of the newest complete backup there.",
+            size,
+            **labels,
+        )
+
+    def _failed(self, app: str, kind: str, destination: str, *, failed: bool) -> None:
+        self._add(
+            "bedstone_backup_failed",
+            "Whether the last attempt to back up failed.",
+            failed,
+            app=app,
+            kind=kind,
+            destination=destination,
+        )
+
+    def _verifications(self) -> None:
+        with ledger.opened() as connection:
+            last = connection.execute(
+                "SELECT app, kind, destination, state, finished_at, seconds FROM verifications"
+                " WHERE id IN (SELECT max(id) FROM verifications GROUP BY app, kind, destination)"
+                " ORDER BY destination, app, kind"
+            ).fetchall()
+            proved = connection.execute(
+                "SELECT app, kind, destination, finished_at, seconds FROM verifications"
+                " WHERE id IN (SELECT max(id) FROM verifications WHERE state = 'succeeded'"
+                " GROUP BY app, kind, destination) ORDER BY destination, app, kind"
+            ).fetchall()
+        for row in proved:
+            labels = {name: row[name] for name in ("app", "kind", "destination")}
+            self._add(
+                "bedstone_backup_verified_timestamp_seconds",
+                "When a backup was last restored on trial and held what it should.",
+                _seconds(row["finished_at"]),
+                **labels,
+            )
+            self._add(
+                "bedstone_backup_verification_duration_seconds",
+                "How long that took.",
+                row["seconds"],
+                **labels,
+            )
+        for row in last:
+            self._add(
+                "bedstone_backup_verification_failed",
+                "Whether the last verification failed, or came to nothing.",
+                row["state"] != "succeeded",
+                **{name: row[name] for name in ("app", "kind", "destination")},
+            )
+
+    # --- growth and problems -----------------------------------------------------------
+
+    def _growth(self) -> None:
+        with ledger.opened() as connection:
+            rows = connection.execute(
+                "SELECT name, bytes, max(taken_at) AS taken_at FROM measurements"
+                " WHERE kind = 'database' GROUP BY name ORDER BY name"
+            ).fetchall()
+            # A database that is gone is measured no more.
+            newest = max((row["taken_at"] for row in rows), default="")
+            for row in rows:
+                if row["taken_at"] < newest:
+                    continue
+                pace = measurements.trend(connection, "database", row["name"], self.now)
+                self._add(
+                    "bedstone_database_size_bytes",
+                    "Size of a database when it was last measured.",
+                    row["bytes"],
+                    database=row["name"],
+                )
+                self._add(
+                    "bedstone_database_growth_bytes_per_second",
+                    "How fast a database grows, by the last two weeks.",
+                    None if pace is None else pace / _SECONDS_A_DAY,
+                    database=row["name"],
+                )
+            if backup_settings.path().exists():
+                for path, size in measurements.free(backup_settings.load()).items():
+                    self._disk(connection, path, size)
+
+    def _disk(self, connection: sqlite3.Connection, path: str, free: int) -> None:
+        self._add("bedstone_disk_free_bytes", "Room on a disk that holds data.", free, path=path)
+        left = measurements.days_left(free, measurements.trend(connection, "free", path, self.now))
+        self._add(
+            "bedstone_disk_full_in_seconds",
+            "In what time a disk will be full, by the last two weeks; missing: not to be seen.",
+            None if left is None else left * _SECONDS_A_DAY,
+            path=path,
+        )
+
+    def _problems(self) -> None:
+        """Count what `bedstone status` would show in red, as far as ledger and files tell."""
+        counts: dict[str, int] = {"": len(disks.problems(disks.usage()))}
+        with ledger.opened() as connection:
+            for app in _apps(connection):
+                first = operations.first_served(connection, app)
+                last = operations.last(connection, app, _LAST_OPERATIONS)
+                backup, verification = backups.of(app, first), verifications.of(app, first)
+                counts[app] = len(operations.problems(last, operations.running(app))) + sum(
+                    bool(found and found["problem"]) for found in (backup, verification)
+                )
+            for each in arrivals.of(connection):
+                counts[each.app] = counts.get(each.app, 0) + (each.problem is not None)
+        for app, count in counts.items():
+            self._add(
+                "bedstone_problems",
+                "What needs attention, of an app or (without one) of the server.",
+                count,
+                app=app,
+            )
+
+
+def _apps(connection: sqlite3.Connection) -> list[str]:
+    return sorted({*config.declared(), *history.known_apps(connection)})
+
+
+def _kinds(entry: backup_settings.App) -> list[str]:
+    found = {verify_history.DUMP: entry.database, verify_history.MEDIA: entry.media}
+    return [kind for kind, there in found.items() if there]
+
+
+def _seconds(moment: str | None) -> float | None:
+    return datetime.fromisoformat(moment).timestamp() if moment else None
