@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import backup_key, placeholders, ssh_keys, vault
+from bedstone_control import backup_key, destinations, placeholders, ssh_keys, vault
 from bedstone_control.checks.context import did_you_mean, nearest
 from bedstone_control.checks.operators import key_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone_control.backup_settings import S3, Destination
+    from bedstone_control.backup_settings import Destination
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
     from bedstone_control.settings import Settings
@@ -25,7 +25,6 @@ _SFTP = {
     "path": "/srv/bedstone",
     "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"],
 }
-_ENDPOINT = re.compile(r"(?:https://)?([A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?)/?")
 _PATH = re.compile(r"/[A-Za-z0-9._/@+${}-]*")
 _HOST = "host"
 _EDIT = (
@@ -34,12 +33,6 @@ _EDIT = (
 )
 _ADD = "python -m bedstone_control secrets {name}   # adds what is missing, changes nothing else"
 _HOLD = "make backup-key NAME={name}   # shows the key, asks for it back, and writes the line"
-
-
-def endpoint(given: S3) -> str:
-    """Return an S3 service's host, with its port when it has one."""
-    match = _ENDPOINT.fullmatch(given.endpoint)
-    return match[1] if match else given.endpoint
 
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
@@ -86,7 +79,7 @@ def _one(context: Context, place: Place, there: Destination) -> Iterator[Problem
                 yield context.problem((*place, "sftp", "host_keys", index), wrong, example)
     if there.s3 is not None:
         yield from _path(context, (*place, "s3", "path"), there.s3.path, "/payments")
-        if not _ENDPOINT.fullmatch(there.s3.endpoint):
+        if destinations.endpoint(there.s3.endpoint) is None:
             plain = there.s3.endpoint.startswith("http://")
             message = (
                 "Without TLS, whoever is on the way could delete the backups; it begins with "
@@ -134,7 +127,7 @@ def _shared(context: Context, declared: list[Destination]) -> Iterator[Problem]:
         where: tuple[Any, ...] = (
             (there.sftp.host.lower(), there.sftp.port, there.sftp.user)
             if there.sftp is not None
-            else (endpoint(there.s3).lower(), there.s3.bucket)
+            else (str(destinations.endpoint(there.s3.endpoint)).lower(), there.s3.bucket)
             if there.s3 is not None
             else ()
         )
@@ -187,6 +180,8 @@ def _secrets(context: Context, declared: list[Destination]) -> Iterator[Problem]
     for there in declared:
         place: Place = (*_SECRETS, "destinations", there.name)
         wanted, given = vault.secrets_of(there), present.get(there.name, {})
+        if (there.sftp is None) == (there.s3 is None):
+            continue  # told already; which secrets it needs will be seen then
         missing = [name for name in wanted if given.get(name) is None]
         if missing:
             yield context.problem(place, *_missing(context, there, missing, present))
@@ -233,8 +228,8 @@ def _missing(
         message += f" It has secrets for `{match}`."
     if missing == ["private_key"]:
         return message, _ADD.format(name=context.inventory_directory.name)
-    name = next(name for name in missing if name != "private_key")
-    return message, _edit(context, there.name, name, "…")
+    rest = "".join(f"\n      {name}: …" for name in missing[1:])
+    return message, _edit(context, there.name, missing[0], "…" + rest)
 
 
 def _declared_names(context: Context) -> list[str]:

@@ -1,0 +1,83 @@
+"""The destinations of backups, as the roles take them: places, secrets filled in."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from bedstone_control import placeholders, vault
+
+if TYPE_CHECKING:
+    from bedstone_control.backup_settings import S3, Destination, Sftp
+    from bedstone_control.site import Site
+
+_ENDPOINT = re.compile(r"(?:https://)?([A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?)/?")
+_HOST_KEY = re.compile(r"(?:^|\s)(\S+\s+AAAA[A-Za-z0-9+/=]+)")
+
+
+def entries(site: Site) -> list[dict[str, Any]]:
+    """Return the destinations of a host.
+
+    Raises:
+        ValueError: a secret is missing or a placeholder unknown.
+
+    """
+    kept = vault.destination_secrets({"bedstone_secrets": dict(site.secrets)})
+    return [
+        _entry(site, there, kept.get(there.name, {})) for there in site.settings.backup.destinations
+    ]
+
+
+def endpoint(address: str) -> str | None:
+    """Return host and port of an S3 service's address, None when it is none."""
+    match = _ENDPOINT.fullmatch(address)
+    return match[1] if match else None
+
+
+def _entry(site: Site, there: Destination, secrets: dict[str, Any]) -> dict[str, Any]:
+    place = (
+        _sftp(site, there.sftp)
+        if there.sftp is not None
+        else _s3(site, there.s3)
+        if there.s3 is not None
+        else {}
+    )
+    for name in vault.secrets_of(there):
+        if name not in secrets:
+            where = f"bedstone_secrets.backup.destinations.{there.name}.{name}"
+            raise ValueError(f"the vault has no {where}")
+        place[name] = secrets[name]
+    return {"name": there.name, **place, "wal": there.wal}
+
+
+def _sftp(site: Site, given: Sftp) -> dict[str, Any]:
+    return {
+        "type": "sftp",
+        "host": given.host,
+        "port": given.port,
+        "user": given.user,
+        "path": _path(site, given.path),
+        "host_keys": [_host_key(line) for line in given.host_keys],
+    }
+
+
+def _s3(site: Site, given: S3) -> dict[str, Any]:
+    return {
+        "type": "s3",
+        "endpoint": endpoint(given.endpoint) or given.endpoint,
+        "bucket": given.bucket,
+        "region": given.region,
+        "path": _path(site, given.path),
+        "path_style": given.path_style,
+    }
+
+
+def _path(site: Site, text: str) -> str:
+    """Return a path without a slash at its end, with the host's name where it is wanted."""
+    return placeholders.expand(text, {"host": site.host}).rstrip("/") or "/"
+
+
+def _host_key(line: str) -> str:
+    """Return type and data of a key; what `ssh-keyscan` writes before them is the host."""
+    match = _HOST_KEY.search(line)
+    return " ".join(match[1].split()) if match else line
