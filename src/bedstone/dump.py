@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, guarded, postgres
+from bedstone import database_properties, guarded, postgres, restore_role
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.manifest import Database
 from bedstone.snapshot import COUNTS, Snapshot
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.postgres import Server
+    from bedstone.restore_role import Login
 
 # pg_dump learnt zstd in version 16; it is three times as fast as gzip at its size.
 _ZSTD_SINCE = 16
@@ -139,11 +140,9 @@ def load(
     watch: Callable[[], None],
     sections: Sequence[str] = (),
     only: Callable[[str], bool] | None = None,
+    login: Login | None = None,
 ) -> None:
     """Restore a dump into an empty database.
-
-    It is restored as the superuser, since only he can give objects to their owners: a
-    dump is as trusted as the server it came from.
 
     Args:
         server: where the database is.
@@ -155,6 +154,8 @@ def load(
         watch: called again and again meanwhile; what it raises stops it.
         sections: of :data:`PRE_DATA` and so on; none for all.
         only: whether an object is restored, by its line in the :func:`listing`.
+        login: the role to come as, so that functions of the dump don't run with the superuser's
+            rights; None to trust it as much as the server it came from.
 
     Raises:
         BedstoneError: an object could not be restored.
@@ -167,29 +168,49 @@ def load(
     ]  # fmt: skip
     if owner is not None:
         arguments += ["--no-owner", "--no-privileges", f"--role={owner}"]
-    with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
-        if owner is not None or only is not None:
-            lines = listing(server, directory).splitlines()
-            if only is not None:
-                lines = [line for line in lines if only(line)]
-            if owner is not None:
-                lines = [line for line in lines if not _SUPERUSERS.match(line)]
-            objects.write("".join(f"{line}\n" for line in lines))
+    if owner is None and only is None and login is None:
+        _restore(server, database, [*arguments, str(directory)], watch=watch)
+        return
+    lines = listing(server, directory).splitlines()
+    if only is not None:
+        lines = [line for line in lines if only(line)]
+    if owner is not None:
+        lines = [line for line in lines if not _SUPERUSERS.match(line)]
+    if login is None:
+        turns = [(True, lines)]
+    elif owner is not None:
+        # All of it will be the owner's.
+        turns = [(False, lines)]
+    else:
+        turns = restore_role.split(lines, login.privileged)
+    for superusers, turn in turns:
+        user = postgres.USER if superusers or login is None else login.name
+        with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
+            objects.write("".join(f"{line}\n" for line in turn))
             objects.flush()
-            arguments.append(f"--use-list={objects.name}")
-        try:
-            guarded.run(
-                server.command(
-                    server.program("pg_restore"), *arguments, str(directory), read_everything=True
-                ),
-                env=server.environment(),
-                watch=watch,
-            )
-        except CommandError as error:
-            raise BedstoneError(
-                f"pg_restore into {database} failed; nothing that serves was touched.",
-                details=error.details,
-            ) from error
+            chosen = [*arguments, f"--use-list={objects.name}", str(directory)]
+            _restore(server, database, chosen, user=user, watch=watch)
+
+
+def _restore(
+    server: Server,
+    database: str,
+    arguments: Sequence[str],
+    *,
+    user: str = postgres.USER,
+    watch: Callable[[], None],
+) -> None:
+    try:
+        guarded.run(
+            server.command(server.program("pg_restore"), *arguments, read_everything=True),
+            env=server.environment(user),
+            watch=watch,
+        )
+    except CommandError as error:
+        raise BedstoneError(
+            f"pg_restore into {database} failed; nothing that serves was touched.",
+            details=error.details,
+        ) from error
 
 
 def count(server: Server, database: str) -> dict[str, int]:

@@ -69,12 +69,12 @@ class Server:
             prefix.append("--")
         return [*prefix, program, *arguments]
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that lead a PostgreSQL program to this server."""
+    def environment(self, user: str = USER) -> dict[str, str]:
+        """Return the variables that lead a PostgreSQL program to this server, as a role of it."""
         return {
             "PGHOST": self.socket,
             "PGPORT": str(self.port),
-            "PGUSER": USER,
+            "PGUSER": user,
             "PGAPPNAME": "bedstone",
             # Whatever the caller's shell has set must not reach a backup.
             "PGOPTIONS": "",
@@ -90,13 +90,21 @@ class Server:
             "--set", "ON_ERROR_STOP=1", "--dbname", database, "--file", "-",
         )  # fmt: skip
 
-    def execute(self, sql: str, database: str = MAINTENANCE, *, timeout: float | None = 60) -> str:
+    def execute(
+        self,
+        sql: str,
+        database: str = MAINTENANCE,
+        *,
+        timeout: float | None = 60,
+        user: str = USER,
+    ) -> str:
         """Run SQL and return what it printed.
 
         Args:
             sql: statements; several in one text are not one transaction by themselves.
             database: where.
             timeout: seconds, None for no limit.
+            user: the role to be there.
 
         Raises:
             PostgresError: no connection, or a statement failed.
@@ -106,7 +114,7 @@ class Server:
             done = run(
                 self.psql(database),
                 input_text=sql,
-                env=self.environment(),
+                env=self.environment(user),
                 timeout=timeout,
                 cwd="/",
             )

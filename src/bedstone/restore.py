@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from bedstone import (
     media,
     restore_check,
     restore_journal,
+    restore_role,
     services,
     single_table,
     space,
@@ -137,16 +138,25 @@ def register(subparsers: Subparsers) -> None:
         action="store_false",
         help="leave the app's services running (they may hold on to the old media directory)",
     )
+    parser.add_argument(
+        "--as-superuser",
+        action="store_true",
+        help="load it with the superuser's rights, which the app's own functions then have, too:"
+        " only for what can't be loaded as its owners, and when you trust it",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restored:
+def carry_out(
+    settings: Settings, plan: Plan, *, restart: bool = True, as_superuser: bool = False
+) -> Restored:
     """Restore what was checked and planned. The caller holds the locks.
 
     Args:
         settings: this server's.
         plan: what :func:`restore_check.check` returned.
         restart: start the app's services anew after a swap.
+        as_superuser: load with the superuser's rights, functions of the app included.
 
     Raises:
         BedstoneError: it failed; unless the message says otherwise, what served before
@@ -157,7 +167,7 @@ def carry_out(settings: Settings, plan: Plan, *, restart: bool = True) -> Restor
     journal = _free_journal(server, plan, datetime.now(UTC))
     journal.save()
     try:
-        journal, rows = _beside(settings, server, plan, journal)
+        journal, rows = _beside(settings, server, plan, journal, as_superuser=as_superuser)
         old_database = None
         if journal.database is not None:
             old_database = _swap_database(server, journal)
@@ -213,11 +223,11 @@ def _journal(plan: Plan, moment: str) -> Journal:
 
 
 def _beside(
-    settings: Settings, server: Server, plan: Plan, journal: Journal
+    settings: Settings, server: Server, plan: Plan, journal: Journal, *, as_superuser: bool
 ) -> tuple[Journal, int]:
     rows = 0
     if journal.database is not None:
-        journal, rows = _database_beside(settings, server, plan, journal)
+        journal, rows = _database_beside(settings, server, plan, journal, as_superuser=as_superuser)
     if journal.media is not None and plan.manifest.media is not None:
         side = Path(journal.media.side)
         media.extract(
@@ -237,7 +247,7 @@ def _beside(
 
 
 def _database_beside(
-    settings: Settings, server: Server, plan: Plan, journal: Journal
+    settings: Settings, server: Server, plan: Plan, journal: Journal, *, as_superuser: bool
 ) -> tuple[Journal, int]:
     assert journal.database is not None
     assert plan.manifest.database is not None
@@ -254,16 +264,23 @@ def _database_beside(
         server.execute(_prepared_for_foreign(server, plan), side)
     data = Path(str(server.value("SHOW data_directory")))
     expected = plan.manifest.database.rows
+    roles = {plan.owner} if plan.foreign else {plan.owner, *plan.manifest.database.roles}
     load: dict[str, Any] = {
         "jobs": settings.jobs,
         "owner": plan.owner if plan.foreign else None,
         "watch": lambda: space.still(data, settings.reserve_bytes, "The restore"),
     }
-    if plan.table is None:
-        dump.load(server, plan.backup.path / DUMP, side, **load)
-    else:
-        filled = single_table.load(server, plan.backup.path / DUMP, side, plan.table, **load)
-        expected = {table: rows if table in filled else 0 for table, rows in expected.items()}
+    with nullcontext() if as_superuser else restore_role.login(server, roles) as login:
+        if login is not None:
+            restore_role.require(server, side)
+            load["login"] = login
+        if plan.table is None:
+            dump.load(server, plan.backup.path / DUMP, side, **load)
+        else:
+            filled = single_table.load(server, plan.backup.path / DUMP, side, plan.table, **load)
+            expected = {table: rows if table in filled else 0 for table, rows in expected.items()}
+        if login is not None:
+            restore_role.leave(server, side, plan.owner)
     counted = dump.count(server, side)
     if different := list(differences(expected, counted)):
         raise BedstoneError(
@@ -332,7 +349,9 @@ def _command(arguments: argparse.Namespace) -> int:
         if not arguments.yes:
             _ask(plan)
         try:
-            restored = carry_out(settings, plan, restart=arguments.restart)
+            restored = carry_out(
+                settings, plan, restart=arguments.restart, as_superuser=arguments.as_superuser
+            )
         except OSError as error:
             raise BedstoneError(f"The restore failed: {error}.") from error
     seconds = time.monotonic() - begun

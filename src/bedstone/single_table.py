@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone import dump
 from bedstone.dump import DATA, POST_DATA, PRE_DATA
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bedstone.manifest import Manifest
     from bedstone.postgres import Server
+    from bedstone.restore_role import Login
 
 # "215; 1259 16402 TABLE public orders payments_owner": number, two OIDs, kind, schema, name, owner.
 _ENTRY = re.compile(r"(\d+); \d+ \d+ (.*)")
@@ -127,6 +128,7 @@ def load(
     jobs: int,
     owner: str | None,
     watch: Callable[[], None],
+    login: Login | None = None,
 ) -> frozenset[str]:
     """Restore one table into an empty database; see :func:`dump.load`.
 
@@ -137,20 +139,17 @@ def load(
         BedstoneError: an object could not be restored.
 
     """
-    dump.load(
-        server, directory, database, jobs=jobs, owner=owner, watch=watch, sections=(PRE_DATA,)
-    )
+    how: dict[str, Any] = {"jobs": jobs, "owner": owner, "watch": watch, "login": login}
+    dump.load(server, directory, database, sections=(PRE_DATA,), **how)
     name = literal(f"{identifier(table.schema)}.{identifier(table.name)}")
     filled = [Table(*row) for row in server.rows(_FILLED.format(table=name), database)]
     dump.load(
         server,
         directory,
         database,
-        jobs=jobs,
-        owner=owner,
-        watch=watch,
         sections=(DATA, POST_DATA),
         only=wanted(filled),
+        **how,
     )
     return frozenset(map(str, filled))
 
