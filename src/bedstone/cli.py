@@ -47,6 +47,7 @@ COMMANDS: dict[str, str] = {
     "backups": "bedstone.backups",
     "restore": "bedstone.restore",
     "verify": "bedstone.verify",
+    "wal": "bedstone.commands.wal",
 }
 
 # What people come for -> its commands, as `bedstone --help` lists them.
@@ -54,7 +55,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
-    "data": ("backup", "backups", "verify", "restore"),
+    "data": ("backup", "backups", "verify", "restore", "wal"),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
 

@@ -23,7 +23,7 @@ from bedstone import (
 )
 from bedstone.destinations import SFTP
 from bedstone.errors import BedstoneError, CommandError, RefusedError
-from bedstone.pgbackrest_errors import FOREIGN_HINT, ForeignError, explained
+from bedstone.pgbackrest_errors import FOREIGN_HINT, ForeignError, GoneError, explained
 from bedstone.pgbackrest_wal import Segment, segment_of
 from bedstone.postgres import Server
 from bedstone.run import run
@@ -87,9 +87,7 @@ class Stanza:
                 encrypted with another key.
 
         """
-        made = tuple(
-            found.name for found in self.repositories if not self._is_ours(self.info(found), found)
-        )
+        made = tuple(found.name for found in self.repositories if not self.is_ours(found))
         if made:
             # It takes all repositories at once and leaves those alone that have a stanza.
             self._call("stanza-create", what="Preparing the repositories")
@@ -102,15 +100,17 @@ class Stanza:
         """
         self._call("stanza-upgrade", what="Beginning a new archive")
 
-    def _is_ours(self, found: Info, destination: Destination) -> bool:
-        """Return whether there is a stanza of this cluster; False when there is none.
+    def is_ours(self, destination: Destination) -> bool:
+        """Return whether a repository holds a stanza of this cluster; False when it has none.
 
         Raises:
-            ForeignError: there is one of another cluster.
+            ForeignError: it is that of another cluster.
+            BedstoneError: it can't be read.
 
         """
-        if found.problem:
-            raise explained(found.problem, destination, "Looking into the repository")
+        return self._is_ours(self.info(destination), destination)
+
+    def _is_ours(self, found: Info, destination: Destination) -> bool:
         if not found.exists:
             return False
         own = int(self.server.execute("SELECT system_identifier FROM pg_control_system()"))
@@ -136,8 +136,10 @@ class Stanza:
         """
         found = self.info(destination)
         if not self._is_ours(found, destination):
-            raise explained(
-                "[055] FileMissing: archive.info is not there", destination, "Looking into it"
+            raise GoneError(
+                f"There is no repository at {destination.name} ({destination.words()}).",
+                hint="Is it the right path, and mounted? If what was there is lost, `bedstone wal"
+                " ready` makes an empty one and `bedstone wal full` fills it.",
             )
         return found
 
@@ -267,6 +269,20 @@ class Stanza:
         command = self.server.command(*pgbackrest_sftp.ssh(destination, secrets))
         needed += pgbackrest_handles.RESERVE
         pgbackrest_sftp.require(command, destination, needed, what)
+
+    def require_handles_of_cluster(self, destination: Destination) -> None:
+        """Refuse unless a full backup of this cluster, if made now, could be restored from there.
+
+        Raises:
+            TooFewHandlesError: it could not.
+            UnreachableError: the server doesn't answer.
+
+        """
+        if destination.type != SFTP:
+            return
+        data = paths.host(self.server.execute("SHOW data_directory").strip())
+        needed = pgbackrest_handles.of_cluster(data)
+        self.require_handles(destination, needed, "A restore of this cluster")
 
     def restore(
         self,

@@ -1,0 +1,105 @@
+"""How far WAL and backups of the cluster reach at each destination, looked up there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bedstone import age, arrivals
+from bedstone.errors import BedstoneError
+from bedstone.pgbackrest import Stanza
+from bedstone.pgbackrest_wal import missing, number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bedstone.destinations import Destination, Destinations
+    from bedstone.pgbackrest_info import Info
+    from bedstone.pgbackrest_wal import Segment
+
+# A day, and what one may take longer than the one before.
+OLDEST_BACKUP = timedelta(hours=26)
+# A slow connection is no fault, nor is a moment in which much is written.
+_LEAST_LATE = timedelta(minutes=5)
+_LATE_TIMEOUTS = 3
+
+
+def measure_all(destinations: Destinations) -> tuple[str, ...]:
+    """Look at all destinations, write down what is there, and return the problems.
+
+    Nothing is done on a server that archives no WAL.
+    """
+    if destinations.point_in_time is None:
+        return ()
+    stanza = Stanza(destinations)
+    found = (measure(stanza, destination) for destination in stanza.repositories)
+    return tuple(problem for problem in found if problem is not None)
+
+
+def measure(stanza: Stanza, destination: Destination) -> str | None:
+    """Look at one destination, write down what is there, and return what is wrong."""
+    try:
+        info = stanza.info(destination)
+        segments = stanza.segments(destination, info.archive) if info.archive else ()
+        current = _current(stanza)
+    except BedstoneError as error:
+        arrivals.unseen(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
+        return error.message
+    now = datetime.now(UTC)
+    problem = judge(
+        info, segments, current, now, stanza.settings.archive_timeout_seconds
+    )  # fmt: skip
+    newest = segments[-1] if segments else None
+    arrivals.record(
+        destination.name,
+        arrivals.SERVER,
+        arrivals.WAL,
+        newest=info.newest.label if info.newest else None,
+        newest_at=newest.arrived_at if newest else None,
+        size=sum(backup.bytes for backup in info.backups),
+        problem=problem,
+    )
+    return problem and f"{destination.name}: {problem}"
+
+
+def judge(
+    info: Info,
+    segments: Sequence[Segment],
+    current: str,
+    now: datetime,
+    archive_timeout_seconds: int,
+) -> str | None:
+    """Return what is wrong with what lies at a destination, or None.
+
+    Args:
+        info: of its repository.
+        segments: the WAL there, sorted by name.
+        current: the segment that PostgreSQL writes.
+        now: the present, in UTC.
+        archive_timeout_seconds: when an unfinished segment is archived at the latest.
+
+    """
+    if not info.exists:
+        return "there is no repository: `bedstone wal ready` makes one"
+    if info.newest is None:
+        return "there is no backup of the cluster yet: `bedstone wal full` makes one"
+    gap = missing([segment.name for segment in segments], info.newest.wal[0])
+    if gap:
+        return (
+            f"the WAL there has a gap: {len(gap)} segments from {gap[0]} on are missing, so nothing"
+            " after them can be brought back: `bedstone wal full` begins anew"
+        )
+    old = now - info.newest.finished_at
+    if old > OLDEST_BACKUP:
+        return f"the last backup there is {age.words(old.total_seconds())} old"
+    newest = segments[-1] if segments else None
+    late = max(_LATE_TIMEOUTS * timedelta(seconds=archive_timeout_seconds), _LEAST_LATE)
+    behind = number(current) - 1 - number(newest.name) if newest else 0
+    if newest is not None and behind > 0 and now - newest.arrived_at > late:
+        ago = age.words((now - newest.arrived_at).total_seconds())
+        return f"no WAL has arrived there for {ago}; {behind} segments are missing"
+    return None
+
+
+def _current(stanza: Stanza) -> str:
+    return stanza.server.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").strip()

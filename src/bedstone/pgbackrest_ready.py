@@ -1,0 +1,87 @@
+"""Prepares the repositories, and sees WAL arrive in each: the end of a convergence."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bedstone import archive_health, arrivals, ledger, pgbackrest_arrivals
+from bedstone.errors import RefusedError
+from bedstone.pgbackrest_errors import UnreachableError
+
+if TYPE_CHECKING:
+    from bedstone.destinations import Destination
+    from bedstone.pgbackrest import Stanza
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was found and done.
+
+    Attributes:
+        created: destinations that got a repository.
+        without_backup: those that have none of this cluster yet.
+        warnings: sentences about those that can't be reached just now, but could be before.
+
+    """
+
+    created: tuple[str, ...]
+    without_backup: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
+    """Make what is missing, and return once WAL has arrived at each destination.
+
+    Args:
+        stanza: the cluster.
+        new_cluster: it replaces the one whose WAL is there: begin a new archive beside it.
+
+    Raises:
+        BedstoneError: PostgreSQL archives nothing; a destination can't be reached and never could;
+            it belongs to another cluster, has another key, or could not be restored from; WAL
+            doesn't arrive.
+
+    """
+    _require_archiving(stanza)
+    created, warnings = [], []
+    reached: list[Destination] = []
+    for destination in stanza.repositories:
+        try:
+            stanza.require_handles_of_cluster(destination)
+            if not new_cluster and not stanza.is_ours(destination):
+                created.append(destination.name)
+        except UnreachableError as error:
+            if not _seen_before(destination):
+                raise
+            # Somebody else's trouble must not keep this server from being configured.
+            warnings.append(error.message)
+        else:
+            reached.append(destination)
+    if new_cluster:
+        stanza.upgrade()
+    elif created:
+        stanza.create()
+    segment = stanza.switch()
+    for destination in reached:
+        stanza.arrived(destination, segment)
+        pgbackrest_arrivals.measure(stanza, destination)
+    without = [found.name for found in reached if stanza.info(found).newest is None]
+    return Ready(tuple(created), tuple(without), tuple(warnings))
+
+
+def _require_archiving(stanza: Stanza) -> None:
+    health = archive_health.look(stanza.server, stanza.settings.archive_timeout_seconds)
+    if not health.on:
+        raise RefusedError(
+            "PostgreSQL doesn't archive its WAL on this server.",
+            hint="Role postgresql turns it on by `postgresql_archive_command: pgbackrest"
+            f" --stanza={stanza.name} archive-push %p` and a restart.",
+        )
+
+
+def _seen_before(destination: Destination) -> bool:
+    with closing(ledger.connect()) as connection:
+        found = arrivals.of(connection, destination=destination.name, kind=arrivals.WAL)
+    return any(arrival.checked_at is not None for arrival in found)

@@ -1,0 +1,206 @@
+"""A backup of the cluster to each destination; one that fails keeps no other from its backup."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import (
+    backup_settings,
+    ledger,
+    lock,
+    paths,
+    pgbackrest_arrivals,
+    space,
+    wal_retention,
+)
+from bedstone.destinations import SFTP
+from bedstone.errors import BedstoneError
+from bedstone.pgbackrest_errors import TooFewHandlesError
+from bedstone.pgbackrest_info import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bedstone.destinations import Destination
+    from bedstone.pgbackrest import Kind, Stanza
+    from bedstone.pgbackrest_info import Backup, Info
+
+LOCK = "wal-backup"
+# Of the size of the last one: what a full backup may have grown by.
+_GROWTH = 1.25
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the backup to one destination ended.
+
+    Attributes:
+        destination: its name.
+        error: what failed, or None.
+        backup: the backup, asked at the destination after it was made.
+        seconds: how long it took.
+        kept: how many chains are there now, None when that wasn't looked at.
+        warnings: what is wrong although the backup was made.
+
+    """
+
+    destination: str
+    error: BedstoneError | None
+    backup: Backup | None
+    seconds: float
+    kept: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def everywhere(
+    stanza: Stanza,
+    kind: Kind,
+    destinations: Sequence[Destination],
+    *,
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    """Make a backup for each destination, one after the other.
+
+    Args:
+        stanza: the cluster.
+        kind: ``full`` or ``incr``.
+        destinations: where to.
+        say: told of each that is done.
+
+    Raises:
+        LockedError: a backup is running already.
+
+    """
+    word = "full" if kind == FULL else "incremental"
+    with lock.held(LOCK, f"bedstone wal {word}") as held:
+        outcomes = []
+        for destination in destinations:
+            held.beat(destination.name)
+            outcome = _to(stanza, kind, destination)
+            say(_words(outcome))
+            outcomes.append(outcome)
+        return outcomes
+
+
+def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
+    began = time.monotonic()
+    try:
+        before = stanza.ready(destination)
+        _room(before, kind, destination)
+        stanza.require_handles_of_cluster(destination)
+        made = _made(stanza, kind, destination, before)
+    except BedstoneError as error:
+        pgbackrest_arrivals.measure(stanza, destination)
+        return Outcome(destination.name, error, None, time.monotonic() - began)
+    warnings = []
+    if made.damaged:
+        warnings.append(
+            "pages of the database have a wrong checksum, and so are broken in this backup: see"
+            " `pgbackrest info --stanza=main` and PostgreSQL's log; older backups may be whole"
+        )
+    kept = None
+    try:
+        kept = retain(stanza, destination)
+    except BedstoneError as error:
+        warnings.append(f"old backups could not be removed: {error.message}")
+    problem = pgbackrest_arrivals.measure(stanza, destination)
+    if problem:
+        warnings.append(problem)
+    seconds = time.monotonic() - began
+    return Outcome(destination.name, None, made, seconds, kept, tuple(warnings))
+
+
+def _made(stanza: Stanza, kind: Kind, destination: Destination, before: Info) -> Backup:
+    """Make a backup and return it as the destination shows it.
+
+    Raises:
+        BedstoneError: it failed, isn't there, or could not be restored from there.
+
+    """
+    made = _newer(stanza.backup(kind, destination), before, destination)
+    try:
+        _restorable(stanza, destination, made)
+    except TooFewHandlesError:
+        if made.type == FULL:
+            raise
+        # Many incremental backups tear the bundles of files to pieces; a full one puts them
+        # together again.
+        before = stanza.info(destination)
+        made = _newer(stanza.backup("full", destination), before, destination)
+        _restorable(stanza, destination, made)
+    return made
+
+
+def _newer(after: Info, before: Info, destination: Destination) -> Backup:
+    """Return the newest backup, which has to be another one than before."""
+    made = after.newest
+    if made is None or before.backup(made.label) is not None:
+        raise BedstoneError(
+            f"pgBackRest calls the backup done, but there is no new one at {destination.name}"
+            f" ({destination.words()}).",
+            hint="Does something else write or remove there? `bedstone wal list` shows what is"
+            " there.",
+        )
+    return made
+
+
+def _restorable(stanza: Stanza, destination: Destination, made: Backup) -> None:
+    if destination.type == SFTP:
+        needed = stanza.handles(destination, made.label)
+        stanza.require_handles(destination, needed, f"The restore of {made.label}")
+
+
+def _room(before: Info, kind: Kind, destination: Destination) -> None:
+    """Refuse a backup on this server's disk that would take the last of its room."""
+    if not destination.is_local:
+        return
+    last = next((found for found in reversed(before.backups) if found.type == kind), None)
+    fulls = [found for found in before.backups if found.type == FULL]
+    if last is None and (kind == FULL or not fulls):
+        # Compressed; before the first one, nobody knows how well.
+        needed = 0
+    else:
+        needed = int((last.bytes if last else fulls[-1].bytes // 10) * _GROWTH)
+    reserve = 0
+    if backup_settings.path().exists():
+        reserve = backup_settings.load().reserve_bytes
+    space.require(paths.host("/var/lib/pgbackrest"), needed, reserve, "A backup of the cluster")
+
+
+def retain(stanza: Stanza, destination: Destination) -> int:
+    """Remove what is older than the settings ask for, and return how many chains there are."""
+    found = stanza.info(destination)
+    with ledger.opened() as connection:
+        verified = {
+            str(row["backup"])
+            for row in connection.execute(
+                "SELECT backup FROM verifications WHERE kind = 'wal' AND destination = ?"
+                " AND state = 'succeeded' AND backup IS NOT NULL",
+                (destination.name,),
+            )
+        }
+    keep = wal_retention.full_backups_to_keep(
+        found.backups,
+        datetime.now(UTC),
+        keep_days=stanza.settings.keep_days,
+        keep_full=stanza.settings.keep_full,
+        verified=verified,
+    )
+    chains = sum(backup.type == FULL for backup in found.backups)
+    if chains > keep:
+        stanza.expire(destination, keep)
+    return min(chains, keep)
+
+
+def _words(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return f"{outcome.destination}: FAILED: {outcome.error.text()}"
+    assert outcome.backup is not None
+    text = (
+        f"{outcome.destination}: {outcome.backup.label},"
+        f" {space.human(outcome.backup.bytes)} in {outcome.seconds:.0f} s"
+    )
+    return "\n".join([text, *(f"{outcome.destination}: but {word}" for word in outcome.warnings)])
