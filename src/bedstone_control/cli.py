@@ -176,4 +176,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(schema_report(error), file=sys.stderr)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
+    except (EOFError, KeyboardInterrupt):
+        print("\nStopped.", file=sys.stderr)
     return 1

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bedstone_control import backup_key, inventory, settings_edit, vault
+from bedstone_control.checks.context import readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,9 +118,10 @@ def _write_down(directory: Path, key: str) -> None:
     """Write the fingerprint into the settings, or say which line to write."""
     line = backup_key.held_line(key)
     file = inventory.file_of(directory, "bedstone_backup")
+    shown = readable(file)
     done = settings_edit.set_in(file, "bedstone_backup", "key_held", backup_key.fingerprint(key))
     print(
-        f"Right. {file} has the line now, under bedstone_backup:\n\n  {line}"
+        f"Right. {shown} has the line now, under bedstone_backup:\n\n  {line}"
         if done
-        else f"Right. Put this line into {file}, under bedstone_backup:\n\n  {line}"
+        else f"Right. Put this line into {shown}, under bedstone_backup:\n\n  {line}"
     )

@@ -82,8 +82,8 @@ def _one(context: Context, place: Place, there: Destination) -> Iterator[Problem
         if destinations.endpoint(there.s3.endpoint) is None:
             plain = there.s3.endpoint.startswith("http://")
             message = (
-                "Without TLS, whoever is on the way could delete the backups; it begins with "
-                "https://."
+                "Without TLS, whoever is on the way could swallow the backups, or repeat what "
+                "deletes them; it begins with https://."
                 if plain
                 else f"{there.s3.endpoint!r} is no address of a service: https://, a host, and a "
                 "port when it is not 443. Bucket and path have keys of their own."

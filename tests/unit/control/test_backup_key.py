@@ -11,7 +11,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from bedstone_control import backup_key, cli, inventory, key_dialogue, ssh_keys, vault
+from bedstone_control import backup_key, cli, inventory, ssh_keys, vault
 from bedstone_control.inventory import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
 from tests.unit.control.destinations import OFFSITE
 
@@ -304,8 +304,7 @@ def test_interrupted_dialogue_leaves_no_key_on_the_screen(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("builtins.input", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        key_dialogue.run(directory, None, check=False, reveal=False)
+    assert cli.main(["backup-key", str(directory)]) == 1
     assert shown.getvalue().endswith("\x1b[?1049l")
 
 

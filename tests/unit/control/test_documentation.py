@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
-from bedstone_control import backup_key, docs, vault
+from bedstone_control import docs, vault
 from bedstone_control.environment import APP_VARIABLES, DATABASE_VARIABLES
 from bedstone_control.settings import Settings
+from tests.unit.control import destinations
 from tests.unit.control.sites import Site, self_signed
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = [ROOT / "docs" / "your-app.md", *sorted((ROOT / "tests" / "apps").glob("*/README.md"))]
+PAGES = [
+    ROOT / "docs" / "your-app.md",
+    ROOT / "docs" / "operations.md",
+    *sorted((ROOT / "tests" / "apps").glob("*/README.md")),
+]
 BLOCKS = [
     (path, block)
     for path in PAGES
@@ -43,7 +48,7 @@ def test_page_on_apps_names_every_default_variable() -> None:
 
 
 def settings_of(block: str) -> dict[str, Any]:
-    """Return whole settings made of an example: a file, a list of apps, or a part of an app."""
+    """Return whole settings made of an example: a file or a part of one, apps, a part of an app."""
     given = yaml.safe_load(block)
     if isinstance(given, list):
         given = {"bedstone_apps": given}
@@ -54,7 +59,8 @@ def settings_of(block: str) -> dict[str, Any]:
             "source": {"path": "../../shop"},
             "services": {"web": {"command": "run", "port": 8000}},
         }
-        given = {"bedstone_apps": [base | given]}
+        beside = {name: given.pop(name) for name in list(given) if name.startswith("bedstone_")}
+        given = {"bedstone_apps": [base | given], **beside}
     return dict(given)
 
 
@@ -96,6 +102,9 @@ def test_example_is_right(path: Path, block: str, site: Site) -> None:
     site.settings = settings_of(block)
     for app in site.settings["bedstone_apps"]:
         provide(site, app)
+    places = site.settings.get("bedstone_backup", {}).get("destinations", [])
+    for there in places:
+        there.get("sftp", {})["host_keys"] = [destinations.HOST_KEY]  # nobody's, in a page
     authority = {"ca": site.secrets["bedstone_secrets"]["ca"]}
     site.secrets = vault.new_secrets(site.settings, {"bedstone_secrets": authority})
     for lacking in vault.missing_secrets(site.settings, site.secrets):
@@ -104,7 +113,6 @@ def test_example_is_right(path: Path, block: str, site: Site) -> None:
         for part in way:
             place = place.setdefault(part, {})
         place[name] = f"https://example.com/{name}"
-    backup = site.settings.get("bedstone_backup", {})
-    if "key_held" in backup:  # nobody's, in a page
-        backup["key_held"] = backup_key.fingerprint(vault.backup_key(site.secrets))
+    if places:
+        destinations.hold(site)
     assert [str(problem) for problem in site.check()] == []
