@@ -1,0 +1,453 @@
+"""The one place that calls restic: encrypted, deduplicated snapshots at a destination.
+
+Written for restic 0.14 (Debian 12) to 0.18 (Debian 13): an error is known by its exit code where
+there is one, else by its words. The key goes by a file, access keys by the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bedstone import destinations, followed, paths, reach, restic_errors
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.restic_errors import LOCKED, MISSING, OTHER, UNREACHABLE, ResticError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+    from pathlib import Path
+
+    from bedstone.destinations import Destination
+    from bedstone.followed import Ended
+
+# What asks and answers a few bytes.
+_SHORT_SECONDS = 300.0
+# What moves data may take hours, but not stand still.
+STILL_SECONDS = 1200.0
+_PARTLY = 3
+_TIME = re.compile(r"\[[\d:]+\]")
+_STATUS_EVERY = "0.2"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of a repository.
+
+    Attributes:
+        id: whole, not shortened.
+        time: when it was made, in UTC.
+        tags: ``key=value`` tags as a dictionary.
+        paths: what it holds, as it was called where it was made.
+        original: id of the snapshot of which it is a copy, or None.
+
+    """
+
+    id: str
+    time: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    original: str | None = None
+
+
+class Repository:
+    """restic's repository at a destination."""
+
+    def __init__(self, destination: Destination, *, short_seconds: float = _SHORT_SECONDS) -> None:
+        self.destination = destination
+        self._short_seconds = short_seconds
+
+    @property
+    def location(self) -> str:
+        """Return where it is, as restic calls it."""
+        place = self.destination
+        if place.is_local:
+            return str(place.restic)
+        path = place.path.rstrip("/")
+        if place.type == destinations.S3:
+            return f"s3:https://{place.endpoint}/{place.bucket}{path}/restic"
+        # The name is only shown: ssh's own command line has the real one.
+        host = place.name if ":" in place.host else place.host
+        return f"sftp:{place.user}@{host}:{path}/restic"
+
+    def exists(self) -> bool:
+        """Return whether there is a repository, opened by the key.
+
+        Raises:
+            ResticError: nobody can tell: unreachable, another key, damaged.
+
+        """
+        try:
+            self._call("cat", "config")
+        except ResticError as error:
+            if error.reason == MISSING:
+                return False
+            raise
+        return True
+
+    def ready(self, like: Repository | None = None) -> None:
+        """Make the repository if there is none.
+
+        Args:
+            like: a repository from which snapshots will be copied: both then cut files alike.
+
+        Raises:
+            ResticError: unreachable, another key, not to be written to.
+
+        """
+        if self.exists():
+            return
+        arguments = ["init"]
+        if like is not None:
+            arguments += [*like.as_source(), "--copy-chunker-params"]
+        if self.destination.restic is not None:
+            paths.ensure_private(self.destination.restic.parent)
+        self._call(*arguments)
+
+    def backup(
+        self,
+        directory: Path,
+        names: Sequence[str],
+        tags: Mapping[str, str],
+        *,
+        watch: Callable[[], None] | None = None,
+    ) -> tuple[Snapshot, list[str]]:
+        """Make a snapshot of entries of a directory; it holds them by their names.
+
+        Args:
+            directory: what the names are relative to.
+            names: files and directories.
+            tags: kept with it, to find it by.
+            watch: called again and again meanwhile; what it raises ends it.
+
+        Returns:
+            The snapshot, and a sentence for each file that was removed while it was read.
+
+        Raises:
+            ResticError: there is no snapshot.
+
+        """
+        ended = self._run(
+            [
+                "backup", "--json", "--one-file-system", f"--host={socket.gethostname()}",
+                *(f"--tag={key}={value}" for key, value in tags.items()),
+                *names,
+            ],
+            cwd=str(directory),
+            still_seconds=STILL_SECONDS,
+            watch=watch,
+        )  # fmt: skip
+        if ended.returncode not in {0, _PARTLY}:
+            raise self._error(ended)
+        messages = _messages(ended)
+        summary = next((m for m in messages if m.get("message_type") == "summary"), {})
+        snapshot = self._find(str(summary.get("snapshot_id") or ""), tags)
+        vanished, unread = _troubles(messages, directory)
+        if unread or (ended.returncode == _PARTLY and not vanished):
+            self.forget([snapshot.id])
+            raise ResticError(
+                f"Not all of {directory} could be read.", OTHER, details="\n".join(unread[:20])
+            )
+        return snapshot, vanished
+
+    def copy(self, source: Repository, snapshot: str, tags: Mapping[str, str]) -> Snapshot:
+        """Copy a snapshot from another repository, unless it is here already.
+
+        Args:
+            source: where it is.
+            snapshot: its id there.
+            tags: it has them there.
+
+        Raises:
+            ResticError: there is no copy.
+
+        """
+        if found := self._copied(snapshot, tags):
+            return found
+        ended = self._run(
+            ["copy", *source.as_source(), snapshot], still_seconds=STILL_SECONDS, progress=_undated
+        )
+        if ended.returncode != 0:
+            raise self._error(ended)
+        if found := self._copied(snapshot, tags):
+            return found
+        raise ResticError(
+            f"The snapshot {snapshot[:8]} was copied to {self.destination.name}, but isn't there.",
+            OTHER,
+            hint=f"Is it in {source.location}? `restic snapshots` lists what is.",
+            details=f"{ended.stdout}\n{ended.stderr}",
+        )
+
+    def snapshots(self, tags: Mapping[str, str] | None = None) -> list[Snapshot]:
+        """Return the snapshots that have all of some tags, the oldest first.
+
+        Raises:
+            ResticError: nobody can tell.
+
+        """
+        arguments = ["snapshots", "--json"]
+        if tags:
+            arguments.append("--tag=" + ",".join(f"{key}={value}" for key, value in tags.items()))
+        try:
+            listed = json.loads(self._call(*arguments).stdout or "[]") or []
+            found = [_snapshot(entry) for entry in listed]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResticError(
+                f"restic's list of {self.destination.name} isn't understood: {error}.", OTHER
+            ) from error
+        return sorted(found, key=lambda snapshot: snapshot.time)
+
+    def count(self, snapshot: str) -> tuple[int, int]:
+        """Return the number of files (links too) in a snapshot, and the bytes in the regular ones.
+
+        Raises:
+            ResticError: it isn't there, or can't be read.
+
+        """
+        files = 0
+
+        def line(text: str) -> None:
+            nonlocal files
+            entry = json.loads(text)
+            files += entry.get("struct_type") == "node" and entry.get("type") != "dir"
+
+        ended = self._run(
+            ["ls", "--json", snapshot], on_line=line, still_seconds=STILL_SECONDS, lock=False
+        )
+        if ended.returncode != 0:
+            raise self._error(ended)
+        stats = self._call("stats", "--json", "--mode=restore-size", snapshot).stdout
+        # Of all that restic counts, this counts a file once that has several names.
+        return files, int(json.loads(stats)["total_size"])
+
+    def size(self) -> int:
+        """Return the bytes that all snapshots together take."""
+        return int(
+            json.loads(self._call("stats", "--json", "--mode=raw-data").stdout)["total_size"]
+        )
+
+    def restore(
+        self, snapshot: str, target: Path, *, watch: Callable[[], None] | None = None
+    ) -> None:
+        """Bring a snapshot back into a directory, which is made.
+
+        Args:
+            snapshot: its id.
+            target: a directory.
+            watch: called again and again meanwhile; what it raises ends it.
+
+        Raises:
+            ResticError: not all of it could be brought back.
+
+        """
+        ended = self._run(["restore", snapshot, f"--target={target}"], watch=watch, lock=False)
+        if ended.returncode != 0:
+            raise self._error(ended)
+
+    def forget(self, snapshots: Collection[str]) -> None:
+        """Remove snapshots; :meth:`prune` frees what they took.
+
+        Raises:
+            ResticError: they are still there.
+
+        """
+        if snapshots:
+            self._call("forget", *snapshots)
+
+    def prune(self) -> None:
+        """Free what no snapshot needs.
+
+        Raises:
+            ResticError: it failed; nothing that is needed is gone.
+
+        """
+        ended = self._run(["prune"], still_seconds=6 * STILL_SECONDS, progress=_undated)
+        if ended.returncode != 0:
+            raise self._error(ended)
+
+    def check(self, *, read: str | None = None) -> None:
+        """Check that the repository is whole.
+
+        Args:
+            read: how much of its data is read, too: "1/8", "5%", "500M".
+
+        Raises:
+            ResticError: it isn't.
+
+        """
+        arguments = ["check"] + ([f"--read-data-subset={read}"] if read else [])
+        ended = self._run(arguments, still_seconds=6 * STILL_SECONDS, progress=_undated)
+        if ended.returncode != 0:
+            raise self._error(ended)
+
+    def unlock(self) -> None:
+        """Remove the locks of runs that are dead; those of live ones stay."""
+        self._run(["unlock"], seconds=self._short_seconds, lock=False)
+
+    def as_source(self) -> list[str]:
+        """Return the arguments that name it as the repository to copy from.
+
+        It has to be this server's own: those of another need secrets in the environment.
+        """
+        return [f"--from-repo={self.location}", f"--from-password-file={destinations.key_path()}"]
+
+    def _copied(self, snapshot: str, tags: Mapping[str, str]) -> Snapshot | None:
+        return next(
+            (s for s in self.snapshots(tags) if (s.original or "").startswith(snapshot)), None
+        )
+
+    def _find(self, identity: str, tags: Mapping[str, str]) -> Snapshot:
+        """Return the snapshot that was just made, as the destination lists it."""
+        for found in self.snapshots(tags):
+            if identity and found.id.startswith(identity):
+                return found
+        raise ResticError(
+            f"The snapshot {identity or '?'} was sent to {self.destination.name}, but isn't there.",
+            OTHER,
+        )
+
+    def _call(self, *arguments: str) -> Ended:
+        ended = self._run(list(arguments), seconds=self._short_seconds)
+        if ended.returncode != 0:
+            raise self._error(ended)
+        return ended
+
+    def _run(self, arguments: list[str], *, lock: bool = True, **options: Any) -> Ended:
+        ended = self._once(arguments, **options)
+        if lock and ended.returncode != 0 and restic_errors.reason(ended) == LOCKED:
+            # Of a run that was killed? restic knows, and removes no lock of a live one.
+            self._once(["unlock"], seconds=self._short_seconds)
+            ended = self._once(arguments, **options)
+        return ended
+
+    def _once(
+        self,
+        arguments: list[str],
+        *,
+        progress: Callable[[str], Hashable] | None = None,
+        **options: Any,
+    ) -> Ended:
+        if not destinations.has_key():
+            raise ResticError(
+                f"There is no backup key ({destinations.key_path()}), without which nothing can be"
+                " encrypted.",
+                OTHER,
+                hint="Declare it (docs/settings.md, `bedstone_secrets.backup.key`) and run"
+                " `provision.yml`.",
+            )
+        reach.require(self.destination)
+        command = [
+            # Everybody else comes first.
+            "nice", "-n", "19", "ionice", "-t", "-c", "3",
+            "restic", f"--repo={self.location}", f"--password-file={destinations.key_path()}",
+            *self._cache(), *self._options(), *arguments,
+        ]  # fmt: skip
+        try:
+            return followed.run(
+                command,
+                env={"RESTIC_PROGRESS_FPS": _STATUS_EVERY, **self._secrets()},
+                progress=progress or _progress,
+                **options,
+            )
+        except followed.TooLongError as error:
+            raise ResticError(
+                f"restic came to no end at {self.destination.name}:"
+                f" {error.message.partition('` ')[2]}",
+                UNREACHABLE,
+                hint="The server doesn't answer in time: look at it, and at the network.",
+                details=error.details,
+            ) from error
+        except CommandError as error:
+            raise ResticError(error.message, OTHER, hint="Run `provision.yml`.") from error
+
+    def _cache(self) -> list[str]:
+        if self.destination.is_local:
+            return ["--no-cache"]
+        return [f"--cache-dir={paths.host('/var/cache/bedstone-restic')}"]
+
+    def _options(self) -> list[str]:
+        place = self.destination
+        if place.type == destinations.SFTP:
+            return ["-o", f"sftp.command={' '.join(reach.ssh(place))}"]
+        if place.type == destinations.S3:
+            lookup = "path" if place.path_style else "dns"
+            return ["-o", f"s3.bucket-lookup={lookup}", "-o", f"s3.region={place.region}"]
+        return []
+
+    def _secrets(self) -> dict[str, str]:
+        if self.destination.type != destinations.S3:
+            return {}
+        path = self.destination.secrets / "s3.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {
+                "AWS_ACCESS_KEY_ID": found["access_key"],
+                "AWS_SECRET_ACCESS_KEY": found["secret_key"],
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BedstoneError(
+                f"The access key of {self.destination.name} can't be read from {path}.",
+                hint="Run `provision.yml`, which writes it.",
+            ) from error
+
+    def _error(self, ended: Ended) -> ResticError:
+        return restic_errors.explain(ended, self.destination, self.location)
+
+
+def _messages(ended: Ended) -> list[dict[str, Any]]:
+    found = []
+    for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines()):
+        with suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                found.append(message)
+    return found
+
+
+def _troubles(
+    messages: Sequence[Mapping[str, Any]], directory: Path
+) -> tuple[list[str], list[str]]:
+    """Return the files that were gone when they were to be read, and those that can't be."""
+    vanished, unread = [], []
+    for message in messages:
+        if message.get("message_type") != "error":
+            continue
+        item = str(message.get("item") or "")
+        # Its words differ between versions; what is gone is gone.
+        if item and not os.path.lexists(directory / item):
+            vanished.append(f"{item}: removed before it was read")
+        else:
+            unread.append(f"{item}: {json.dumps(message.get('error'))}")
+    return vanished, unread
+
+
+def _progress(line: str) -> Hashable:
+    """Return what of a line changes when restic gets on."""
+    if line.startswith("{"):
+        with suppress(ValueError):
+            message = json.loads(line)
+            if message.get("message_type") == "status":
+                return message.get("bytes_done"), message.get("files_done")
+    return line
+
+
+def _undated(line: str) -> Hashable:
+    return _TIME.sub("", line)
+
+
+def _snapshot(entry: Mapping[str, Any]) -> Snapshot:
+    # Nanoseconds are more than Python reads.
+    moment = re.sub(r"(\.\d{6})\d+", r"\1", str(entry["time"]))
+    tags = [str(tag).partition("=") for tag in entry.get("tags") or []]
+    return Snapshot(
+        id=str(entry["id"]),
+        time=datetime.fromisoformat(moment).astimezone(UTC),
+        tags={key: value for key, _, value in tags},
+        paths=tuple(entry.get("paths") or ()),
+        original=entry.get("original"),
+    )
