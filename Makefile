@@ -32,6 +32,10 @@ test: setup  ## everything: check, the app, every Molecule scenario, the demo (u
 test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
+.PHONY: drill
+drill: setup  ## a server burns down while people write, and is rebuilt (under 15 minutes); ARGS=--keep
+	@$(BIN)/python -m tests.drill $(ARGS)
+
 # --- The demo: testbed/demo.py ---
 
 .PHONY: demo

@@ -1,0 +1,355 @@
+"""Bring the whole cluster back from a destination, beside the empty one, then in its place."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import dump, files, paths, pgbackrest_wal, rebuild_journal, space
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.postgres import USER, PostgresError, Server
+from bedstone.run import run, tail
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bedstone.backup_settings import Settings
+    from bedstone.destinations import Destination
+    from bedstone.pgbackrest import Stanza
+    from bedstone.pgbackrest_info import Info
+    from bedstone.rebuild_journal import Journal
+
+PORT = 5432
+_SOCKET = "/run/bedstone-rebuild"
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 600.0
+_START_SECONDS = 600.0
+# What pgBackRest wrote for the recovery, and what would keep the cluster from archiving again.
+_OF_RECOVERY = (
+    "archive_mode", "restore_command", "recovery_target", "recovery_target_action",
+    "recovery_target_inclusive", "recovery_target_lsn", "recovery_target_name",
+    "recovery_target_time", "recovery_target_timeline", "recovery_target_xid",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Where a recovery ended.
+
+    Attributes:
+        label: the backup that it began from.
+        lsn: the last place in the log.
+        last_commit: when the last transaction in it was committed; None when the log had none.
+        databases: names of all databases.
+
+    """
+
+    label: str
+    lsn: str
+    last_commit: datetime | None
+    databases: tuple[str, ...]
+
+
+def of_host(settings: Settings) -> Server:
+    """Return this host's PostgreSQL."""
+    return Server(settings.socket, settings.port)
+
+
+def data_directory(server: Server) -> Path:
+    """Return the cluster's directory."""
+    return Path(server.execute("SHOW data_directory").strip())
+
+
+def require_empty(server: Server) -> None:
+    """Refuse unless no table of any database has a row: a rebuild replaces all of it.
+
+    Raises:
+        RefusedError: names the tables.
+
+    """
+    names = server.rows(
+        "SELECT to_json(datname::text) FROM pg_database WHERE NOT datistemplate AND datallowconn"
+        " ORDER BY datname"
+    )
+    found = [
+        f"{name}: {table} has {rows} rows"
+        for name in names
+        for table, rows in sorted(dump.count(server, name).items())
+        if rows
+    ]
+    if found:
+        raise RefusedError(
+            "This server's databases aren't empty, and a rebuild replaces all of them: nothing was"
+            " touched.",
+            hint="A rebuild is for a new server. On one with data `bedstone restore APP` brings an"
+            " app's data back, beside what is there.",
+            details="\n".join(found[:10]),
+        )
+
+
+def require_fit(found: Info, server: Server, destination: Destination) -> None:
+    """Refuse what this server can't run.
+
+    Raises:
+        RefusedError: another major version of PostgreSQL.
+
+    """
+    major = server.major()
+    if found.version != str(major):
+        raise RefusedError(
+            f"The cluster at {destination.name} is of PostgreSQL {found.version}, and this server"
+            f" has {major}.",
+            hint=f'Set `postgresql_version: "{found.version}"` in the inventory, or take the'
+            f" Debian release that has {found.version}, and begin with a bare server.",
+        )
+
+
+def recover(
+    stanza: Stanza,
+    destination: Destination,
+    journal: Journal,
+    settings: Settings,
+    say: Callable[[str], None],
+) -> Recovered:
+    """Restore the files beside, recover them there to the end, and stop.
+
+    The cluster that serves isn't touched. Nothing connects meanwhile; what PostgreSQL has to
+    archive (the new timeline) it keeps until it is in its place.
+
+    Raises:
+        BedstoneError: it failed, or the target wasn't reached; what is beside is worth nothing.
+
+    """
+    server = stanza.server
+    side = journal.side
+    data = Path(journal.data)
+    target = None if journal.target is None else datetime.fromisoformat(journal.target)
+    newest = stanza.info(destination).newest
+    if newest is not None:
+        space.require(data.parent, newest.original_bytes, settings.reserve_bytes, "The rebuild")
+    major = data.parent.name
+    remove_side(journal)
+    _make_directory(side)
+    label = stanza.restore(destination, side, target=target)
+    say(f"restored {label}; recovering what was archived since")
+    with _running(major, side, server.port) as (beside, process, log):
+        _wait_for_end(beside, process, log)
+        at, lsn, names = beside.rows(
+            "SELECT json_build_array(pg_last_xact_replay_timestamp(),"
+            " coalesce(pg_last_wal_replay_lsn(), pg_current_wal_lsn())::text,"
+            " (SELECT json_agg(datname::text) FROM pg_database WHERE NOT datistemplate))"
+        )[0]
+        ended = Recovered(
+            label=label,
+            lsn=lsn,
+            last_commit=datetime.fromisoformat(at) if at else None,
+            databases=tuple(names),
+        )
+        for name in _OF_RECOVERY:
+            beside.execute(f"ALTER SYSTEM RESET {name}")
+        beside.execute("CHECKPOINT", timeout=None)
+    return ended
+
+
+def require_ours(settings: Settings, ended: Recovered, destination: Destination) -> list[str]:
+    """Refuse a cluster that has no database of the apps; return the apps whose one is missing.
+
+    Raises:
+        RefusedError: it is another server's.
+
+    """
+    wanted = {app.app: app.database for app in settings.apps if app.database is not None}
+    missing = [app for app, name in wanted.items() if name not in ended.databases]
+    if wanted and len(missing) == len(wanted):
+        raise RefusedError(
+            f"What lies at {destination.name} is another server's: its databases are"
+            f" {', '.join(sorted(ended.databases))}, and those of this inventory"
+            f" {', '.join(sorted(filter(None, wanted.values())))}. Nothing was touched.",
+            hint="Check the `path` of the destination in the settings.",
+        )
+    return missing
+
+
+def hole(found: Info, ended: Recovered) -> str | None:
+    """Say that the log could not be replayed to its last segment, or None.
+
+    What is there is all that can be had, so it is no reason to stop; but it has to be told.
+    """
+    high, _, low = ended.lsn.partition("/")
+    # A position is that of the next byte: after a whole segment, it is the next one's first.
+    last = max((int(high, 16) << 32) + int(low, 16) - 1, 0) // pgbackrest_wal.SEGMENT_BYTES
+    if found.newest_wal is None or last >= pgbackrest_wal.number(found.newest_wal):
+        return None
+    return (
+        f"The log at the destination has a hole or a damaged segment: it could be replayed to"
+        f" {ended.lsn} only, although the segment {found.newest_wal} is there."
+    )
+
+
+def put_in_place(journal: Journal, systemd: Systemd | None = None) -> Journal:
+    """Stop the empty cluster, put the recovered one in its place, start it, and wait for it.
+
+    Raises:
+        BedstoneError: it doesn't start.
+
+    """
+    systemd = systemd or Systemd(run)
+    data = Path(journal.data)
+    unit = _unit(data)
+    journal = journal.at(rebuild_journal.SWAPPING)
+    run(["systemctl", "stop", unit], timeout=_STOP_SECONDS)
+    rename(journal)
+    return journal.at(rebuild_journal.CLUSTER)
+
+
+def rename(journal: Journal) -> None:
+    """Do what is left of the two renames."""
+    data = Path(journal.data)
+    if not journal.side.exists():
+        return
+    if data.exists():
+        files.remove_tree(journal.before)
+        data.rename(journal.before)
+    journal.side.rename(data)
+    files.sync_directory(data.parent)
+
+
+def start(journal: Journal, server: Server) -> None:
+    """Start the cluster that is in its place.
+
+    Raises:
+        BedstoneError: it doesn't answer.
+
+    """
+    unit = _unit(Path(journal.data))
+    run(["systemctl", "start", unit], timeout=_START_SECONDS)
+    server.execute("SELECT 1")
+
+
+def remove_side(journal: Journal) -> None:
+    """Remove what was recovered beside: it isn't to be put in place."""
+    files.remove_tree(journal.side)
+    files.remove_tree(Path(f"{journal.side}.tablespaces"))
+
+
+def remove_former(journal: Journal) -> None:
+    """Remove the empty cluster that was there before."""
+    files.remove_tree(journal.before)
+
+
+def _unit(data: Path) -> str:
+    # Debian: /var/lib/postgresql/17/main is the cluster 17-main.
+    return f"postgresql@{data.parent.name}-{data.name}.service"
+
+
+def _make_directory(side: Path) -> None:
+    side.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        shutil.chown(side, USER, USER)
+
+
+@contextmanager
+def _running(
+    major: str, data: Path, port: int
+) -> Iterator[tuple[Server, subprocess.Popen[bytes], Path]]:
+    """Run the cluster in a directory on a private socket for a block; it ends in good order."""
+    socket = paths.host(_SOCKET)
+    files.remove_tree(socket)
+    socket.mkdir(mode=0o700, parents=True)
+    if os.geteuid() == 0:
+        account = pwd.getpwnam(USER)
+        os.chown(socket, account.pw_uid, account.pw_gid)
+    server = Server(str(socket), port)
+    log = socket / "log"
+    configuration = f"/etc/postgresql/{major}/{data.name.removesuffix(rebuild_journal.SIDE)}"
+    options = {
+        "config_file": f"{configuration}/postgresql.conf",
+        "hba_file": f"{configuration}/pg_hba.conf",
+        "ident_file": f"{configuration}/pg_ident.conf",
+        "data_directory": str(data),
+        "external_pid_file": "",
+        "listen_addresses": "",
+        "unix_socket_directories": str(socket),
+        "unix_socket_permissions": "0700",
+        # A smaller server than the one that is gone must not stop here to ask.
+        "hot_standby": "off",
+        # The new timeline is to be archived; from its own place, not from here.
+        "archive_mode": "on",
+        "archive_command": "",
+        "logging_collector": "off",
+        "autovacuum": "off",
+        "cluster_name": "rebuild",
+        "lc_messages": "C",
+    }
+    program = paths.host(f"/usr/lib/postgresql/{major}/bin/postgres")
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [
+                *_ending_with_us(),
+                str(program),
+                "-D",
+                str(data),
+                *(f"--{name}={value}" for name, value in options.items()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **server.environment(), "PGDATA": ""},
+            cwd="/",
+            start_new_session=True,
+        )
+    try:
+        yield server, process, log
+    finally:
+        # Fast, with a checkpoint: what comes next is a rename.
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        files.remove_tree(socket)
+
+
+def _ending_with_us() -> Sequence[str]:
+    # SIGQUIT ends PostgreSQL at once, as a power cut would: nothing that counts is in it yet.
+    prefix = ["setpriv", "--pdeathsig", "QUIT"]
+    if os.geteuid() == 0:
+        prefix += ["--reuid", USER, "--regid", USER, "--init-groups"]
+    return [*prefix, "--"]
+
+
+def _wait_for_end(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until recovery has ended, however long it takes.
+
+    Raises:
+        BedstoneError: PostgreSQL ended instead, for instance because the target wasn't reached.
+
+    """
+    while process.poll() is None:
+        try:
+            if server.execute("SELECT pg_is_in_recovery()", timeout=30).strip() == "f":
+                return
+        except PostgresError:
+            pass
+        try:
+            process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if "recovery ended before configured recovery target was reached" in said:
+        raise BedstoneError(
+            "The moment that was asked for is later than what was archived: nothing was touched.",
+            hint="Leave --time away: then all that was archived comes back.",
+            details=tail(said),
+        )
+    raise BedstoneError("The cluster can't be recovered: nothing was touched.", details=tail(said))

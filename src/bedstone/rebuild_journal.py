@@ -1,0 +1,116 @@
+"""How far the rebuilding of this server is, so that one that was killed is gone on with.
+
+The cluster comes back beside the empty one; two renames put it in its place. What was killed
+before them begins anew, what was killed between them is finished, and what comes after them is
+never done to a cluster that is in use again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import files, paths
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# The empty cluster serves still; the recovered one is in its place; it is about to be.
+BESIDE = "beside"
+SWAPPING = "swapping"
+CLUSTER = "cluster"
+# Configuration, images and uploads are there, too.
+FILES = "files"
+
+BEFORE = ".before_rebuild"
+SIDE = ".rebuild"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One rebuild.
+
+    Attributes:
+        destination: where it takes everything from.
+        target: the moment that was asked for, ISO 8601 in UTC; None for all there is.
+        data: the cluster's directory.
+        phase: how far it is.
+        begun_at: when it began, ISO 8601 in UTC.
+        facts: what it found out, for the summary.
+
+    """
+
+    destination: str
+    target: str | None
+    data: str
+    phase: str
+    begun_at: str
+    facts: dict[str, Any]
+
+    @property
+    def side(self) -> Path:
+        """Where the cluster is recovered."""
+        return Path(f"{self.data}{SIDE}")
+
+    @property
+    def before(self) -> Path:
+        """Where the empty cluster goes."""
+        return Path(f"{self.data}{BEFORE}")
+
+    def at(self, phase: str, **facts: Any) -> Journal:
+        """Write down that it has come to a phase, and what was found out, and return it so."""
+        journal = replace(self, phase=phase, facts={**self.facts, **facts})
+        journal.save()
+        return journal
+
+    def save(self) -> None:
+        """Write it to the disk."""
+        paths.ensure_private(path().parent)
+        files.write(path(), json.dumps(asdict(self), indent=2) + "\n", mode=0o600)
+
+
+def path() -> Path:
+    """Return the journal's file; there is one only during a rebuild."""
+    return paths.state() / "rebuild.json"
+
+
+def begin(destination: str, target: datetime | None, data: Path) -> Journal:
+    """Write down that a rebuild begins, and return its journal."""
+    journal = Journal(
+        destination=destination,
+        target=None if target is None else target.astimezone(UTC).isoformat(),
+        data=str(data),
+        phase=BESIDE,
+        begun_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        facts={},
+    )
+    journal.save()
+    return journal
+
+
+def load() -> Journal | None:
+    """Return the journal of a rebuild that isn't through, or None.
+
+    Raises:
+        BedstoneError: the file isn't what was written.
+
+    """
+    try:
+        return Journal(**json.loads(path().read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise BedstoneError(
+            f"{path()} can't be read: {error}.",
+            hint="It tells how far a rebuild of this server is. If it was through, or none was"
+            " begun, remove the file.",
+        ) from error
+
+
+def clear() -> None:
+    """Forget it: the rebuild is through."""
+    path().unlink(missing_ok=True)
