@@ -73,8 +73,8 @@ def _s3(site: Site, given: S3) -> dict[str, Any]:
 
 
 def _path(site: Site, text: str) -> str:
-    """Return a path without a slash at its end, with the host's name where it is wanted."""
-    return placeholders.expand(text, {"host": site.host}).rstrip("/") or "/"
+    """Return a path without a slash at its end, so that another one can follow; "" is the top."""
+    return placeholders.expand(text, {"host": site.host}).rstrip("/")
 
 
 def _host_key(line: str) -> str:

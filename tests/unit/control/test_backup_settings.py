@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from bedstone_control import wiring
+from bedstone_control import destinations, wiring
 from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks
+from tests.unit.control.destinations import BUCKET, HOST_KEY, OFFSITE
 from tests.unit.control.sites import Site
 
 CHECK = "SELECT count(*) > 0 FROM payments_request"
@@ -67,3 +69,72 @@ def test_schedule_in_crons_form_is_told(site: Site) -> None:
     (problem,) = site.check()
     assert problem.where == "bedstone_backup.verify_schedule"
     assert "cron" in problem.message
+
+
+def entries(*places: dict[str, Any], **kept: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the destinations that the roles get."""
+    made = jobs_and_hooks.site(backup={"destinations": list(places)})
+    secrets = {**made.secrets, "backup": {"key": "k", "destinations": kept}}
+    return destinations.entries(dataclasses.replace(made, secrets=secrets))
+
+
+KEYS = {"access_key": "AK", "secret_key": "sk"}
+
+
+def test_destinations_reach_the_roles_with_their_secrets() -> None:
+    assert entries(OFFSITE, BUCKET, offsite={"private_key": "pem"}, bucket=KEYS) == [
+        {
+            "name": "offsite",
+            "type": "sftp",
+            "host": "backup.example.com",
+            "port": 22,
+            "user": "bedstone",
+            "path": "/srv/bedstone",
+            "host_keys": [HOST_KEY],
+            "private_key": "pem",
+            "wal": True,
+        },
+        {
+            "name": "bucket",
+            "type": "s3",
+            "endpoint": "s3.example.com:9000",
+            "bucket": "backups",
+            "region": "eu-central-1",
+            "path": "/payments",
+            "path_style": False,
+            "access_key": "AK",
+            "secret_key": "sk",
+            "wal": False,
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/", ""), ("/a/", "/a"), ("/a/${host}", "/a/web1"), ("/${host}/", "/web1")],
+)
+def test_another_path_can_follow_a_destination_s(path: str, expected: str) -> None:
+    place = BUCKET | {"s3": BUCKET["s3"] | {"path": path}}
+    assert entries(place, bucket=KEYS)[0]["path"] == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        HOST_KEY,
+        f"{HOST_KEY} root@backup",
+        f"backup.example.com {HOST_KEY}",
+        f"[backup.example.com]:2222 {HOST_KEY}\n",
+        f"|1|c2FsdA==|aGFzaA== {HOST_KEY}",
+    ],
+)
+def test_host_keys_are_taken_as_ssh_keyscan_prints_them(line: str) -> None:
+    place = OFFSITE | {"sftp": OFFSITE["sftp"] | {"host_keys": [line]}}
+    assert entries(place, offsite={"private_key": "pem"})[0]["host_keys"] == [HOST_KEY]
+
+
+def test_missing_secret_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"no bedstone_secrets\.backup\.destinations\.bucket\.secr"
+    ):
+        entries(BUCKET, bucket={"access_key": "AK"})
