@@ -15,19 +15,20 @@ _DESCRIPTION = """\
 For each app: the release that serves, its services as systemd sees them and as
 they answer themselves, jobs, the last releases and how they ended, images and
 backups; then the room on the disks and how PostgreSQL is (ages, vacuum, open
-transactions, checksums, growth). What needs attention stands at the end.
+transactions, checksums, growth, archived WAL). What needs attention stands at the end.
 
 The exit code is 1 when a service that should run doesn't, or doesn't answer,
 and when Docker doesn't.
 
---json prints {"ok", "problems", "apps", "disks", "database"}. An app has "app", "ok",
+--json prints {"ok", "problems", "apps", "disks", "database", "wal"}. An app has "app", "ok",
 "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
 three), "images", "backup" and "verification". The database has "version",
 "error", "databases", "wraparound", "checksums", "idle_in_transaction", "tables"
 (the largest, and those that autovacuum doesn't keep up with), "disks" (their
-trends) and "problems". Times are ISO 8601 in UTC, sizes are bytes; what there is
-none of, or couldn't be found out in time, is null.
+trends) and "problems"; the WAL has "archiving" and "destinations". Times are
+ISO 8601 in UTC, sizes are bytes; what there is none of, or couldn't be found out
+in time, is null.
 """
 
 

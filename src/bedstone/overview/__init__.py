@@ -24,6 +24,7 @@ from bedstone.overview import (
     parallel,
     services,
     verifications,
+    wal,
 )
 from bedstone.systemd import Systemd
 
@@ -47,6 +48,7 @@ class Tools:
     asks: Asks = services.ask
     seconds: float = SECONDS
     database: Callable[[], dict[str, Any] | None] = database.look
+    wal: Callable[[], dict[str, Any] | None] = wal.look
 
 
 def gather(tools: Tools | None = None) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
         tasks["docker"] = lambda: tools.docker.containers(LABEL_APP)
         tasks["images"] = lambda: images.usage(tools.docker, [app.name for app in apps])
     tasks["database"] = tools.database
+    tasks["wal"] = tools.wal
     found = parallel.run(tasks, tools.seconds)
     shown = [app.as_json(found) for app in apps]
     used = disks.usage()
@@ -73,10 +76,12 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *(f"{app['app']}: {problem}" for app in shown for problem in app["problems"]),
             *disks.problems(used),
             *database.problems(found.get("database")),
+            *wal.problems(found.get("wal")),
         ],
         "apps": shown,
         "disks": used,
         "database": found.get("database"),
+        "wal": found.get("wal"),
     }
 
 

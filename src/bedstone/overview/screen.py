@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone import age, failures, space
-from bedstone.overview import database
+from bedstone.overview import database, wal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +24,7 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
             return parts[0]
     server = [_disk(disk, paint) for disk in picture["disks"]]
     server += database.lines(picture["database"], paint)
+    server += wal.lines(picture.get("wal"), paint)
     if server:
         parts.append("\n".join(server))
     if picture["problems"]:
