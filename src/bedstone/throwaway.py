@@ -21,7 +21,7 @@ from bedstone.postgres import USER, PostgresError, Server, identifier
 from bedstone.run import run, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bedstone.manifest import Database
@@ -108,11 +108,11 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
     """
     programs = paths.host(f"/usr/lib/postgresql/{major}/bin")
     data, socket = place / "cluster", place / "socket"
-    account = _account()
+    owner = account()
     for directory in (data, socket):
         directory.mkdir(mode=0o700)
-        os.chown(directory, account.pw_uid, account.pw_gid)
-    server = Server(str(socket), PORT, account.pw_name)
+        os.chown(directory, owner.pw_uid, owner.pw_gid)
+    server = Server(str(socket), PORT, owner.pw_name)
     try:
         guarded.run(
             server.command(
@@ -127,26 +127,67 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
         raise ThrowawayError(
             "No throwaway cluster could be made.", details=error.details
         ) from error
-    options = {**_OPTIONS, "unix_socket_directories": str(socket), "cluster_name": place.name}
-    with (place / "log").open("wb") as log:
+    with started(server, programs, data, place / "log", options(place, socket), watch=watch):
+        yield server
+
+
+def options(place: Path, socket: Path) -> dict[str, str]:
+    """Return the settings of a cluster in a directory that is removed afterwards."""
+    return {**_OPTIONS, "unix_socket_directories": str(socket), "cluster_name": place.name}
+
+
+@contextmanager
+def started(
+    server: Server,
+    programs: Path,
+    data: Path,
+    log: Path,
+    options: Mapping[str, str],
+    *,
+    watch: Callable[[], None],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Let a cluster run for a block; it ends with it, and with this process.
+
+    Args:
+        server: where it will answer, and the system's user that it runs as.
+        programs: PostgreSQL's.
+        data: its directory.
+        log: a file for what it says.
+        options: its settings.
+        watch: called again and again while it starts; what it raises stops it.
+
+    Raises:
+        ThrowawayError: it doesn't start; the details say why.
+
+    """
+    with launched(server, programs, data, log, options) as process:
+        _wait(server, process, log, watch)
+        yield process
+
+
+@contextmanager
+def launched(
+    server: Server, programs: Path, data: Path, log: Path, options: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a cluster for a block without waiting until it answers; see :func:`started`."""
+    with log.open("wb") as handle:
         process = subprocess.Popen(
             [
-                *_ending_with_us(account.pw_name),
+                *_ending_with_us(server.account),
                 str(programs / "postgres"),
                 "-D",
                 str(data),
                 *(f"--{name}={value}" for name, value in options.items()),
             ],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=handle,
             stderr=subprocess.STDOUT,
             env={**os.environ, **_environment(server)},
             cwd="/",
             start_new_session=True,
         )
     try:
-        _wait(server, process, place / "log", watch)
-        yield server
+        yield process
     finally:
         _stop(process)
 
@@ -195,7 +236,7 @@ def restore(
     dump.load(server, directory, DATABASE, jobs=jobs, owner=None, watch=watch)
 
 
-def _account() -> pwd.struct_passwd:
+def account() -> pwd.struct_passwd:
     """Return the user that the cluster runs as, made if need be."""
     if os.geteuid() != 0:
         return pwd.getpwuid(os.geteuid())

@@ -29,7 +29,10 @@ _MARKER = re.compile(r"verify-[0-9a-f]{12}\.json")
 _HALF_MARKER = re.compile(r"\.verify-[0-9a-f]{12}\.json\.[0-9a-f]{8}")
 
 # What runs in such a directory; nobody's shell or editor is among them.
-_PROGRAMS = {"initdb", "postgres", "pg_restore", "pg_amcheck", "psql", "tar", "zstd", "gzip"}
+_PROGRAMS = {
+    "initdb", "postgres", "pg_restore", "pg_dump", "pg_amcheck", "psql", "tar", "zstd", "gzip",
+    "pgbackrest", "restic",
+}  # fmt: skip
 _END_SECONDS = 10.0
 
 

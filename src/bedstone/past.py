@@ -1,0 +1,218 @@
+"""The whole cluster as it was at some moment: restored beside, recovered, and open to be read.
+
+It is brought back in two steps. The WAL is fetched and replayed as PostgreSQL's own user, who may
+read pgBackRest's secrets; meanwhile nobody gets in and nothing of an app runs. Then it is stopped,
+given to the user of throwaway clusters, and started again: from here on an app's functions may run,
+and reach neither production nor a secret.
+
+Where it ended is asked of PostgreSQL and compared with what was wanted: a moment that can't be
+reached is an error, never the latest one in its place.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bedstone import (
+    past_recovery,
+    past_window,
+    pgbackrest_wal,
+    space,
+    throwaway,
+)
+from bedstone.errors import BedstoneError
+from bedstone.past_window import UnreachableTimeError, shown
+from bedstone.postgres import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bedstone.destinations import Destination
+    from bedstone.past_recovery import Ended
+    from bedstone.pgbackrest import Stanza
+    from bedstone.pgbackrest_info import Backup, Info
+
+# WAL is replayed into the same files, which grow a little.
+_MARGIN = 1.1
+
+
+class Past(NamedTuple):
+    """A cluster of the past.
+
+    Attributes:
+        server: where it answers, with all its databases.
+        ended_at: when the last transaction that is in it was committed; if the WAL has none after
+            the backup that it begins from, when that ended.
+        lsn: where in the WAL it ended.
+
+    """
+
+    server: Server
+    ended_at: datetime
+    lsn: str
+
+
+class GapError(BedstoneError):
+    """The WAL at a destination has a hole, or ends before what is said to be there."""
+
+
+def _unwatched() -> None:
+    return
+
+
+@contextmanager
+def cluster(
+    stanza: Stanza,
+    destination: Destination,
+    place: Path,
+    target: datetime | None = None,
+    label: str | None = None,
+    *,
+    reserve_bytes: int = 0,
+    watch: Callable[[], None] = _unwatched,
+) -> Iterator[Past]:
+    """Bring the cluster back beside, as it was at a moment, for a block.
+
+    Args:
+        stanza: the cluster.
+        destination: where its backups and WAL are fetched from.
+        place: a directory of :func:`bedstone.throwaway_place.place`, removed afterwards.
+        target: the moment, with a time zone; None for the last archived transaction.
+        label: the backup to begin from; by default the newest one that leads to ``target``.
+        reserve_bytes: what has to stay free on the disk of ``place``.
+        watch: called again and again meanwhile; what it raises ends it.
+
+    Raises:
+        UnreachableTimeError: there is no way to this moment; names those that can be reached.
+        GapError: without ``target``: it ended before the newest WAL at the destination.
+        RefusedError: there is no backup, no room for it, no such PostgreSQL here.
+        BedstoneError: it failed.
+
+    """
+    found = stanza.info(destination)
+    begin = _begin(stanza, found, destination, target, label)
+    space.require(
+        place,
+        int(begin.original_bytes * _MARGIN) + throwaway.EMPTY_BYTES,
+        reserve_bytes,
+        f"The cluster of {destination.name}",
+    )
+    data, command = past_recovery.fetched(
+        stanza, destination, place, target, begin.label, watch=watch
+    )
+    ended = past_recovery.recovered(place, data, command, target, watch=watch)
+    if ended.ran_out and ended.at == target:
+        # PostgreSQL is only sure of a moment when it sees a later one. This is the very last one.
+        ended = past_recovery.recovered(place, data, command, None, watch=watch)
+    _judge(stanza, found, destination, begin, target, ended, data)
+    own, programs = past_recovery.own_settings(place, data), past_recovery.programs(data)
+    server = _given_away(place, data)
+    options = {**throwaway.options(place, Path(server.socket)), **own}
+    with throwaway.started(server, programs, data, place / "log", options, watch=watch):
+        yield Past(server, ended.at or begin.finished_at, ended.lsn)
+
+
+def _begin(
+    stanza: Stanza,
+    found: Info,
+    destination: Destination,
+    target: datetime | None,
+    label: str | None,
+) -> Backup:
+    window = past_window.of(stanza, destination, found)
+    if target is not None and target > datetime.now(UTC):
+        raise UnreachableTimeError(
+            f"{shown(target)} is in the future: it is {shown(datetime.now(UTC))} now.",
+            hint=window.words(),
+        )
+    if label is not None:
+        chosen = found.backup(label)
+    else:
+        chosen = found.newest if target is None else found.for_moment(target)
+    if chosen is None or (target is not None and chosen.finished_at > target):
+        if target is None or not found.backups:
+            raise UnreachableTimeError(
+                f"There is no backup {label or 'of the cluster'} at {destination.name}"
+                f" ({destination.words()}).",
+                hint=window.words(),
+            )
+        begun = chosen or found.backups[0]
+        raise UnreachableTimeError(
+            f"{destination.name} can't bring the cluster back to {shown(target)}: its"
+            f" {'backup ' + begun.label if chosen else 'oldest backup'} was complete at"
+            f" {shown(begun.finished_at)}.",
+            hint=window.words(),
+        )
+    return chosen
+
+
+def _judge(
+    stanza: Stanza,
+    found: Info,
+    destination: Destination,
+    begin: Backup,
+    target: datetime | None,
+    ended: Ended,
+    data: Path,
+) -> None:
+    """Raise unless it ended where it should.
+
+    PostgreSQL itself ends with an error when it runs out of WAL before a target, and ends quietly
+    at a hole when there is none.
+    """
+    if target is not None and ended.reached and (ended.at is None or ended.at <= target):
+        return
+    last = ended.at or begin.finished_at
+    missing = past_window.missing(stanza, destination, found, begin)
+    if target is not None:
+        if ended.failure and not ended.ran_out:
+            raise BedstoneError(
+                f"The cluster could not be recovered to {shown(target)}.", details=ended.failure
+            )
+        later = next((b for b in found.backups if b.finished_at > target), None)
+        why = f"the WAL there ends at {shown(last)}, the time of its last transaction"
+        if missing:
+            why = f"its WAL has a hole after {shown(last)} ({', '.join(missing[:3])} is missing)"
+        hint = f"From {begin.label} on, {shown(begin.finished_at)} to {shown(last)} can be reached."
+        if later is not None:
+            hint += f" Then again from {shown(later.finished_at)} on."
+        earliest = found.backups[0].finished_at
+        raise UnreachableTimeError(
+            f"{destination.name} can't bring the cluster back to {shown(target)}: {why}.",
+            hint=f"{hint} The earliest moment there is {shown(earliest)}, the latest"
+            f" {'in reach of this backup ' if later else ''}{shown(last)}.",
+            details=ended.failure,
+        )
+    if ended.failure:
+        raise BedstoneError(
+            f"The cluster of {destination.name} could not be recovered.", details=ended.failure
+        )
+    size = past_recovery.segment_bytes(data)
+    newest = found.newest_wal
+    if newest is not None and ended.last_segment(size) < pgbackrest_wal.number(newest, size):
+        raise GapError(
+            f"The WAL at {destination.name} leads to {ended.lsn} only ({shown(last)}), although the"
+            f" segment {newest} is there.",
+            hint=f"Missing: {', '.join(missing[:5])}. Make a new backup (`bedstone wal full`): it"
+            " doesn't need them."
+            if missing
+            else "A segment is damaged: make a new backup (`bedstone wal full`), which doesn't need"
+            " it.",
+        )
+
+
+def _given_away(place: Path, data: Path) -> Server:
+    """Give the stopped cluster to the user of throwaway clusters."""
+    owner = throwaway.account()
+    socket = place / "socket"
+    socket.mkdir(mode=0o700)
+    for path in (socket, data.parent):
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+    for base, directories, names in os.walk(data.parent):
+        for name in (*directories, *names):
+            os.chown(Path(base) / name, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    return Server(str(socket), throwaway.PORT, owner.pw_name)

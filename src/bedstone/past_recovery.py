@@ -1,0 +1,299 @@
+"""Fetch a cluster's files and replay its WAL, as PostgreSQL's own user, and say where it ended.
+
+The cluster gets settings of its own, beside its directory: Debian keeps the origin's elsewhere, and
+what an administrator has set in it (libraries, sockets, an archive) is not for here. As it takes no
+session before it is promoted, it needs none of the origin's numbers of sessions; prepared
+transactions are the exception, which are read from its control file. It archives nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import guarded, paths, postgres, throwaway
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.postgres import USER, PostgresError, Server
+from bedstone.run import Completed, tail
+from bedstone.throwaway import ThrowawayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bedstone.destinations import Destination
+    from bedstone.pgbackrest import Stanza
+
+_STOP_SECONDS = 120.0
+
+_RAN_OUT = "recovery ended before configured recovery target was reached"
+_LAST_TIME = re.compile(r"last completed transaction was at log time (\S+ \S+)")
+_REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
+_COMMAND = re.compile(r"^restore_command *= *'(.*)'$", re.MULTILINE)
+
+_OPTIONS = {
+    # No session before it is promoted.
+    "hot_standby": "off",
+    "wal_level": "replica",
+    "archive_mode": "off",
+    "shared_preload_libraries": "",
+    "shared_buffers": "128MB",
+    "max_wal_size": "1GB",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+    "lc_messages": "C",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Where a recovery ended.
+
+    Attributes:
+        at: when the last transaction of it was committed; None when it has none.
+        lsn: where in the WAL.
+        reached: it was promoted: at the target, or, without one, at the end of the WAL.
+        ran_out: the WAL ended before the target.
+        failure: the end of PostgreSQL's log when it wasn't promoted, or nothing.
+
+    """
+
+    at: datetime | None
+    lsn: str
+    reached: bool
+    ran_out: bool = False
+    failure: str = ""
+
+    def last_segment(self, segment_bytes: int) -> int:
+        """Return the place of the last segment that was needed in the row of all."""
+        high, _, low = self.lsn.partition("/")
+        # A position is that of the next byte: after a whole segment, it is the next one's first.
+        return max((int(high, 16) << 32) + int(low, 16) - 1, 0) // segment_bytes
+
+
+def fetched(
+    stanza: Stanza,
+    destination: Destination,
+    place: Path,
+    target: datetime | None,
+    label: str,
+    *,
+    watch: Callable[[], None],
+) -> tuple[Path, str]:
+    """Fetch the files of a cluster; return their directory and the command that fetches its WAL.
+
+    Raises:
+        BedstoneError: it failed; says why in plain words.
+
+    """
+    home = place / "past"
+    data = home / "data"
+    account = _account()
+    for directory in (home, data):
+        directory.mkdir(mode=0o700)
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    watched = type(stanza)(stanza.destinations, server=stanza.server, runner=_watching(home, watch))
+    watched.restore(destination, data, target=target, label=label)
+    automatic = data / "postgresql.auto.conf"
+    command = _restore_command(automatic.read_text(encoding="utf-8"))
+    # The origin's own settings, and those of pgBackRest: what is needed is given here.
+    automatic.write_text("")
+    return data, command
+
+
+def recovered(
+    place: Path,
+    data: Path,
+    command: str,
+    target: datetime | None,
+    *,
+    watch: Callable[[], None],
+) -> Ended:
+    """Replay the WAL, and return where that ended; the cluster is stopped afterwards.
+
+    Args:
+        place: the directory that is removed afterwards.
+        data: the cluster's, as pgBackRest has restored it, or as a recovery that ran out of WAL has
+            left it.
+        command: fetches WAL.
+        target: the moment to end at, or None for the end of the WAL.
+        watch: called again and again meanwhile; what it raises ends it.
+
+    Raises:
+        ThrowawayError: this server can't run such a cluster.
+
+    """
+    socket = place / "recovery"
+    socket.mkdir(mode=0o700, exist_ok=True)
+    account = _account()
+    os.chown(socket, account.pw_uid, account.pw_gid)
+    server = Server(str(socket), throwaway.PORT, account.pw_name)
+    _write_access(place)
+    options = {
+        **throwaway.options(place, socket),
+        **_OPTIONS,
+        **own_settings(place, data),
+        "restore_command": command,
+    }
+    if target is not None:
+        moment = f"{target.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f+00}"
+        options |= {"recovery_target_time": moment, "recovery_target_action": "promote"}
+    log = place / "recovery.log"
+    with throwaway.launched(server, programs(data), data, log, options) as process:
+        if _promoted(server, process, watch):
+            at, lsn = server.rows(
+                "SELECT json_build_array(pg_last_xact_replay_timestamp(),"
+                " coalesce(pg_last_wal_replay_lsn(), pg_current_wal_lsn())::text);"
+            )[0]
+            _shut_down(process, log)
+            return Ended(datetime.fromisoformat(at) if at else None, lsn, reached=True)
+    return _failed(log.read_text(encoding="utf-8", errors="replace"))
+
+
+def own_settings(place: Path, data: Path) -> dict[str, str]:
+    """Return the settings that a cluster of the past needs whatever it is started for."""
+    return {
+        "max_logical_replication_workers": "0",
+        # Those that were prepared and not yet committed come along.
+        "max_prepared_transactions": _controldata(data).get("max_prepared_xacts setting", "0"),
+        "config_file": str(place / "postgresql.conf"),
+        "hba_file": str(place / "pg_hba.conf"),
+        "ident_file": str(place / "pg_ident.conf"),
+    }
+
+
+def programs(data: Path) -> Path:
+    """Return the programs of the PostgreSQL that a cluster is of.
+
+    Raises:
+        ThrowawayError: this server doesn't have them.
+
+    """
+    major = (data / "PG_VERSION").read_text(encoding="ascii").strip()
+    found = paths.host(f"/usr/lib/postgresql/{major}/bin")
+    if not (found / "postgres").exists():
+        raise ThrowawayError(
+            f"The cluster is of PostgreSQL {major}, which this server doesn't have.",
+            hint=f"Install postgresql-{major}: files of a cluster fit their own version only.",
+        )
+    return found
+
+
+def segment_bytes(data: Path) -> int:
+    """Return the size of a cluster's WAL segments."""
+    return int(_controldata(data).get("Bytes per WAL segment", 16 * 1024 * 1024))
+
+
+def _controldata(data: Path) -> dict[str, str]:
+    server = Server("", 0, _account().pw_name)
+    said = postgres.call(
+        server, server.command(str(programs(data) / "pg_controldata"), str(data)), timeout=60
+    ).stdout
+    pairs = (line.partition(":") for line in said.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _restore_command(settings: str) -> str:
+    found = _COMMAND.findall(settings)
+    if not found:
+        raise BedstoneError("What was restored says nothing of where its WAL is fetched.")
+    command = str(found[-1]).replace("''", "'")
+    # One after the other: production's own queue is not for us.
+    return command.replace(
+        " archive-get ", " --no-archive-async --log-level-file=off archive-get ", 1
+    )
+
+
+def _write_access(place: Path) -> None:
+    for name, text in (
+        ("postgresql.conf", ""),
+        # The socket's directory lets in who may.
+        ("pg_hba.conf", "local all all trust\n"),
+        ("pg_ident.conf", ""),
+    ):
+        path = place / name
+        path.write_text(text)
+        path.chmod(0o644)
+
+
+def _promoted(server: Server, process: subprocess.Popen[bytes], watch: Callable[[], None]) -> bool:
+    """Wait for the end of the recovery, and return whether the cluster then took a session."""
+    while process.poll() is None:
+        try:
+            return server.execute("SELECT pg_is_in_recovery()", timeout=30).strip() == "f"
+        except PostgresError:
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                watch()
+    return False
+
+
+def _shut_down(process: subprocess.Popen[bytes], log: Path) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.returncode = None
+    if process.returncode != 0:
+        raise ThrowawayError(
+            "The recovered cluster doesn't shut down.",
+            details=tail(log.read_text(encoding="utf-8", errors="replace")),
+        )
+
+
+def _failed(log: str) -> Ended:
+    time, done = _LAST_TIME.findall(log), _REDO_DONE.findall(log)
+    return Ended(
+        datetime.fromisoformat(time[-1]) if time else None,
+        done[-1] if done else "0/0",
+        reached=False,
+        ran_out=_RAN_OUT in log,
+        failure=tail(log) or "PostgreSQL said nothing.",
+    )
+
+
+def _account() -> pwd.struct_passwd:
+    return pwd.getpwnam(USER) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+
+def _watching(home: Path, watch: Callable[[], None]) -> Any:
+    """Return a runner of programs that looks after the disk meanwhile."""
+
+    def run(
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdout: Any = None,
+        **_: object,
+    ) -> Completed:
+        arguments = list(argv)
+        if "restore" in arguments:
+            # Others may restore, too; and the log is for what happens to production.
+            arguments += [f"--lock-path={home}", "--log-level-file=off"]
+        with tempfile.TemporaryFile() as kept:
+            output = stdout if stdout is not None else kept
+            try:
+                errors = guarded.run(arguments, watch=watch, env=env, stdout=output)
+            except CommandError as error:
+                said = ""
+                if stdout is None:
+                    kept.seek(0)
+                    said = kept.read().decode("utf-8", "replace")
+                raise CommandError(
+                    error.message,
+                    returncode=error.returncode,
+                    output=tail(f"{said}\n{error.details}"),
+                ) from error
+            kept.seek(0)
+            said = "" if stdout is not None else kept.read().decode("utf-8", "replace")
+        return Completed(tuple(arguments), 0, said, errors, 0.0)
+
+    return run

@@ -1,0 +1,113 @@
+"""Which moments of the past a destination can bring back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bedstone import pgbackrest_wal
+from bedstone.errors import BedstoneError, RefusedError
+
+if TYPE_CHECKING:
+    from bedstone.destinations import Destination
+    from bedstone.pgbackrest import Stanza
+    from bedstone.pgbackrest_info import Backup, Info
+
+
+class UnreachableTimeError(RefusedError):
+    """There is no way to this moment; the hint names the earliest and the latest possible one."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """From when to when.
+
+    Attributes:
+        destination: where.
+        earliest: when the oldest backup was complete; None without a backup.
+        latest: when the newest WAL arrived: nothing that was committed later is there; None when
+            that isn't known.
+        holes: segments that are missing since the oldest backup.
+
+    """
+
+    destination: str
+    earliest: datetime | None
+    latest: datetime | None
+    holes: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """Return it as a sentence."""
+        if self.earliest is None:
+            return (
+                f"{self.destination} has no backup of the cluster: make one by `bedstone wal full`."
+            )
+        until = "the last archived WAL" if self.latest is None else f"about {shown(self.latest)}"
+        text = (
+            f"{self.destination} can bring back every moment from {shown(self.earliest)} (the"
+            f" earliest) to {until} (the latest)."
+        )
+        if self.holes:
+            text += f" But WAL is missing in between: {', '.join(self.holes[:3])}."
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "destination": self.destination,
+            "earliest": self.earliest.isoformat() if self.earliest else None,
+            "latest": self.latest.isoformat() if self.latest else None,
+            "missing": list(self.holes),
+        }
+
+
+def of(stanza: Stanza, destination: Destination, found: Info | None = None) -> Window:
+    """Return which moments a destination can bring back.
+
+    Args:
+        stanza: the cluster.
+        destination: where.
+        found: what is there, if that is known.
+
+    Raises:
+        BedstoneError: the destination can't be asked.
+
+    """
+    found = found or stanza.info(destination)
+    if not found.backups:
+        return Window(destination.name, None, None)
+    oldest = found.backups[0]
+    segments = _segments(stanza, destination, found)
+    newest = max((arrived for _, arrived in segments), default=None)
+    return Window(
+        destination.name,
+        oldest.finished_at,
+        newest,
+        pgbackrest_wal.missing([name for name, _ in segments], oldest.wal[0]) if segments else (),
+    )
+
+
+def missing(
+    stanza: Stanza, destination: Destination, found: Info, since: Backup
+) -> tuple[str, ...]:
+    """Return the segments that a destination lacks since a backup; none when it can't be asked."""
+    names = [name for name, _ in _segments(stanza, destination, found)]
+    return pgbackrest_wal.missing(names, since.wal[0]) if names else ()
+
+
+def _segments(stanza: Stanza, destination: Destination, found: Info) -> list[tuple[str, datetime]]:
+    if found.archive is None:
+        return []
+    try:
+        listed = stanza.segments(destination, found.archive)
+    except BedstoneError:
+        # It is only to say more precisely what can be reached.
+        return []
+    return [(segment.name, segment.arrived_at) for segment in listed]
+
+
+def shown(moment: datetime) -> str:
+    """Return a moment for people, in UTC, as exact as it is."""
+    text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
+    return f"{text} UTC"
