@@ -134,7 +134,5 @@ def test_host_keys_are_taken_as_ssh_keyscan_prints_them(line: str) -> None:
 
 
 def test_missing_secret_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"backup\.destinations\.bucket\.secret_key"
-    ):
+    with pytest.raises(ValueError, match=r"backup\.destinations\.bucket\.secret_key"):
         entries(BUCKET, bucket={"access_key": "AK"})
