@@ -25,6 +25,7 @@ from bedstone import (
     backup_settings,
     catalogue,
     database_properties,
+    destinations,
     dump,
     files,
     kept_backups,
@@ -32,6 +33,7 @@ from bedstone import (
     manifest,
     measurements,
     media,
+    media_snapshots,
     paths,
     retention,
     space,
@@ -39,6 +41,7 @@ from bedstone import (
 from bedstone.cli import add_command
 from bedstone.errors import BedstoneError
 from bedstone.interrupts import terminable
+from bedstone.manifest import RESTIC
 from bedstone.postgres import Server
 from bedstone.restore_journal import recover
 
@@ -132,7 +135,11 @@ def create(
     with lock.held(f"{app}.backup", f"bedstone backup {app}", wait_seconds=wait_seconds):
         try:
             recover(server_of(settings), app)
-            backup = _create(settings, entry, home, label, started, point=point)
+            # What goes elsewhere (a disk that is taken away) holds all of itself.
+            deduplicated = home.parent == settings.directory and destinations.has_key()
+            backup = _create(
+                settings, entry, home, label, started, point=point, deduplicated=deduplicated
+            )
         except BaseException as error:
             reason = _reason(error)
             _remember(lambda: backup_history.failed(app, label, started, reason))
@@ -147,15 +154,21 @@ def server_of(settings: Settings) -> Server:
     return Server(settings.socket, settings.port)
 
 
-def estimate(last: Manifest | None, database: int, media_size: int) -> int:
+def estimate(
+    last: Manifest | None, database: int, media_size: int, *, deduplicated: bool = False
+) -> int:
     """Return how many bytes a backup will take.
 
     Args:
         last: manifest of the app's last backup, if there is one.
         database: bytes of the database on the server's disk.
         media_size: bytes of the media directory.
+        deduplicated: of the media, only what is new takes room.
 
     """
+    if deduplicated:
+        kept = last.media.bytes if last and last.media and last.media.engine == RESTIC else 0
+        return estimate(_without_media(last), database, 0) + max(media_size - kept, 0)
     now = database + media_size
     if last is None:
         # A dump has no indexes and is compressed: smaller than what it is made of.
@@ -163,6 +176,14 @@ def estimate(last: Manifest | None, database: int, media_size: int) -> int:
     then = (last.database.bytes if last.database else 0) + (last.media.bytes if last.media else 0)
     growth = now / then if then else 1.0
     return int(last.bytes * max(growth, 1.0) * _MARGIN)
+
+
+def _without_media(last: Manifest | None) -> Manifest | None:
+    if last is None or last.media is None:
+        return last
+    archive = last.media.archive
+    rest = {name: file for name, file in last.files.items() if name != archive}
+    return replace(last, media=None, files=rest)
 
 
 def _create(
@@ -173,6 +194,7 @@ def _create(
     started: datetime,
     *,
     point: bool,
+    deduplicated: bool,
 ) -> Backup:
     paths.ensure_private(home)
     for leftover in catalogue.leftovers(home):
@@ -183,13 +205,15 @@ def _create(
             hint="Release the app once (`bedstone release`), or correct its `media` setting.",
         )
     what = f"A backup of {entry.app}"
-    space.require(home, _needed(settings, entry, home, point=point), settings.reserve_bytes, what)
+    needed = _needed(settings, entry, home, point=point, deduplicated=deduplicated)
+    space.require(home, needed, settings.reserve_bytes, what)
     name = catalogue.free_name(home, started)
     incomplete = home / f"{catalogue.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)
     try:
         _fill(
             settings, entry, incomplete, name, label, started, point=point,
+            deduplicated=deduplicated,
             watch=lambda: space.still(home, settings.reserve_bytes, what),
         )  # fmt: skip
         incomplete.rename(home / name)
@@ -200,14 +224,17 @@ def _create(
     return catalogue.load(home / name)
 
 
-def _needed(settings: Settings, entry: App, home: Path, *, point: bool) -> int:
+def _needed(settings: Settings, entry: App, home: Path, *, point: bool, deduplicated: bool) -> int:
     size = 0
     if entry.database:
         properties = database_properties.read(server_of(settings), entry.database)
         size = int(properties["size"]) if properties else 0
     last = catalogue.newest_good(home) if point else catalogue.newest_full(home)
     return estimate(
-        last.manifest if last else None, size, media.tree_bytes(entry.media) if entry.media else 0
+        last.manifest if last else None,
+        size,
+        media.tree_bytes(entry.media) if entry.media else 0,
+        deduplicated=deduplicated,
     )
 
 
@@ -220,6 +247,7 @@ def _fill(
     started: datetime,
     *,
     point: bool,
+    deduplicated: bool,
     watch: Callable[[], None],
 ) -> None:
     server = server_of(settings)
@@ -228,7 +256,11 @@ def _fill(
         database = dump.dump(
             server, entry.database, directory / DUMP, jobs=settings.jobs, watch=watch
         )
-    archived = media.archive(entry.media, directory, watch=watch) if entry.media else None
+    archived = None
+    if entry.media and deduplicated:
+        archived = media_snapshots.take(entry.media, entry.app, name, watch=watch)
+    elif entry.media:
+        archived = media.archive(entry.media, directory, watch=watch)
     configuration = paths.app_config(entry.app)
     if configuration.exists():
         shutil.copyfile(configuration, directory / CONFIGURATION)
@@ -292,7 +324,19 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
                 f" removed: {error}.",
                 hint="The disk fills up until it can be.",
             ) from error
-    return tuple(backup.name for backup in doomed)
+    removed = tuple(backup.name for backup in doomed)
+    if home.parent == settings.directory:
+        _forget_media(entry.app, home, removed)
+    return removed
+
+
+def _forget_media(app: str, home: Path, removed: tuple[str, ...]) -> None:
+    """Forget the uploads of backups that are gone; that they are still there harms nobody."""
+    present = {path.name for path in home.iterdir()}
+    try:
+        media_snapshots.forget(app, removed, present)
+    except BedstoneError as error:
+        print(f"bedstone: {app}: old uploads were not forgotten: {error.text()}", file=sys.stderr)
 
 
 def _known(app: str) -> retention.Known | None:

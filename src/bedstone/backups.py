@@ -141,7 +141,12 @@ def _verified(backup: Backup, attempts: list[Verification]) -> dict[str, Any]:
 
 def _apps(settings: Settings, home: Path) -> list[str]:
     # An app that is gone from the settings may still have backups.
-    present = [entry.name for entry in home.iterdir() if entry.is_dir()] if home.is_dir() else []
+    # What begins with a dot is no app's: the repository of uploads, for instance.
+    present = [
+        entry.name
+        for entry in (home.iterdir() if home.is_dir() else ())
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
     return sorted({*present, *(entry.app for entry in settings.apps)})
 
 

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KIND = "bedstone-backup"
-SCHEMA = 1
+# 2: the uploaded files are in a repository, not in the backup's directory. A backup that has them
+# with it is written as 1, so that an older program restores it.
+SCHEMA = 2
 FILE = "manifest.json"
+TAR = "tar"
+RESTIC = "restic"
 _BLOCK = 1024 * 1024
 
 
@@ -71,9 +75,18 @@ class Database:
 
 @dataclass(frozen=True)
 class Media:
-    """The archived directory of uploaded files.
+    """The directory of uploaded files, as it was kept.
 
-    ``changed`` holds what tar said of files that were written to meanwhile.
+    Attributes:
+        archive: name of the tar in the backup's directory; "" when there is none.
+        directory: the directory that was kept.
+        files: how many, links too.
+        bytes: of the regular ones, each once.
+        changed: what was said of files that were written to meanwhile.
+        engine: ``tar``, or ``restic``: then they are a snapshot of a repository.
+        repository: the destination that keeps the repository.
+        snapshot: id of the snapshot there; a copy of it elsewhere knows it as its original.
+
     """
 
     archive: str
@@ -81,6 +94,9 @@ class Media:
     files: int
     bytes: int
     changed: list[str] = field(default_factory=list)
+    engine: str = TAR
+    repository: str | None = None
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,7 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Size of the whole backup."""
+        """Size of the backup's directory."""
         return sum(file.bytes for file in self.files.values())
 
 
@@ -133,7 +149,12 @@ def write(directory: Path, manifest: Manifest) -> None:
     content = asdict(manifest)
     content["started"] = manifest.started.isoformat()
     content["finished"] = manifest.finished.isoformat()
-    document = {"kind": KIND, "schema": SCHEMA, "bytes": manifest.bytes, **content}
+    schema = SCHEMA
+    if manifest.media is None or manifest.media.engine == TAR:
+        schema = 1
+        for key in ("engine", "repository", "snapshot"):
+            (content["media"] or {}).pop(key, None)
+    document = {"kind": KIND, "schema": schema, "bytes": manifest.bytes, **content}
     document["checksum"] = _checksum(document)
     files.write(directory / FILE, json.dumps(document, indent=2) + "\n", mode=0o600)
 

@@ -1,7 +1,8 @@
 """The directory of uploaded files as one archive, and back.
 
 GNU tar does the work: it keeps owners, times and links, and knows how to go on when
-a file is written to meanwhile.
+a file is written to meanwhile. Nightly backups of a server that has a backup key keep them as
+snapshots instead (:mod:`bedstone.media_snapshots`), of which each takes only what is new.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import guarded
+from bedstone import guarded, media_snapshots
 from bedstone.errors import BedstoneError, CommandError
-from bedstone.manifest import Media
+from bedstone.manifest import RESTIC, Media
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,35 @@ def check(path: Path, *, watch: Callable[[], None]) -> tuple[int, int]:
             files += not line.startswith(b"d")
             size += int(line.split(None, 3)[2]) if line.startswith(b"-") else 0
         return files, size
+
+
+def unpack(
+    found: Media,
+    backup: Path,
+    into: Path,
+    *,
+    watch: Callable[[], None],
+    sync: bool = True,
+) -> None:
+    """Bring a backup's uploaded files back into a directory that is made for them.
+
+    Args:
+        found: what the backup's manifest records of them.
+        backup: the backup's directory.
+        into: made.
+        watch: called again and again meanwhile; what it raises stops it.
+        sync: bring all to the disk; without it, it is there to be looked at only.
+
+    Raises:
+        BedstoneError: they could not be read or written.
+
+    """
+    if found.engine == RESTIC:
+        media_snapshots.restore(found, backup, into, watch=watch)
+        if sync:
+            os.sync()
+    else:
+        extract(backup / found.archive, into, watch=watch, sync=sync)
 
 
 def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: bool = True) -> None:

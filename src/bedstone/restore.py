@@ -230,8 +230,9 @@ def _beside(
         journal, rows = _database_beside(settings, server, plan, journal, as_superuser=as_superuser)
     if journal.media is not None and plan.manifest.media is not None:
         side = Path(journal.media.side)
-        media.extract(
-            plan.backup.path / plan.manifest.media.archive,
+        media.unpack(
+            plan.manifest.media,
+            plan.backup.path,
             side,
             watch=lambda: space.still(side.parent, settings.reserve_bytes, "The restore"),
         )

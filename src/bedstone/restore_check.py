@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, dump, manifest, single_table, space
+from bedstone import catalogue, dump, manifest, media_snapshots, single_table, space
 from bedstone.backup import DUMP, server_of
 from bedstone.errors import BedstoneError, RefusedError
 
@@ -136,7 +136,7 @@ def check(
             hint="Take another one: `bedstone backups --check` tells which are whole.",
             details="\n".join(damages[:20]),
         )
-    directory = _media(settings, app, found, into=into, wanted=with_media)
+    directory = _media(settings, app, path, found, into=into, wanted=with_media)
     database = _database(settings, app, backup, into=into, foreign=foreign)
     listing = ""
     found_table = None
@@ -163,7 +163,13 @@ def check(
 
 
 def _media(
-    settings: Settings, app: App, found: Manifest, *, into: str | None, wanted: bool | None
+    settings: Settings,
+    app: App,
+    path: Path,
+    found: Manifest,
+    *,
+    into: str | None,
+    wanted: bool | None,
 ) -> Path | None:
     if wanted is False or (wanted is None and into is not None):
         return None
@@ -181,6 +187,9 @@ def _media(
             f"{app.media} is a file system of its own, which can't be exchanged in one go.",
             hint="Restore the database with --no-media, and unpack the media by hand.",
         )
+    if found.media.engine == manifest.RESTIC:
+        # Is it still somewhere? Before anything is touched.
+        media_snapshots.find(found.media, path)
     space.require(
         app.media.parent, found.media.bytes, settings.reserve_bytes, "The media of the backup"
     )

@@ -76,6 +76,7 @@ def prove_dump(
     checks: Sequence[str],
     jobs: int,
     watch: Callable[[], None],
+    major: int | None = None,
 ) -> Proof:
     """Restore a dump into a throwaway cluster, and look at what came out.
 
@@ -87,13 +88,14 @@ def prove_dump(
         checks: SQL expressions, each of which has to be true.
         jobs: parallel processes.
         watch: called again and again meanwhile; what it raises stops it.
+        major: PostgreSQL's version to restore with (default: the dump's own, if it is here).
 
     Raises:
         BedstoneError: it isn't what it should be; says in which way.
 
     """
     directory = backup.path / "database"
-    major = throwaway.major_for(found, backup.name)
+    major = major or throwaway.major_for(found, backup.name)
     with throwaway.cluster(place, major, watch=watch) as server:
         throwaway.restore(server, found, directory, owner=app.owner, jobs=jobs, watch=watch)
         counted = dump.count(server, throwaway.DATABASE)
@@ -122,7 +124,7 @@ def prove_media(
 
     """
     directory = place / "media"
-    media.extract(backup.path / found.archive, directory, watch=watch, sync=False)
+    media.unpack(found, backup.path, directory, watch=watch, sync=False)
     files, size = media.count(directory), media.regular_bytes(directory)
     if (files, size) != (found.files, found.bytes):
         raise BedstoneError(

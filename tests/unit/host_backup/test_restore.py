@@ -142,7 +142,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "newer manifest": (
         lambda path: (path / manifest.FILE).write_text(
-            (path / manifest.FILE).read_text().replace('"schema": 1', '"schema": 2')
+            (path / manifest.FILE).read_text().replace('"schema": 1', '"schema": 99')
         ),
         "made by a newer bedstone",
     ),

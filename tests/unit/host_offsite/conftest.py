@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone import destinations
+from tests.unit.host_backup.conftest import configure, media, postgres, settings
+from tests.unit.host_offsite.repositories import Elsewhere
+
+__all__ = ["configure", "media", "postgres", "settings"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,3 +69,20 @@ def declare(root: Path) -> Callable[..., Destinations]:
         return destinations.load()
 
     return write
+
+
+@pytest.fixture
+def key(root: Path) -> Path:
+    """The backup key."""
+    path = root / "etc/bedstone/backup.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a key of a test\n")
+    return path
+
+
+@pytest.fixture
+def elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    """Repositories made of directories."""
+    found = Elsewhere(root)
+    monkeypatch.setattr("bedstone.media_snapshots.Repository", found.open)
+    return found

@@ -1,0 +1,151 @@
+"""Uploaded files as snapshots of a repository: thirty nights take little more than one.
+
+The snapshot is made in the repository of this server and copied to the others, so that each
+destination has what the backup's manifest records, to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import destinations, files
+from bedstone.arrivals import MEDIA
+from bedstone.errors import BedstoneError
+from bedstone.manifest import RESTIC, Media
+from bedstone.restic import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from bedstone.destinations import Destination
+    from bedstone.restic import Snapshot
+
+# In a backup's directory that was brought back: the destination from which.
+ORIGIN = "origin.json"
+# What an interrupted backup left isn't removed in the night in which it might be looked for.
+_ORPHAN = timedelta(days=2)
+
+
+def tags(app: str, backup: str) -> dict[str, str]:
+    """Return the tags of a backup's media."""
+    return {"app": app, "kind": MEDIA, "backup": backup}
+
+
+def take(directory: Path, app: str, backup: str, *, watch: Callable[[], None]) -> Media:
+    """Keep a directory of uploads as it is now.
+
+    Call it after the dump: a file is there before the row that names it is, so every
+    file that the dump knows is in the snapshot.
+
+    Args:
+        directory: what to keep.
+        app: whose.
+        backup: name of the backup that it belongs to.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        BedstoneError: it could not be read or written.
+
+    """
+    place = destinations.load().local
+    repository = Repository(place)
+    repository.ready()
+    made, changed = repository.backup(
+        directory.parent, [directory.name], tags(app, backup), watch=watch
+    )
+    count, size = repository.count(made.id)
+    return Media("", str(directory), count, size, changed[:100], RESTIC, place.name, made.id)
+
+
+def find(found: Media, backup: Path) -> tuple[Destination, Snapshot]:
+    """Return where a backup's media are, and as which snapshot.
+
+    Looks where the backup was brought back from, then on this server, then everywhere.
+
+    Raises:
+        BedstoneError: they are nowhere.
+
+    """
+    known = destinations.load()
+    first = origin(backup)
+    places = sorted(known.all, key=lambda place: place.name != first)
+    said = []
+    for place in places:
+        repository = Repository(place)
+        try:
+            snapshots = repository.snapshots({"kind": MEDIA})
+        except BedstoneError as error:
+            said.append(f"{place.name}: {error.message}")
+            continue
+        for snapshot in snapshots:
+            if found.snapshot in {snapshot.id, snapshot.original}:
+                return place, snapshot
+        said.append(f"{place.name}: no snapshot {(found.snapshot or '?')[:8]}")
+    raise BedstoneError(
+        f"The uploaded files of {backup.name} are at none of the destinations.",
+        hint="Restore it without them (--no-media), or take another backup.",
+        details="\n".join(said),
+    )
+
+
+def restore(found: Media, backup: Path, into: Path, *, watch: Callable[[], None]) -> None:
+    """Bring a backup's media back into a directory that is made for them.
+
+    Raises:
+        BedstoneError: they could not be read or written.
+
+    """
+    place, snapshot = find(found, backup)
+    # On the same file system, so that it can be moved.
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}-") as name:
+        Repository(place).restore(snapshot.id, Path(name), watch=watch)
+        directory = Path(name) / Path(found.directory).name
+        if not directory.is_dir():
+            raise BedstoneError(
+                f"The snapshot {snapshot.id[:8]} at {place.name} doesn't hold {directory.name}."
+            )
+        directory.rename(into)
+
+
+def forget(app: str, removed: Collection[str], present: Collection[str]) -> None:
+    """Forget the media of backups that are gone from this server.
+
+    Args:
+        app: whose.
+        removed: names of the backups that were removed just now.
+        present: names of those that are there.
+
+    Raises:
+        BedstoneError: they are still there.
+
+    """
+    place = destinations.load().local
+    if not destinations.has_key() or place.restic is None or not place.restic.exists():
+        return
+    repository = Repository(place)
+    old = datetime.now(UTC) - _ORPHAN
+    repository.forget(
+        [
+            snapshot.id
+            for snapshot in repository.snapshots({"app": app, "kind": MEDIA})
+            if (name := snapshot.tags.get("backup", "")) not in present
+            and (name in removed or snapshot.time < old)
+        ]
+    )
+
+
+def mark_origin(backup: Path, destination: str) -> None:
+    """Write down where a backup was brought back from."""
+    files.write(backup / ORIGIN, json.dumps({"destination": destination}) + "\n", mode=0o600)
+
+
+def origin(backup: Path) -> str:
+    """Return the destination that a backup was brought back from; this server by default."""
+    try:
+        return str(json.loads((backup / ORIGIN).read_text(encoding="utf-8"))["destination"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return destinations.LOCAL
