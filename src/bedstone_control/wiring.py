@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import hooks, names
+from bedstone_control import destinations, hooks, names, vault
 from bedstone_control.app_config import (
     app_files,
     host_config,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from bedstone_control.app_settings import App, Content
     from bedstone_control.site import Site
+
+_ARCHIVE_COMMAND = "/usr/bin/pgbackrest --stanza=main archive-push %p"
 
 # --- app ---------------------------------------------------------------------------------
 
@@ -115,6 +117,11 @@ def postgresql_after_units(site: Site) -> list[str]:
     """Return what PostgreSQL starts after: Docker makes the bridge whose address it listens on."""
     units = ["network-online.target"]
     return [*units, "docker.service"] if site.has("app") else units
+
+
+def postgresql_archive_command(site: Site) -> str:
+    """Return what archives PostgreSQL's log, empty when nothing does."""
+    return _ARCHIVE_COMMAND if pgbackrest_point_in_time(site) else ""
 
 
 # --- ca and nginx ------------------------------------------------------------------------
@@ -278,6 +285,51 @@ def backup_checks(site: Site) -> dict[str, list[str]]:
 def backup_directory(site: Site) -> str:
     """Return where backups are kept on the server."""
     return site.settings.backup.directory
+
+
+# --- pgbackrest --------------------------------------------------------------------------
+
+
+def pgbackrest_point_in_time(site: Site) -> bool:
+    """Return whether this host has a database of which any moment can be restored."""
+    return site.has("postgresql") and site.settings.backup.point_in_time
+
+
+def pgbackrest_keep_days(site: Site) -> int:
+    """Return of how many days any moment can be restored."""
+    return site.settings.backup.keep_point_in_time_days
+
+
+def pgbackrest_full_schedule(site: Site) -> str:
+    """Return when the whole cluster is backed up: on Sundays."""
+    return f"Sun *-*-* {_hour_before(site)}:00"
+
+
+def pgbackrest_incremental_schedule(site: Site) -> str:
+    """Return when what changed in it is backed up: on all other days."""
+    return f"Mon..Sat *-*-* {_hour_before(site)}:00"
+
+
+def pgbackrest_destinations(site: Site) -> list[dict[str, Any]]:
+    """Return where the log goes beside the host: the same list as role backup's."""
+    return destinations.entries(site) if site.has("postgresql") else []
+
+
+def pgbackrest_key(site: Site) -> str:
+    """Return what encrypts all that leaves the host, empty when there is no key."""
+    return _backup_key(site)
+
+
+def _backup_key(site: Site) -> str:
+    """Return the backup key, only for hosts that back something up."""
+    key = vault.backup_key({"bedstone_secrets": dict(site.secrets)})
+    return str(key) if key is not None and site.has("postgresql") else ""
+
+
+def _hour_before(site: Site) -> str:
+    """Return the time an hour before the nightly backup: both at once would slow each other."""
+    hour, _, minute = site.settings.backup.time.partition(":")
+    return f"{(int(hour) - 1) % 24:02}:{minute}"
 
 
 # --- host_program ------------------------------------------------------------------------

@@ -136,3 +136,47 @@ def test_host_keys_are_taken_as_ssh_keyscan_prints_them(line: str) -> None:
 def test_missing_secret_is_named() -> None:
     with pytest.raises(ValueError, match=r"backup\.destinations\.bucket\.secret_key"):
         entries(BUCKET, bucket={"access_key": "AK"})
+
+
+@pytest.mark.parametrize(
+    ("backup", "full", "incremental"),
+    [
+        ({}, "Sun *-*-* 01:30:00", "Mon..Sat *-*-* 01:30:00"),
+        ({"time": "00:15"}, "Sun *-*-* 23:15:00", "Mon..Sat *-*-* 23:15:00"),
+        ({"time": "23:45"}, "Sun *-*-* 22:45:00", "Mon..Sat *-*-* 22:45:00"),
+    ],
+)
+def test_cluster_is_backed_up_an_hour_before_the_dumps(
+    backup: dict[str, str], full: str, incremental: str
+) -> None:
+    made = jobs_and_hooks.site(backup=backup)
+    assert wiring.pgbackrest_full_schedule(made) == full
+    assert wiring.pgbackrest_incremental_schedule(made) == incremental
+
+
+def test_log_is_archived_unless_nobody_wants_it() -> None:
+    made = jobs_and_hooks.site()
+    command = "/usr/bin/pgbackrest --stanza=main archive-push %p"
+    assert wiring.postgresql_archive_command(made) == command
+    assert wiring.pgbackrest_point_in_time(made) is True
+    assert wiring.pgbackrest_keep_days(made) == 7
+    without = jobs_and_hooks.site(backup={"point_in_time": False, "keep_point_in_time_days": 14})
+    assert wiring.postgresql_archive_command(without) == ""
+    assert wiring.pgbackrest_point_in_time(without) is False
+    assert wiring.pgbackrest_keep_days(without) == 14
+
+
+def test_key_and_secrets_reach_only_hosts_with_a_database() -> None:
+    made = jobs_and_hooks.site(backup={"destinations": [BUCKET]})
+    secrets = {**made.secrets, "backup": {"key": "k", "destinations": {"bucket": KEYS}}}
+    made = dataclasses.replace(made, secrets=secrets)
+    assert wiring.pgbackrest_key(made) == "k"
+    assert [there["name"] for there in wiring.pgbackrest_destinations(made)] == ["bucket"]
+    elsewhere = dataclasses.replace(made, groups={**made.groups, "postgresql": ["db1"]})
+    assert wiring.pgbackrest_key(elsewhere) == ""
+    assert wiring.pgbackrest_destinations(elsewhere) == []
+    assert wiring.postgresql_archive_command(elsewhere) == ""
+
+
+def test_without_a_key_there_is_none() -> None:
+    assert wiring.pgbackrest_key(jobs_and_hooks.site()) == ""
