@@ -44,7 +44,7 @@ def of_manifest(lines: Iterable[str]) -> int:
     for entry in _files(lines):
         if not entry.get("size"):
             continue
-        if entry.get("bims"):
+        if entry.get("bi"):
             # The map of its blocks, and the blocks.
             handles += 1
         if "bni" in entry:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from bedstone import pgbackrest_handles
 
 
-def manifest(**files: dict[str, object]) -> list[str]:
+def manifest(**files: Mapping[str, object]) -> list[str]:
     lines = [f"pg_data/base/{name}={json.dumps(entry)}" for name, entry in files.items()]
     return [
         "[backup]", 'backup-label="20261120-010000F"', "",
@@ -18,7 +19,7 @@ def manifest(**files: dict[str, object]) -> list[str]:
     ]  # fmt: skip
 
 
-def count(**files: dict[str, object]) -> int:
+def count(**files: Mapping[str, object]) -> int:
     return pgbackrest_handles.of_manifest(manifest(**files))
 
 
@@ -54,7 +55,7 @@ def test_bundles_of_two_backups_are_two() -> None:
 
 
 def test_blocks_of_a_file_take_handles_of_their_own() -> None:
-    assert count(a={"bni": 1, "size": 100, "bims": 30}) == 2
+    assert count(a={"bni": 1, "size": 100, "bi": 1, "bim": 30}) == 2
 
 
 def test_name_with_an_equals_sign_is_read() -> None:
