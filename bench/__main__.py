@@ -2,8 +2,9 @@
 
 a: a plain shell script on a fresh server installs the same packages and builds the same image;
 b: site.yml on a fresh server; c: site.yml again; d: the run with nothing to change on several
-hosts; e: a release of new code and a rollback under load, beside docker compose. Servers are the
-testbed's. Nothing else should run on the machine meanwhile.
+hosts; e: a release of new code and a rollback under load, beside docker compose; f: backups and
+restores under load, beside `pg_dump | gzip` and `gunzip | psql`. Servers are the testbed's.
+Nothing else should run on the machine meanwhile.
 """
 
 import argparse
@@ -15,10 +16,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from bench import profile, releases, report
+from bench import backups, profile, releases, report
 from bench.report import Results
 from testbed import images, servers
 from testbed.cli import inventory
@@ -32,6 +34,7 @@ WORK = CACHE / "bench"
 PAGE = ROOT / "docs" / "performance.md"
 BIN = ROOT / ".venv" / "bin"
 ROUNDS = 3
+PARTS = ("releases", "backups", "site")
 GROUPS = ("proxy", "app", "postgresql")
 INSTALLED = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'"
 # A no-change run without a setting shows what the setting is worth.
@@ -184,21 +187,34 @@ def measure(hosts: Sequence[int]) -> Results:
     return results
 
 
-def measure_releases() -> list[releases.Change]:
-    """Measure releases on a server of their own; it is removed by the caller."""
-    say("e: releases under load, beside docker compose")
+def provisioned(part: str, settings: Mapping[str, Any]) -> Server:
+    """Return a server of a part's own on which site.yml has run."""
     images.python_image(images.DEFAULT_SUITE)
-    server = boot("bench-releases")
-    directory = WORK / "releases"
+    server = boot(f"bench-{part}")
+    directory = WORK / part
     variables = directory / "group_vars" / "all"
     variables.mkdir(parents=True)
-    write(variables / "settings.yml", yaml.safe_dump(releases.settings()))
+    write(variables / "settings.yml", yaml.safe_dump(settings))
     write(directory / "hosts.yml", inventory([server]))
     run([str(BIN / "python"), "-m", "bedstone_control", "secrets", str(directory)])
     site(directory)
-    changes = releases.measure(server)
+    return server
+
+
+def measure_releases() -> list[releases.Change]:
+    """Measure releases on a server of their own."""
+    say("e: releases under load, beside docker compose")
+    changes = releases.measure(provisioned("releases", releases.settings()))
     servers.down(servers.containers(name="bench-releases"))
     return changes
+
+
+def measure_backups() -> backups.Results:
+    """Measure backups and restores on a server of their own."""
+    say("f: backups and restores under load, beside pg_dump and psql")
+    results = backups.measure(provisioned("backups", backups.settings(WORK / "backups")))
+    servers.down(servers.containers(name="bench-backups"))
+    return results
 
 
 def machine() -> str:
@@ -221,20 +237,23 @@ def main() -> int:
     parser.add_argument(
         "--hosts", default="1,2,4", help="numbers of hosts for d (default: %(default)s)"
     )
-    parser.add_argument(
-        "--part", choices=("all", "site", "releases"), default="all", help="measure only this"
-    )
+    parser.add_argument("--part", choices=("all", *PARTS), default="all", help="measure only this")
     parser.add_argument("--keep", action="store_true", help="leave the servers up")
     args = parser.parse_args()
     try:
         clear()
         today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+        wanted = PARTS if args.part == "all" else (args.part,)
         parts = []
-        if args.part != "site":
+        if "releases" in wanted:
             where, changes = machine(), measure_releases()
             print(report.text_of_releases(changes))
             parts.append(report.markdown_of_releases(changes, where, today))
-        if args.part != "releases":
+        if "backups" in wanted:
+            where, found = machine(), measure_backups()
+            print(report.text_of_backups(found))
+            parts.append(report.markdown_of_backups(found, where, today))
+        if "site" in wanted:
             results = measure([int(number) for number in args.hosts.split(",")])
             print(report.text(results))
             parts.append(report.markdown(results, today))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench import releases
+from bench import backups, releases
 from bench.profile import Task
 from bench.releases import Change
 
@@ -11,6 +11,8 @@ BEGIN = "<!-- bench: made by `make bench WRITE=1`, do not edit -->"
 END = "<!-- /bench -->"
 BEGIN_RELEASES = "<!-- bench of releases: made by `make bench WRITE=1`, do not edit -->"
 END_RELEASES = "<!-- /bench of releases -->"
+BEGIN_BACKUPS = "<!-- bench of backups: made by `make bench WRITE=1`, do not edit -->"
+END_BACKUPS = "<!-- /bench of backups -->"
 # What the design aims at.
 FIRST_RUN_RATIO = 1.5
 NO_CHANGE_SECONDS = 8.0
@@ -119,6 +121,25 @@ def markdown_of_releases(changes: Sequence[Change], machine: str, date: str) -> 
         "",
         *(f"- {line}" for line in releases.steps(changes)),
         END_RELEASES,
+    ]
+    return "\n".join(lines)
+
+
+def text_of_backups(results: backups.Results) -> str:
+    """Return the report on backups for the terminal."""
+    return "\n".join(backups.rows(results))
+
+
+def markdown_of_backups(results: backups.Results, machine: str, date: str) -> str:
+    """Return the part of docs/performance.md on backups that is made."""
+    size = f"{results.database / 1024**2:.0f} MiB"
+    lines = [
+        BEGIN_BACKUPS,
+        f"Measured on {date}, {machine}; all in one run, of one database of {size}, under the",
+        "same load. p50, p95 and p99 are the app's requests in milliseconds.",
+        "",
+        *backups.rows(results),
+        END_BACKUPS,
     ]
     return "\n".join(lines)
 
