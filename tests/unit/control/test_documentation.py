@@ -25,6 +25,8 @@ BLOCKS = [
     (path, block)
     for path in PAGES
     for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    # On operations, other files are shown, too.
+    if path.stem != "operations" or block.startswith("bedstone_")
 ]
 
 
