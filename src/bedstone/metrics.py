@@ -21,6 +21,7 @@ from bedstone import (
     ledger,
     maintenance,
     measurements,
+    paths,
     verify_history,
 )
 from bedstone.errors import BedstoneError
@@ -29,9 +30,11 @@ from bedstone.overview import backups, disks, operations, verifications
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _SECONDS_A_DAY = 86_400
 _LAST_OPERATIONS = 1
+_ARCHIVE_STATUS = "*/*/pg_wal/archive_status"
 
 
 class Collector:
@@ -50,6 +53,7 @@ class Collector:
             "backups": self._backups,
             "verifications": self._verifications,
             "arrivals": self._arrivals,
+            "wal": self._wal,
             "growth": self._growth,
             "problems": self._problems,
         }
@@ -254,6 +258,24 @@ class Collector:
                 **{name: row[name] for name in ("app", "kind", "destination")},
             )
 
+    def _wal(self) -> None:
+        """Tell how much WAL waits to be archived: PostgreSQL marks each segment by a file."""
+        for directory in sorted(paths.host("/var/lib/postgresql").glob(_ARCHIVE_STATUS)):
+            marks = [path for path in directory.iterdir() if path.suffix == ".ready"]
+            cluster = "/".join(directory.parts[-4:-2])
+            self._add(
+                "bedstone_wal_waiting_segments",
+                "Finished segments of WAL that wait to be archived.",
+                len(marks),
+                cluster=cluster,
+            )
+            self._add(
+                "bedstone_wal_waiting_since_timestamp_seconds",
+                "Since when the oldest of them waits.",
+                min((moment for path in marks if (moment := _modified(path))), default=None),
+                cluster=cluster,
+            )
+
     # --- growth and problems -----------------------------------------------------------
 
     def _growth(self) -> None:
@@ -327,3 +349,11 @@ def _kinds(entry: backup_settings.App) -> list[str]:
 
 def _seconds(moment: str | None) -> float | None:
     return datetime.fromisoformat(moment).timestamp() if moment else None
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        # Archived in this very moment.
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -231,6 +232,24 @@ def test_growth_and_a_disk_that_will_be_full(root: Path, monkeypatch: pytest.Mon
     assert found[f'bedstone_disk_free_bytes{{path="{disk}"}}'] == 8_640_000
     assert found[f'bedstone_disk_full_in_seconds{{path="{disk}"}}'] == pytest.approx(864_000)
     assert 'bedstone_database_size_bytes{database="gone"}' not in found
+
+
+def test_wal_that_waits(root: Path) -> None:
+    status = root / "var/lib/postgresql/17/main/pg_wal/archive_status"
+    status.mkdir(parents=True)
+    for number, end in enumerate(("done", "ready", "ready")):
+        path = status / f"00000001000000000000000{number}.{end}"
+        path.touch()
+        os.utime(path, (NOW.timestamp() + number,) * 2)
+    found = samples()
+    assert found['bedstone_wal_waiting_segments{cluster="17/main"}'] == 2
+    since = 'bedstone_wal_waiting_since_timestamp_seconds{cluster="17/main"}'
+    assert found[since] == NOW.timestamp() + 1
+    for path in status.glob("*.ready"):
+        path.unlink()
+    found = samples()
+    assert found['bedstone_wal_waiting_segments{cluster="17/main"}'] == 0
+    assert since not in found
 
 
 def test_one_broken_part_leaves_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
