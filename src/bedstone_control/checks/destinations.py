@@ -166,10 +166,17 @@ def _key(context: Context, settings: Settings) -> Iterator[Problem]:
             "server is encrypted with it: if it burns with this vault, all backups are lost."
         )
         yield context.problem(where, message, _HOLD.format(name=name))
-    elif held is not None and not backup_key.is_fingerprint(held, key):
+    elif held is not None and backup_key.same(held, key):
         message = (
-            f"{held!r} is not the fingerprint of the backup key in the vault: either the key is "
-            "another one than the one that was kept, or the line came from another inventory."
+            "This is the key itself, in plain text; here belongs its fingerprint. Who has seen the "
+            "file can open the backups: change the key if others have (docs/operations.md)."
+        )
+        yield context.problem(where, message, _HOLD.format(name=name))
+    elif held is not None and not backup_key.is_fingerprint(held, key):
+        # Not shown: it might be another inventory's key.
+        message = (
+            "This is not the fingerprint of the backup key in the vault: either the key is another "
+            "one than the one that was kept, or the line came from another inventory."
         )
         yield context.problem(where, message, _HOLD.format(name=name))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.unit.control.sites import Site
 
+OTHER_KEY = "k7qm2-9xwv3-0tz5h-bbyyn-5vpke-qgcbe-dhasf-eq9jy"
 ALL = "bedstone_backup.destinations"
 SECRETS = "bedstone_secrets.backup.destinations"
 
@@ -248,6 +249,13 @@ CASES = [
         "bedstone_backup.key_held", "is not the fingerprint of the backup key in the vault",
         "make backup-key NAME=production", line="key_held:",
     ),
+    Case(
+        "key in place of its fingerprint", lambda site: site.settings["bedstone_backup"].update(
+            key_held=site.secrets["bedstone_secrets"]["backup"]["key"].upper()
+        ),
+        "bedstone_backup.key_held", "This is the key itself, in plain text",
+        "make backup-key NAME=production", line="key_held:",
+    ),
     # --- how long
     *(
         Case(
@@ -309,7 +317,10 @@ def test_no_report_shows_a_secret_of_a_destination(offsite: Site) -> None:
     kept = destinations.secrets_of(offsite)
     kept["offsite"]["private_key"] = kept["offsite"]["private_key"].replace("BEGIN", "BEGUN")
     kept["bucket"] = {"access_key": "AK 1", "secret_key": "sk 2", "another": "kR7-plain"}
+    key(OTHER_KEY)(offsite)
+    offsite.settings["bedstone_backup"]["key_held"] = OTHER_KEY
+    assert OTHER_KEY not in report(offsite.check(), "the settings")
     key("Sw0rdfish")(offsite)
     text = report(offsite.check(), "the settings")
-    for shown in ("BEGUN", "AK 1", "sk 2", "kR7-plain", "Sw0rdfish"):
+    for shown in ("BEGUN", "AK 1", "sk 2", "kR7-plain", "Sw0rdfish", OTHER_KEY):
         assert shown not in text
