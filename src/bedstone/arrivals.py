@@ -128,6 +128,25 @@ def unseen(destination: str, app: str, kind: str, why: str) -> None:
         )
 
 
+def unusable(destination: str, app: str, kind: str, why: str) -> None:
+    """Write down that what is at a destination is of no use, as it was seen just now: another key.
+
+    What was seen there before stays.
+    """
+    with ledger.opened() as connection:
+        before = of(connection, destination=destination, app=app, kind=kind)
+    last = before[0] if before else None
+    record(
+        destination,
+        app,
+        kind,
+        newest=last.newest if last else None,
+        newest_at=last.newest_at if last else None,
+        size=last.bytes if last else None,
+        problem=why,
+    )
+
+
 def of(
     connection: sqlite3.Connection,
     *,

@@ -26,8 +26,12 @@ def rules(settings: Settings) -> Rules:
     )
 
 
-def known(app: str) -> Known:
+def known(app: str, destination: str | None = None) -> Known:
     """Return what the ledger knows of an app's backups.
+
+    Args:
+        app: whose.
+        destination: the newest one that was verified there is named of its own.
 
     Raises:
         BedstoneError: the ledger can't be opened.
@@ -35,18 +39,32 @@ def known(app: str) -> Known:
 
     """
     with ledger.opened() as connection:
-        return Known(history.restore_points(connection, app), verified_names(connection, app))
+        verified = verified_names(connection, app)
+        if destination is not None:
+            there = verified_names(connection, app, destination)
+            verified |= {f"{kind} at {destination}": names for kind, names in there.items()}
+        return Known(history.restore_points(connection, app), verified)
 
 
-def verified_names(connection: sqlite3.Connection, app: str) -> dict[str, set[str]]:
-    """Return which backups passed their last verification: kind ("dump", "media") -> names."""
+def verified_names(
+    connection: sqlite3.Connection, app: str, destination: str | None = None
+) -> dict[str, set[str]]:
+    """Return which backups passed their last verification: kind ("dump", "media") -> names.
+
+    Args:
+        connection: of the ledger.
+        app: whose.
+        destination: where they were verified; anywhere by default.
+
+    """
     rows = connection.execute(
         "SELECT kind, backup FROM verifications WHERE id IN ("
         "  SELECT max(id) FROM verifications"
-        "  WHERE app = ? AND backup IS NOT NULL AND state <> 'prevented'"
+        "  WHERE app = :app AND backup IS NOT NULL AND state <> 'prevented'"
+        "  AND (:destination IS NULL OR destination = :destination)"
         "  GROUP BY kind, backup, destination"
         ") AND state = 'succeeded'",
-        (app,),
+        {"app": app, "destination": destination},
     )
     found: dict[str, set[str]] = {}
     for row in rows:

@@ -1,0 +1,125 @@
+"""Look at a destination, and write down what is there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bedstone import arrivals, catalogue, copies, destinations, restic_errors
+from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.errors import BedstoneError
+from bedstone.manifest import RESTIC
+from bedstone.reach import ReachError
+from bedstone.restic import Repository
+
+if TYPE_CHECKING:
+    from bedstone.backup_settings import App, Settings
+    from bedstone.destinations import Destination
+    from bedstone.restic import Snapshot
+
+# What may be better in an hour, without anybody's doing.
+_PASSING = {restic_errors.UNREACHABLE, restic_errors.LOCKED, restic_errors.OTHER}
+
+
+def expected(settings: Settings, destination: Destination) -> list[tuple[str, str]]:
+    """Return app and kind of all that should arrive at a destination, WAL apart."""
+    found = []
+    for app in settings.apps:
+        found.append((app.app, DUMP))
+        if app.media is not None and destinations.has_key():
+            found.append((app.app, MEDIA))
+    if not destination.is_local:
+        found.append((SERVER, CONFIGURATION))
+    return found
+
+
+def measure(settings: Settings, destination: Destination) -> None:
+    """Look at a destination, and write down what is there; never raises for what is wrong there."""
+    wanted = expected(settings, destination)
+    try:
+        snapshots = _snapshots(destination)
+    except BedstoneError as error:
+        passing = not isinstance(error, ReachError) or error.reason in _PASSING
+        told = arrivals.unseen if passing else arrivals.unusable
+        for app, kind in wanted:
+            if destination.is_local and kind == DUMP:
+                _local_dump(settings, settings.app(app))
+            else:
+                told(destination.name, app, kind, error.message)
+        return
+    for app, kind in wanted:
+        if kind == CONFIGURATION:
+            _configuration(destination, snapshots)
+        elif not destination.is_local:
+            _remote(destination, app, kind, snapshots)
+        elif kind == DUMP:
+            _local_dump(settings, settings.app(app))
+        else:
+            _local_media(settings, settings.app(app), snapshots)
+
+
+def _snapshots(destination: Destination) -> list[Snapshot]:
+    if destination.is_local and not (
+        destinations.has_key() and destination.restic and destination.restic.exists()
+    ):
+        return []
+    return copies.snapshots_of(Repository(destination))
+
+
+def _remote(destination: Destination, app: str, kind: str, snapshots: list[Snapshot]) -> None:
+    # A backup without a snapshot of its uploads has them, or none, in its directory.
+    newest = next((remote for remote in copies.whole(snapshots, app) if remote.full), None)
+    arrivals.record(
+        destination.name,
+        app,
+        kind,
+        newest=newest.name if newest else None,
+        newest_at=newest.started if newest else None,
+        size=newest.bytes if newest and kind == DUMP else None,
+    )
+
+
+def _configuration(destination: Destination, snapshots: list[Snapshot]) -> None:
+    found = copies.of_kind(snapshots, SERVER, CONFIGURATION)
+    newest = found[-1] if found else None
+    started = newest.tags.get("started") if newest else None
+    moment = newest.time if newest else None
+    arrivals.record(
+        destination.name,
+        SERVER,
+        CONFIGURATION,
+        newest=newest.tags.get("backup") if newest else None,
+        newest_at=datetime.fromisoformat(started) if started else moment,
+    )
+
+
+def _local_dump(settings: Settings, app: App) -> None:
+    newest = catalogue.newest_full(settings.directory / app.app)
+    found = newest.manifest if newest else None
+    arrivals.record(
+        destinations.LOCAL,
+        app.app,
+        DUMP,
+        newest=newest.name if newest else None,
+        newest_at=found.started if found else None,
+        size=found.bytes if found else None,
+    )
+
+
+def _local_media(settings: Settings, app: App, snapshots: list[Snapshot]) -> None:
+    newest = catalogue.newest_full(settings.directory / app.app)
+    found = newest.manifest if newest else None
+    media = found.media if found else None
+    problem = None
+    if newest and media and media.engine == RESTIC:
+        if not any(snapshot.id == media.snapshot for snapshot in snapshots):
+            problem = f"the uploads of {newest.name} aren't in the repository of this server"
+    arrivals.record(
+        destinations.LOCAL,
+        app.app,
+        MEDIA,
+        newest=newest.name if newest and media else None,
+        newest_at=found.started if found and media else None,
+        size=media.bytes if media else None,
+        problem=problem,
+    )

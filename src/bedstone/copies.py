@@ -1,0 +1,374 @@
+"""Copies of backups at other destinations: send what is missing there, list it, bring it back.
+
+Of a backup, its uploads are sent first and its directory last: only what has arrived whole is
+found there. A run that was killed leaves nothing that counts, and the next one sends it anew.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import (
+    backup_settings,
+    files,
+    kept_backups,
+    manifest,
+    media_snapshots,
+    paths,
+    restic_errors,
+    retention,
+    space,
+)
+from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.catalogue import Backup
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.manifest import Manifest
+from bedstone.restic import Repository, Snapshot
+from bedstone.restic_errors import ResticError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from bedstone.backup_settings import Settings
+    from bedstone.destinations import Destination
+    from bedstone.retention import Known
+
+IMAGE = "image"
+LATEST = "latest"
+
+# What is still on its way isn't removed.
+_UNFINISHED = timedelta(days=2)
+_DEFAULT_RESERVE = 1024 * backup_settings.MEBIBYTE
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A backup, whole, at a destination.
+
+    Attributes:
+        name: the backup's name.
+        app: whose.
+        started: when it was begun.
+        bytes: size of its directory.
+        kinds: ``dump``, and ``media`` when its uploads are a snapshot of their own.
+        point: a release's restore point, of the database alone.
+        snapshots: kind -> snapshot.
+
+    """
+
+    name: str
+    app: str
+    started: datetime
+    bytes: int
+    kinds: tuple[str, ...]
+    point: bool = False
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds all of the app's data: a restore point doesn't."""
+        return not self.point
+
+
+def listed(destination: Destination, app: str) -> list[Remote]:
+    """Return an app's whole backups at a destination, the newest first.
+
+    Raises:
+        BedstoneError: nobody can tell: unreachable, another key, damaged.
+
+    """
+    return whole(snapshots_of(Repository(destination)), app)
+
+
+def snapshots_of(repository: Repository) -> list[Snapshot]:
+    """Return all snapshots of a repository; none when there is no repository.
+
+    Raises:
+        BedstoneError: nobody can tell.
+
+    """
+    try:
+        return repository.snapshots()
+    except ResticError as error:
+        if error.reason == restic_errors.MISSING:
+            return []
+        raise
+
+
+def whole(snapshots: Sequence[Snapshot], app: str) -> list[Remote]:
+    """Return the backups of an app that are whole in a list of snapshots, the newest first."""
+    media = {s.tags.get("backup"): s for s in of_kind(snapshots, app, MEDIA)}
+    found: dict[str, Remote] = {}
+    for dump in of_kind(snapshots, app, DUMP):
+        name = dump.tags.get("backup", "")
+        parts = {DUMP: dump}
+        if dump.tags.get("media"):
+            if name not in media:
+                continue
+            parts[MEDIA] = media[name]
+        found[name] = Remote(
+            name=name,
+            app=app,
+            started=datetime.fromisoformat(dump.tags.get("started") or dump.time.isoformat()),
+            bytes=int(dump.tags.get("bytes") or 0),
+            kinds=tuple(parts),
+            point=bool(dump.tags.get("point")),
+            snapshots=parts,
+        )
+    return sorted(found.values(), key=lambda remote: (remote.started, remote.name), reverse=True)
+
+
+def of_kind(snapshots: Sequence[Snapshot], app: str, kind: str) -> list[Snapshot]:
+    """Return the snapshots of an app and a kind, the oldest first."""
+    return [s for s in snapshots if (s.tags.get("app"), s.tags.get("kind")) == (app, kind)]
+
+
+def missing(
+    local: Sequence[Backup],
+    there: Sequence[Remote],
+    *,
+    app: str,
+    settings: Settings,
+    known: Known,
+) -> list[Backup]:
+    """Return the backups of this server that a destination should have and hasn't, oldest first.
+
+    A new destination gets the newest one; from then on nothing is left out. What retention would
+    forget there isn't sent, and restore points aren't: they undo a release of this server, and
+    are of no use to one that is built anew.
+    """
+    names = {remote.name for remote in there}
+    full = [backup for backup in local if backup.full and not backup.from_the_future]
+    if not full:
+        return []
+    since = min((remote.started for remote in there if remote.full), default=_started(full[0]))
+    wanted = [backup for backup in full if backup.name not in names and _started(backup) >= since]
+    kept = retention.reasons(
+        [*wanted, *(as_backup(remote) for remote in there)],
+        app=app,
+        now=datetime.now(UTC),
+        rules=kept_backups.rules(settings),
+        known=known,
+    )
+    return sorted((backup for backup in wanted if kept.get(backup.name)), key=_started)
+
+
+def send(repository: Repository, backup: Backup, *, local: Repository | None) -> Snapshot:
+    """Send one backup: its uploads, then its directory.
+
+    Args:
+        repository: where to.
+        backup: what.
+        local: this server's repository, which has the uploads; None without a key.
+
+    Raises:
+        BedstoneError: it isn't there; what has arrived of it doesn't count.
+
+    """
+    found = backup.manifest
+    if found is None:
+        raise RefusedError(backup.problem or f"{backup.path} isn't a backup.")
+    wrong = list(manifest.damages(backup.path, found, contents=True))
+    if wrong:
+        raise BedstoneError(
+            f"{backup.path} is damaged, so it isn't copied.",
+            hint=f"Make a new one: `bedstone backup {found.app}`.",
+            details="\n".join(wrong[:20]),
+        )
+    tags = {
+        "app": found.app,
+        "kind": DUMP,
+        "backup": found.name,
+        "started": found.started.astimezone(UTC).isoformat(),
+        "bytes": str(found.bytes),
+        **({"point": "1"} if found.restore_point else {}),
+    }
+    if found.media is not None and found.media.engine == manifest.RESTIC:
+        if local is None:
+            raise BedstoneError(f"The uploads of {found.name} can't be read without the key.")
+        place = media_snapshots.tags(found.app, found.name)
+        repository.copy(local, found.media.snapshot or "", place)
+        tags["media"] = "1"
+    sent, changed = repository.backup(backup.path.parent, [backup.name], tags)
+    if changed:
+        repository.forget([sent.id])
+        raise BedstoneError(f"{backup.path} was removed while it was copied.")
+    return sent
+
+
+def fetch(
+    destination: Destination,
+    app: str,
+    name: str,
+    into: Path,
+    *,
+    kind: str = DUMP,
+    watch: Callable[[], None] | None = None,
+) -> Path:
+    """Bring something back from a destination, whole or not at all.
+
+    Args:
+        destination: where from.
+        app: whose; "" for the configuration.
+        name: the backup's name, or ``latest``; of an image, the release's id.
+        into: a directory, made if it isn't there; what is brought back is below it.
+        kind: ``dump``: the backup's directory, each byte checked by its manifest (its uploads
+            follow by ``media.unpack``, which finds them there); ``media``: the directory of its
+            uploads; ``configuration``: see :mod:`bedstone.copies_configuration`; ``image``: what
+            `docker load` takes.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Returns:
+        What was brought back: ``into/NAME`` (dump), ``into/media``, ``into/configuration``,
+        ``into/APP.tar`` (image).
+
+    Raises:
+        RefusedError: it isn't there, or there is too little room.
+        BedstoneError: unreachable, another key, damaged.
+
+    """
+    repository = Repository(destination)
+    found = _find(repository, app, name, kind)
+    paths.ensure_private(into)
+    _require_room(repository, found, into)
+    entry = into / f".fetch-{secrets.token_hex(4)}"
+    try:
+        repository.restore(found.id, entry, watch=watch or (lambda: _still(into)))
+        source, target = _target(entry, found, into, app, kind)
+        if kind == DUMP:
+            _check(source, destination)
+            media_snapshots.mark_origin(source, destination.name)
+        files.remove_tree(target)
+        source.rename(target)
+    finally:
+        files.remove_tree(entry)
+    return target
+
+
+def as_backup(remote: Remote) -> Backup:
+    """Return a backup elsewhere as retention judges those of this server."""
+    described = Manifest(
+        app=remote.app,
+        name=remote.name,
+        label=None,
+        host="",
+        program="",
+        release=None,
+        started=remote.started,
+        finished=remote.started,
+        database=None,
+        media=None,
+        files={},
+        restore_point=remote.point,
+    )
+    return Backup(Path(remote.name), described, None)
+
+
+def expired(
+    there: Sequence[Remote],
+    *,
+    app: str,
+    settings: Settings,
+    known: Known,
+    protected: Collection[str] = (),
+) -> list[Remote]:
+    """Return the backups at a destination that have served their time."""
+    gone = retention.expired(
+        [as_backup(remote) for remote in there],
+        app=app,
+        now=datetime.now(UTC),
+        rules=kept_backups.rules(settings),
+        known=known,
+        protected=protected,
+    )
+    names = {backup.name for backup in gone}
+    return [remote for remote in there if remote.name in names]
+
+
+def orphans(snapshots: Sequence[Snapshot], app: str, kind: str) -> list[str]:
+    """Return the ids of an app's snapshots whose backup never arrived, nor will."""
+    names = {s.tags.get("backup") for s in of_kind(snapshots, app, DUMP)}
+    old = datetime.now(UTC) - _UNFINISHED
+    return [
+        s.id
+        for s in of_kind(snapshots, app, kind)
+        if s.tags.get("backup") not in names and s.time < old
+    ]
+
+
+def expired_configurations(snapshots: Sequence[Snapshot], settings: Settings) -> list[str]:
+    """Return the ids of the configurations that have served their time."""
+    found = {str(s.tags.get("backup")): s for s in of_kind(snapshots, SERVER, CONFIGURATION)}
+    remotes = [Remote(name, SERVER, s.time, 0, ()) for name, s in found.items()]
+    gone = expired(remotes, app=SERVER, settings=settings, known=retention.Known())
+    return [found[remote.name].id for remote in gone]
+
+
+def _started(backup: Backup) -> datetime:
+    assert backup.manifest is not None
+    return backup.manifest.started
+
+
+def _find(repository: Repository, app: str, name: str, kind: str) -> Snapshot:
+    snapshots = snapshots_of(repository)
+    if kind in {DUMP, MEDIA}:
+        there = whole(snapshots, app)
+        full = [remote for remote in there if remote.full]
+        chosen = full[0] if name == LATEST and full else None
+        chosen = chosen or next((remote for remote in there if remote.name == name), None)
+        if chosen and kind in chosen.snapshots:
+            return chosen.snapshots[kind]
+        names = [remote.name for remote in there]
+    else:
+        found = of_kind(snapshots, app, kind)
+        fits = [s for s in found if name in {LATEST, s.tags.get("backup")}]
+        if fits:
+            return fits[-1]
+        names = [s.tags.get("backup", "") for s in reversed(found)]
+    whose = f" of {app}" if app != SERVER else ""
+    what = "no backup" if kind == DUMP else f"no {kind}"
+    raise RefusedError(
+        f"There is {what}{whose} {name!r} at {repository.destination.name}.",
+        hint=f"There are: {', '.join(names[:10])}." if names else "There is none at all.",
+    )
+
+
+def _target(entry: Path, found: Snapshot, into: Path, app: str, kind: str) -> tuple[Path, Path]:
+    if kind == CONFIGURATION:
+        return entry, into / CONFIGURATION
+    present = sorted(entry.iterdir())
+    if len(present) != 1:
+        raise BedstoneError(f"The snapshot {found.id[:8]} holds {len(present)} entries, not one.")
+    target = {MEDIA: MEDIA, IMAGE: f"{app}.tar"}.get(kind, present[0].name)
+    return present[0], into / target
+
+
+def _check(directory: Path, destination: Destination) -> None:
+    found = manifest.read(directory)
+    wrong = list(manifest.damages(directory, found, contents=True))
+    if wrong:
+        raise BedstoneError(
+            f"{directory.name}, brought back from {destination.name}, isn't what was sent.",
+            hint="Take another one, and make a new one as soon as there is a server to back up.",
+            details="\n".join(wrong[:20]),
+        )
+
+
+def _require_room(repository: Repository, found: Snapshot, into: Path) -> None:
+    needed = repository.count(found.id)[1]
+    what = f"What is brought back from {repository.destination.name}"
+    space.require(into, needed, _reserve(), what)
+
+
+def _still(into: Path) -> None:
+    space.still(into, _reserve(), "The fetch")
+
+
+def _reserve() -> int:
+    if backup_settings.path().exists():
+        return backup_settings.load().reserve_bytes
+    return _DEFAULT_RESERVE

@@ -1,0 +1,181 @@
+"""What a server that is built anew needs besides its data: settings, secrets, history, images.
+
+The configuration at a destination is a directory::
+
+    contents.json     {"host", "program", "apps": {APP: {"release", "version", "image"}}}
+    etc/              /etc/bedstone, without the backup key and the keys of destinations
+    state/            /var/lib/bedstone: apps/ (kept releases with their environments)
+    ledger.sqlite     the ledger, whole and at rest
+
+The image of each release that serves is kept beside it, as `docker load` takes it, under the
+release's id.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import __version__, files, history, ledger, paths, space
+from bedstone.arrivals import CONFIGURATION, SERVER
+from bedstone.copies import IMAGE, of_kind
+from bedstone.errors import BedstoneError
+from bedstone.rollout.image import image_name
+from bedstone.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bedstone.restic import Repository, Snapshot
+
+# The key would lie in what it encrypts; the others come with the settings.
+_LEFT_OUT = ("backup.key", "destinations")
+_SAVE_SECONDS = 3600.0
+_KEPT_IMAGES = 3
+
+
+def place() -> Path:
+    """Return the directory in which things are laid ready."""
+    return paths.host("/var/cache/bedstone-copies")
+
+
+def collect(directory: Path) -> dict[str, Any]:
+    """Lay the configuration ready in a directory, which is made, and return its contents.
+
+    Raises:
+        BedstoneError: the ledger can't be read.
+        OSError: something else can't.
+
+    """
+    files.remove_tree(directory)
+    paths.ensure_private(directory)
+    source = paths.host("/etc/bedstone")
+    shutil.copytree(
+        source,
+        directory / "etc",
+        symlinks=True,
+        ignore=lambda base, _: _LEFT_OUT if base == str(source) else (),
+    )
+    if (paths.state() / "apps").is_dir():
+        shutil.copytree(
+            paths.state() / "apps", directory / "state/apps", symlinks=True, ignore=_no_sockets
+        )
+    _copy_ledger(directory / "ledger.sqlite")
+    contents = {"host": socket.gethostname(), "program": __version__, "apps": _served()}
+    files.write(directory / "contents.json", json.dumps(contents, indent=2) + "\n", mode=0o600)
+    return contents
+
+
+def send(repository: Repository, contents: Mapping[str, Any], directory: Path) -> Snapshot:
+    """Send a configuration that lies ready.
+
+    Raises:
+        BedstoneError: it isn't there.
+
+    """
+    moment = datetime.now(UTC)
+    names = sorted(path.name for path in directory.iterdir())
+    tags = {
+        "app": SERVER,
+        "kind": CONFIGURATION,
+        "backup": f"{CONFIGURATION}_{moment:%Y%m%d_%H%M%S}",
+        "started": moment.isoformat(),
+        "program": str(contents["program"]),
+    }
+    return repository.backup(directory, names, tags)[0]
+
+
+def missing_images(
+    snapshots: Sequence[Snapshot], contents: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
+    """Return app, release and image of what serves here and isn't at a destination."""
+    return [
+        (app, entry["release"], entry["image"])
+        for app, entry in contents["apps"].items()
+        if entry["image"]
+        and not any(
+            s.tags.get("backup") == entry["release"] for s in of_kind(snapshots, app, IMAGE)
+        )
+    ]
+
+
+def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
+    """Write the image of a release into a file, as `docker load` takes it.
+
+    Args:
+        app: whose.
+        release: its id.
+        image: the image's id.
+        reserve_bytes: what has to stay free on the disk.
+
+    Raises:
+        BedstoneError: it isn't here, or there is too little room.
+
+    """
+    name = image_name(app, release)
+    found = run(["docker", "image", "inspect", "--format", "{{.Id}} {{.Size}}", name], check=False)
+    if found.returncode != 0:
+        raise BedstoneError(
+            f"The image {name} ({image[:19]}) of the release that serves isn't on this server.",
+            details=found.stderr,
+        )
+    directory = paths.ensure_private(place() / "image")
+    size = int(found.stdout.split()[1])
+    space.require(directory, size, reserve_bytes, f"The image of {app}")
+    target = directory / f"{app}.tar"
+    run(["docker", "image", "save", "--output", str(target), name], timeout=_SAVE_SECONDS)
+    return target
+
+
+def has_docker() -> bool:
+    """Return whether this server runs containers."""
+    return shutil.which("docker") is not None
+
+
+def send_image(repository: Repository, app: str, release: str, archive: Path) -> Snapshot:
+    """Send a release's image.
+
+    Raises:
+        BedstoneError: it isn't there.
+
+    """
+    tags = {"app": app, "kind": IMAGE, "backup": release}
+    return repository.backup(archive.parent, [archive.name], tags)[0]
+
+
+def superfluous(snapshots: Sequence[Snapshot], apps: Sequence[str]) -> list[str]:
+    """Return the ids of images that have been followed by newer ones."""
+    return [s.id for app in apps for s in of_kind(snapshots, app, IMAGE)[:-_KEPT_IMAGES]]
+
+
+def _copy_ledger(target: Path) -> None:
+    try:
+        with (
+            closing(ledger.connect()) as source,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            source.backup(copy)
+    except sqlite3.Error as error:
+        raise BedstoneError(f"The ledger can't be copied: {error}.") from error
+    target.chmod(0o600)
+
+
+def _served() -> dict[str, dict[str, str | None]]:
+    found: dict[str, dict[str, str | None]] = {}
+    with ledger.opened() as connection:
+        for app in history.known_apps(connection):
+            serving = history.serving(connection, app)
+            entry = serving and history.get(connection, app, serving.release)
+            if entry:
+                found[app] = {"release": entry.id, "version": entry.version, "image": entry.image}
+    return found
+
+
+def _no_sockets(base: str, names: list[str]) -> list[str]:
+    return [name for name in names if Path(base, name).is_socket() or Path(base, name).is_fifo()]

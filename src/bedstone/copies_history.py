@@ -1,0 +1,96 @@
+"""The ledger's record of copies: every attempt to bring a backup to a destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bedstone import ledger
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One attempt; times are ISO 8601 in UTC.
+
+    Attributes:
+        app: whose; "" for what belongs to the whole server.
+        kind: ``dump`` (with its uploads), ``configuration`` or ``image``.
+        backup: the backup's name, or a release's id.
+        destination: where to.
+        state: ``succeeded`` or ``failed``.
+        snapshot: its id there.
+        started_at: when.
+        finished_at: when.
+        bytes: size of what was sent, before it was deduplicated.
+        error: why it failed.
+
+    """
+
+    app: str
+    kind: str
+    backup: str | None
+    destination: str
+    state: str
+    snapshot: str | None
+    started_at: str
+    finished_at: str
+    bytes: int | None = None
+    error: str | None = None
+
+
+def record(
+    app: str,
+    kind: str,
+    backup: str | None,
+    destination: str,
+    started: datetime,
+    *,
+    snapshot: str | None = None,
+    size: int | None = None,
+    error: str | None = None,
+) -> Copy:
+    """Write one attempt down, and return it; it failed if there is an error."""
+    entry = Copy(
+        app,
+        kind,
+        backup,
+        destination,
+        "failed" if error else "succeeded",
+        snapshot,
+        started.isoformat(),
+        datetime.now(UTC).isoformat(),
+        size,
+        error,
+    )
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO copies (app, kind, backup, destination, state, snapshot, started_at,"
+            " finished_at, bytes, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.app,
+                entry.kind,
+                entry.backup,
+                entry.destination,
+                entry.state,
+                entry.snapshot,
+                entry.started_at,
+                entry.finished_at,
+                entry.bytes,
+                entry.error,
+            ),
+        )
+    return entry
+
+
+def last(connection: sqlite3.Connection, destination: str) -> Copy | None:
+    """Return the last attempt of all to bring something to a destination."""
+    row = connection.execute(
+        "SELECT app, kind, backup, destination, state, snapshot, started_at, finished_at, bytes,"
+        " error FROM copies WHERE destination = ? ORDER BY id DESC LIMIT 1",
+        (destination,),
+    ).fetchone()
+    return Copy(**dict(row)) if row else None

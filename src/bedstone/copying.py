@@ -1,0 +1,338 @@
+"""A run that brings backups to all destinations: what one refuses keeps no other from its copy."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bedstone import (
+    arrivals_measured,
+    catalogue,
+    copies,
+    copies_configuration,
+    copies_history,
+    destinations,
+    files,
+    kept_backups,
+    ledger,
+    lock,
+    paths,
+)
+from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.copies import IMAGE
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.restic import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bedstone.backup_settings import App, Settings
+    from bedstone.catalogue import Backup
+    from bedstone.destinations import Destination, Destinations
+    from bedstone.restic import Snapshot
+
+# No app's name has a dot.
+LOCK = "copies.run"
+
+_WEEK = 7 * 86_400
+# A name that nothing else has: the run to a destination as a whole.
+RUN = "run"
+
+
+@dataclass
+class Result:
+    """What a run did at one destination.
+
+    Attributes:
+        destination: its name.
+        sent: sentences of what has arrived.
+        removed: names of what served its time.
+        problems: what went wrong.
+
+    """
+
+    destination: str
+    sent: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    problems: list[BedstoneError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "destination": self.destination,
+            "sent": self.sent,
+            "removed": self.removed,
+            "notes": self.notes,
+            "problems": [
+                {"error": e.message, "hint": e.hint, "details": e.details} for e in self.problems
+            ],
+        }
+
+
+def run(
+    settings: Settings,
+    known: Destinations,
+    *,
+    wanted: Sequence[Destination],
+    apps: Sequence[App],
+    backup: str | None = None,
+    configuration: bool = True,
+    anew: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Result]:
+    """Send what is missing at destinations, remove what has served its time, and look.
+
+    Args:
+        settings: this server's.
+        known: all destinations.
+        wanted: those to send to.
+        apps: whose backups.
+        backup: the only one to send, a restore point too (of one app); by default, what is missing.
+        configuration: send that, and the images of the releases that serve, too.
+        anew: make a repository where there was one that is gone.
+        say: told of each step.
+
+    Returns:
+        A result for each destination.
+
+    Raises:
+        LockedError: another run is on its way.
+
+    """
+    with lock.held(LOCK, "bedstone copy"):
+        results = []
+        for place in wanted:
+            result = Result(place.name)
+            one = _One(settings, known, place, result, say)
+            one.send(apps, backup, configuration=configuration, anew=anew)
+            results.append(result)
+        _tidy(known.local, say)
+        return results
+
+
+class _One:
+    """The run at one destination."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        known: Destinations,
+        place: Destination,
+        result: Result,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._known = known
+        self._place = place
+        self._result = result
+        self._say = say
+        self._repository = Repository(place)
+        self._local = Repository(known.local)
+
+    def send(
+        self, apps: Sequence[App], backup: str | None, *, configuration: bool, anew: bool
+    ) -> None:
+        """Do all of it; what goes wrong is in the result."""
+        self._say(f"{self._place.name}: looks at {self._place.words()}")
+        started = datetime.now(UTC)
+        try:
+            snapshots = self._ready(anew=anew)
+        except (BedstoneError, OSError) as error:
+            self._failed(SERVER, RUN, None, started, error)
+        else:
+            for app in apps:
+                self._app(app, backup, snapshots)
+            if configuration:
+                self._configuration(snapshots)
+            self._forget(apps)
+        arrivals_measured.measure(self._settings, self._place)
+
+    def _ready(self, *, anew: bool) -> list[Snapshot]:
+        if not self._repository.exists():
+            if not anew:
+                self._never_used()
+            self._say(f"{self._place.name}: makes the repository")
+            like = None
+            if self._known.local.restic and self._known.local.restic.exists():
+                like = self._local
+            self._repository.ready(like)
+        return self._repository.snapshots()
+
+    def _never_used(self) -> None:
+        with ledger.opened() as connection:
+            row = connection.execute(
+                "SELECT max(finished_at) AS last FROM copies"
+                " WHERE destination = ? AND state = 'succeeded'",
+                (self._place.name,),
+            ).fetchone()
+        if row["last"]:
+            raise RefusedError(
+                f"The repository at {self._place.name} ({self._repository.location}) is gone: the"
+                f" last copy arrived there {row['last'][:16]} UTC.",
+                hint="Is a disk not mounted there, or the path another one now? If it is lost,"
+                f" `bedstone copy --destination {self._place.name} --new-repository` begins anew.",
+            )
+
+    def _app(self, app: App, backup: str | None, snapshots: list[Snapshot]) -> None:
+        started = datetime.now(UTC)
+        try:
+            todo = self._todo(app, backup, snapshots)
+        except (BedstoneError, OSError, sqlite3.Error) as error:
+            self._failed(app.app, DUMP, backup, started, error)
+            return
+        for each in todo:
+            self._say(f"{self._place.name}: {app.app}: sends {each.name}")
+            self._backup(app.app, each)
+
+    def _todo(self, app: App, backup: str | None, snapshots: list[Snapshot]) -> list[Backup]:
+        home = self._settings.directory / app.app
+        there = copies.whole(snapshots, app.app)
+        if backup is not None:
+            found = catalogue.load(catalogue.resolve(home, backup))
+            return [] if found.name in {remote.name for remote in there} else [found]
+        return copies.missing(
+            catalogue.backups(home),
+            there,
+            app=app.app,
+            settings=self._settings,
+            known=kept_backups.known(app.app, self._place.name),
+        )
+
+    def _backup(self, app: str, backup: Backup) -> None:
+        started, begun = datetime.now(UTC), time.monotonic()
+        try:
+            sent = copies.send(
+                self._repository,
+                backup,
+                local=self._local if destinations.has_key() else None,
+            )
+        except (BedstoneError, OSError) as error:
+            self._failed(app, DUMP, backup.name, started, error)
+            return
+        size = backup.manifest.bytes if backup.manifest else 0
+        copies_history.record(
+            app, DUMP, backup.name, self._place.name, started, snapshot=sent.id, size=size
+        )
+        self._result.sent.append(f"{app}: {backup.name} in {time.monotonic() - begun:.1f} s")
+
+    def _configuration(self, snapshots: list[Snapshot]) -> None:
+        started = datetime.now(UTC)
+        directory = copies_configuration.place() / CONFIGURATION
+        try:
+            self._say(f"{self._place.name}: sends the configuration")
+            contents = copies_configuration.collect(directory)
+            sent = copies_configuration.send(self._repository, contents, directory)
+        except (BedstoneError, OSError) as error:
+            self._failed(SERVER, CONFIGURATION, None, started, error)
+            return
+        finally:
+            files.remove_tree(directory)
+        name = sent.tags["backup"]
+        copies_history.record(
+            SERVER, CONFIGURATION, name, self._place.name, started, snapshot=sent.id
+        )
+        self._result.sent.append("the configuration of this server")
+        for app, release, image in copies_configuration.missing_images(snapshots, contents):
+            self._image(app, release, image)
+
+    def _image(self, app: str, release: str, image: str) -> None:
+        if not copies_configuration.has_docker():
+            self._result.notes.append(
+                f"the image of {app} isn't copied: there is no Docker on this server"
+            )
+            return
+        started = datetime.now(UTC)
+        archive = None
+        try:
+            self._say(f"{self._place.name}: sends the image of {app} {release}")
+            archive = copies_configuration.save_image(
+                app, release, image, self._settings.reserve_bytes
+            )
+            sent = copies_configuration.send_image(self._repository, app, release, archive)
+        except (BedstoneError, OSError) as error:
+            self._failed(app, IMAGE, release, started, error)
+            return
+        finally:
+            if archive is not None:
+                archive.unlink(missing_ok=True)
+        copies_history.record(app, IMAGE, release, self._place.name, started, snapshot=sent.id)
+        self._result.sent.append(f"{app}: the image of {release}")
+
+    def _forget(self, apps: Sequence[App]) -> None:
+        """Remove what has served its time; that it is still there harms nobody."""
+        try:
+            snapshots = self._repository.snapshots()
+            doomed: list[str] = []
+            for app in apps:
+                there = copies.whole(snapshots, app.app)
+                gone = copies.expired(
+                    there,
+                    app=app.app,
+                    settings=self._settings,
+                    known=kept_backups.known(app.app, self._place.name),
+                    protected={there[0].name} if there else (),
+                )
+                self._result.removed += [remote.name for remote in gone]
+                doomed += [s.id for remote in gone for s in remote.snapshots.values()]
+                doomed += copies.orphans(snapshots, app.app, MEDIA)
+            doomed += copies.expired_configurations(snapshots, self._settings)
+            names = [app.app for app in self._settings.apps]
+            doomed += copies_configuration.superfluous(snapshots, names)
+            self._repository.forget(doomed)
+            if _prune_is_due(self._place.name):
+                self._say(f"{self._place.name}: frees what no copy needs")
+                self._repository.prune()
+                _pruned(self._place.name)
+        except (BedstoneError, OSError, sqlite3.Error) as error:
+            text = error.message if isinstance(error, BedstoneError) else str(error)
+            self._result.notes.append(f"old copies were not removed: {text}")
+
+    def _failed(
+        self, app: str, kind: str, backup: str | None, started: datetime, error: Exception
+    ) -> None:
+        told = error if isinstance(error, BedstoneError) else BedstoneError(f"{error}.")
+        self._result.problems.append(told)
+        try:
+            copies_history.record(app, kind, backup, self._place.name, started, error=told.message)
+        except (BedstoneError, sqlite3.Error) as unrecorded:
+            print(f"bedstone: nothing was recorded: {unrecorded}", file=sys.stderr)
+
+
+def _tidy(local: Destination, say: Callable[[str], None]) -> None:
+    """Free, once a week, what no backup of this server needs of its own repository."""
+    if not destinations.has_key() or local.restic is None or not local.restic.exists():
+        return
+    if not _prune_is_due(local.name):
+        return
+    try:
+        say("local: frees what no backup needs")
+        Repository(local).prune()
+        _pruned(local.name)
+    except BedstoneError as error:
+        print(f"bedstone: local: nothing was freed: {error.text()}", file=sys.stderr)
+
+
+def _mark(destination: str) -> Path:
+    return paths.state() / "pruned" / destination
+
+
+def _prune_is_due(destination: str) -> bool:
+    mark = _mark(destination)
+    try:
+        return abs(time.time() - mark.stat().st_mtime) > _WEEK
+    except FileNotFoundError:
+        # A new repository has nothing to free.
+        _pruned(destination)
+        return False
+
+
+def _pruned(destination: str) -> None:
+    mark = _mark(destination)
+    paths.ensure_private(mark.parent)
+    mark.touch()
