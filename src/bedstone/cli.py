@@ -48,6 +48,7 @@ COMMANDS: dict[str, str] = {
     "restore": "bedstone.restore",
     "verify": "bedstone.verify",
     "wal": "bedstone.commands.wal",
+    "rebuild": "bedstone.rebuild",
 }
 
 # What people come for -> its commands, as `bedstone --help` lists them.
@@ -55,7 +56,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
-    "data": ("backup", "backups", "verify", "restore", "wal"),
+    "data": ("backup", "backups", "verify", "restore", "rebuild", "wal"),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
 

@@ -94,6 +94,12 @@ def make_offsite() -> tuple[Server, str]:
     return server, key.read_text()
 
 
+def host_keys(server: Server) -> list[str]:
+    """Return all public keys of a server: pgBackRest and ssh prefer different types."""
+    lines = ssh(server, "cat /etc/ssh/ssh_host_*_key.pub").splitlines()
+    return [" ".join(line.split()[:2]) for line in lines]
+
+
 def settings(offsite: Server, key: str) -> dict[str, Any]:
     """Return what an operator would write, who holds the backup key elsewhere, too."""
     from bedstone_control import backup_key
@@ -118,7 +124,7 @@ def settings(offsite: Server, key: str) -> dict[str, Any]:
                         "host": offsite.name,
                         "user": USER,
                         "path": PATH,
-                        "host_keys": [offsite.host_key],
+                        "host_keys": host_keys(offsite),
                     },
                 }
             ],

@@ -1,0 +1,323 @@
+"""``bedstone rebuild``: a new, bare server becomes the one that is gone.
+
+Run by playbooks/rebuild.yml, once the roles have made what needs no data. In its order: look
+whether it may (nothing is touched until that is certain), the cluster to the end of the archived
+log, then what only files know: the ledger, the releases with their images, the uploads.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bedstone import (
+    backup_settings,
+    destinations,
+    history,
+    ledger,
+    lock,
+    rebuild_cluster,
+    rebuild_dumps,
+    rebuild_files,
+    rebuild_journal,
+    rebuild_serve,
+)
+from bedstone.cli import add_command
+from bedstone.errors import RefusedError
+from bedstone.interrupts import terminable
+from bedstone.pgbackrest import Stanza
+from bedstone.run import run
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bedstone.backup_settings import Settings
+    from bedstone.cli import Subparsers
+    from bedstone.destinations import Destination, Destinations
+    from bedstone.rebuild_journal import Journal
+
+# Role pgbackrest's.
+FULL_BACKUP_UNIT = "bedstone-wal-full.service"
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command to the command line."""
+    parser = add_command(
+        subparsers,
+        "rebuild",
+        _command,
+        summary="bring a server that is gone back onto this new one, from a destination",
+        description=(
+            "playbooks/rebuild.yml runs it between the roles; alone it makes half a server.\n\n"
+            "Refuses a server with data, before anything is touched. The whole PostgreSQL cluster\n"
+            "comes back to the end of the archived log (or to --time) beside the empty one and\n"
+            "takes its place; then the ledger, the kept releases with their images, and the\n"
+            "uploads. Without a log at the destination, each app's newest dump is restored.\n"
+            "Killed, the same command goes on.\n\n"
+            "Exit code 3: refused, and nothing was touched."
+        ),
+        examples=(
+            "bedstone rebuild --from offsite",
+            "bedstone rebuild --from offsite --time '2026-11-20 17:00:00'   # UTC",
+            "bedstone rebuild --finish        # archiving works, a full backup begins",
+        ),
+    )
+    parser.add_argument("--from", dest="source", metavar="DESTINATION", help="where from")
+    parser.add_argument(
+        "--time",
+        type=_moment,
+        metavar="TIME",
+        help="the moment to go back to, ISO 8601, in UTC unless it says otherwise; by default the"
+        " end of what was archived",
+    )
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    parser.add_argument(
+        "--settle",
+        action="store_true",
+        help="only finish what a killed rebuild has left half done; nothing otherwise",
+    )
+    parser.add_argument(
+        "--finish",
+        action="store_true",
+        help="only the end: see that the log is archived, begin a full backup, tidy up",
+    )
+    parser.add_argument(
+        "--serve",
+        nargs="+",
+        metavar="APP",
+        help="only start the releases of these apps that were brought back",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    if arguments.settle:
+        settle()
+        return 0
+    with terminable():
+        if arguments.serve:
+            for app in arguments.serve:
+                rebuild_serve.serve(app, _say)
+            return 0
+        if arguments.finish:
+            facts = finish()
+        elif arguments.source is None:
+            raise RefusedError(
+                "Say where from: `bedstone rebuild --from DESTINATION`.",
+                hint=f"There are: {', '.join(d.name for d in destinations.load().all)}.",
+            )
+        else:
+            facts = rebuild(arguments.source, arguments.time, asked=arguments.yes)
+    print(json.dumps(facts, indent=2) if arguments.json else "\n".join(words(facts)))
+    return 0
+
+
+def rebuild(source: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
+    """Bring everything back, or go on where a killed call has stopped.
+
+    Args:
+        source: name of the destination.
+        target: the moment to go back to; None for all that was archived.
+        asked: whether somebody has said yes already.
+
+    Returns:
+        what came back, for :func:`words`.
+
+    Raises:
+        RefusedError: this server holds data, or the destination has nothing for it; nothing was
+            touched.
+        BedstoneError: it failed; the same call goes on.
+
+    """
+    settings = backup_settings.load()
+    known = destinations.load()
+    destination = known.get(source)
+    with ExitStack() as locks:
+        purpose = f"bedstone rebuild --from {source}"
+        for app in settings.apps:
+            for name in (app.app, f"{app.app}.backup"):
+                locks.enter_context(lock.held(name, purpose))
+        settle()
+        journal = rebuild_journal.load()
+        if journal is None or journal.phase == rebuild_journal.BESIDE:
+            journal = _databases(settings, known, destination, target, asked=asked)
+        elif journal.destination != source:
+            raise RefusedError(
+                f"A rebuild from {journal.destination} is under way, and its cluster is in place.",
+                hint=f"`bedstone rebuild --from {journal.destination}` goes on with it.",
+            )
+        if journal.phase == rebuild_journal.CLUSTER:
+            journal = _files(settings, destination, journal)
+    return {**journal.facts, "from": source, "phase": journal.phase}
+
+
+def _databases(
+    settings: Settings,
+    known: Destinations,
+    destination: Destination,
+    target: datetime | None,
+    *,
+    asked: bool,
+) -> Journal:
+    """Bring the databases back: the cluster, or where no log was kept, each app's dump."""
+    server = rebuild_cluster.of_host(settings)
+    rebuild_cluster.require_empty(server)
+    _require_no_releases()
+    stanza, found = None, None
+    if known.point_in_time is not None and destination.pgbackrest is not None:
+        stanza = Stanza(known, server=server)
+        found = stanza.info(destination)
+        if found.backups:
+            rebuild_cluster.require_fit(found, server, destination)
+        else:
+            stanza = None
+    dumps = {} if stanza else rebuild_dumps.newest(settings, destination)
+    if stanza is None:
+        rebuild_dumps.require(dumps, settings, destination, target)
+    if not asked:
+        _ask(destination)
+    journal = rebuild_journal.begin(
+        destination.name, target, rebuild_cluster.data_directory(server)
+    )
+    if stanza is None or found is None:
+        facts = rebuild_dumps.restore(settings, dumps, destination, _say)
+        return journal.at(rebuild_journal.CLUSTER, kind="dumps", **facts)
+    try:
+        ended = rebuild_cluster.recover(stanza, destination, journal, settings, _say)
+        missing = rebuild_cluster.require_ours(settings, ended, destination)
+    except RefusedError:
+        rebuild_cluster.remove_side(journal)
+        rebuild_journal.clear()
+        raise
+    warning = rebuild_cluster.hole(found, ended) if target is None else None
+    journal = journal.at(
+        rebuild_journal.BESIDE,
+        kind="cluster",
+        backup=ended.label,
+        lsn=ended.lsn,
+        last_commit=ended.last_commit.astimezone(UTC).isoformat() if ended.last_commit else None,
+        without_database=missing,
+        warnings=[warning] if warning else [],
+    )
+    _say(f"recovered to {_shown(journal.facts['last_commit'])} ({ended.lsn})")
+    journal = rebuild_cluster.put_in_place(journal)
+    rebuild_cluster.start(journal, server)
+    return journal
+
+
+def _files(settings: Settings, destination: Destination, journal: Journal) -> Journal:
+    """Bring back what isn't in the databases."""
+    configured = rebuild_files.configuration(destination, _say)
+    configured["warnings"] = [*journal.facts.get("warnings", []), *configured["warnings"]]
+    brought = {}
+    # A dump has its uploads with it.
+    if journal.facts.get("kind") != "dumps":
+        brought = rebuild_files.uploads(settings, destination, _say)
+    return journal.at(rebuild_journal.FILES, **configured, media=brought)
+
+
+def settle() -> None:
+    """Finish the renames of a rebuild that was killed between them."""
+    journal = rebuild_journal.load()
+    if journal is None or journal.phase != rebuild_journal.SWAPPING:
+        return
+    rebuild_cluster.rename(journal)
+    server = rebuild_cluster.of_host(backup_settings.load())
+    rebuild_cluster.start(journal, server)
+    journal.at(rebuild_journal.CLUSTER)
+
+
+def finish() -> dict[str, Any]:
+    """See that the log is archived again, begin a full backup, and forget the rebuild.
+
+    Raises:
+        RefusedError: no rebuild is under way.
+        BedstoneError: the log doesn't arrive at a destination.
+
+    """
+    journal = rebuild_journal.load()
+    if journal is None or journal.phase != rebuild_journal.FILES:
+        raise RefusedError(
+            "There is no rebuild to finish on this server.",
+            hint="`bedstone rebuild --from DESTINATION` begins one.",
+        )
+    known = destinations.load()
+    archived = {}
+    if known.point_in_time is not None:
+        stanza = Stanza(known, server=rebuild_cluster.of_host(backup_settings.load()))
+        for destination in stanza.repositories:
+            archived[destination.name] = stanza.check(destination)
+        Systemd(run).start_soon(FULL_BACKUP_UNIT)
+    rebuild_cluster.remove_former(journal)
+    rebuild_journal.clear()
+    return {**journal.facts, "from": journal.destination, "phase": "done", "archived": archived}
+
+
+def words(facts: dict[str, Any]) -> list[str]:
+    """Return what came back, for people."""
+    lines = []
+    if facts.get("kind") == "cluster":
+        lines.append(
+            f"The databases are as they were at {_shown(facts['last_commit'])}: that is the last"
+            f" transaction in the log at {facts['from']} (backup {facts['backup']}, up to"
+            f" {facts['lsn']})."
+        )
+    for app, name in (facts.get("dumps") or {}).items():
+        lines.append(f"{app}: the database and the uploads are those of {name}; no log was there.")
+    for app, release in (facts.get("releases") or {}).items():
+        lines.append(
+            f"{app}: the release {release} is the last that was copied to {facts['from']}."
+        )
+    for app, upload in (facts.get("media") or {}).items():
+        lines.append(f"{app}: {upload['files']} uploaded files, as of {upload['started']}.")
+    lines += [f"{app}: there was no database of it." for app in facts.get("without_database") or ()]
+    lines += list(facts.get("warnings") or ())
+    if facts.get("archived"):
+        lines.append(
+            f"The log is archived again at {', '.join(facts['archived'])}; a full backup has begun"
+            f" (`systemctl status {FULL_BACKUP_UNIT}`)."
+        )
+    return lines
+
+
+def _require_no_releases() -> None:
+    with ledger.opened() as connection:
+        apps = history.known_apps(connection)
+    if apps:
+        raise RefusedError(
+            f"Releases of {', '.join(apps)} serve on this server: nothing was touched.",
+            hint="A rebuild is for a new server. `bedstone restore APP` brings an app's data back.",
+        )
+
+
+def _ask(destination: Destination) -> None:
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            "A rebuild asks before it begins, and nobody is there to answer.",
+            hint="Add --yes when you are sure.",
+        )
+    answer = input(
+        f"The empty databases of this server are replaced by what is at {destination.name}"
+        f" ({destination.words()}). Type its name to go on: "
+    )
+    if answer.strip() != destination.name:
+        raise RefusedError("That wasn't its name: nothing was touched.")
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def _shown(moment: str | None) -> str:
+    if moment is None:
+        return "the end of the backup"
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

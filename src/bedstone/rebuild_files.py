@@ -1,0 +1,177 @@
+"""What isn't in the databases: the ledger, the kept releases, the images, the uploads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from bedstone import copies, files, ledger, manifest, media, paths
+from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.docker import Docker
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.restic import Repository
+from bedstone.rollout.image import image_name
+from bedstone.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bedstone.backup_settings import Settings
+    from bedstone.destinations import Destination
+
+
+def place() -> Path:
+    """Return the directory into which things are fetched."""
+    return paths.host("/var/cache/bedstone-rebuild")
+
+
+def configuration(
+    destination: Destination, say: Callable[[str], None], docker: Docker | None = None
+) -> dict[str, Any]:
+    """Bring back the ledger, the kept releases, and the image of each release that served.
+
+    May be done again: what is there is replaced by the same.
+
+    Returns:
+        ``releases``: app -> release that is ready to serve; ``configured``: when all this was
+        copied; ``warnings``.
+
+    Raises:
+        BedstoneError: it can't be fetched, or a newer program wrote it.
+
+    """
+    there = copies.of_kind(copies.snapshots_of(Repository(destination)), SERVER, CONFIGURATION)
+    if not there:
+        warning = (
+            f"No configuration is at {destination.name}: the apps are released anew from their"
+            " sources, and the history of releases is gone."
+        )
+        return {"releases": {}, "warnings": [warning]}
+    docker = docker or Docker(run)
+    try:
+        directory = copies.fetch(destination, SERVER, copies.LATEST, place(), kind=CONFIGURATION)
+        contents = json.loads((directory / "contents.json").read_text(encoding="utf-8"))
+        _bring_releases(directory / "state" / "apps")
+        _bring_ledger(directory / "ledger.sqlite")
+        say(f"brought back the ledger and the kept releases, as of {there[-1].time:%Y-%m-%d %H:%M}")
+        ready, warnings = {}, []
+        for app, entry in contents["apps"].items():
+            problem = _bring_image(destination, docker, app, entry)
+            if problem is None:
+                ready[app] = str(entry["release"])
+                say(f"{app}: brought back the image of {entry['release']}")
+            else:
+                warnings.append(f"{app}: {problem} It is released anew from its source.")
+                _forget_serving(app)
+    finally:
+        files.remove_tree(place())
+    return {"releases": ready, "configured": there[-1].time.isoformat(), "warnings": warnings}
+
+
+def uploads(
+    settings: Settings, destination: Destination, say: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Bring back the uploads of each app as they were last backed up.
+
+    Returns:
+        app -> ``files``, ``backup`` (its name) and ``started`` (when that was begun).
+
+    Raises:
+        BedstoneError: they can't be fetched.
+
+    """
+    found = {}
+    for app in settings.apps:
+        if app.media is None:
+            continue
+        full = [remote for remote in copies.listed(destination, app.app) if remote.full]
+        if not full:
+            say(f"{app.app}: no backup of its uploads is there")
+            continue
+        # On the file system on which they will be.
+        side = app.media.with_name(f".{app.media.name}.rebuild")
+        files.remove_tree(side)
+        try:
+            brought = _fetch_uploads(destination, full[0], side)
+            if brought is None:
+                continue
+            files.remove_tree(app.media)
+            brought.rename(app.media)
+        finally:
+            files.remove_tree(side)
+        found[app.app] = {
+            "files": media.count(app.media),
+            "backup": full[0].name,
+            "started": full[0].started.isoformat(),
+        }
+        say(f"{app.app}: brought back {found[app.app]['files']} uploaded files")
+    return found
+
+
+def _fetch_uploads(destination: Destination, remote: copies.Remote, side: Path) -> Path | None:
+    if MEDIA in remote.kinds:
+        return copies.fetch(destination, remote.app, remote.name, side, kind=MEDIA)
+    backup = copies.fetch(destination, remote.app, remote.name, side, kind=DUMP)
+    recorded = manifest.read(backup).media
+    if recorded is None:
+        return None
+    media.unpack(recorded, backup, side / MEDIA, watch=lambda: None)
+    return side / MEDIA
+
+
+def _bring_releases(source: Path) -> None:
+    if not source.is_dir():
+        return
+    target = paths.ensure_private(paths.state() / "apps")
+    for app in sorted(source.iterdir()):
+        side = target / f".{app.name}.rebuild"
+        files.remove_tree(side)
+        shutil.copytree(app, side, symlinks=True)
+        # No slot runs here yet; whatever serves gets its own.
+        files.remove_tree(side / "slots")
+        files.remove_tree(target / app.name)
+        side.rename(target / app.name)
+
+
+def _bring_ledger(source: Path) -> None:
+    """Put the ledger of the server that is gone in the place of this one's, all or nothing."""
+    try:
+        with closing(sqlite3.connect(source)) as brought:
+            version = int(brought.execute("PRAGMA user_version").fetchone()[0])
+            if version > len(ledger.MIGRATIONS):
+                raise RefusedError(
+                    "The ledger at the destination was written by a newer bedstone.",
+                    hint="Rebuild with the version of the project that ran the server last.",
+                )
+            with closing(ledger.connect()) as own:
+                brought.backup(own)
+    except sqlite3.Error as error:
+        raise BedstoneError(f"The ledger can't be brought back: {error}.") from error
+    # Its schema may be an older one.
+    ledger.connect().close()
+
+
+def _bring_image(
+    destination: Destination, docker: Docker, app: str, entry: dict[str, Any]
+) -> str | None:
+    """Load the image of a release that served; return what is wrong, or None."""
+    release = str(entry["release"])
+    try:
+        archive = copies.fetch(destination, app, release, place(), kind=copies.IMAGE)
+    except RefusedError as error:
+        return error.message
+    docker.load(archive)
+    archive.unlink()
+    loaded = docker.image(image_name(app, release))
+    if loaded is None or loaded.id != entry["image"]:
+        return f"The image of {release} has another id here than it had."
+    return None
+
+
+def _forget_serving(app: str) -> None:
+    with ledger.opened() as connection, ledger.transaction(connection):
+        connection.execute("DELETE FROM apps WHERE app = ?", (app,))
