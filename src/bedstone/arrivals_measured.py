@@ -111,9 +111,9 @@ def _local_media(settings: Settings, app: App, snapshots: list[Snapshot]) -> Non
     found = newest.manifest if newest else None
     media = found.media if found else None
     problem = None
-    if newest and media and media.engine == RESTIC:
-        if not any(snapshot.id == media.snapshot for snapshot in snapshots):
-            problem = f"the uploads of {newest.name} aren't in the repository of this server"
+    known = {snapshot.id for snapshot in snapshots}
+    if newest and media and media.engine == RESTIC and media.snapshot not in known:
+        problem = f"the uploads of {newest.name} aren't in the repository of this server"
     arrivals.record(
         destinations.LOCAL,
         app.app,

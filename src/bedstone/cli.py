@@ -45,10 +45,13 @@ COMMANDS: dict[str, str] = {
     "supervise": "bedstone.commands.supervise",
     "backup": "bedstone.backup",
     "backups": "bedstone.backups",
-    "restore": "bedstone.restore",
+    "restore": "bedstone.commands.restore",
     "verify": "bedstone.verify",
+    "copy": "bedstone.commands.destinations",
+    "destinations": "bedstone.commands.destinations",
     "wal": "bedstone.commands.wal",
     "rebuild": "bedstone.rebuild",
+    "upgrade": "bedstone.commands.upgrade",
 }
 
 # What people come for -> its commands, as `bedstone --help` lists them.
@@ -56,7 +59,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
-    "data": ("backup", "backups", "verify", "restore", "rebuild", "wal"),
+    "data": ("backup", "backups", "verify", "restore", "rebuild", "wal", "upgrade"),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
 

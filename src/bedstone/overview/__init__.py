@@ -18,6 +18,7 @@ from bedstone.errors import BedstoneError
 from bedstone.overview import (
     backups,
     database,
+    destinations,
     disks,
     images,
     operations,
@@ -114,6 +115,7 @@ class _App:
         """Return what is to be asked, all at the same time."""
         tasks: dict[Hashable, Callable[[], Any]] = {
             ("backup", self.name): lambda: backups.of(self.name, self.first_served),
+            ("copies", self.name): lambda: destinations.of(self.name),
             ("verification", self.name): lambda: verifications.of(self.name, self.first_served),
         }
         if self.jobs:
@@ -129,6 +131,7 @@ class _App:
         shown = services.as_json(self.current, found) if self.current is not None else []
         states = [state.as_json() for state in found.get(("jobs", self.name)) or []]
         backup = found.get(("backup", self.name))
+        copies = found.get(("copies", self.name))
         verification = found.get(("verification", self.name))
         sizes = found.get("images") or {}
         page_since = maintenance.since(self.name)
@@ -139,6 +142,7 @@ class _App:
             *_job_problems(states),
             *operations.problems(self.operations, self.running),
             *([backup["problem"]] if backup and backup["problem"] else []),
+            *([copies["problem"]] if copies and copies["problem"] else []),
             *([verification["problem"]] if verification and verification["problem"] else []),
         ]
         return {
@@ -158,6 +162,7 @@ class _App:
             "operations": self.operations,
             "images": sizes.get(self.name),
             "backup": backup,
+            "copies": copies,
             "verification": verification,
         }
 

@@ -44,6 +44,8 @@ def _app(app: Shown, paint: Paint) -> Iterator[str]:
         yield _fact("images", f"{app['images']['kept']} kept, {size}")
     if app["backup"]:
         yield _backup(app["backup"], paint)
+    if app["copies"]:
+        yield _copies(app["copies"], paint)
     if app["verification"]:
         yield _verification(app["verification"], paint)
     for number, operation in enumerate(app["operations"]):
@@ -115,6 +117,18 @@ def _backup(backup: Shown, paint: Paint) -> str:
     if backup["problem"]:
         words += paint("red", f"; {backup['problem']}")
     return _fact("backup", words)
+
+
+def _copies(copies: Shown, paint: Paint) -> str:
+    if copies["problem"]:
+        return _fact("", paint("red", copies["problem"]))
+    where = f"at {copies['destination']} ({copies['kind']})"
+    words = f"nothing {where} yet"
+    if copies["newest"]:
+        words = f"{copies['newest']}, {age.words(copies['age_seconds'])} ago, {where}"
+    if copies["note"]:
+        words += paint("yellow", f"; {copies['note']}")
+    return _fact("", words)
 
 
 def _verification(verification: Shown, paint: Paint) -> str:

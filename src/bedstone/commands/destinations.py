@@ -1,0 +1,222 @@
+"""``bedstone destinations`` and ``bedstone copy``: where backups are, and bring them there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bedstone import (
+    age,
+    alarms,
+    arrivals_measured,
+    backup_settings,
+    copying,
+    destinations,
+    freshness,
+    hooks,
+    pgbackrest_arrivals,
+    space,
+)
+from bedstone.cli import add_command
+from bedstone.errors import RefusedError
+from bedstone.interrupts import terminable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from bedstone.backup_settings import Settings
+    from bedstone.cli import Subparsers
+    from bedstone.copying import Result
+    from bedstone.destinations import Destinations
+    from bedstone.freshness import Item
+
+_HEADINGS = ("DESTINATION", "APP", "KIND", "NEWEST", "AGE", "SIZE", "SEEN", "STATE")
+_SCOPE = "destinations"
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the commands to the command line."""
+    parser = add_command(
+        subparsers,
+        "destinations",
+        _destinations,
+        summary="show where backups are kept, and how fresh they are there",
+        description=(
+            "Shows what was last seen at each destination: the newest of each kind, its age and\n"
+            "what is wrong. With --check, it looks there now. bedstone-destinations.timer does so\n"
+            "each hour, and tells the hooks what turns red, and again each day while it is.\n\n"
+            "Red is what is older than 26 hours, has never arrived, is damaged or needs another\n"
+            "key, and a destination that is out of reach for more than two hours.\n\n"
+            "Exit code 1: with --check, something is red."
+        ),
+        examples=(
+            "bedstone destinations",
+            "bedstone destinations --check",
+            "bedstone destinations --json | jq '.items[] | select(.problem)'",
+        ),
+    )
+    parser.add_argument("--check", action="store_true", help="look at the destinations now")
+    parser.add_argument(
+        "--tell", action="store_true", help="tell the hooks what has turned red; exit code 0"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser = add_command(
+        subparsers,
+        "copy",
+        _copy,
+        summary="copy backups to the destinations now",
+        description=(
+            "Sends what is missing at each destination: full backups with their uploads, the\n"
+            "configuration of this server (settings, secrets, ledger) and the images of the\n"
+            "releases that serve, all encrypted with the backup key. Then removes what has served\n"
+            "its time there, and looks at what is there now. The nightly backup starts it; what\n"
+            "failed is sent by the next run.\n\n"
+            "Exit code 1: something didn't arrive; 3: refused, since another run is on its way.\n"
+            "What one destination refuses keeps no other from getting its copy."
+        ),
+        examples=(
+            "bedstone copy",
+            "bedstone copy payments --destination offsite",
+            "bedstone copy payments --backup backup_20261120_020000   # a restore point, too",
+        ),
+    )
+    parser.add_argument("app", metavar="APP", nargs="*", help="the apps (default: all)")
+    parser.add_argument("--destination", metavar="NAME", help="one of them (default: all)")
+    parser.add_argument("--backup", metavar="NAME", help="this one alone, of one app")
+    parser.add_argument(
+        "--new-repository",
+        action="store_true",
+        help="begin anew where the repository is gone",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _destinations(arguments: argparse.Namespace) -> int:
+    settings, known = backup_settings.load(), destinations.load()
+    if arguments.check or arguments.tell:
+        check(settings, known)
+    items = freshness.items(settings, known)
+    red = [item for item in items if item.problem]
+    if arguments.tell:
+        for warning in tell(items):
+            print(f"bedstone: {warning}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(_as_json(known, items), indent=2))
+    else:
+        for place in known.all:
+            print(f"{place.name}: {place.words()}")
+        print(f"\n{_table(items)}" if items else "\nNo app has data on this server.")
+        if red:
+            print("\nNeeds attention:")
+        for item in red:
+            print(f"  {item.words()}")
+    return 1 if red and arguments.check and not arguments.tell else 0
+
+
+def check(settings: Settings, known: Destinations) -> None:
+    """Look at all destinations now, and write down what is there."""
+    for place in known.all:
+        arrivals_measured.measure(settings, place)
+    pgbackrest_arrivals.measure_all(known)
+
+
+def tell(items: Sequence[Item]) -> tuple[str, ...]:
+    """Tell the hooks what has turned red, and what has been so for a day; return warnings."""
+    red = {item.name: item for item in items if item.problem}
+    due = alarms.due(_SCOPE, red)
+    if not due:
+        return ()
+    first = red[due[0]]
+    more = f", and {len(due) - 1} more" if len(due) > 1 else ""
+    return hooks.fire(
+        hooks.Event(
+            kind="failure",
+            app=first.app or None,
+            title=f"Backups aren't where they should be: {first.words()}{more}.",
+            error=first.problem,
+            hint="`bedstone destinations --check` looks at all of them.",
+            details="\n".join(red[name].words() for name in due),
+        )
+    )
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    settings, known = backup_settings.load(), destinations.load()
+    names = arguments.app or [entry.app for entry in settings.apps]
+    apps = [settings.app(name) for name in dict.fromkeys(names)]
+    if arguments.backup and len(apps) != 1:
+        raise RefusedError("--backup names a backup of one app: say of which one.")
+    wanted = list(known.remote)
+    if arguments.destination:
+        wanted = [known.get(arguments.destination)]
+    if any(place.is_local for place in wanted):
+        raise RefusedError("Backups are made on this server: there is nothing to copy to `local`.")
+    with terminable():
+        results = copying.run(
+            settings,
+            known,
+            wanted=wanted,
+            apps=apps,
+            backup=arguments.backup,
+            configuration=not arguments.app,
+            anew=arguments.new_repository,
+            say=(lambda _: None) if arguments.json else (lambda text: print(text, flush=True)),
+        )
+    if arguments.json:
+        print(json.dumps({"destinations": [result.as_json() for result in results]}, indent=2))
+    else:
+        if not wanted:
+            print("No destination is declared (docs/settings.md, `bedstone_backup`).")
+        for result in results:
+            _print(result)
+    return 1 if any(result.problems for result in results) else 0
+
+
+def _print(result: Result) -> None:
+    for sentence in result.sent:
+        print(f"{result.destination}: has {sentence}")
+    if result.removed:
+        print(f"{result.destination}: removed after their time: {', '.join(result.removed)}")
+    if not (result.sent or result.problems):
+        print(f"{result.destination}: has all that it should have")
+    for note in result.notes:
+        print(f"bedstone: {result.destination}: {note}", file=sys.stderr)
+    for problem in result.problems:
+        print(f"bedstone: {result.destination}: {problem.text()}", file=sys.stderr)
+
+
+def _as_json(known: Destinations, items: Sequence[Item]) -> dict[str, Any]:
+    return {
+        "ok": all(item.problem is None for item in items),
+        "destinations": [
+            {"name": place.name, "type": place.type, "where": place.words()} for place in known.all
+        ],
+        "items": [item.as_json() for item in items],
+    }
+
+
+def _table(items: Sequence[Item]) -> str:
+    rows = [_HEADINGS]
+    for item in items:
+        seen = item.seen
+        shown = item.as_json()
+        checked = seen.checked_at if seen else None
+        rows.append(
+            (
+                item.destination,
+                item.app or "-",
+                item.kind,
+                (seen.newest if seen else None) or "-",
+                age.words(shown["age_seconds"]) if shown["age_seconds"] is not None else "-",
+                space.human(shown["bytes"]) if shown["bytes"] is not None else "-",
+                f"{age.since(checked.isoformat())} ago" if checked else "never",
+                f"RED: {item.problem}" if item.problem else item.note or "fresh",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,187 @@
+"""Whether the backups at each destination are as new as they should be, by what was seen there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bedstone import age, arrivals, arrivals_measured, destinations, ledger
+from bedstone.arrivals import CONFIGURATION, DUMP, SERVER, WAL
+
+if TYPE_CHECKING:
+    from bedstone.arrivals import Arrival
+    from bedstone.backup_settings import Settings
+    from bedstone.destinations import Destination, Destinations
+
+# A day, and what a night's run may take longer than the one before.
+OLDEST = timedelta(hours=26)
+# A first copy may take so long; a server may be away for so long.
+PATIENCE = timedelta(hours=2)
+# Somebody looks each hour.
+UNWATCHED = timedelta(hours=3)
+
+
+@dataclass(frozen=True)
+class Item:
+    """What of one kind is at a destination, and what is wrong with that.
+
+    Attributes:
+        destination: where.
+        app: whose; "" for what belongs to the whole server.
+        kind: ``dump``, ``media``, ``configuration`` or ``wal``.
+        seen: what was last seen there, or None.
+        problem: why it is red; None when all is well.
+        note: what may become a problem.
+
+    """
+
+    destination: str
+    app: str
+    kind: str
+    seen: Arrival | None
+    problem: str | None
+    note: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what it is called where problems are remembered."""
+        return f"{self.destination}/{self.app}/{self.kind}"
+
+    def words(self) -> str:
+        """Return what is red, for people."""
+        whose = f" of {self.app}" if self.app else ""
+        return f"{self.kind}{whose} at {self.destination}: {self.problem}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        seen = self.seen
+        return {
+            "destination": self.destination,
+            "app": self.app,
+            "kind": self.kind,
+            "newest": seen.newest if seen else None,
+            "newest_at": _iso(seen.newest_at) if seen else None,
+            "age_seconds": _age(seen.newest_at) if seen else None,
+            "bytes": seen.bytes if seen else None,
+            "checked_at": _iso(seen.checked_at) if seen else None,
+            "problem": self.problem,
+            "note": self.note,
+            "ok": self.problem is None,
+        }
+
+
+def items(settings: Settings, known: Destinations) -> list[Item]:
+    """Return all that should be at the destinations, as it was last seen.
+
+    Raises:
+        BedstoneError: the ledger can't be opened.
+
+    """
+    with ledger.opened() as connection:
+        seen = {(a.destination, a.app, a.kind): a for a in arrivals.of(connection)}
+    now = datetime.now(UTC)
+    since = _declared()
+    newest = [
+        found.newest_at
+        for app in settings.apps
+        if (found := seen.get((destinations.LOCAL, app.app, DUMP))) and found.newest_at
+    ]
+    result = []
+    for place in known.all:
+        for app, kind in arrivals_measured.expected(settings, place):
+            arrival = seen.get((place.name, app, kind))
+            local = seen.get((destinations.LOCAL, app, DUMP))
+            made = local.newest_at if local else None
+            if kind == CONFIGURATION:
+                made = max(newest, default=None)
+            result.append(_item(place, app, kind, arrival, made, since, now))
+        wal = seen.get((place.name, SERVER, WAL))
+        if known.point_in_time and place.pgbackrest is not None:
+            # How far WAL reaches is judged where it is measured: an idle server writes none.
+            result.append(_wal(place, wal, since, now))
+    return result
+
+
+def _wal(place: Destination, seen: Arrival | None, since: datetime, now: datetime) -> Item:
+    problem, note = _sight(seen, since, now)
+    if seen is not None and problem is None and note is None:
+        problem = seen.problem
+    return Item(place.name, SERVER, WAL, seen, problem, note)
+
+
+def _item(
+    place: Destination,
+    app: str,
+    kind: str,
+    seen: Arrival | None,
+    made: datetime | None,
+    since: datetime,
+    now: datetime,
+) -> Item:
+    problem, note = _sight(seen, since, now)
+    if seen is not None and problem is None and note is None:
+        problem = _judge(place, seen, made, since, now)
+    return Item(place.name, app, kind, seen, problem, note)
+
+
+def _sight(seen: Arrival | None, since: datetime, now: datetime) -> tuple[str | None, str | None]:
+    """Return why nobody knows what is there: as a problem, or as a note while it is young."""
+    looked = seen.checked_at if seen else None
+    if seen is not None and seen.unseen and seen.problem_since is not None:
+        words = age.words((now - seen.problem_since).total_seconds())
+        said = f"out of reach for {words}: {seen.problem}"
+        return (said, None) if now - seen.problem_since > PATIENCE else (None, said)
+    if looked is None:
+        said = "nobody has looked there yet: `bedstone destinations --check`"
+        return (said, None) if now - since > UNWATCHED else (None, said)
+    if now - looked > UNWATCHED:
+        ago = age.words((now - looked).total_seconds())
+        return (
+            f"nobody has looked there for {ago}: `systemctl status bedstone-destinations.timer`",
+            None,
+        )
+    return None, None
+
+
+def _judge(
+    place: Destination,
+    seen: Arrival,
+    made: datetime | None,
+    since: datetime,
+    now: datetime,
+) -> str | None:
+    if seen.problem is not None:
+        return seen.problem
+    if seen.newest_at is not None:
+        old = now - seen.newest_at
+        if old <= OLDEST:
+            return None
+        return f"the newest there is {age.words(old.total_seconds())} old: {_help(place)}"
+    if place.is_local:
+        if now - since > OLDEST:
+            return f"there is no backup yet: {_help(place)}"
+    elif made is not None and now - max(made, since) > PATIENCE:
+        return f"none has ever arrived there: {_help(place)}"
+    return None
+
+
+def _help(place: Destination) -> str:
+    if place.is_local:
+        return "`systemctl status bedstone-backup.timer bedstone-backup.service`"
+    return "`systemctl status bedstone-copy.service`"
+
+
+def _declared() -> datetime:
+    try:
+        return datetime.fromtimestamp(destinations.path().stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return datetime.now(UTC)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None
+
+
+def _age(moment: datetime | None) -> int | None:
+    return int((datetime.now(UTC) - moment).total_seconds()) if moment else None
