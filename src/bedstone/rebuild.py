@@ -69,7 +69,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--from", dest="source", metavar="DESTINATION", help="where from")
     parser.add_argument(
         "--time",
-        type=_moment,
+        type=moment,
         metavar="TIME",
         help="the moment to go back to, ISO 8601, in UTC unless it says otherwise; by default the"
         " end of what was archived",
@@ -273,7 +273,7 @@ def words(facts: dict[str, Any]) -> list[str]:
             f"{app}: the release {release} is the last that was copied to {facts['from']}."
         )
     for app, upload in (facts.get("media") or {}).items():
-        lines.append(f"{app}: {upload['files']} uploaded files, as of {upload['started']}.")
+        lines.append(f"{app}: {upload['files']} uploaded files, as of {_shown(upload['started'])}.")
     lines += [f"{app}: there was no database of it." for app in facts.get("without_database") or ()]
     lines += list(facts.get("warnings") or ())
     if facts.get("archived"):
@@ -312,12 +312,13 @@ def _say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def _shown(moment: str | None) -> str:
-    if moment is None:
+def _shown(text: str | None) -> str:
+    if text is None:
         return "the end of the backup"
-    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """Return a moment as people write it; in UTC unless it says otherwise."""
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
