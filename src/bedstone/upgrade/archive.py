@@ -1,0 +1,62 @@
+"""Let the write-ahead log of the new cluster go on where the old one's went."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from bedstone import destinations, files, paths
+from bedstone.errors import BedstoneError
+from bedstone.pgbackrest import Stanza
+from bedstone.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CONFIGURATION = "/etc/pgbackrest/pgbackrest.conf"
+_PATH = re.compile(r"^pg1-path=.*$", re.MULTILINE)
+# Of role pgbackrest: makes a full backup at each destination.
+_FULL = "bedstone-wal-full.service"
+
+
+def follow(major: int, say: Callable[[str], None]) -> None:
+    """Begin a new archive for the cluster that serves now, and a full backup of it.
+
+    Nothing before the change can be replayed into the new cluster, so points in time begin anew
+    with this backup; what is there of the old cluster stays until its retention ends.
+
+    Args:
+        major: the version that serves.
+        say: gets what was done, and what wasn't: the apps serve in any case.
+
+    """
+    configuration = paths.host(_CONFIGURATION)
+    if not configuration.exists():
+        return
+    try:
+        known = destinations.load()
+        if known.point_in_time is None:
+            return
+        _point_to(major)
+        Stanza(known).upgrade()
+        run(["systemctl", "start", "--no-block", _FULL])
+    except BedstoneError as error:
+        say(
+            "The write-ahead log isn't archived yet; PostgreSQL keeps it until it is."
+            f" {error.text()}\n`bedstone wal ready` and `bedstone wal full` put it right after a"
+            " run of provision.yml."
+        )
+    else:
+        say("A new archive of the write-ahead log has begun; a full backup is being made.")
+
+
+def _point_to(major: int) -> None:
+    configuration = paths.host(_CONFIGURATION)
+    before = configuration.read_text(encoding="utf-8")
+    after = _PATH.sub(f"pg1-path=/var/lib/postgresql/{major}/main", before)
+    if after != before:
+        # In place: owner and mode stay, and a killed run leaves the whole old or new one.
+        status = configuration.stat()
+        files.write(configuration, after, mode=status.st_mode & 0o777)
+        os.chown(configuration, status.st_uid, status.st_gid)

@@ -1,0 +1,371 @@
+"""The upgrade itself, in a unit of its own, and what finishes or undoes a killed one.
+
+The order makes the way back short. The old cluster is only read: pg_upgrade copies it, and the
+copy is compared with it while nobody can write to either. Up to the moment at which the journal
+says ``switched``, undoing is to start the old one again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedstone import backup as backups
+from bedstone import config, files, lock
+from bedstone.backup import server_of
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.run import run, tail
+from bedstone.upgrade import archive, closed, contents, journal
+from bedstone.upgrade.checks import LOCK
+from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, NAME, Cluster
+from bedstone.upgrade.journal import ASKED, BEGUN, SWITCHED, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bedstone.backup_settings import Settings
+
+UNIT = "bedstone-upgrade.service"
+
+_UPGRADE_SECONDS = 12 * 3600.0
+_WAIT_SECONDS = 120.0
+_SHOWN = 20
+_END_SECONDS = 30.0
+
+
+def carry_out(settings: Settings) -> None:
+    """Do what the journal asks for, or settle what was interrupted.
+
+    Raises:
+        BedstoneError: it failed; says what serves.
+
+    """
+    found = journal.load()
+    if found is None:
+        return
+    with _locked(settings):
+        if found.phase != ASKED:
+            _settle(settings, found)
+            if found.phase == BEGUN:
+                raise BedstoneError(
+                    f"The upgrade to PostgreSQL {found.target} was interrupted;"
+                    f" {found.source} serves as before."
+                )
+            return
+        try:
+            found = _back(found) if found.back else _forth(settings, found)
+        except BaseException as error:
+            _undo(settings, found)
+            raise _led_back(found, error) from error
+        _finish_or_back(settings, found)
+
+
+def settle(settings: Settings) -> None:
+    """Finish or undo an upgrade whose process was killed.
+
+    Raises:
+        BedstoneError: it could not be done; says what to do.
+
+    """
+    found = journal.load()
+    if found is not None:
+        with _locked(settings):
+            _settle(settings, found)
+
+
+def _settle(settings: Settings, found: Journal) -> None:
+    # It may have changed until the locks were had.
+    found = journal.load() or found
+    _say(f"An upgrade from {found.source} to {found.target} was interrupted at {found.phase!r}.")
+    if found.phase == ASKED:
+        journal.clear()
+    elif found.phase == BEGUN:
+        _undo(settings, found)
+    else:
+        _finish_or_back(settings, found)
+
+
+def _forth(settings: Settings, found: Journal) -> Journal:
+    """Go as far as both clusters are equal and nothing serves."""
+    source, target = Cluster(found.source), Cluster(found.target)
+    server = server_of(settings)
+    closed.require_no_job(config.declared())
+    found = found.saved(
+        phase=BEGUN,
+        dark_since=_now(),
+        healthy=tuple(closed.healthy(config.declared())),
+    )
+    _say("Closing the apps: visitors see the maintenance page.")
+    found = closed.close(found)
+    _say(f"Starting PostgreSQL {source.major} for the superuser alone.")
+    source.stop()
+    source.start_closed(server, archive=True)
+    counted = {}
+    for entry in settings.apps:
+        if entry.database is not None:
+            made = backups.create(
+                settings,
+                entry.app,
+                label=f"before PostgreSQL {target.major}",
+                with_media=False,
+                wait_seconds=_WAIT_SECONDS,
+            ).backup
+            assert made.manifest is not None
+            assert made.manifest.database is not None
+            counted[entry.database] = made.manifest.database.rows
+            _say(f"{entry.app}: backed up as {made.name}.")
+    with ExitStack() as stack:
+        for entry in settings.apps:
+            stack.enter_context(lock.held(f"{entry.app}.backup", "bedstone upgrade postgresql"))
+        before = contents.of(server, counted)
+        source.stop()
+        found = _copy(settings, found)
+        _compare(settings, found, before)
+    return found.saved(phase=SWITCHED)
+
+
+def _copy(settings: Settings, found: Journal) -> Journal:
+    source, target = Cluster(found.source), Cluster(found.target)
+    if target.exists:
+        # Empty, as a package's installation leaves it: checked before.
+        target.drop()
+    found = found.saved(made=True)
+    _say(f"Copying the cluster: pg_upgradecluster {source.major} -> {target.major}.")
+    try:
+        run(
+            [
+                "pg_upgradecluster", "--method=upgrade", "--keep-port", "--no-start",
+                f"--jobs={settings.jobs}", "-v", str(target.major), str(source.major), NAME,
+            ],
+            timeout=_UPGRADE_SECONDS,
+            env={"LC_ALL": "C.UTF-8"},
+            cwd="/",
+        )  # fmt: skip
+    except CommandError as error:
+        raise BedstoneError(
+            f"pg_upgradecluster failed; PostgreSQL {source.major} has not been changed.",
+            details=tail(error.details),
+        ) from error
+    # Neither starts at a boot from here on: who settles decides.
+    target.set_start(MANUAL)
+    _carry_configuration(source, target)
+    return found
+
+
+def _carry_configuration(source: Cluster, target: Cluster) -> None:
+    """Give the new cluster the old one's conf.d, which pg_upgradecluster leaves behind.
+
+    The rest it has brought along: postgresql.conf adapted, pg_hba.conf, pg_ident.conf.
+    """
+    old, new = source.settings / "conf.d", target.settings / "conf.d"
+    new.mkdir(mode=0o755, exist_ok=True)
+    if old.is_dir():
+        for path in sorted(old.glob("*.conf")):
+            shutil.copy2(path, new / path.name)
+            status = path.stat()
+            os.chown(new / path.name, status.st_uid, status.st_gid)
+    for name in ("environment", "pg_ctl.conf"):
+        if (source.settings / name).exists():
+            shutil.copy2(source.settings / name, target.settings / name)
+    files.sync_directory(new)
+
+
+def _compare(settings: Settings, found: Journal, before: contents.Contents) -> None:
+    """Start the new cluster where nobody reaches it, and compare; gather its statistics."""
+    target = Cluster(found.target)
+    # On its later port, with its later settings: what can't start is found out now.
+    aside = server_of(settings)
+    target.start_closed(aside, archive=False)
+    try:
+        wrong = contents.differences(before, contents.of(aside))
+        if wrong:
+            raise BedstoneError(
+                f"The copy doesn't hold what PostgreSQL {found.source} holds.",
+                details="\n".join(wrong[:_SHOWN]),
+            )
+        _say(
+            f"Compared: {contents.rows(before)} rows, {len(before['databases'])} databases,"
+            f" {len(before['roles'])} roles with passwords and privileges are as before."
+        )
+        run(
+            aside.command(
+                str(target.programs / "vacuumdb"), "--all", "--analyze-only", "--quiet",
+                f"--jobs={settings.jobs}", "--no-password",
+            ),
+            env=aside.environment(), timeout=_UPGRADE_SECONDS, cwd="/",
+        )  # fmt: skip
+    finally:
+        target.stop()
+
+
+def _finish_or_back(settings: Settings, found: Journal) -> None:
+    """Let the target serve; if the apps aren't well with it, the source again."""
+    try:
+        _finish(settings, found)
+    except BaseException as error:
+        if found.back:
+            # The way back has no way back: the next start tries again.
+            raise
+        _say(f"It doesn't serve well: {error}. Going back to PostgreSQL {found.source}.")
+        _turn_to(Cluster(found.source), Cluster(found.target))
+        closed.start(found)
+        closed.open_again(found)
+        journal.record(
+            "last",
+            {"serves": found.source, "other": found.target, "at": _now(), "why": "back"},
+        )
+        journal.clear()
+        raise BedstoneError(
+            f"The apps weren't well with PostgreSQL {found.target}, so {found.source} serves"
+            " again, with all that was in it.",
+            details=error.text() if isinstance(error, BedstoneError) else repr(error),
+            hint=f"{found.target}/{NAME} is kept, stopped, to look at; `bedstone upgrade postgresql"
+            " --drop-old` removes it. Then rehearse again.",
+        ) from error
+
+
+def _finish(settings: Settings, found: Journal) -> None:
+    source, target = Cluster(found.source), Cluster(found.target)
+    _say(f"PostgreSQL {target.major} takes over.")
+    _turn_to(target, source)
+    server = server_of(settings)
+    if server.major() != target.major:
+        raise BedstoneError(f"Another PostgreSQL than {target.major} answers.")
+    closed.start(found)
+    closed.require_health(found.healthy)
+    journal.record(
+        "last",
+        {
+            "serves": target.major,
+            "other": source.major,
+            "at": _now(),
+            "why": "back" if found.back else "upgrade",
+        },
+    )
+    closed.open_again(found)
+    journal.clear()
+    journal.forget("rehearsal")
+    dark = (datetime.now(UTC) - datetime.fromisoformat(found.dark_since or _now())).total_seconds()
+    _say(f"PostgreSQL {server.version()} serves. The apps were closed for {dark:.0f} s.")
+    for problem in closed.front_doors(found.healthy):
+        _say(f"But through the front door, {problem}.")
+    archive.follow(target.major, _say)
+    if found.back:
+        _say(
+            f"What was written to PostgreSQL {source.major} since is in that cluster alone, which"
+            " is kept, stopped."
+        )
+    _say(
+        f'Set `postgresql_version: "{target.major}"` in the inventory (it is Debian\'s own on'
+        f" {'trixie' if target.major == 17 else 'its release'}), and run provision.yml."  # noqa: PLR2004
+    )
+    _say(
+        f"{source.name} is kept, stopped. `bedstone upgrade postgresql --back` returns to it;"
+        " `--drop-old` removes it."
+    )
+
+
+def _back(found: Journal) -> Journal:
+    found = found.saved(
+        phase=SWITCHED,
+        dark_since=_now(),
+        healthy=tuple(closed.healthy(config.declared())),
+    )
+    _say("Closing the apps: visitors see the maintenance page.")
+    return closed.close(found)
+
+
+def _turn_to(serves: Cluster, rests: Cluster) -> None:
+    """Let one cluster serve and the other rest; done twice, it is as done once."""
+    rests.stop()
+    # First this: a power cut in between leaves none that starts, never two.
+    rests.set_start(MANUAL)
+    serves.set_start(AUTOMATIC)
+    serves.stop()
+    serves.start()
+
+
+def _undo(settings: Settings, found: Journal) -> None:
+    """Let the old cluster serve as before, whatever has been begun."""
+    found = journal.load() or found
+    if found.back:
+        journal.clear() if found.phase == ASKED else None
+        return
+    source, target = Cluster(found.source), Cluster(found.target)
+    _say(f"Undoing it: PostgreSQL {source.major} serves again.")
+    _end_programs()
+    if found.made:
+        target.drop()
+    if found.phase != ASKED:
+        # Only where it was stopped or closed.
+        source.stop()
+        source.set_start(AUTOMATIC)
+        source.start()
+        if server_of(settings).major() != source.major:
+            raise BedstoneError(f"Another PostgreSQL than {source.major} answers.")
+        closed.start(found)
+        closed.open_again(found)
+    journal.clear()
+
+
+def _end_programs() -> None:
+    """End what a killed upgrade left running in this unit: it would go on copying."""
+    deadline = time.monotonic() + _END_SECONDS
+    while (left := _left_in_unit()) and time.monotonic() < deadline:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _left_in_unit() -> list[int]:
+    own = {os.getpid(), os.getppid()}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in own:
+            continue
+        try:
+            here = UNIT in (entry / "cgroup").read_text()
+            program = (entry / "comm").read_text().strip()
+        except OSError:
+            continue
+        # Servers are stopped in good order later.
+        if here and program not in {"postgres", "bedstone", "systemctl"}:
+            found.append(int(entry.name))
+    return found
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
+    """Keep releases, restores and other upgrades away."""
+    purpose = "bedstone upgrade postgresql"
+    names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
+    with ExitStack() as stack:
+        stack.enter_context(lock.held(LOCK, purpose, wait_seconds=_WAIT_SECONDS))
+        for name in names:
+            stack.enter_context(lock.held(name, purpose, wait_seconds=_WAIT_SECONDS))
+        yield
+
+
+def _led_back(found: Journal, error: BaseException) -> BaseException:
+    if not isinstance(error, BedstoneError):
+        return error
+    return BedstoneError(
+        f"{error.message} PostgreSQL {found.source} serves as before.",
+        hint=error.hint,
+        details=error.details,
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,279 @@
+"""May this server's PostgreSQL be brought to a newer major version? Asked before all else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone import catalogue, config, lock, paths, restore_journal, space
+from bedstone.backup import server_of
+from bedstone.errors import BedstoneError, CommandError, RefusedError
+from bedstone.run import run
+from bedstone.upgrade import contents, journal
+from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster, all_clusters
+from bedstone.verify import LOCK as VERIFY_LOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bedstone.backup_settings import Settings
+    from bedstone.postgres import Server
+
+LOCK = "postgresql.upgrade"
+
+# Files are copied one by one: a little beside the data itself.
+_MARGIN = 1.1
+_EMPTY_BYTES = 100 * 1024 * 1024
+_POINT_MARGIN = 1.25
+_COLLATIONS_SINCE = 15
+
+# Question -> what stands in the way, when the answer has rows.
+_OBSTACLES = (
+    (
+        "SELECT gid FROM pg_prepared_xacts",
+        "transactions that were prepared and neither committed nor rolled back",
+        "COMMIT PREPARED or ROLLBACK PREPARED each of them",
+    ),
+    (
+        "SELECT slot_name FROM pg_replication_slots",
+        "replication slots, which don't come along",
+        "drop them (pg_drop_replication_slot), and make them anew after the upgrade",
+    ),
+    (
+        "SELECT subname FROM pg_subscription",
+        "subscriptions, which would have to be looked after by hand",
+        "drop them, and make them anew after the upgrade",
+    ),
+    (
+        "SELECT spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')",
+        "tablespaces of their own, which this command doesn't take along",
+        "move their tables to the default one (ALTER TABLE ... SET TABLESPACE pg_default)",
+    ),
+    (
+        "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'",
+        "databases that nobody may connect to, which pg_upgrade can't read",
+        "ALTER DATABASE ... WITH ALLOW_CONNECTIONS true, or drop them",
+    ),
+)
+
+_COLLATION_OF_DATABASES = """
+SELECT datname FROM pg_database
+ WHERE datcollversion <> pg_database_collation_actual_version(oid)
+"""
+_COLLATION_OF_INDEXES = """
+SELECT DISTINCT d.objid::regclass FROM pg_depend d JOIN pg_collation c
+    ON d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid
+ WHERE c.collversion <> pg_collation_actual_version(c.oid) AND d.classid = 'pg_class'::regclass
+   AND d.objid IN (SELECT indexrelid FROM pg_index)
+"""
+
+
+def serving(settings: Settings) -> Cluster:
+    """Return the cluster that serves on this server's port."""
+    return Cluster(server_of(settings).major())
+
+
+def check(settings: Settings, target: int) -> tuple[Cluster, Cluster]:
+    """Return the cluster that serves and the one that is to, having looked at all that can be.
+
+    Args:
+        settings: this server's.
+        target: the major version to come to.
+
+    Raises:
+        RefusedError: names everything that stands in the way; nothing was touched.
+
+    """
+    server = server_of(settings)
+    source = serving(settings)
+    wanted = Cluster(target)
+    if target == source.major:
+        raise RefusedError(
+            f"PostgreSQL {target} serves already.",
+            hint="Its newest minor version: `bedstone upgrade postgresql`.",
+        )
+    if target < source.major:
+        raise RefusedError(
+            f"PostgreSQL {source.major} serves, and data never goes to an older version.",
+            hint="After an upgrade, `bedstone upgrade postgresql --back` leads back to the cluster"
+            " of before.",
+        )
+    if not (wanted.programs / "pg_upgrade").exists():
+        raise RefusedError(
+            f"PostgreSQL {target} isn't installed on this server.",
+            hint=f"Install it beside the one that serves: `apt-get install postgresql-{target}`"
+            " (the empty cluster that comes with it is removed by the upgrade). If apt doesn't"
+            " know it, upgrade Debian first; docs/upgrade.md says in which order.",
+        )
+    found = list(_obstacles(settings, server, source, wanted))
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise RefusedError(
+            f"PostgreSQL can't be brought from {source.major} to {target}: {found[0]}{more}.",
+            details="\n".join(found[1:]),
+            hint="Nothing was touched. Put each of them right, then ask again.",
+        )
+    return source, wanted
+
+
+def _obstacles(
+    settings: Settings, server: Server, source: Cluster, wanted: Cluster
+) -> Iterator[str]:
+    yield from _clusters(source, wanted, server)
+    yield from _busy(settings)
+    yield from _packages(source, wanted)
+    for query, what, cure in _OBSTACLES:
+        if names := _names(server, query):
+            yield f"there are {what}: {_some(names)}; {cure}"
+    yield from _extensions(server, wanted)
+    if contents.setting(server, "data_checksums") != "on":
+        yield (
+            "the cluster has no data checksums, and the new one will: write them first"
+            " (`postgresql_enable_data_checksums: true` and a run of `provision.yml`)"
+        )
+    yield from _collations(server, source)
+    yield from _configuration(source, wanted)
+    yield from _room(settings, server, wanted)
+
+
+def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]:
+    data = contents.setting(server, "data_directory")
+    if data != str(source.data):
+        yield f"the cluster's data are in {data}, and this command knows only {source.data}"
+    last = journal.recorded("last")
+    former = Cluster(int(last["other"])) if last else None
+    if wanted.exists and wanted != former and not wanted.is_empty():
+        yield (
+            f"there is a cluster {wanted.name} already, and something is in it: look whose it is;"
+            f" `pg_dropcluster --stop {wanted.major} {NAME}` removes it for good"
+        )
+    others = [
+        each.name
+        for each in all_clusters()
+        if each not in {source, wanted} and each.starts() == AUTOMATIC
+    ]
+    if others:
+        yield f"another cluster starts at boot as well: {_some(others)}"
+    if former is not None and former != source and former.exists:
+        yield (
+            f"the cluster {former.name} of the upgrade before is still there:"
+            " `bedstone upgrade postgresql --drop-old` removes it"
+        )
+
+
+def _busy(settings: Settings) -> Iterator[str]:
+    names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
+    for name in [*names, *(f"{name}.backup" for name in names), VERIFY_LOCK]:
+        if (owner := lock.owner(name)) is not None:
+            yield f"{owner.words()} is at work: wait until it has finished"
+    for name in names:
+        if restore_journal.load(name) is not None:
+            yield f"a restore of {name} was interrupted: `bedstone backup {name}` settles it"
+
+
+def _packages(source: Cluster, wanted: Cluster) -> Iterator[str]:
+    said = run(
+        ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}\t${Package}\n",
+         f"postgresql*-{source.major}*", f"postgresql*-{wanted.major}*"],
+        check=False,
+    ).stdout  # fmt: skip
+    installed = {
+        line.partition("\t")[2] for line in said.splitlines() if line.startswith(("ii", "hi"))
+    }
+    missing = [
+        package.replace(f"-{source.major}", f"-{wanted.major}", 1)
+        for package in sorted(installed)
+        if f"-{source.major}" in package and "-dbgsym" not in package and "-doc-" not in package
+    ]
+    missing = [package for package in missing if package not in installed]
+    if missing:
+        yield f"packages are missing: `apt-get install {' '.join(missing)}`"
+
+
+def _extensions(server: Server, wanted: Cluster) -> Iterator[str]:
+    shared = paths.host(f"/usr/share/postgresql/{wanted.major}/extension")
+    missing: dict[str, list[str]] = {}
+    for database in contents.databases(server):
+        for name in server.rows("SELECT to_json(extname::text) FROM pg_extension", database):
+            if not (shared / f"{name}.control").exists():
+                missing.setdefault(str(name), []).append(database)
+    for name, databases in sorted(missing.items()):
+        yield (
+            f"the extension {name} of {_some(databases)} isn't there for PostgreSQL"
+            f" {wanted.major}: install its package (postgresql-{wanted.major}-NAME)"
+        )
+    libraries = [
+        part.strip()
+        for part in contents.setting(server, "shared_preload_libraries").split(",")
+        if part.strip()
+    ]
+    home = paths.host(f"/usr/lib/postgresql/{wanted.major}/lib")
+    for name in libraries:
+        if not (home / f"{name.rpartition('/')[2]}.so").exists():
+            yield f"`shared_preload_libraries` names {name}, which {wanted.major} doesn't have"
+
+
+def _collations(server: Server, source: Cluster) -> Iterator[str]:
+    if source.major < _COLLATIONS_SINCE:
+        return
+    if names := _names(server, _COLLATION_OF_DATABASES):
+        yield (
+            f"the system sorts in another way than when these databases were made: {_some(names)};"
+            " REINDEX DATABASE, then ALTER DATABASE ... REFRESH COLLATION VERSION"
+        )
+    for database in contents.databases(server):
+        if names := _names(server, _COLLATION_OF_INDEXES, database):
+            yield (
+                f"indexes of {database} were sorted by an older version of their collation:"
+                f" {_some(names)}; REINDEX them, then ALTER COLLATION ... REFRESH VERSION"
+            )
+
+
+def _configuration(source: Cluster, wanted: Cluster) -> Iterator[str]:
+    """Let the new version read the old one's configuration, which it will be given."""
+    try:
+        run(
+            [
+                "setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups", "--",
+                str(wanted.programs / "postgres"), "-C", "port", "-D", str(source.settings),
+            ],
+            cwd="/",
+        )  # fmt: skip
+    except CommandError as error:
+        reason = next(iter(error.details.splitlines()), error.message)
+        yield (
+            f"PostgreSQL {wanted.major} doesn't understand the configuration in"
+            f" {source.settings}: {reason}"
+        )
+
+
+def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
+    needs: dict[int, tuple[Path, int]] = {}
+
+    def need(place: Path, size: int) -> None:
+        while not place.exists():
+            place = place.parent
+        device = place.stat().st_dev
+        before = needs.get(device, (place, 0))
+        needs[device] = (before[0], before[1] + size)
+
+    need(wanted.data.parent.parent, int(contents.size(server) * _MARGIN) + _EMPTY_BYTES)
+    for entry in settings.apps:
+        last = catalogue.newest_good(settings.directory / entry.app)
+        if last is not None and last.manifest is not None and last.manifest.database is not None:
+            need(settings.directory, int(last.manifest.bytes * _POINT_MARGIN))
+    for place, size in needs.values():
+        try:
+            space.require(place, size, settings.reserve_bytes, "The copy of the cluster")
+        except BedstoneError as error:
+            yield error.message.removesuffix(".")
+
+
+def _names(server: Server, query: str, database: str = "postgres") -> list[str]:
+    text = server.execute(f"{query};", database)
+    return [line for line in text.splitlines() if line]
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,116 @@
+"""What an upgrade is about to do, so that whoever comes next can finish or undo it.
+
+Until the new cluster has been found to hold what the old one held, everything is undone: the
+old cluster has not been changed. After that moment, the phase ``switched``, it is finished.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bedstone import files, paths
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ASKED, BEGUN, SWITCHED = "asked", "begun", "switched"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One upgrade, or one way back.
+
+    Attributes:
+        source: the major version that serves at the beginning.
+        target: the one that is to serve.
+        port: on which.
+        phase: how far it is.
+        back: it leads back to a cluster that is there already.
+        made: the target's cluster was made by this upgrade, so that undoing may drop it.
+        pages: apps whose maintenance page was turned on for it.
+        units: units that were stopped for it.
+        healthy: apps that were healthy before.
+        dark_since: when the apps were closed (ISO 8601, UTC), or None.
+        caller: who asked for it.
+
+    """
+
+    source: int
+    target: int
+    port: int
+    phase: str = ASKED
+    back: bool = False
+    made: bool = False
+    pages: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    healthy: tuple[str, ...] = ()
+    dark_since: str | None = None
+    caller: str = "root"
+
+    def saved(self, **changes: Any) -> Journal:
+        """Return it with changes, after it was brought to the disk with them."""
+        changed = replace(self, **changes)
+        paths.ensure_private(directory())
+        files.write(path(), json.dumps(asdict(changed), indent=2) + "\n", mode=0o600)
+        return changed
+
+
+def directory() -> Path:
+    """Return the directory of all that upgrades write down."""
+    return paths.state() / "upgrade"
+
+
+def path() -> Path:
+    """Return the journal's file, which is there only while an upgrade is under way."""
+    return directory() / "journal.json"
+
+
+def load() -> Journal | None:
+    """Return the journal of the upgrade that is under way or was killed, or None.
+
+    Raises:
+        BedstoneError: the file isn't what was written.
+
+    """
+    try:
+        data = json.loads(path().read_text(encoding="utf-8"))
+        data |= {name: tuple(data[name]) for name in ("pages", "units", "healthy")}
+        return Journal(**data)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BedstoneError(
+            f"{path()} of an interrupted upgrade is damaged: {error!r}.",
+            hint="See which cluster serves (`pg_lsclusters`), turn off the maintenance pages"
+            " (`bedstone maintenance APP off`) and remove the file.",
+        ) from error
+
+
+def clear() -> None:
+    """Forget it: the upgrade is through, or undone."""
+    path().unlink(missing_ok=True)
+    if directory().is_dir():
+        files.sync_directory(directory())
+
+
+def record(name: str, document: dict[str, Any]) -> None:
+    """Write down a fact for later: ``last`` (upgrade), ``rehearsal``."""
+    paths.ensure_private(directory())
+    files.write(directory() / f"{name}.json", json.dumps(document, indent=2) + "\n", mode=0o600)
+
+
+def recorded(name: str) -> dict[str, Any] | None:
+    """Return what was written down under a name, or None."""
+    try:
+        document = json.loads((directory() / f"{name}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def forget(name: str) -> None:
+    """Remove what was written down under a name."""
+    (directory() / f"{name}.json").unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""Minor versions: apt has them, and a chosen moment installs them.
+
+unattended-upgrades leaves the server's package alone, since installing it restarts the
+database. So that a fix doesn't rot, what waits is seen, and what waits too long is a problem.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from bedstone import backup as backups
+from bedstone import config, lock
+from bedstone.backup import server_of
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.run import run
+from bedstone.upgrade import closed, journal
+from bedstone.upgrade.checks import LOCK
+from bedstone.upgrade.cluster import Cluster
+
+if TYPE_CHECKING:
+    from bedstone.backup_settings import Settings
+
+# So long may a fix wait: a weekend and a quiet evening after it.
+MOST_DAYS = 7
+
+_INSTALLED = re.compile(r"^\s*Installed: (\S+)", re.MULTILINE)
+_CANDIDATE = re.compile(r"^\s*Candidate: (\S+)", re.MULTILINE)
+_INSTALL_SECONDS = 1800.0
+_ASK_EVERY_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A minor version that could be installed.
+
+    Attributes:
+        package: Debian's package of the server.
+        installed: its version.
+        candidate: the version that waits.
+        since: when it was first seen to wait.
+
+    """
+
+    package: str
+    installed: str
+    candidate: str
+    since: datetime
+
+    @property
+    def days(self) -> int:
+        """Days that it has waited."""
+        return max((datetime.now(UTC) - self.since).days, 0)
+
+    @property
+    def late(self) -> bool:
+        """Whether it has waited too long."""
+        return self.days >= MOST_DAYS
+
+
+def waiting(major: int) -> Waiting | None:
+    """Return the minor version that waits for a cluster's version, or None.
+
+    What is seen first is written down: apt doesn't tell since when it knows a version.
+    """
+    package = f"postgresql-{major}"
+    said = run(["apt-cache", "policy", package], env={"LC_ALL": "C"}, check=False).stdout
+    installed, candidate = _INSTALLED.search(said), _CANDIDATE.search(said)
+    if installed is None or candidate is None or installed.group(1) == "(none)":
+        return None
+    if installed.group(1) == candidate.group(1):
+        if journal.recorded("waiting") is not None:
+            journal.forget("waiting")
+        return None
+    key = [package, candidate.group(1)]
+    seen = journal.recorded("waiting")
+    if seen is None or seen.get("what") != key:
+        seen = {"what": key, "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        journal.record("waiting", seen)
+    return Waiting(
+        package, installed.group(1), candidate.group(1), datetime.fromisoformat(seen["since"])
+    )
+
+
+def install(settings: Settings, found: Waiting) -> float:
+    """Install a minor version, and return for how many seconds the database was away.
+
+    A backup that counts is made first. Package and restart are Debian's; the apps run on and
+    connect again, as they do after any restart of the database.
+
+    Args:
+        settings: this server's.
+        found: what waits.
+
+    Raises:
+        BedstoneError: it failed; says what serves.
+
+    """
+    server = server_of(settings)
+    cluster = Cluster(server.major())
+    apps = closed.healthy(config.declared())
+    for entry in settings.apps:
+        made = backups.create(settings, entry.app, label=f"before {found.candidate}").backup
+        print(f"{entry.app}: backed up as {made.name}.", flush=True)
+    with lock.held(LOCK, "bedstone upgrade postgresql"):
+        packages = _related(cluster.major)
+        _apt("install", "--only-upgrade", "--download-only", *packages)
+        started = _started(settings)
+        with _Watch(settings) as watch:
+            _apt("install", "--only-upgrade", "--no-download", *packages)
+            if _started(settings) == started:
+                # The package didn't restart it: the old program would go on in memory.
+                cluster.stop()
+                cluster.start()
+    closed.require_health(apps)
+    journal.forget("waiting")
+    return watch.away
+
+
+class _Watch(threading.Thread):
+    """Measures for how long PostgreSQL doesn't answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(daemon=True)
+        self.away = 0.0
+        self._ask = ["pg_isready", "-q", "-h", settings.socket, "-p", str(settings.port)]
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Ask again and again."""
+        last = time.monotonic()
+        while not self._over.wait(_ASK_EVERY_SECONDS):
+            answers = run(self._ask, check=False).returncode == 0
+            now = time.monotonic()
+            self.away += 0 if answers else now - last
+            last = now
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self.join()
+
+
+def _apt(*arguments: str) -> None:
+    try:
+        run(
+            ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Options::=--force-confdef",
+             "-o", "Dpkg::Options::=--force-confold", *arguments],
+            timeout=_INSTALL_SECONDS,
+            env={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+    except CommandError as error:
+        raise BedstoneError(
+            "apt could not install the new minor version.",
+            details=error.details,
+            hint="See `systemctl status 'postgresql*'`; `dpkg --configure -a` ends what was begun.",
+        ) from error
+
+
+def _related(major: int) -> list[str]:
+    """Return the version's installed packages: its extensions come along."""
+    said = run(
+        ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}\t${Package}\n",
+         f"postgresql-{major}", f"postgresql-{major}-*", f"postgresql-client-{major}"],
+        check=False,
+    ).stdout  # fmt: skip
+    return [line.partition("\t")[2] for line in said.splitlines() if line.startswith("ii")]
+
+
+def _started(settings: Settings) -> str:
+    return str(server_of(settings).value("SELECT pg_postmaster_start_time()"))

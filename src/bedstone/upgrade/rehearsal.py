@@ -1,0 +1,186 @@
+"""A rehearsal of the upgrade while everything serves.
+
+Two questions, each to the new version's own programs: pg_upgrade looks at the running cluster
+(`--check`), and the newest backup of each app is restored into a throwaway cluster of the new
+version, where its rows are counted and its indexes looked at. How long that takes is the most
+that the upgrade itself will be dark.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bedstone import backup as backups
+from bedstone import catalogue, lock, space, throwaway_place, verify_parts, verify_settings
+from bedstone.backup import server_of
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.postgres import USER
+from bedstone.run import run, tail
+from bedstone.upgrade import contents, journal
+from bedstone.upgrade.cluster import free_port
+from bedstone.verify import LOCK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bedstone.backup_settings import App, Settings
+    from bedstone.catalogue import Backup
+    from bedstone.upgrade.cluster import Cluster
+
+# Older ones say little about the data of today, or about today's packages.
+FRESH = timedelta(days=1)
+_CHECK_SECONDS = 600.0
+# Stopping, starting and asking the apps whether they are well.
+_BESIDES_SECONDS = 30.0
+
+
+def recent(source: Cluster, target: Cluster) -> dict[str, Any] | None:
+    """Return the last rehearsal of this upgrade if it went well within a day, or None."""
+    found = journal.recorded("rehearsal")
+    if found is None or (found["source"], found["target"]) != (source.major, target.major):
+        return None
+    age = datetime.now(UTC) - datetime.fromisoformat(found["at"])
+    return found if timedelta() <= age <= FRESH and found["program"] == _version(target) else None
+
+
+def rehearse(settings: Settings, source: Cluster, target: Cluster) -> dict[str, Any]:
+    """Rehearse the upgrade, record how it went, and return that.
+
+    Args:
+        settings: this server's.
+        source: the cluster that serves.
+        target: the version it is to come to.
+
+    Raises:
+        BedstoneError: the new version doesn't take the cluster, or a backup.
+
+    """
+    begun = time.monotonic()
+    apps: dict[str, dict[str, Any]] = {}
+    how = verify_settings.load()
+    points = 0.0
+    with lock.held(LOCK, "bedstone upgrade postgresql"):
+        throwaway_place.clear(how.directory)
+        _look(settings, source, target, how.directory)
+        for entry in settings.apps:
+            if entry.database is None:
+                continue
+            backup, seconds = _backup(settings, entry)
+            points += seconds
+            apps[entry.app] = _restore(settings, entry, backup, target)
+    restored = sum(each["seconds"] for each in apps.values())
+    document = {
+        "source": source.major,
+        "target": target.major,
+        "program": _version(target),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - begun, 1),
+        "apps": apps,
+        "dark_seconds": round(points + restored + _BESIDES_SECONDS),
+    }
+    journal.record("rehearsal", document)
+    return document
+
+
+def _backup(settings: Settings, entry: App) -> tuple[Backup, float]:
+    """Return an app's newest full backup, made now if it is older than a day, and its time."""
+    found = catalogue.newest_full(settings.directory / entry.app)
+    if found is None or found.age is None or not timedelta() <= found.age <= FRESH:
+        print(f"{entry.app}: a full backup first, since the newest is older than a day.")
+        found = backups.create(settings, entry.app, label="before an upgrade").backup
+    taken = found.manifest
+    assert taken is not None
+    return found, max((taken.finished - taken.started).total_seconds(), 0.0)
+
+
+def _restore(settings: Settings, entry: App, backup: Backup, target: Cluster) -> dict[str, Any]:
+    found = backup.manifest
+    how = verify_settings.load()
+    assert found is not None
+    if wrong := verify_parts.damages(backup, found):
+        sentences = [sentence for each in wrong.values() for sentence in each]
+        raise BedstoneError(
+            f"{backup.path} is damaged: {sentences[0]}.",
+            hint=f"Make a new one (`bedstone backup {entry.app}`), then rehearse again.",
+        )
+    assert found.database is not None
+    space.require(
+        how.directory, verify_parts.needed_bytes(found), settings.reserve_bytes, "The rehearsal"
+    )
+    begun = time.monotonic()
+    with throwaway_place.place(how.directory, app=entry.app, backup=backup.name) as place:
+        proof = verify_parts.prove_dump(
+            backup,
+            found.database,
+            entry,
+            place,
+            checks=how.checks.get(entry.app, ()),
+            jobs=settings.jobs,
+            watch=lambda: space.still(how.directory, settings.reserve_bytes, "The rehearsal"),
+            major=target.major,
+        )
+    seconds = round(time.monotonic() - begun, 1)
+    print(
+        f"{entry.app}: {backup.name} restored with PostgreSQL {target.major} in {seconds} s:"
+        f" {proof.said}.",
+        flush=True,
+    )
+    return {"backup": backup.name, "seconds": seconds, "rows": proof.rows}
+
+
+def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> None:
+    """Let pg_upgrade look at the running cluster; it changes nothing there."""
+    server = server_of(settings)
+    account = pwd.getpwnam(USER)
+    encoding, collate, kind = server.execute(
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database"
+        " WHERE datname = 'template0';"
+    ).strip().split("|")  # fmt: skip
+    with throwaway_place.place(home, app=None, backup=None, part="check") as place:
+        here = place / "check"
+        here.mkdir(mode=0o700)
+        os.chown(here, account.pw_uid, account.pw_gid)
+        try:
+            run(
+                server.command(
+                    str(target.programs / "initdb"), f"--pgdata={here / 'data'}",
+                    f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={kind}",
+                    "--data-checksums", "--no-sync", "--no-instructions", "--auth=peer",
+                ),
+                cwd=str(here), timeout=_CHECK_SECONDS, env={"PGDATA": "", "HOME": "/nonexistent"},
+            )  # fmt: skip
+            run(
+                server.command(
+                    str(target.programs / "pg_upgrade"), "--check",
+                    f"--old-bindir={source.programs}", f"--new-bindir={target.programs}",
+                    f"--old-datadir={source.settings}", f"--new-datadir={here / 'data'}",
+                    f"--old-port={settings.port}", f"--new-port={free_port(settings.port)}",
+                ),
+                cwd=str(here), timeout=_CHECK_SECONDS, env={"PGDATA": "", "HOME": "/nonexistent"},
+            )  # fmt: skip
+        except CommandError as error:
+            raise BedstoneError(
+                f"PostgreSQL {target.major} doesn't take the cluster as it is.",
+                details=tail(f"{error.details}\n{_reports(here)}"),
+                hint="Nothing was touched. What pg_upgrade says has to be put right first.",
+            ) from error
+    rows = contents.databases(server)
+    print(
+        f"pg_upgrade of PostgreSQL {target.major} finds nothing in the way"
+        f" ({len(rows)} databases).",
+        flush=True,
+    )
+
+
+def _reports(directory: Path) -> str:
+    found = sorted(directory.glob("data/pg_upgrade_output.d/**/*.txt"))
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in found)
+
+
+def _version(cluster: Cluster) -> str:
+    # It says: postgres (PostgreSQL) 17.6 (Debian 17.6-0+deb13u1).
+    return run([str(cluster.programs / "postgres"), "--version"]).stdout.split()[2]
