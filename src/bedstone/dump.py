@@ -8,6 +8,7 @@ import pwd
 import re
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bedstone import database_properties, guarded, postgres, restore_role
@@ -75,9 +76,9 @@ def dump(
     version = postgres.call(server, server.command(program, "--version"), timeout=30).stdout
     compression = "zstd" if major >= _ZSTD_SINCE else "gzip"
     directory.mkdir(mode=0o700)
-    # pg_dump runs as postgres, which can't walk through root's directories: it is handed
+    # pg_dump runs as PostgreSQL's user, which can't walk through root's directories: it is handed
     # this one opened, and owns it for the time of the dump alone.
-    _give(directory, postgres.USER)
+    _give(directory, server.account)
     with Snapshot(server, database) as snapshot, _opened(directory) as descriptor:
         # The counts run beside the dump and take locks as it does; both see one moment.
         snapshot.begin(COUNTS)
@@ -184,12 +185,12 @@ def load(
     else:
         turns = restore_role.split(lines, login.privileged)
     for superusers, turn in turns:
-        user = postgres.USER if superusers or login is None else login.name
+        comes_as = server if superusers or login is None else replace(server, role=login.name)
         with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
             objects.write("".join(f"{line}\n" for line in turn))
             objects.flush()
             chosen = [*arguments, f"--use-list={objects.name}", str(directory)]
-            _restore(server, database, chosen, user=user, watch=watch)
+            _restore(comes_as, database, chosen, watch=watch)
 
 
 def _restore(
@@ -197,13 +198,12 @@ def _restore(
     database: str,
     arguments: Sequence[str],
     *,
-    user: str = postgres.USER,
     watch: Callable[[], None],
 ) -> None:
     try:
         guarded.run(
             server.command(server.program("pg_restore"), *arguments, read_everything=True),
-            env=server.environment(user),
+            env=server.environment(),
             watch=watch,
         )
     except CommandError as error:

@@ -37,12 +37,14 @@ class Server:
         socket: directory of its socket.
         port: its port.
         account: the system's user that its programs run as, whom it takes for the superuser.
+        role: whom they are there.
 
     """
 
     socket: str
     port: int
     account: str = USER
+    role: str = USER
 
     def command(self, program: str, *arguments: str, read_everything: bool = False) -> list[str]:
         """Return the argument list that runs a PostgreSQL program as the superuser.
@@ -69,12 +71,12 @@ class Server:
             prefix.append("--")
         return [*prefix, program, *arguments]
 
-    def environment(self, user: str = USER) -> dict[str, str]:
-        """Return the variables that lead a PostgreSQL program to this server, as a role of it."""
+    def environment(self) -> dict[str, str]:
+        """Return the variables that lead a PostgreSQL program to this server."""
         return {
             "PGHOST": self.socket,
             "PGPORT": str(self.port),
-            "PGUSER": user,
+            "PGUSER": self.role,
             "PGAPPNAME": "bedstone",
             # Whatever the caller's shell has set must not reach a backup.
             "PGOPTIONS": "",
@@ -90,21 +92,13 @@ class Server:
             "--set", "ON_ERROR_STOP=1", "--dbname", database, "--file", "-",
         )  # fmt: skip
 
-    def execute(
-        self,
-        sql: str,
-        database: str = MAINTENANCE,
-        *,
-        timeout: float | None = 60,
-        user: str = USER,
-    ) -> str:
+    def execute(self, sql: str, database: str = MAINTENANCE, *, timeout: float | None = 60) -> str:
         """Run SQL and return what it printed.
 
         Args:
             sql: statements; several in one text are not one transaction by themselves.
             database: where.
             timeout: seconds, None for no limit.
-            user: the role to be there.
 
         Raises:
             PostgresError: no connection, or a statement failed.
@@ -114,7 +108,7 @@ class Server:
             done = run(
                 self.psql(database),
                 input_text=sql,
-                env=self.environment(user),
+                env=self.environment(),
                 timeout=timeout,
                 cwd="/",
             )

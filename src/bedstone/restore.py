@@ -1,4 +1,4 @@
-"""``bedstone restore``: put a backup back, without risking what is there.
+"""Put a backup back, without risking what is there.
 
 Everything is checked before anything is touched. Then the backup is restored beside
 what serves, compared with what the backup says it holds, and put in its place in one
@@ -7,45 +7,34 @@ go. The old data stays under another name until somebody drops it.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import time
-from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import (
-    backup_settings,
-    catalogue,
     database_properties,
     default_privileges,
     dump,
-    lock,
     media,
-    restore_check,
     restore_journal,
+    restore_page,
     restore_role,
-    services,
     single_table,
     space,
     swap,
 )
 from bedstone.backup import DUMP, server_of
-from bedstone.cli import add_command
-from bedstone.errors import BedstoneError, RefusedError
-from bedstone.interrupts import terminable
+from bedstone.errors import BedstoneError
 from bedstone.postgres import identifier
 from bedstone.restore_journal import Journal
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
     from bedstone.backup_settings import Settings
-    from bedstone.cli import Subparsers
     from bedstone.postgres import Server
     from bedstone.restore_check import Plan
 
@@ -75,80 +64,13 @@ class Restored:
     restarted: tuple[str, ...]
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add the command to the command line."""
-    parser = add_command(
-        subparsers,
-        "restore",
-        _command,
-        summary="put a backup back in place, or beside to look at it",
-        description=(
-            "Checks the backup (complete, of this app, unchanged to the byte, not too new, room\n"
-            "for it), asks, restores it beside what serves, compares the rows of every table with\n"
-            "those counted when it was made, and swaps. What served before is kept as\n"
-            "NAME_before_restore_YYYYMMDD_HHMMSS; the command to drop it is printed. Killed in\n"
-            "the middle, the old data serves on; the next restore or backup cleans up.\n\n"
-            "Exit code 3: refused, and nothing was touched."
-        ),
-        examples=(
-            "bedstone restore payments latest",
-            "bedstone restore payments backup_20261120_020000 --yes",
-            "bedstone restore payments latest --into payments_yesterday   # beside, to look",
-            "bedstone restore payments latest --table public.orders --into payments_look",
-            "bedstone restore payments /mnt/usb/backup_20261120_020000",
-        ),
-    )
-    parser.add_argument("app", metavar="APP", help="whose data")
-    parser.add_argument(
-        "backup",
-        metavar="BACKUP",
-        help="a name that `bedstone backups` lists, a path, or `latest`: the newest full one, never"
-        " a restore point",
-    )
-    parser.add_argument("--yes", action="store_true", help="don't ask")
-    parser.add_argument(
-        "--directory", type=Path, help="where its backups are (default: the one in the settings)"
-    )
-    parser.add_argument(
-        "--into",
-        metavar="DATABASE",
-        help="restore into a new database of this name and leave what serves alone",
-    )
-    parser.add_argument(
-        "--table",
-        metavar="SCHEMA.TABLE",
-        help="with --into: fill only this table; the others are made and stay empty, and foreign"
-        " keys and triggers are left away",
-    )
-    parser.add_argument(
-        "--media",
-        action="store_true",
-        default=None,
-        help="the uploaded files too (default, if the backup has them; not with --into)",
-    )
-    parser.add_argument("--no-media", dest="media", action="store_false", help="the database alone")
-    parser.add_argument(
-        "--from-other-app",
-        action="store_true",
-        help="accept another app's backup; everything in it then belongs to APP",
-    )
-    parser.add_argument(
-        "--no-restart",
-        dest="restart",
-        action="store_false",
-        help="leave the app's services running (they may hold on to the old media directory)",
-    )
-    parser.add_argument(
-        "--as-superuser",
-        action="store_true",
-        help="load it with the superuser's rights, which the app's own functions then have, too:"
-        " only for what can't be loaded as its owners, and when you trust it",
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
 def carry_out(
-    settings: Settings, plan: Plan, *, restart: bool = True, as_superuser: bool = False
+    settings: Settings,
+    plan: Plan,
+    *,
+    restart: bool = True,
+    as_superuser: bool = False,
+    keep_serving: bool = False,
 ) -> Restored:
     """Restore what was checked and planned. The caller holds the locks.
 
@@ -157,6 +79,8 @@ def carry_out(
         plan: what :func:`restore_check.check` returned.
         restart: start the app's services anew after a swap.
         as_superuser: load with the superuser's rights, functions of the app included.
+        keep_serving: show visitors the page of maintenance for the swap alone, not from the
+            beginning.
 
     Raises:
         BedstoneError: it failed; unless the message says otherwise, what served before
@@ -165,9 +89,15 @@ def carry_out(
     """
     server = server_of(settings)
     journal = _free_journal(server, plan, datetime.now(UTC))
+    if plan.into is None:
+        journal = replace(journal, page=restore_page.wanted(plan.app.app))
     journal.save()
     try:
+        if not keep_serving:
+            restore_page.show(journal)
         journal, rows = _beside(settings, server, plan, journal, as_superuser=as_superuser)
+        if keep_serving:
+            restore_page.show(journal)
         old_database = None
         if journal.database is not None:
             old_database = _swap_database(server, journal)
@@ -181,9 +111,8 @@ def carry_out(
         existed = Path(journal.media.path).exists()
         restore_journal.finish(journal)
         old_media = journal.media.old if existed else None
-    # Before the restart: an app that doesn't start must not keep the next backup from running.
-    journal.clear()
-    restarted = services.restart(plan.app.app) if restart and plan.into is None else ()
+    journal.in_place().save()
+    restarted = restore_journal.end(journal, restart=restart and plan.into is None)
     return Restored(
         database=plan.into or (journal.database.name if journal.database else None),
         old_database=old_database,
@@ -322,114 +251,3 @@ def _swap_database(server: Server, journal: Journal) -> str | None:
         return None
     swap.database(server, part.name, part.side, part.old)
     return part.old
-
-
-def _command(arguments: argparse.Namespace) -> int:
-    settings = backup_settings.load()
-    app = settings.app(arguments.app)
-    home = (arguments.directory.absolute() if arguments.directory else settings.directory) / app.app
-    begun = time.monotonic()
-    with terminable(), ExitStack() as locks:
-        if arguments.into is None:
-            # Neither a release nor another backup or restore may come between.
-            locks.enter_context(lock.held(app.app, f"bedstone restore {app.app}"))
-        locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
-        restore_journal.recover(server_of(settings), app.app)
-        path = catalogue.resolve(home, arguments.backup)
-        if arguments.backup == catalogue.LATEST:
-            _tell_of_newer_point(home, path)
-        plan = restore_check.check(
-            settings,
-            app,
-            path,
-            into=arguments.into,
-            with_media=arguments.media,
-            from_other_app=arguments.from_other_app,
-            table=arguments.table,
-        )
-        if not arguments.yes:
-            _ask(plan)
-        try:
-            restored = carry_out(
-                settings, plan, restart=arguments.restart, as_superuser=arguments.as_superuser
-            )
-        except OSError as error:
-            raise BedstoneError(f"The restore failed: {error}.") from error
-    seconds = time.monotonic() - begun
-    if arguments.json:
-        print(json.dumps(_result(plan, restored, seconds), indent=2))
-    else:
-        print(_sentences(settings, plan, restored, seconds))
-    return 0
-
-
-def _tell_of_newer_point(home: Path, path: Path) -> None:
-    newest = catalogue.newest_good(home)
-    if newest is not None and newest.name != path.name and newest.manifest is not None:
-        print(
-            f"`latest` is {path.name}, the newest full backup. The restore point {newest.name}"
-            f" ({newest.manifest.label or 'no label'}) is newer and holds the database alone: name"
-            " it if you mean it.",
-            file=sys.stderr,
-        )
-
-
-def _ask(plan: Plan) -> None:
-    print(plan.describe(), file=sys.stderr)
-    if not sys.stdin.isatty():
-        raise RefusedError(
-            "A restore asks before it begins, and nobody is there to answer.",
-            hint="Add --yes when you are sure.",
-        )
-    answer = ""
-    with suppress(EOFError):
-        answer = input(f"Type the app's name ({plan.app.app}) to go on: ")
-    if answer.strip() != plan.app.app:
-        raise RefusedError("That wasn't the app's name: nothing was touched.")
-
-
-def _result(plan: Plan, restored: Restored, seconds: float) -> dict[str, object]:
-    return {
-        "app": plan.app.app,
-        "backup": str(plan.backup.path),
-        "database": restored.database,
-        "table": str(plan.table) if plan.table else None,
-        "old_database": restored.old_database,
-        "media": restored.media,
-        "old_media": restored.old_media,
-        "rows": restored.rows,
-        "restarted": list(restored.restarted),
-        "seconds": round(seconds, 1),
-    }
-
-
-def _sentences(settings: Settings, plan: Plan, restored: Restored, seconds: float) -> str:
-    lines = [f"{plan.app.app}: restored {plan.backup.path} in {seconds:.1f} s."]
-    if plan.table:
-        lines += _table_sentences(settings, plan, restored)
-    elif restored.database:
-        lines.append(f"The database {restored.database} holds {restored.rows} rows, as then.")
-    if restored.media:
-        lines.append(f"The media are in {restored.media}.")
-    if restored.restarted:
-        lines.append(f"Started anew: {', '.join(restored.restarted)}.")
-    if restored.old_database:
-        connection = f"--host {settings.socket} --port {settings.port}"
-        lines.append(
-            f"What served before is kept as the database {restored.old_database}. When you no"
-            " longer need it:\n"
-            f"  runuser -u postgres -- dropdb {connection} {restored.old_database}"
-        )
-    if restored.old_media:
-        lines.append(f"The former media are kept. To remove them:\n  rm -r {restored.old_media}")
-    return "\n".join(lines)
-
-
-def _table_sentences(settings: Settings, plan: Plan, restored: Restored) -> list[str]:
-    connection = f"--host {settings.socket} --port {settings.port} {restored.database}"
-    what = f"The database {restored.database} holds {restored.rows} rows of {plan.table}, as then"
-    return [
-        f"{what}; its other tables are empty. To look at it, and to drop it:",
-        f"  runuser -u postgres -- psql {connection}",
-        f"  runuser -u postgres -- dropdb {connection}",
-    ]

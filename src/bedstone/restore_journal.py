@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bedstone import files, paths, services, swap
+from bedstone import backup_settings, files, lock, paths, restore_page, services, swap
 from bedstone.errors import BedstoneError
-from bedstone.postgres import identifier
-
-if TYPE_CHECKING:
-    from bedstone.postgres import Server
+from bedstone.postgres import Server, identifier
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,16 @@ class Media:
 
 @dataclass(frozen=True)
 class Journal:
-    """One restore: of which app, from which backup, what goes where."""
+    """One restore: of which app, from which backup, what goes where.
+
+    ``page``: visitors see the page of maintenance meanwhile, and it goes with the restore.
+    """
 
     app: str
     backup: str
     database: Database | None
     media: Media | None
+    page: bool = False
 
     def save(self) -> None:
         """Write it to the disk."""
@@ -69,6 +70,10 @@ class Journal:
         assert self.media is not None
         return replace(self, media=replace(self.media, inode=inode))
 
+    def in_place(self) -> Journal:
+        """Return what is left of it when the data is in place: the page, which is still shown."""
+        return replace(self, database=None, media=None)
+
 
 def load(app: str) -> Journal | None:
     """Return the journal of a restore that is under way or was killed, or None.
@@ -86,6 +91,7 @@ def load(app: str) -> Journal | None:
             backup=data["backup"],
             database=Database(**database) if database else None,
             media=Media(**media) if media else None,
+            page=bool(data.get("page")),
         )
     except FileNotFoundError:
         return None
@@ -114,15 +120,42 @@ def recover(server: Server, app: str) -> None:
             file=sys.stderr,
         )
         finish(journal)
-        journal.clear()
+        journal.in_place().save()
         if journal.database is not None and server.oid(journal.database.old) is not None:
             print(f"{app}: the former database is {journal.database.old}.", file=sys.stderr)
         if journal.media is not None and Path(journal.media.old).exists():
             print(f"{app}: the former media are {journal.media.old}.", file=sys.stderr)
-        services.restart(app)
+        end(journal)
         return
     print(f"{app}: undoing the interrupted restore of {journal.backup}.", file=sys.stderr)
     undo(server, journal)
+
+
+def end(journal: Journal, *, restart: bool = True) -> tuple[str, ...]:
+    """Start the app's services anew with the data in place, and let visitors in again.
+
+    Whatever happens, the page and the journal go: an app that doesn't start must not keep the next
+    backup from running, and is to be seen.
+    """
+    try:
+        return services.restart(journal.app) if restart else ()
+    finally:
+        restore_page.hide(journal)
+        journal.clear()
+
+
+def settle(app: str) -> None:
+    """Finish or undo an app's restore that was killed, unless somebody is at its data.
+
+    Raises:
+        BedstoneError: it could not be done.
+
+    """
+    if load(app) is None:
+        return
+    settings = backup_settings.load()
+    with suppress(lock.LockedError), lock.held(f"{app}.backup", f"bedstone settle {app}"):
+        recover(Server(settings.socket, settings.port), app)
 
 
 def passed(server: Server, journal: Journal) -> bool:
@@ -155,6 +188,7 @@ def undo(server: Server, journal: Journal) -> None:
         )
     if journal.media is not None:
         files.remove_tree(Path(journal.media.side))
+    restore_page.hide(journal)
     journal.clear()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bedstone.errors import RefusedError
@@ -32,6 +32,8 @@ _FIRST = re.compile(
 _SCHEMA = re.compile(r"(SCHEMA - |(ACL|COMMENT|SECURITY LABEL) - SCHEMA )(.+)")
 # ... and what only a superuser makes, but which needs the rest.
 _LAST = re.compile(r"EVENT TRIGGER |PUBLICATION |SUBSCRIPTION |USER MAPPING ")
+# The owner of a table with FORCE ROW LEVEL SECURITY sees its rows no longer: foreign keys first.
+_ROWS = re.compile(r"ROW SECURITY |POLICY ")
 # "215; 1259 16402 TABLE public orders payments_owner": number, two OIDs, kind, schema, name, owner.
 _ENTRY = re.compile(r"\d+; \d+ \d+ (.*)")
 
@@ -98,7 +100,7 @@ def require(server: Server, database: str) -> None:
 
     """
     try:
-        server.execute("SELECT 1;", database, user=NAME)
+        replace(server, role=NAME).execute("SELECT 1;", database)
     except PostgresError as error:
         raise RefusedError(
             f"PostgreSQL doesn't let the role {NAME} in, as which an app's data is loaded so that"
@@ -130,13 +132,13 @@ def split(lines: Iterable[str], privileged: Collection[str]) -> list[tuple[bool,
         For each turn that has something to do: whether it is the superuser's, and its objects.
 
     """
-    turns: tuple[list[str], list[str], list[str]] = ([], [], [])
+    turns: tuple[list[str], ...] = ([], [], [], [])
     for line in lines:
         if found := _ENTRY.match(line):
             turns[_turn(found[1], privileged)].append(line)
     return [
         (superusers, turn)
-        for superusers, turn in zip((True, False, True), turns, strict=True)
+        for superusers, turn in zip((True, False, True, False), turns, strict=True)
         if turn
     ]
 
@@ -149,4 +151,6 @@ def _turn(entry: str, privileged: Collection[str]) -> int:
         return 0 if theirs or schema[3].startswith("public ") else 1
     if _FIRST.match(entry):
         return 0
-    return 2 if theirs or _LAST.match(entry) else 1
+    if theirs or _LAST.match(entry):
+        return 2
+    return 3 if _ROWS.match(entry) else 1

@@ -46,10 +46,25 @@ def as_postgres(*argv: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+class Restartable(Cluster):
+    """A cluster that takes up changed settings."""
+
+    def restart(self) -> None:
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                process.args, stdout=log, stderr=log, cwd=self.folder, **identity()
+            )
+        self._wait()
+
+
 class Origin:
     """The cluster that is backed up, with an archive of its WAL."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Restartable) -> None:
         self.cluster = cluster
         self.server = cluster.server
         self.archive = cluster.folder / "archive"
@@ -145,21 +160,6 @@ class CopiedStanza:
             file.write(f"restore_command = 'cp {origin.archive}/%f \"%p\"'\n")
         as_postgres("touch", str(into / "recovery.signal"))
         return label
-
-
-class Restartable(Cluster):
-    """A cluster that takes up changed settings."""
-
-    def restart(self) -> None:
-        process = self._process
-        assert process is not None
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                process.args, stdout=log, stderr=log, cwd=self.folder, **identity()
-            )
-        self._wait()
 
 
 @pytest.fixture(scope="module")

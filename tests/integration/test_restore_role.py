@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def roles(cluster: Cluster) -> None:
 
 def made(cluster: Cluster, database: str, sql: str, user: str = OWNER) -> str:
     cluster.server.execute(f"ALTER DATABASE {database} OWNER TO {OWNER}")
-    cluster.server.execute(sql, database, user=user)
+    replace(cluster.server, role=user).execute(sql, database)
     return database
 
 

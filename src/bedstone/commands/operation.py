@@ -7,7 +7,17 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, detached, history, hooks, ledger, lock, perform
+from bedstone import (
+    cli,
+    config,
+    detached,
+    history,
+    hooks,
+    ledger,
+    lock,
+    perform,
+    restore_journal,
+)
 from bedstone.commands import operate
 from bedstone.errors import BedstoneError
 from bedstone.outcome import Talk
@@ -75,6 +85,7 @@ def settle(arguments: argparse.Namespace) -> int:
     results, code = [], 0
     for name in names:
         try:
+            restore_journal.settle(name)
             outcome = perform.put_right(name, talk=Talk(_error_line))
         except lock.LockedError as error:
             print(f"{name}: {error.message}", file=sys.stderr)

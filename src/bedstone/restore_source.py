@@ -1,0 +1,231 @@
+"""Where a restore takes its backup from: this server, a destination, or the WAL."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from bedstone import (
+    catalogue,
+    destinations,
+    history,
+    ledger,
+    past,
+    past_backup,
+    past_window,
+    paths,
+    space,
+    throwaway_place,
+)
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.pgbackrest import Stanza
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bedstone.backup_settings import App, Settings
+    from bedstone.destinations import Destination, Destinations
+
+PLACES = "/var/cache/bedstone-restore"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asked for; one of the first three.
+
+    Attributes:
+        backup: a name, a path, or ``latest``.
+        time: the moment to go back to.
+        release: whose restore point.
+        destination: where from, or None.
+
+    """
+
+    backup: str | None = None
+    time: datetime | None = None
+    release: str | None = None
+    destination: str | None = None
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether the backup has to be fetched or made first."""
+        return self.time is not None or self.destination is not None
+
+    def checked(self, app: str) -> Wanted:
+        """Return it if it says what is wanted.
+
+        Raises:
+            RefusedError: it says nothing, or several things.
+
+        """
+        given = [value for value in (self.backup, self.time, self.release) if value is not None]
+        if len(given) != 1:
+            raise RefusedError(
+                "Say what is to be restored: a backup, --time or --release."
+                if not given
+                else "One of these is enough: a backup, --time or --release.",
+                hint=f"`bedstone restore {app} --list` says what there is;"
+                f" `bedstone restore {app} latest` takes the newest full backup.",
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Found:
+    """The backup to restore.
+
+    Attributes:
+        path: its directory.
+        destination: where it came from, or None when it was here.
+        ended_at: of a moment: when the last transaction that is in it was committed.
+        lsn: likewise, where in the WAL.
+        said: what a person should know of it.
+
+    """
+
+    path: Path
+    destination: str | None = None
+    ended_at: datetime | None = None
+    lsn: str | None = None
+    said: tuple[str, ...] = ()
+
+
+def moment(text: str) -> datetime:
+    """Return the moment that a person wrote.
+
+    Raises:
+        RefusedError: it is none, or it doesn't say of which time zone.
+
+    """
+    example = "Write it like '2026-11-20 10:00:00+00:00', or '2026-11-20 10:00:00 UTC'."
+    cleaned = text.strip()
+    if cleaned.upper().endswith("UTC"):
+        cleaned = f"{cleaned[:-3].strip()}+00:00"
+    try:
+        found = datetime.fromisoformat(cleaned)
+    except ValueError as error:
+        raise RefusedError(f"{text!r} is no moment.", hint=example) from error
+    if found.tzinfo is None:
+        raise RefusedError(f"{text!r} doesn't say in which time zone.", hint=example)
+    return found
+
+
+@contextmanager
+def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[Found]:
+    """Find, fetch or make the backup to restore; what was fetched is gone after the block.
+
+    The caller holds the lock of the app's data.
+
+    Args:
+        settings: this server's.
+        app: whose data.
+        home: where its backups are on this server.
+        wanted: what a person asked for.
+
+    Raises:
+        RefusedError: there is no such backup, moment or destination.
+
+    """
+    places = paths.host(PLACES) / app.app
+    throwaway_place.clear(places)
+    declared = destinations.load()
+    if wanted.time is not None:
+        yield _of_moment(settings, app, home, wanted.time, _with_wal(declared, wanted), places)
+    elif wanted.release is not None:
+        yield Found(home / _point_of(app.app, wanted.release, home))
+    else:
+        assert wanted.backup is not None
+        yield Found(catalogue.resolve(home, wanted.backup))
+
+
+def _with_wal(declared: Destinations, wanted: Wanted) -> Destination:
+    """Return the destination to go back from."""
+    if wanted.destination is not None:
+        return declared.get(wanted.destination)
+    stanza = Stanza(declared)
+    if not stanza.repositories:
+        raise RefusedError(
+            "No WAL is kept anywhere, so there is no moment to go back to.",
+            hint="`bedstone backups` lists what can be restored.",
+        )
+    return stanza.repositories[0]
+
+
+def _of_moment(
+    settings: Settings,
+    app: App,
+    home: Path,
+    target: datetime,
+    destination: Destination,
+    places: Path,
+) -> Found:
+    if app.database is None:
+        raise RefusedError(
+            f"{app.app} has no database, and uploads can't be brought to a moment.",
+            hint="`bedstone backups` lists what can be restored.",
+        )
+    stanza = Stanza(destinations.load())
+    _let_it_arrive(stanza, destination)
+    with (
+        throwaway_place.place(places, app=app.app, part="past") as place,
+        past.cluster(
+            stanza,
+            destination,
+            place,
+            target,
+            reserve_bytes=settings.reserve_bytes,
+            watch=lambda: space.still(place, settings.reserve_bytes, "The restore"),
+        ) as found,
+    ):
+        made = past_backup.make(settings, app, home, found, target)
+    said = (
+        f"It is {app.database} as it was at {past_window.shown(target)}, from"
+        f" {destination.name}: the last transaction of the cluster until then was committed at"
+        f" {past_window.shown(found.ended_at)} (WAL {found.lsn})."
+    )
+    uploads = ("Uploads stay as they are: they aren't in the WAL.",) if app.media else ()
+    return Found(made, destination.name, found.ended_at, found.lsn, (said, *uploads))
+
+
+def _let_it_arrive(stanza: Stanza, destination: Destination) -> None:
+    """Have what was committed until now archived.
+
+    PostgreSQL is only sure of having reached a moment when it sees a later transaction: so there is
+    one. When the server doesn't answer, what is at the destination has to do.
+    """
+    try:
+        stanza.server.execute("SELECT pg_current_xact_id() \\g /dev/null")
+        stanza.arrived(destination, stanza.switch())
+    except BedstoneError as error:
+        print(
+            f"bedstone: what was committed last may not be at {destination.name}: {error.message}",
+            file=sys.stderr,
+        )
+
+
+def _point_of(app: str, release: str, home: Path) -> str:
+    """Return the name of a release's restore point."""
+    made: dict[str, str] = {}
+    try:
+        with ledger.opened() as connection:
+            for operation in history.operations(connection, app):
+                if operation.restore_point and (home / operation.restore_point).is_dir():
+                    made.setdefault(operation.release, operation.restore_point)
+    except (BedstoneError, sqlite3.Error) as error:
+        print(f"bedstone: the ledger can't be read: {error}", file=sys.stderr)
+    for backup in catalogue.backups(home):
+        if backup.manifest and backup.manifest.restore_point and backup.manifest.label:
+            made.setdefault(backup.manifest.label, backup.name)
+    if release in made:
+        return made[release]
+    raise RefusedError(
+        f"There is no restore point of the release {release} of {app}.",
+        hint="One is made before a release changes the schema. There are those of: "
+        + (", ".join(sorted(made)) or "none")
+        + ".",
+    )
