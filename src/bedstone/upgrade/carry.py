@@ -170,9 +170,12 @@ def _carry_configuration(source: Cluster, target: Cluster) -> None:
             shutil.copy2(path, new / path.name)
             status = path.stat()
             os.chown(new / path.name, status.st_uid, status.st_gid)
-    for name in ("environment", "pg_ctl.conf"):
-        if (source.settings / name).exists():
-            shutil.copy2(source.settings / name, target.settings / name)
+    shutil.copy2(source.settings / "environment", target.settings / "environment")
+    for name in ("pg_hba.conf", "pg_ident.conf"):
+        # Brought along by pg_upgradecluster, but as the server's own: it could change them.
+        status = (source.settings / name).stat()
+        os.chown(target.settings / name, status.st_uid, status.st_gid)
+        (target.settings / name).chmod(status.st_mode & 0o777)
     files.sync_directory(new)
 
 
@@ -262,8 +265,8 @@ def _finish(settings: Settings, found: Journal) -> None:
             " is kept, stopped."
         )
     _say(
-        f'Set `postgresql_version: "{target.major}"` in the inventory (it is Debian\'s own on'
-        f" {'trixie' if target.major == 17 else 'its release'}), and run provision.yml."  # noqa: PLR2004
+        f'The inventory has to say so: `postgresql_version: "{target.major}"`, unless that is the'
+        " own version of the server's Debian. Then run provision.yml."
     )
     _say(
         f"{source.name} is kept, stopped. `bedstone upgrade postgresql --back` returns to it;"
