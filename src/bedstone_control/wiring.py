@@ -287,6 +287,26 @@ def backup_directory(site: Site) -> str:
     return site.settings.backup.directory
 
 
+def backup_destinations(site: Site) -> list[dict[str, Any]]:
+    """Return where backups are kept beside the host, secrets included."""
+    return pgbackrest_destinations(site)
+
+
+def backup_key(site: Site) -> str:
+    """Return what encrypts all that leaves the host, empty when there is no key."""
+    return _backup_key(site)
+
+
+def backup_point_in_time(site: Site) -> bool:
+    """Return whether this host has a database of which any moment can be restored."""
+    return pgbackrest_point_in_time(site)
+
+
+def backup_keep_point_in_time_days(site: Site) -> int:
+    """Return of how many days any moment can be restored."""
+    return pgbackrest_keep_days(site)
+
+
 # --- pgbackrest --------------------------------------------------------------------------
 
 

@@ -158,12 +158,13 @@ def test_log_is_archived_unless_nobody_wants_it() -> None:
     made = jobs_and_hooks.site()
     command = "/usr/bin/pgbackrest --stanza=main archive-push %p"
     assert wiring.postgresql_archive_command(made) == command
-    assert wiring.pgbackrest_point_in_time(made) is True
+    assert wiring.pgbackrest_point_in_time(made) is wiring.backup_point_in_time(made) is True
     assert wiring.pgbackrest_keep_days(made) == 7
     without = jobs_and_hooks.site(backup={"point_in_time": False, "keep_point_in_time_days": 14})
     assert wiring.postgresql_archive_command(without) == ""
     assert wiring.pgbackrest_point_in_time(without) is False
     assert wiring.pgbackrest_keep_days(without) == 14
+    assert wiring.backup_keep_point_in_time_days(without) == 14
 
 
 def test_key_and_secrets_reach_only_hosts_with_a_database() -> None:
@@ -172,6 +173,8 @@ def test_key_and_secrets_reach_only_hosts_with_a_database() -> None:
     made = dataclasses.replace(made, secrets=secrets)
     assert wiring.pgbackrest_key(made) == "k"
     assert [there["name"] for there in wiring.pgbackrest_destinations(made)] == ["bucket"]
+    assert wiring.backup_key(made) == "k"
+    assert wiring.backup_destinations(made) == wiring.pgbackrest_destinations(made)
     elsewhere = dataclasses.replace(made, groups={**made.groups, "postgresql": ["db1"]})
     assert wiring.pgbackrest_key(elsewhere) == ""
     assert wiring.pgbackrest_destinations(elsewhere) == []
