@@ -23,7 +23,13 @@ from bedstone import (
 )
 from bedstone.destinations import SFTP
 from bedstone.errors import BedstoneError, CommandError, RefusedError
-from bedstone.pgbackrest_errors import FOREIGN_HINT, ForeignError, GoneError, explained
+from bedstone.pgbackrest_errors import (
+    FOREIGN_HINT,
+    GONE_HINT,
+    ForeignError,
+    GoneError,
+    explained,
+)
 from bedstone.pgbackrest_wal import Segment, segment_of
 from bedstone.postgres import Server
 from bedstone.run import run
@@ -138,8 +144,7 @@ class Stanza:
         if not self._is_ours(found, destination):
             raise GoneError(
                 f"There is no repository at {destination.name} ({destination.words()}).",
-                hint="Is it the right path, and mounted? If what was there is lost, `bedstone wal"
-                " ready` makes an empty one and `bedstone wal full` fills it.",
+                hint=GONE_HINT,
             )
         return found
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bedstone import age, arrivals
 from bedstone.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
+from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_wal import missing, number
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ def measure(stanza: Stanza, destination: Destination) -> str | None:
         info = stanza.info(destination)
         segments = stanza.segments(destination, info.archive) if info.archive else ()
         current = _current(stanza)
-    except BedstoneError as error:
+    except UnreachableError as error:
+        # It may be better in an hour, without anybody's doing.
         arrivals.unseen(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
         return error.message
+    except BedstoneError as error:
+        arrivals.unusable(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
+        return error.message
     now = datetime.now(UTC)
-    problem = judge(
-        info, segments, current, now, stanza.settings.archive_timeout_seconds
-    )  # fmt: skip
+    problem = judge(info, segments, current, now, stanza.settings.archive_timeout_seconds)
     newest = segments[-1] if segments else None
     arrivals.record(
         destination.name,

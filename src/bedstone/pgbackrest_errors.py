@@ -12,6 +12,7 @@ from bedstone.lock import LockedError
 if TYPE_CHECKING:
     from bedstone.destinations import Destination
 
+_LONGEST = 300
 _LEVEL = re.compile(r"^(\S+ \S+ )?P\d+\s+(ERROR|WARN|INFO|HINT):\s*")
 
 
@@ -19,6 +20,12 @@ FOREIGN_HINT = (
     "Nothing was changed there. Is it another server's path? Then give this one a path of its own."
     " If this cluster has replaced that one (a major upgrade, a restored dump), `bedstone wal ready"
     " --new-cluster` begins a new archive beside the old."
+)
+
+
+GONE_HINT = (
+    "Is it the right path, and mounted? If its backups are lost, move away what is left at that"
+    " path, then `bedstone wal ready` makes an empty one and `bedstone wal full` fills it."
 )
 
 
@@ -69,7 +76,11 @@ _CASES = (
         "Wait until it has ended: `systemctl list-units 'bedstone-wal-*'`.",
     ),
     _Case(
-        _words(r"CryptoError|\[095\]|cipher header invalid|is or was the repo encrypted"),
+        _words(
+            r"CryptoError|\[095\]|cipher header invalid|is or was the repo encrypted"
+            # Now and then a wrong key gives noise.
+            r"|key/value found outside of section|invalid JSON type|expected format"
+        ),
         WrongKeyError,
         "{what} failed: what lies at {place} was encrypted with another key, or isn't encrypted.",
         "Nothing was changed there. The key is `bedstone_secrets.backup.key` in the vault. With the"
@@ -104,6 +115,13 @@ _CASES = (
         " untouched.",
     ),
     _Case(
+        _words(r"NoSuchBucket"),
+        GoneError,
+        "{what} failed: the bucket of {place} isn't there.",
+        "Make the bucket, or correct its name in the settings; then `bedstone wal ready` and"
+        " `bedstone wal full`.",
+    ),
+    _Case(
         _words(r"known.?hosts?|host key|hostkey"),
         UnreachableError,
         "{what} failed: the host key of {place} isn't one of its `host_keys`.",
@@ -133,12 +151,12 @@ _CASES = (
     _Case(
         _words(
             r"\[(055|073|075|103|080)\]|FileMissing|PathMissing|unable to load info file"
-            r"|unable to find a valid repository|does not exist|NoSuchBucket|no backup sets? found"
+            r"|missing stanza data|unable to find a valid repository|does not exist"
+            r"|no backup sets? found"
         ),
         GoneError,
         "{what} failed: there is no whole repository at {place}: {why}.",
-        "Is it the right path, and mounted? If its backups are lost, `bedstone wal ready` makes an"
-        " empty one and `bedstone wal full` fills it.",
+        GONE_HINT,
     ),
 )
 _OTHER = _Case(
@@ -153,8 +171,18 @@ def reason(output: str) -> str:
     """Return the first thing that pgBackRest calls an error, without its decoration."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if " ERROR: " in f" {line}"]
+    # What `info` tells of a repository in passing begins with the error's name.
+    errors += [line for line in lines[:1] if line.startswith("[")]
     first = errors[0] if errors else (lines[-1] if lines else "pgBackRest said nothing")
-    return re.sub(r"^\[\d+\]:\s*", "", _LEVEL.sub("", first)).rstrip(".")
+    return re.sub(r"^\[\w+\]:?\s*", "", _LEVEL.sub("", first)).rstrip(".: ")[:_LONGEST]
+
+
+def printable(output: str) -> str:
+    """Return a text without what no terminal shows: decrypted with a wrong key, a file is noise."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else "?"
+        for character in output
+    )  # fmt: skip
 
 
 def explained(output: str, destination: Destination | None, what: str) -> BedstoneError:
@@ -167,6 +195,7 @@ def explained(output: str, destination: Destination | None, what: str) -> Bedsto
 
     """
     place = f"{destination.name} ({destination.words()})" if destination else "a destination"
+    output = printable(output)
     case = next((case for case in _CASES if case.words.search(output)), _OTHER)
     message = case.message.format(what=what, place=place, why=reason(output))
     return case.error(message, hint=case.hint, details=output)

@@ -16,7 +16,7 @@ FULL = "full"
 
 # pgBackRest's own numbers of a stanza's state.
 _OK = 0
-_MISSING = {1, 3}
+_MISSING = 1
 _NO_BACKUP = 2
 
 
@@ -107,7 +107,8 @@ def parse(output: str, number: int) -> Info:
 
     """
     try:
-        stanzas = json.loads(output)
+        # Its strings may hold what it read from a broken file, as it is.
+        stanzas = json.loads(output, strict=False)
         return _info(stanzas[0], number) if stanzas else Info(exists=False)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise BedstoneError(
@@ -120,7 +121,7 @@ def _info(stanza: Mapping[str, Any], number: int) -> Info:
         (entry["status"] for entry in stanza.get("repo", []) if entry["key"] == number),
         stanza["status"],
     )
-    if status["code"] in _MISSING:
+    if status["code"] == _MISSING:
         return Info(exists=False)
     problem = None if status["code"] in {_OK, _NO_BACKUP} else str(status["message"])
     present = stanza["db"][-1] if stanza["db"] else None

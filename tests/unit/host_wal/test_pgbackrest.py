@@ -14,7 +14,7 @@ from bedstone import pgbackrest_info
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.errors import CommandError, RefusedError
 from bedstone.pgbackrest import Stanza
-from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
+from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError, WrongKeyError
 from bedstone.postgres import Server
 from bedstone.run import Completed
 
@@ -95,8 +95,15 @@ class Programs:
 class FakeServer(Server):
     """A PostgreSQL that only says who it is."""
 
-    def execute(self, sql: str, database: str = "postgres", *, timeout: float | None = 60) -> str:
-        del database, timeout
+    def execute(
+        self,
+        sql: str,
+        database: str = "postgres",
+        *,
+        timeout: float | None = 60,
+        user: str = "postgres",
+    ) -> str:
+        del database, timeout, user
         return str(SYSTEM) if "system_identifier" in sql else "170012"
 
 
@@ -138,9 +145,14 @@ def test_chain_of_an_incremental_backup_is_its_full_one() -> None:
     assert found.backups[1].full == "20261101-010000F"
 
 
-@pytest.mark.parametrize("code", [1, 3])
-def test_repository_without_a_stanza_is_empty(code: int) -> None:
-    status = {"code": code, "message": "missing stanza path"}
+def test_repository_without_half_of_its_files_is_broken() -> None:
+    status = {"code": 3, "message": "missing stanza data"}
+    with pytest.raises(GoneError, match="no whole repository at local"):
+        stanza(answering(status=status, repo=[], db=[], archive=[])).info(LOCAL)
+
+
+def test_repository_without_a_stanza_is_empty() -> None:
+    status = {"code": 1, "message": "missing stanza path"}
     found = stanza(answering(status=status, repo=[], db=[], archive=[])).info(LOCAL)
     assert not found.exists
     assert found.newest is None
@@ -151,6 +163,15 @@ def test_info_of_a_repository_that_is_away_is_an_error() -> None:
     repositories = [{"key": 2, "status": away}]
     with pytest.raises(UnreachableError, match="bucket"):
         stanza(answering(repo=repositories, db=[], archive=[])).info(BUCKET)
+
+
+def test_noise_of_a_wrong_key_is_told_as_that() -> None:
+    noise = "[FormatError] key/value found outside of section at line 1: \x07\x9d\x1b"
+    text = json.dumps([stanza_of(repo=[{"key": 2, "status": {"code": 99, "message": "X"}}])])
+    programs = Programs(info=text.replace('"X"', f'"{noise}"'))
+    with pytest.raises(WrongKeyError) as refused:
+        stanza(programs).info(BUCKET)
+    assert "\x1b" not in refused.value.text()
 
 
 def test_stanza_is_made_only_where_there_is_none() -> None:
@@ -271,7 +292,7 @@ def test_segments_are_listed_with_their_arrival() -> None:
         f"0000000100000000/00000001000000000000000{n}-{digest}.zst": {"type": "file", "time": n}
         for n in (2, 1)
     }
-    listing["0000000100000000"] = {"type": "path"}  # type: ignore[dict-item]
+    listing["0000000100000000"] = {"type": "path"}
     programs = Programs(**{"repo-ls": json.dumps(listing)})
     found = stanza(programs).segments(BUCKET, "17-1")
     assert [segment.name[-1] for segment in found] == ["1", "2"]

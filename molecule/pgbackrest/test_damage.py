@@ -1,0 +1,273 @@
+"""Whatever happens to a repository is found and told in words, and nothing there is overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from again import refused
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+    from molecule.pgbackrest.conftest import Cluster
+
+UNITS = ["bedstone-wal-full.service", "bedstone-wal-incremental.service", "postgresql@*"]
+LOCAL = "/var/lib/pgbackrest"
+CONF = "/etc/pgbackrest/pgbackrest.conf"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to a repository, and what has to be said.
+
+    Attributes:
+        destination: whose.
+        harm: shell commands on the server under test.
+        conf: a sed script for pgbackrest.conf, in which N is the repository's number.
+        command: what finds it.
+        words: what it says.
+        code: its exit code.
+
+    """
+
+    destination: str
+    harm: str
+    conf: str
+    command: str
+    words: str
+    code: int
+
+
+OTHER = {"trixie": "bookworm", "bookworm": "trixie"}
+
+DAMAGES = {
+    "wrong key": Damage(
+        "bucket", "true", "s/^repoN-cipher-pass=.*/repoN-cipher-pass=another/",
+        "wal incremental --destination bucket", "was encrypted with another key", 3,
+    ),
+    "another server's repository": Damage(
+        "bucket", "true", "s#^repoN-path=/SUITE/#repoN-path=/OTHER/#",
+        "wal incremental --destination bucket", "is the WAL of PostgreSQL", 3,
+    ),
+    "repository gone": Damage(
+        "local", f"mv {LOCAL}/backup {LOCAL}/archive /root/", "",
+        "wal incremental --destination local", "There is no repository at local", 3,
+    ),
+    "list of backups gone": Damage(
+        "local", f"mkdir /root/gone; mv {LOCAL}/backup/main/backup.info* /root/gone/", "",
+        "wal incremental --destination local", "there is no whole repository", 3,
+    ),
+    "bucket gone": Damage(
+        "bucket", "true", "s/^repoN-s3-bucket=.*/repoN-s3-bucket=nobodys/",
+        "wal full --destination bucket", "the bucket of bucket (s3 offsite", 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backed_up(cluster: Cluster) -> Cluster:
+    """A cluster with a backup at each destination, and WAL after it."""
+    cluster.backup("full")
+    cluster.pay("the first")
+    cluster.bedstone("wal ready")
+    cluster.pay("the second")
+    cluster.bedstone("wal ready")
+    return cluster
+
+
+def everything(cluster: Cluster) -> dict[str, list[str]]:
+    """Return the labels of the backups at each destination."""
+    return {
+        name: [backup["label"] for backup in cluster.listed(name)["backups"]]
+        for name in cluster.repositories()
+    }
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damage_is_told_and_nothing_is_overwritten(
+    backed_up: Cluster, configuration: Callable[..., None], suite: str, case: str
+) -> None:
+    damage = DAMAGES[case]
+    before = everything(backed_up)
+    backed_up.host.check_output(f"rm -rf /root/gone; cp -a {LOCAL} /root/whole; {damage.harm}")
+    if damage.conf:
+        number = str(backed_up.number(damage.destination))
+        script = damage.conf.replace("repoN", f"repo{number}")
+        configuration(script.replace("SUITE", suite).replace("OTHER", OTHER[suite]))
+    try:
+        done = backed_up.run(damage.command)
+        assert damage.words in done.stderr + done.stdout
+        assert done.rc == damage.code
+        assert "hint: " in done.stderr + done.stdout
+    finally:
+        backed_up.host.check_output(
+            f"cp -a {CONF}.before {CONF};"
+            f" if [ ! -e {LOCAL}/backup ]; then mv /root/backup /root/archive {LOCAL}/; fi;"
+            f" if [ -d /root/gone ]; then cp -an /root/whole/. {LOCAL}/; fi;"
+            " rm -rf /root/gone /root/whole"
+        )
+    assert everything(backed_up) == before
+    assert backed_up.bedstone("wal ready")
+
+
+def test_missing_segment_is_a_gap_until_the_next_backup(backed_up: Cluster) -> None:
+    backed_up.host.check_output(f"rm $(ls {LOCAL}/archive/main/*/*/* | tail -2 | head -1)")
+    backed_up.bedstone("wal ready")
+    assert "WAL at local: the WAL there has a gap: 1 segments" in backed_up.problems()
+    backed_up.backup("incremental", "local")
+    assert backed_up.problems() == ""
+
+
+def test_full_disk_at_the_destination_is_told(
+    backed_up: Cluster, configuration: Callable[..., None], offsite: Host, suite: str
+) -> None:
+    before = everything(backed_up)
+    if suite == "trixie":
+        host, path, name = offsite, "/srv/small", "offsite"
+    else:
+        host, path, name = backed_up.host, "/mnt/small", "local"
+        host.check_output(f"mkdir -p {path}; mount -t tmpfs -o size=8m tmpfs {path}")
+        host.check_output(f"chown postgres: {path}")
+    number = backed_up.number(name)
+    configuration(f"s#^repo{number}-path=.*#repo{number}-path={path}/pgbackrest#")
+    # It would try again after a while, for which a test doesn't wait.
+    configuration("s/^start-fast=y/start-fast=y\\njob-retry=0/")
+    backed_up.bedstone("wal ready")
+    try:
+        host.check_output(f"dd if=/dev/zero of={path}/filled bs=1M count=7 2>/dev/null; true")
+        done = backed_up.run(f"wal full --destination {name}")
+        assert done.rc == 1
+        assert "its disk is full" in done.stdout
+        assert "FAILED" in done.stdout
+        # Room, and it works.
+        host.check_output(f"rm {path}/filled")
+        assert backed_up.run(f"wal full --destination {name}").rc == 0
+    finally:
+        host.run(f"rm -rf {path}/*")
+        if suite != "trixie":
+            host.check_output(f"umount {path}")
+        backed_up.host.check_output(f"cp -a {CONF}.before {CONF}")
+    assert everything(backed_up) == before
+    backed_up.bedstone("wal ready")
+    # What was archived into the small repository alone is missing here.
+    backed_up.backup("incremental", name)
+    assert backed_up.problems() == ""
+
+
+def test_failed_backup_leaves_the_others_theirs(
+    backed_up: Cluster, configuration: Callable[..., None]
+) -> None:
+    before = everything(backed_up)
+    number = backed_up.number("bucket")
+    configuration(f"s/^repo{number}-cipher-pass=.*/repo{number}-cipher-pass=another/")
+    failed = backed_up.host.run("systemctl start bedstone-wal-incremental.service")
+    assert failed.rc != 0
+    after = {name: backed_up.listed(name)["backups"] for name in ("local",)}
+    assert len(after["local"]) == len(before["local"]) + 1
+    journal = backed_up.host.check_output("journalctl -o cat -n 30 -u bedstone-wal-incremental")
+    assert "bucket: FAILED: " in journal
+    assert "was encrypted with another key" in journal
+    assert "WAL at bucket: " in backed_up.problems()
+    backed_up.host.check_output(f"cp -a {CONF}.before {CONF}")
+    backed_up.host.check_output("systemctl reset-failed bedstone-wal-incremental.service")
+    backed_up.bedstone("wal ready")
+    assert backed_up.problems() == ""
+
+
+def test_second_backup_at_once_is_told_who_is_at_it(backed_up: Cluster) -> None:
+    second = backed_up.host.run(
+        "cd / && (/usr/local/bin/bedstone wal full --destination local > /dev/null & pid=$!;"
+        " until pgrep -f '[p]gbackrest.*type=full' > /dev/null; do :; done;"
+        " /usr/local/bin/bedstone wal incremental; code=$?; wait $pid && exit $code)"
+    )
+    assert second.rc == 3
+    assert "wal-backup is locked by `bedstone wal full`" in second.stderr
+
+
+def test_backup_by_pgbackrest_itself_is_told(backed_up: Cluster) -> None:
+    second = backed_up.host.run(
+        "cd / && (runuser -u postgres -- pgbackrest --stanza=main --repo=1 --type=full backup"
+        " > /dev/null & pid=$!;"
+        " until ls /run/postgresql/pgbackrest/main-backup*.lock > /dev/null 2>&1; do :; done;"
+        " /usr/local/bin/bedstone wal incremental --destination local; code=$?;"
+        " wait $pid && exit $code)"
+    )
+    assert second.rc == 3
+    assert "another backup of this cluster is running" in second.stdout
+
+
+def test_killed_backup_is_none_and_the_next_one_works(
+    backed_up: Cluster, wait_until: Callable[..., None]
+) -> None:
+    before = everything(backed_up)
+    backed_up.host.check_output("systemctl start --no-block bedstone-wal-full.service")
+    wait_until(
+        lambda: backed_up.host.run("pgrep -f '[p]gbackrest.*type=full'").rc == 0,
+        what="pgBackRest is at it",
+    )
+    backed_up.host.check_output("systemctl kill -s KILL bedstone-wal-full.service")
+    wait_until(
+        lambda: backed_up.host.run("systemctl is-failed bedstone-wal-full.service").rc == 0,
+        what="the unit has failed",
+    )
+    backed_up.host.check_output("systemctl reset-failed bedstone-wal-full.service")
+    assert everything(backed_up) == before
+    assert backed_up.backup("full", "local")[0]["state"] == "succeeded"
+
+
+def test_server_that_opens_too_few_files_is_refused(
+    backed_up: Cluster, configuration: Callable[..., None], offsite: Host, suite: str
+) -> None:
+    if suite != "trixie":
+        # WAL never goes to SFTP from here: the next test.
+        assert "offsite" not in backed_up.repositories()
+        return
+    before = everything(backed_up)
+    keys = "/etc/pgbackrest/destinations/offsite/known_hosts"
+    backed_up.host.check_output(
+        f"cp -p {keys} /root/keys; sed 's/^offsite/[offsite]:2222/' /root/keys >> {keys}"
+    )
+    configuration("s/^repo2-sftp-host-port=.*/repo2-sftp-host-port=2222/")
+    configuration(
+        '/"name": "offsite"/s/"port": 22\\b/"port": 2222/', "/etc/bedstone/destinations.json"
+    )
+    few = "/run/systemd/system/bedstone-test-sftp-few.service.d"
+    try:
+        # With OpenSSH's usual 1024 the small cluster of this test could be restored.
+        assert backed_up.run("wal incremental --destination offsite").rc == 0
+        offsite.check_output(
+            f"mkdir -p {few}; printf '[Service]\\nLimitNOFILE=48\\n' > {few}/few.conf;"
+            " systemctl daemon-reload; systemctl restart bedstone-test-sftp-few"
+        )
+        for command in ("wal full --destination offsite", "wal ready"):
+            done = backed_up.run(command)
+            said = done.stdout + done.stderr
+            assert done.rc == 3, said
+            assert "lets one connection open only" in said
+            assert "LimitNOFILE=65536" in said
+        label = before["offsite"][-1]
+        failed = backed_up.restore("offsite", f"label='{label}'")
+        assert f"The restore of {label} holds up to" in failed.stderr
+    finally:
+        offsite.check_output(
+            f"rm -r {few}; systemctl daemon-reload; systemctl restart bedstone-test-sftp-few"
+        )
+        backed_up.host.check_output(f"mv /root/keys {keys}")
+
+
+def test_sftp_on_bookworm_is_refused_before_anything_changes(
+    host: Host, server_name: str, suite: str
+) -> None:
+    if suite != "bookworm":
+        assert "libssh2" in host.check_output("ldd /usr/bin/pgbackrest")
+        return
+    before = host.check_output(f"stat -c %y {CONF}")
+    place = {"name": "offsite", "type": "sftp", "host": "offsite", "user": "b", "path": "/b",
+             "host_keys": ["ssh-ed25519 AAAA"], "private_key": "none"}  # fmt: skip
+    said = refused(server_name, pgbackrest_destinations=[place], backup_destinations=[])
+    assert "WAL can't go to offsite: the pgBackRest of Debian 12 (2.45) speaks no SFTP" in said
+    assert "`wal: false`" in said
+    assert host.check_output(f"stat -c %y {CONF}") == before
