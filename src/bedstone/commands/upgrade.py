@@ -13,7 +13,7 @@ from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, RefusedError
 from bedstone.interrupts import terminable
 from bedstone.systemd import Systemd
-from bedstone.upgrade import carry, checks, journal, minor, rehearsal
+from bedstone.upgrade import carry, checks, journal, minor, rehearsal, waiting
 from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _require_nothing_under_way() -> None:
-    if (owner := lock.owner(checks.LOCK)) is not None:
+    if (owner := lock.owner(journal.LOCK)) is not None:
         raise lock.LockedError(
             f"{owner.words()} is at work.", hint=f"`journalctl -fu {carry.UNIT}` looks on."
         )
@@ -102,7 +102,7 @@ def _require_nothing_under_way() -> None:
 
 def _minor(settings: Settings, *, yes: bool) -> int:
     server = server_of(settings)
-    found = minor.waiting(server.major())
+    found = waiting.look(server.major())
     if found is None:
         print(f"PostgreSQL {server.version()} is the newest that apt knows (`apt-get update`).")
         return 0
@@ -179,13 +179,18 @@ def _drop(settings: Settings, *, yes: bool) -> int:
             f"{other.name} runs, or starts at boot: somebody uses it.",
             hint=f"`pg_lsclusters`; `pg_dropcluster --stop {other.major} {NAME}` removes it.",
         )
+    only = (
+        f" IT ALONE HOLDS what was written to it until {last['at']}."
+        if last and last["why"] == "back"
+        else ""
+    )
     _ask(
-        f"{other.name} is removed with its data; there is no way back to it afterwards."
+        f"{other.name} is removed with its data; there is no way back to it afterwards.{only}"
         f" PostgreSQL {serving.major} goes on serving.",
         str(other.major),
         yes=yes,
     )
-    with lock.held(checks.LOCK, "bedstone upgrade postgresql --drop-old"):
+    with lock.held(journal.LOCK, "bedstone upgrade postgresql --drop-old"):
         other.drop()
         journal.forget("last")
     print(

@@ -24,6 +24,7 @@ from bedstone.overview import (
     operations,
     parallel,
     services,
+    upgrades,
     verifications,
     wal,
 )
@@ -50,6 +51,7 @@ class Tools:
     seconds: float = SECONDS
     database: Callable[[], dict[str, Any] | None] = database.look
     wal: Callable[[], dict[str, Any] | None] = wal.look
+    upgrades: Callable[[], dict[str, Any] | None] = upgrades.look
 
 
 def gather(tools: Tools | None = None) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
         tasks["images"] = lambda: images.usage(tools.docker, [app.name for app in apps])
     tasks["database"] = tools.database
     tasks["wal"] = tools.wal
+    tasks["upgrades"] = tools.upgrades
     found = parallel.run(tasks, tools.seconds)
     shown = [app.as_json(found) for app in apps]
     used = disks.usage()
@@ -78,11 +81,13 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *disks.problems(used),
             *database.problems(found.get("database")),
             *wal.problems(found.get("wal")),
+            *upgrades.problems(found.get("upgrades")),
         ],
         "apps": shown,
         "disks": used,
         "database": found.get("database"),
         "wal": found.get("wal"),
+        "upgrades": found.get("upgrades"),
     }
 
 

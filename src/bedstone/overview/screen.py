@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone import age, failures, space
-from bedstone.overview import database, wal
+from bedstone.overview import database, upgrades, wal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +25,7 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
     server = [_disk(disk, paint) for disk in picture["disks"]]
     server += database.lines(picture["database"], paint)
     server += wal.lines(picture.get("wal"), paint)
+    server += upgrades.lines(picture.get("upgrades"), paint)
     if server:
         parts.append("\n".join(server))
     if picture["problems"]:

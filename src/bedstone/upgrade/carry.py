@@ -22,7 +22,6 @@ from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.run import run, tail
 from bedstone.upgrade import archive, closed, contents, journal
-from bedstone.upgrade.checks import LOCK
 from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, NAME, Cluster
 from bedstone.upgrade.journal import ASKED, BEGUN, SWITCHED, Journal
 
@@ -350,7 +349,7 @@ def _locked(settings: Settings) -> Iterator[None]:
     purpose = "bedstone upgrade postgresql"
     names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
     with ExitStack() as stack:
-        stack.enter_context(lock.held(LOCK, purpose, wait_seconds=_WAIT_SECONDS))
+        stack.enter_context(lock.held(journal.LOCK, purpose, wait_seconds=_WAIT_SECONDS))
         for name in names:
             stack.enter_context(lock.held(name, purpose, wait_seconds=_WAIT_SECONDS))
         yield

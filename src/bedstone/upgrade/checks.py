@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.postgres import Server
 
-LOCK = "postgresql.upgrade"
-
 # Files are copied one by one: a little beside the data itself.
 _MARGIN = 1.1
 _EMPTY_BYTES = 100 * 1024 * 1024

@@ -16,6 +16,9 @@ from bedstone.errors import BedstoneError
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Who holds it is at work on the clusters.
+LOCK = "postgresql.upgrade"
+
 ASKED, BEGUN, SWITCHED = "asked", "begun", "switched"
 
 

@@ -6,11 +6,8 @@ database. So that a fix doesn't rot, what waits is seen, and what waits too long
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from bedstone import backup as backups
@@ -19,71 +16,14 @@ from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.run import run
 from bedstone.upgrade import closed, journal
-from bedstone.upgrade.checks import LOCK
 from bedstone.upgrade.cluster import Cluster
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
+    from bedstone.upgrade.waiting import Waiting
 
-# So long may a fix wait: a weekend and a quiet evening after it.
-MOST_DAYS = 7
-
-_INSTALLED = re.compile(r"^\s*Installed: (\S+)", re.MULTILINE)
-_CANDIDATE = re.compile(r"^\s*Candidate: (\S+)", re.MULTILINE)
 _INSTALL_SECONDS = 1800.0
 _ASK_EVERY_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A minor version that could be installed.
-
-    Attributes:
-        package: Debian's package of the server.
-        installed: its version.
-        candidate: the version that waits.
-        since: when it was first seen to wait.
-
-    """
-
-    package: str
-    installed: str
-    candidate: str
-    since: datetime
-
-    @property
-    def days(self) -> int:
-        """Days that it has waited."""
-        return max((datetime.now(UTC) - self.since).days, 0)
-
-    @property
-    def late(self) -> bool:
-        """Whether it has waited too long."""
-        return self.days >= MOST_DAYS
-
-
-def waiting(major: int) -> Waiting | None:
-    """Return the minor version that waits for a cluster's version, or None.
-
-    What is seen first is written down: apt doesn't tell since when it knows a version.
-    """
-    package = f"postgresql-{major}"
-    said = run(["apt-cache", "policy", package], env={"LC_ALL": "C"}, check=False).stdout
-    installed, candidate = _INSTALLED.search(said), _CANDIDATE.search(said)
-    if installed is None or candidate is None or installed.group(1) == "(none)":
-        return None
-    if installed.group(1) == candidate.group(1):
-        if journal.recorded("waiting") is not None:
-            journal.forget("waiting")
-        return None
-    key = [package, candidate.group(1)]
-    seen = journal.recorded("waiting")
-    if seen is None or seen.get("what") != key:
-        seen = {"what": key, "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        journal.record("waiting", seen)
-    return Waiting(
-        package, installed.group(1), candidate.group(1), datetime.fromisoformat(seen["since"])
-    )
 
 
 def install(settings: Settings, found: Waiting) -> float:
@@ -106,7 +46,7 @@ def install(settings: Settings, found: Waiting) -> float:
     for entry in settings.apps:
         made = backups.create(settings, entry.app, label=f"before {found.candidate}").backup
         print(f"{entry.app}: backed up as {made.name}.", flush=True)
-    with lock.held(LOCK, "bedstone upgrade postgresql"):
+    with lock.held(journal.LOCK, "bedstone upgrade postgresql"):
         packages = _related(cluster.major)
         _apt("install", "--only-upgrade", "--download-only", *packages)
         started = _started(settings)
