@@ -325,7 +325,7 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
                 hint="The disk fills up until it can be.",
             ) from error
     removed = tuple(backup.name for backup in doomed)
-    if home.parent == settings.directory:
+    if removed and home.parent == settings.directory:
         _forget_media(entry.app, home, removed)
     return removed
 

@@ -59,7 +59,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
-    "data": ("backup", "backups", "verify", "restore", "rebuild", "wal", "upgrade"),
+    "data": (
+        "backup",
+        "backups",
+        "verify",
+        "restore",
+        "copy",
+        "destinations",
+        "rebuild",
+        "wal",
+        "upgrade",
+    ),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
 

@@ -20,6 +20,7 @@ from bedstone import (
     kept_backups,
     ledger,
     lock,
+    media_snapshots,
     paths,
 )
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
@@ -112,7 +113,7 @@ def run(
             one = _One(settings, known, place, result, say)
             one.send(apps, backup, configuration=configuration, anew=anew)
             results.append(result)
-        _tidy(known.local, say)
+        _tidy(settings, known.local, say)
         return results
 
 
@@ -304,7 +305,7 @@ class _One:
             print(f"bedstone: nothing was recorded: {unrecorded}", file=sys.stderr)
 
 
-def _tidy(local: Destination, say: Callable[[str], None]) -> None:
+def _tidy(settings: Settings, local: Destination, say: Callable[[str], None]) -> None:
     """Free, once a week, what no backup of this server needs of its own repository."""
     if not destinations.has_key() or local.restic is None or not local.restic.exists():
         return
@@ -312,6 +313,9 @@ def _tidy(local: Destination, say: Callable[[str], None]) -> None:
         return
     try:
         say("local: frees what no backup needs")
+        for app in settings.apps:
+            present = {b.name for b in catalogue.backups(settings.directory / app.app)}
+            media_snapshots.forget(app.app, (), present)
         Repository(local).prune()
         _pruned(local.name)
     except BedstoneError as error:

@@ -17,6 +17,7 @@ from bedstone.arrivals import MEDIA
 from bedstone.errors import BedstoneError
 from bedstone.manifest import RESTIC, Media
 from bedstone.restic import Repository
+from bedstone.restic_errors import MISSING, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -53,12 +54,21 @@ def take(directory: Path, app: str, backup: str, *, watch: Callable[[], None]) -
     """
     place = destinations.load().local
     repository = Repository(place)
-    repository.ready()
-    made, changed = repository.backup(
-        directory.parent, [directory.name], tags(app, backup), watch=watch
-    )
+    try:
+        made, changed = _backup(repository, directory, app, backup, watch)
+    except ResticError as error:
+        if error.reason != MISSING:
+            raise
+        repository.ready()
+        made, changed = _backup(repository, directory, app, backup, watch)
     count, size = repository.count(made.id)
     return Media("", str(directory), count, size, changed[:100], RESTIC, place.name, made.id)
+
+
+def _backup(
+    repository: Repository, directory: Path, app: str, backup: str, watch: Callable[[], None]
+) -> tuple[Snapshot, list[str]]:
+    return repository.backup(directory.parent, [directory.name], tags(app, backup), watch=watch)
 
 
 def find(found: Media, backup: Path) -> tuple[Destination, Snapshot]:

@@ -56,6 +56,12 @@ class Repository:
         if reason := self._elsewhere.broken.get(self.destination.name):
             raise ResticError(f"{self.destination.name} fails: {reason}.", reason)
 
+    def _require(self) -> None:
+        if not self._home.is_dir():
+            raise ResticError(
+                f"There is no repository at {self.destination.name}.", restic_errors.MISSING
+            )
+
     def exists(self) -> bool:
         self._note("exists")
         return self._home.is_dir()
@@ -77,6 +83,7 @@ class Repository:
     ) -> tuple[Snapshot, list[str]]:
         del watch
         self._note("backup", *names)
+        self._require()
         if self._elsewhere.interrupted is not None:
             self._elsewhere.interrupted()
         identity = os.urandom(8).hex()
@@ -105,10 +112,7 @@ class Repository:
 
     def snapshots(self, tags: Mapping[str, str] | None = None) -> list[Snapshot]:
         self._note("snapshots")
-        if not self._home.is_dir():
-            raise ResticError(
-                f"There is no repository at {self.destination.name}.", restic_errors.MISSING
-            )
+        self._require()
         wanted = (tags or {}).items()
         return [s for s in _read(self._home) if wanted <= s.tags.items()]
 
