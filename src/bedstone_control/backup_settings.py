@@ -28,8 +28,8 @@ class Sftp(Model):
     )
     host_keys: list[str] = Field(
         min_length=1,
-        description="The server's public keys: lines that `ssh-keyscan -t ed25519 HOST` prints, "
-        "compared with what its owner says. Nothing is sent to a server with another one.",
+        description="The server's public keys: all lines that `ssh-keyscan HOST` prints, compared "
+        "with those on the server itself. Nothing is sent to a server with other keys.",
         examples=[["ssh-ed25519 AAAAC3Nza..."]],
     )
 
