@@ -46,7 +46,7 @@ COMMANDS: dict[str, str] = {
     "backup": "bedstone.backup",
     "backups": "bedstone.backups",
     "restore": "bedstone.commands.restore",
-    "verify": "bedstone.verify",
+    "verify": "bedstone.commands.verify",
     "copy": "bedstone.commands.destinations",
     "destinations": "bedstone.commands.destinations",
     "wal": "bedstone.commands.wal",

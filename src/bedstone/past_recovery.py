@@ -146,7 +146,7 @@ def recovered(
         moment = f"{target.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f+00}"
         options |= {"recovery_target_time": moment, "recovery_target_action": "promote"}
     log = place / "recovery.log"
-    with throwaway.launched(server, programs(data), data, log, options) as process:
+    with throwaway.launched(server, programs(data), data, log, options, network=True) as process:
         if _promoted(server, process, watch):
             at, lsn = server.rows(
                 "SELECT json_build_array(pg_last_xact_replay_timestamp(),"

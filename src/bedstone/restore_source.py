@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import (
     catalogue,
+    copies,
     destinations,
     history,
     ledger,
@@ -138,9 +139,19 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
         yield _of_moment(settings, app, home, wanted.time, _with_wal(declared, wanted), places)
     elif wanted.release is not None:
         yield Found(home / _point_of(app.app, wanted.release, home))
+    elif wanted.destination not in {None, destinations.LOCAL}:
+        place = declared.get(wanted.destination or "")
+        with throwaway_place.place(places, app=app.app, part="fetch") as directory:
+            path = copies.fetch(
+                place,
+                app.app,
+                wanted.backup or catalogue.LATEST,
+                directory / "fetched",
+                watch=lambda: space.still(directory, settings.reserve_bytes, "The restore"),
+            )
+            yield Found(path, place.name, said=(f"{path.name} was fetched from {place.name}.",))
     else:
-        assert wanted.backup is not None
-        yield Found(catalogue.resolve(home, wanted.backup))
+        yield Found(catalogue.resolve(home, wanted.backup or catalogue.LATEST))
 
 
 def _with_wal(declared: Destinations, wanted: Wanted) -> Destination:

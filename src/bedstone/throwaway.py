@@ -167,12 +167,30 @@ def started(
 
 @contextmanager
 def launched(
-    server: Server, programs: Path, data: Path, log: Path, options: Mapping[str, str]
+    server: Server,
+    programs: Path,
+    data: Path,
+    log: Path,
+    options: Mapping[str, str],
+    *,
+    network: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a cluster for a block without waiting until it answers; see :func:`started`."""
+    """Start a cluster for a block without waiting until it answers; see :func:`started`.
+
+    Args:
+        server: see there.
+        programs: see there.
+        data: see there.
+        log: see there.
+        options: see there.
+        network: let its processes reach the network, to fetch WAL. What an app's functions start
+            must not.
+
+    """
     with log.open("wb") as handle:
         process = subprocess.Popen(
             [
+                *([] if network else _offline()),
                 *_ending_with_us(server.account),
                 str(programs / "postgres"),
                 "-D",
@@ -252,6 +270,11 @@ def account() -> pwd.struct_passwd:
             f"There is no user {ACCOUNT} on this server, as whom the throwaway cluster could run.",
             hint="Run the playbook `provision.yml`, whose role `backup` declares it.",
         ) from error
+
+
+def _offline() -> list[str]:
+    # A network of its own, with nothing in it. Only root can make one.
+    return ["unshare", "--net", "--"] if os.geteuid() == 0 else []
 
 
 def _ending_with_us(account: str) -> list[str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, history, ledger
+from bedstone import catalogue, copies, history, ledger
 from bedstone.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from bedstone.backup_settings import App
     from bedstone.catalogue import Backup
+    from bedstone.destinations import Destination
 
 # Two servers' clocks may differ by so much.
 _TOLERANCE = timedelta(minutes=5)
@@ -61,6 +63,61 @@ def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[
             hint=f"Make one: `bedstone backup {app.app}`.",
         )
     return chosen, notes
+
+
+@dataclass
+class Fetching:
+    """What is being fetched, for whoever has to tell that it failed."""
+
+    name: str | None = None
+
+
+def fetch(
+    destination: Destination,
+    app: App,
+    wanted: str,
+    into: Path,
+    fetching: Fetching,
+    *,
+    watch: Callable[[], None],
+) -> tuple[Backup, list[str]]:
+    """Return a backup that was fetched from a destination, and what is to be said of that.
+
+    Args:
+        destination: where from.
+        app: whose.
+        wanted: ``latest`` or a backup's name.
+        into: a directory, made if need be.
+        fetching: gets the name before anything is fetched.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        NothingToVerifyError: there is none.
+        BedstoneError: it could not be fetched, or isn't what was sent.
+
+    """
+    there = copies.listed(destination, app.app)
+    now = datetime.now(UTC) + _TOLERANCE
+    notes = [
+        f"{remote.name} at {destination.name} is from the future: is the clock right (`date`)?"
+        for remote in there
+        if remote.full and remote.started > now
+    ]
+    fitting = [
+        remote
+        for remote in there
+        if remote.name == wanted or (wanted == "latest" and remote.full and remote.started <= now)
+    ]
+    if not fitting:
+        what = "full backup" if wanted == "latest" else f"backup {wanted}"
+        raise NothingToVerifyError(
+            " ".join([f"There is no {what} of {app.app} at {destination.name}.", *notes]),
+            hint="`bedstone copy` sends what is missing; `bedstone destinations` lists it.",
+        )
+    fetching.name = fitting[0].name
+    return catalogue.load(
+        copies.fetch(destination, app.app, fitting[0].name, into, watch=watch)
+    ), notes
 
 
 def restore_points(app: str) -> set[str]:

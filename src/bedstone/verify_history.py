@@ -22,6 +22,9 @@ LOCAL = "local"
 # The parts of a backup.
 DUMP = "dump"
 MEDIA = "media"
+# The whole cluster, out of its WAL; no app's, but all of theirs.
+WAL = "wal"
+SERVER = ""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class Verification:
     """One attempt; times are ISO 8601 in UTC.
 
     Attributes:
-        app: whose backup.
-        kind: "dump" or "media".
-        backup: its name, or None when there was none to verify.
-        destination: where it is kept ("local": the directory of backups).
+        app: whose backup; "" for the whole cluster.
+        kind: "dump", "media" or "wal".
+        backup: its name (pgBackRest's label of WAL), or None when there was none to verify.
+        destination: where it was fetched from ("local": the directory of backups).
         state: "succeeded", "failed" (it doesn't hold what it should) or "prevented"
             (no room, no time, no backup: nothing is known of it).
         started_at: when.

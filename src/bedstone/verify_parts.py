@@ -7,12 +7,12 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import dump, guarded, manifest, media, space, throwaway
+from bedstone import dump, guarded, manifest, media, media_snapshots, space, throwaway
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.postgres import PostgresError, identifier
 from bedstone.restore import differences
 from bedstone.run import tail
-from bedstone.verify_history import MEDIA, kinds
+from bedstone.verify_history import LOCAL, MEDIA, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,8 +105,8 @@ def prove_dump(
                 details="\n".join(different[:_SHOWN]),
             )
         for check in checks:
-            _check(server, check, str(found.properties["owner"]))
-        sound = _amcheck(server, watch)
+            ask(server, check, str(found.properties["owner"]))
+        sound = amcheck(server, watch)
     rows = sum(counted.values())
     said = f"the {rows} rows of {len(counted)} tables are as they were counted"
     if checks:
@@ -115,15 +115,34 @@ def prove_dump(
 
 
 def prove_media(
-    backup: Backup, found: manifest.Media, place: Path, *, watch: Callable[[], None]
+    backup: Backup,
+    found: manifest.Media,
+    place: Path,
+    *,
+    destination: str = LOCAL,
+    watch: Callable[[], None],
 ) -> Proof:
     """Unpack the media into a throwaway directory, and count.
+
+    Args:
+        backup: where it is.
+        found: what the manifest records of them.
+        place: a directory that is removed afterwards.
+        destination: where they have to come from.
+        watch: called again and again meanwhile; what it raises stops it.
 
     Raises:
         BedstoneError: it isn't what it should be; says in which way.
 
     """
     directory = place / "media"
+    if found.engine == manifest.RESTIC:
+        where, _ = media_snapshots.find(found, backup.path)
+        if where.name != destination:
+            raise BedstoneError(
+                f"The uploads of {backup.name} aren't at {destination}, only at {where.name}.",
+                hint="`bedstone copy` sends what is missing.",
+            )
     media.unpack(found, backup.path, directory, watch=watch, sync=False)
     files, size = media.count(directory), media.regular_bytes(directory)
     if (files, size) != (found.files, found.bytes):
@@ -134,7 +153,13 @@ def prove_media(
     return Proof(None, size, f"files ({files}, {space.human(size)}) are as they were recorded")
 
 
-def _check(server: Server, check: str, owner: str) -> None:
+def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABASE) -> None:
+    """Ask one of an app's `backup_checks`.
+
+    Raises:
+        BedstoneError: it isn't true.
+
+    """
     # As the owner, who is no superuser, and as a part of an expression: it can only look.
     expression = check.strip().rstrip(";")
     script = (
@@ -142,7 +167,7 @@ def _check(server: Server, check: str, owner: str) -> None:
         f"SET default_transaction_read_only = on;\nSELECT to_json((\n{expression}\n));"
     )
     try:
-        said = server.execute(script, throwaway.DATABASE, timeout=_CHECK_SECONDS + 60).strip()
+        said = server.execute(script, database, timeout=_CHECK_SECONDS + 60).strip()
     except PostgresError as error:
         raise BedstoneError(
             f"The check {expression!r} can't be answered by what was restored: {error.message}",
@@ -160,7 +185,13 @@ def _check(server: Server, check: str, owner: str) -> None:
         )
 
 
-def _amcheck(server: Server, watch: Callable[[], None]) -> str:
+def amcheck(server: Server, watch: Callable[[], None], database: str = throwaway.DATABASE) -> str:
+    """Look for broken tables and indexes, and return what was found in words.
+
+    Raises:
+        BedstoneError: something is broken.
+
+    """
     available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
     if "amcheck" not in available:
         return "tables and indexes were not looked at, since this server has no extension amcheck"
@@ -169,7 +200,7 @@ def _amcheck(server: Server, watch: Callable[[], None]) -> str:
             guarded.run(
                 server.command(
                     server.program("pg_amcheck"), "--install-missing", "--heapallindexed",
-                    "--no-password", throwaway.DATABASE,
+                    "--no-password", database,
                 ),
                 env=server.environment(),
                 watch=watch,

@@ -32,6 +32,7 @@ from bedstone import (
     verify_history,
     verify_settings,
 )
+from bedstone.commands import verify as command
 from bedstone.errors import BedstoneError
 from bedstone.postgres import PostgresError, Server
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
@@ -97,7 +98,7 @@ def elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> Throwaway:
     """A throwaway cluster; from now on, nobody may ask the production server."""
     assert made.is_dir()
     fake = Throwaway()
-    monkeypatch.setattr(verify, "_lowest_priority", lambda: None)
+    monkeypatch.setattr(command, "_lowest_priority", lambda: None)
     monkeypatch.setattr(throwaway, "cluster", fake.cluster)
     monkeypatch.setattr(throwaway, "restore", fake.restore)
     monkeypatch.setattr(dump, "count", lambda *_: fake.rows)

@@ -1,0 +1,96 @@
+"""Prove the WAL: the cluster that it leads to is whole, and holds what the apps had last night."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone import catalogue, database_properties, dump, past, past_window, verify_parts
+from bedstone.errors import BedstoneError
+from bedstone.verify_parts import Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bedstone.backup_settings import App, Settings
+    from bedstone.destinations import Destination
+    from bedstone.past import Past
+    from bedstone.pgbackrest import Stanza
+    from bedstone.verify_settings import VerifySettings
+
+_SHOWN = 20
+
+
+def prove(
+    settings: Settings,
+    how: VerifySettings,
+    stanza: Stanza,
+    destination: Destination,
+    place: Path,
+    *,
+    watch: Callable[[], None],
+) -> Proof:
+    """Bring the cluster back to the last archived transaction, and look at every app's database.
+
+    Args:
+        settings: this server's.
+        how: how backups are verified.
+        stanza: the cluster.
+        destination: where from.
+        place: a directory that is removed afterwards.
+        watch: called again and again meanwhile; what it raises stops it.
+
+    Raises:
+        BedstoneError: it isn't what it should be, or ends before the newest WAL there; says how.
+
+    """
+    with past.cluster(
+        stanza, destination, place, reserve_bytes=settings.reserve_bytes, watch=watch
+    ) as found:
+        rows, sound = 0, ""
+        apps = [app for app in settings.apps if app.database]
+        for app in apps:
+            rows += _whole(settings, how, app, found)
+            sound = verify_parts.amcheck(found.server, watch, str(app.database))
+        said = (
+            f"the cluster is back up to {past_window.shown(found.ended_at)} (WAL {found.lsn}):"
+            f" {len(apps)} databases with {rows} rows"
+        )
+        return Proof(rows, None, f"{said}; {sound}" if sound else said)
+
+
+def _whole(settings: Settings, how: VerifySettings, app: App, found: Past) -> int:
+    """Return the rows of an app's database, which has to hold what the last backup recorded."""
+    assert app.database is not None
+    recorded = _recorded(settings, app, found)
+    properties = database_properties.read(found.server, app.database)
+    if properties is None:
+        if recorded is None:
+            # Made since, or never filled.
+            return 0
+        raise BedstoneError(f"The database {app.database} of {app.app} isn't in it.")
+    counted = dump.count(found.server, app.database)
+    if missing := sorted(set(recorded or ()) - set(counted)):
+        raise BedstoneError(
+            f"Tables of {app.app} that the last backup has aren't in it.",
+            hint="If a migration has dropped them since, make a new backup and verify once more:"
+            f" `bedstone backup {app.app}`.",
+            details="\n".join(missing[:_SHOWN]),
+        )
+    rows = sum(counted.values())
+    if recorded and sum(recorded.values()) and not rows:
+        raise BedstoneError(f"All tables of {app.app} are empty in it.")
+    for check in how.checks.get(app.app, ()):
+        verify_parts.ask(found.server, check, str(properties["owner"]), app.database)
+    return rows
+
+
+def _recorded(settings: Settings, app: App, found: Past) -> dict[str, int] | None:
+    """Return the rows of each table in the newest backup that is older than the cluster."""
+    for backup in catalogue.backups(settings.directory / app.app):
+        described = backup.manifest
+        if described is None or described.database is None or described.restore_point:
+            continue
+        if described.finished <= found.ended_at:
+            return described.database.rows
+    return None
