@@ -1,0 +1,126 @@
+"""A server of Debian 12 whose PostgreSQL 15 holds an app's data, and Debian 13's beside it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+ADMIN = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
+
+SCHEMA = """
+SET ROLE payments_owner;
+CREATE TABLE payment (id bigserial PRIMARY KEY, title text NOT NULL, amount numeric(12, 2) NOT NULL
+    CHECK (amount > 0));
+CREATE INDEX ON payment USING gin (title gin_trgm_ops);
+CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO payments_app;
+CREATE TABLE audit.entry (id bigserial PRIMARY KEY, payment bigint REFERENCES payment);
+REVOKE UPDATE, DELETE ON audit.entry FROM payments_app;
+CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO audit.entry (payment) VALUES (NEW.id); RETURN NEW; END';
+CREATE TRIGGER noted AFTER INSERT ON payment FOR EACH ROW EXECUTE FUNCTION noted();
+INSERT INTO payment (title, amount) SELECT 'payment ' || i, i FROM generate_series(1, 5000) i;
+"""
+
+# What an upgrade of Debian brings, by the server's own sources of packages.
+NEXT_DEBIAN = """
+set -e
+sed 's/bookworm/trixie/g' /etc/apt/sources.list > /etc/apt/sources.list.d/next.list
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Options::=--force-confold \
+    postgresql-17 > /tmp/apt.log 2>&1 || { tail -30 /tmp/apt.log; exit 1; }
+"""
+
+
+class Server:
+    """The server, as its operator and its app see it."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def sql(self, sql: str, role: str = "payments_app") -> Any:
+        """Run SQL over TLS with a password, as the app and its migrations do."""
+        password = role.removeprefix("payments_") + "-password-of-a-test"
+        where = (
+            "host=127.0.0.1 sslmode=verify-full sslrootcert=/etc/bedstone/tls/ca.crt"
+            f" user={role} dbname=payments"
+        )
+        return self._psql(sql, f"PGPASSWORD={password} psql -XAtq -v ON_ERROR_STOP=1 '{where}'")
+
+    def admin(self, sql: str, database: str = "postgres") -> str:
+        """Run SQL as the superuser, and return what it says."""
+        done = self._psql(sql, f"{ADMIN} -d {database}")
+        assert done.rc == 0, done.stderr
+        return str(done.stdout.strip())
+
+    def _psql(self, sql: str, command: str) -> Any:
+        return self.host.run(f"cd / && printf %s {shlex.quote(sql)} | {command}")
+
+    def payments(self) -> int:
+        """Return the rows that the app sees."""
+        done = self.sql("SELECT count(*) FROM payment")
+        assert done.rc == 0, done.stderr
+        return int(done.stdout)
+
+    def pay(self, title: str) -> None:
+        """Write as the app does."""
+        done = self.sql(f"INSERT INTO payment (title, amount) VALUES ('{title}', 1)")
+        assert done.rc == 0, done.stderr
+
+    def version(self) -> int:
+        """Return the major version that answers the app."""
+        done = self.sql("SHOW server_version_num")
+        assert done.rc == 0, done.stderr
+        return int(done.stdout) // 10_000
+
+    def starts(self) -> dict[str, str]:
+        """Return which cluster starts at boot."""
+        said = self.host.check_output("tail -qn1 -v /etc/postgresql/*/main/start.conf")
+        words = said.split()
+        files = [word.split("/")[3] for word in words if word.startswith("/etc/postgresql")]
+        return dict(zip(files, [word for word in words if word in {"auto", "manual"}], strict=True))
+
+    def upgrade(self, *arguments: str) -> Any:
+        """Call the command."""
+        return self.host.run("bedstone upgrade postgresql " + shlex.join(arguments))
+
+    def upgraded(self, *arguments: str) -> str:
+        """Call the command, which has to work."""
+        done = self.upgrade(*arguments)
+        assert done.rc == 0, f"{done.stdout}\n{done.stderr}"
+        return str(done.stdout)
+
+    def refused(self, *arguments: str) -> str:
+        """Call the command, which has to refuse, and return what it says."""
+        done = self.upgrade(*arguments)
+        assert done.rc == 3, f"{done.rc}: {done.stdout}\n{done.stderr}"
+        return str(done.stderr)
+
+    def problems(self) -> list[str]:
+        """Return what the status complains about."""
+        found = json.loads(self.host.check_output("bedstone status --json"))
+        return [problem for problem in found["problems"] if problem.startswith("PostgreSQL")]
+
+
+@pytest.fixture(scope="module")
+def _prepared(request: pytest.FixtureRequest) -> None:
+    host = request.getfixturevalue("host")
+    server = Server(host)
+    present = server.admin("SELECT to_regclass('payment') IS NOT NULL", "payments")
+    if present == "f":
+        server.admin(SCHEMA, "payments")
+        assert host.run("bedstone backup").rc == 0
+    if not host.file("/usr/lib/postgresql/17/bin/postgres").exists:
+        done = host.run(NEXT_DEBIAN)
+        assert done.rc == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def db(host: Host, _prepared: None) -> Server:
+    """The server with its data, PostgreSQL 15 serving and 17 installed."""
+    return Server(host)

@@ -1,0 +1,238 @@
+"""PostgreSQL 15 becomes 17: refused, rehearsed, killed, done, taken back, done again.
+
+The tests tell one story in their order: each begins with what the one before has left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from again import applied, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testinfra.host import Host
+
+    from molecule.upgrade.conftest import Server
+
+UNITS = ["bedstone-upgrade.service", "postgresql@15-main.service", "postgresql@17-main.service"]
+JOURNAL = "/var/lib/bedstone/upgrade/journal.json"
+SORTED = """
+CREATE COLLATION german (provider = icu, locale = 'de');
+CREATE INDEX by_name ON payment (title COLLATE german);
+UPDATE pg_collation SET collversion = '1' WHERE collname = 'german';
+"""
+MESSAGE = "would make a new, empty cluster beside the data"
+
+
+def test_a_version_that_is_not_installed_is_refused(db: Server) -> None:
+    said = db.refused("--to", "18")
+    assert "PostgreSQL 18 isn't installed" in said
+    assert "apt-get install postgresql-18" in said
+
+
+def test_an_older_version_is_refused(db: Server) -> None:
+    assert "never goes to an older version" in db.refused("--to", "14")
+
+
+def test_all_that_stands_in_the_way_is_told_at_once(db: Server, host: Host) -> None:
+    settings, control = "/etc/bedstone/backup.json", "/usr/share/postgresql/17/extension/pg_trgm"
+    locked = "/run/bedstone/locks/payments.backup.lock"
+    host.check_output(
+        f"cp -a {settings} {settings}.before;"
+        f""" sed -i 's/"reserve_mb": [0-9]*/"reserve_mb": 900000000/' {settings};"""
+        f" mv {control}.control {control}.away; mkdir -p -m 700 /run/bedstone/locks;"
+        f" systemd-run --quiet --unit test-backup flock {locked} sleep infinity"
+    )
+    db.admin("SELECT pg_create_physical_replication_slot('standby')")
+    db.admin("CREATE DATABASE shut ALLOW_CONNECTIONS false")
+    db.admin(SORTED, "payments")
+    try:
+        said = db.refused("--to", "17")
+    finally:
+        db.admin("DROP COLLATION german CASCADE", "payments")
+        db.admin("DROP DATABASE shut")
+        db.admin("SELECT pg_drop_replication_slot('standby')")
+        host.check_output(
+            f"mv {settings}.before {settings}; mv {control}.away {control}.control;"
+            " systemctl stop test-backup"
+        )
+    for words in (
+        "something that has just begun",
+        "replication slots, which don't come along: standby",
+        "databases that nobody may connect to, which pg_upgrade can't read: shut",
+        "the extension pg_trgm of payments isn't there for PostgreSQL 17",
+        "indexes of payments were sorted by an older version of their collation: by_name",
+        "The copy of the cluster needs about",
+    ):
+        assert words in said
+    assert db.version() == 15
+
+
+def test_the_role_makes_no_empty_cluster_beside_the_data(
+    db: Server, host: Host, server_name: str
+) -> None:
+    said = refused(server_name, postgresql_version="17")
+    assert MESSAGE in said
+    assert "bedstone upgrade postgresql --to 17" in said
+    assert not host.file("/etc/postgresql/17/main").exists
+    assert db.version() == 15
+
+
+def test_a_rehearsal_harms_nobody_and_says_how_long_it_will_be_dark(db: Server, host: Host) -> None:
+    started = db.admin("SELECT pg_postmaster_start_time()")
+    said = db.upgraded("--to", "17", "--rehearse")
+    assert "pg_upgrade of PostgreSQL 17 finds nothing in the way" in said
+    assert "10000 rows of 2 tables are as they were counted" in said
+    assert re.search(r"The apps will be closed for \d+ minutes? at most", said)
+    assert db.admin("SELECT pg_postmaster_start_time()") == started
+    assert host.check_output("ls /var/cache/bedstone-verify") == ""
+
+
+def test_nobody_at_the_terminal_means_no(db: Server) -> None:
+    assert "nobody is there to answer" in db.refused("--to", "17")
+    assert db.version() == 15
+
+
+def test_killed_in_the_middle_the_old_version_serves(
+    db: Server, host: Host, wait_until: Callable[..., None]
+) -> None:
+    rows = db.payments()
+    host.run("bedstone upgrade postgresql --to 17 --yes > /tmp/killed 2>&1 & disown")
+    wait_until(
+        lambda: host.run("pgrep -x pg_upgrade").rc == 0, seconds=60, what="pg_upgrade is at work"
+    )
+    assert db.sql("SELECT 1").rc != 0, "nobody but the superuser gets in meanwhile"
+    host.run("kill -9 $(systemctl show -P MainPID bedstone-upgrade)")
+    wait_until(
+        lambda: host.run("pgrep -f 'upgrade postgresql'").rc != 0, seconds=60, what="it is settled"
+    )
+    said = host.file("/tmp/killed").content_string
+    assert "PostgreSQL 15 serves again" in said
+    assert db.version() == 15
+    assert db.payments() == rows
+    assert db.starts() == {"15": "auto"}
+    assert host.run("pgrep -x 'pg_upgrade|pg_upgradeclust'").rc != 0
+    assert not host.file(JOURNAL).exists
+    assert host.service("postgresql@15-main").is_running
+
+
+def test_a_failure_in_the_middle_leads_back(db: Server, host: Host) -> None:
+    # The new version's pg_upgrade fails late: after the old cluster was stopped.
+    program = "/usr/lib/postgresql/17/bin/pg_upgrade"
+    host.check_output(f"mv {program} {program}.real")
+    script = f'#!/bin/sh\\nfor a; do [ $a = --check ] && exec {program}.real "$@"; done\\n'
+    host.check_output(f"printf '{script}echo no space left; exit 1\\n' > {program}")
+    host.check_output(f"chmod 755 {program}")
+    try:
+        done = db.upgrade("--to", "17", "--yes")
+    finally:
+        host.check_output(f"mv {program}.real {program}")
+    assert done.rc == 1
+    assert "pg_upgradecluster failed" in done.stdout
+    assert "no space left" in done.stdout
+    assert "PostgreSQL 15 serves as before" in done.stdout
+    assert db.version() == 15
+    assert db.starts() == {"15": "auto"}
+    db.pay("after the failure")
+
+
+def test_a_copy_that_is_not_equal_does_not_come_to_serve(db: Server, host: Host) -> None:
+    # Somebody's hook changes the new cluster on the way.
+    hook = "/etc/postgresql-common/pg_upgradecluster.d/zz-test"
+    host.check_output(
+        f"printf '#!/bin/sh\\nexit 0\\n' > {hook}; chmod 755 {hook};"
+        " install -d /etc/systemd/system/bedstone-upgrade.service.d"
+    )
+    wrapper = "/usr/local/bin/pg_upgradecluster"
+    host.check_output(
+        f'printf \'#!/bin/sh\\n/usr/bin/pg_upgradecluster "$@" || exit 1\\n'
+        "pg_ctlcluster --skip-systemctl-redirect 17 main start || exit 1\\n"
+        'runuser -u postgres -- psql -p 5433 payments -c "DELETE FROM audit.entry WHERE id = 1"\\n'
+        "pg_ctlcluster --skip-systemctl-redirect 17 main stop\\n'"
+        f" > {wrapper}; chmod 755 {wrapper}"
+    )
+    try:
+        done = db.upgrade("--to", "17", "--yes")
+    finally:
+        host.check_output(f"rm -f {wrapper} {hook}")
+    assert done.rc == 1
+    assert "The copy doesn't hold what PostgreSQL 15 holds" in done.stdout
+    assert re.search(r"table audit.entry: \d+ rows before, \d+ now", done.stdout)
+    assert db.version() == 15
+    assert db.starts() == {"15": "auto"}
+
+
+def test_the_upgrade_keeps_data_privileges_and_passwords(db: Server, host: Host) -> None:
+    db.pay("before the upgrade")
+    rows = db.payments()
+    said = db.upgraded("--to", "17", "--yes")
+    assert "PostgreSQL 17 takes over" in said
+    assert re.search(r"The apps were closed for \d+ s", said)
+    assert db.version() == 17
+    assert db.payments() == rows
+    db.pay("after the upgrade")
+    assert db.sql("DELETE FROM audit.entry").rc != 0, "a right that was taken away"
+    assert db.sql("INSERT INTO payment (title, amount) VALUES ('x', -1)").rc != 0, "a constraint"
+    who = db.sql("SELECT current_user; SHOW lock_timeout", role="payments_migrate").stdout.split()
+    assert who == ["payments_owner", "5s"]
+    assert db.admin("SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'payment'", "payments")
+    assert db.admin("SHOW data_checksums") == "on"
+    assert db.starts() == {"15": "manual", "17": "auto"}
+    assert host.service("postgresql@17-main").is_running
+    assert not host.file(JOURNAL).exists
+    points = host.check_output("bedstone backups payments --json")
+    assert "before PostgreSQL 17" in points
+
+
+def test_the_role_goes_on_with_the_new_version(db: Server, host: Host, server_name: str) -> None:
+    assert MESSAGE in refused(server_name)
+    first = applied(server_name, postgresql_version="17")
+    assert "failed=0" in first
+    second = applied(server_name, postgresql_version="17")
+    assert re.search(r"changed=0\b", second)
+    assert host.run("bedstone backup").rc == 0
+    assert db.version() == 17
+
+
+def test_a_power_cut_at_the_moment_of_the_change_is_finished_at_boot(
+    db: Server, host: Host
+) -> None:
+    host.check_output("systemctl stop postgresql@17-main")
+    host.check_output("echo manual > /etc/postgresql/17/main/start.conf; systemctl daemon-reload")
+    journal = {
+        "source": 15, "target": 17, "port": 5432, "phase": "switched", "back": False, "made": True,
+        "pages": [], "units": [], "healthy": [], "dark_since": None, "caller": "root",
+    }  # fmt: skip
+    host.check_output(
+        f"install -m 600 /dev/null {JOURNAL}; echo '{json.dumps(journal)}' > {JOURNAL}"
+    )
+    assert host.run("systemctl start bedstone-upgrade").rc == 0
+    assert db.version() == 17
+    assert db.starts() == {"15": "manual", "17": "auto"}
+    assert not host.file(JOURNAL).exists
+
+
+def test_the_way_back_leads_to_the_data_of_before(db: Server) -> None:
+    rows = db.payments()
+    said = db.upgrade("--back")
+    assert said.rc == 3
+    assert "EVERYTHING WRITTEN SINCE IS MISSING THERE" in said.stderr
+    db.upgraded("--back", "--yes")
+    assert db.version() == 15
+    assert db.payments() == rows - 1, "what was written after the upgrade"
+    assert db.starts() == {"15": "auto", "17": "manual"}
+    assert "--drop-old" in db.refused("--to", "17")
+
+
+def test_the_old_cluster_goes_when_a_person_says_so(db: Server, host: Host) -> None:
+    db.upgraded("--back", "--yes")
+    assert db.version() == 17, "the way back leads forth again"
+    assert "no way back" in db.refused("--drop-old")
+    db.upgraded("--drop-old", "--yes")
+    assert not host.file("/var/lib/postgresql/15/main").exists
+    assert "no cluster of before" in db.refused("--back")
+    assert db.version() == 17
