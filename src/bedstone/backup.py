@@ -324,17 +324,15 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
                 f" removed: {error}.",
                 hint="The disk fills up until it can be.",
             ) from error
-    removed = tuple(backup.name for backup in doomed)
-    if removed and home.parent == settings.directory:
-        _forget_media(entry.app, home, removed)
-    return removed
+    if doomed and home.parent == settings.directory:
+        _forget_media(entry.app, home, doomed)
+    return tuple(backup.name for backup in doomed)
 
 
-def _forget_media(app: str, home: Path, removed: tuple[str, ...]) -> None:
+def _forget_media(app: str, home: Path, removed: list[Backup]) -> None:
     """Forget the uploads of backups that are gone; that they are still there harms nobody."""
-    present = {path.name for path in home.iterdir()}
     try:
-        media_snapshots.forget(app, removed, present)
+        media_snapshots.forget(app, removed, catalogue.backups(home))
     except BedstoneError as error:
         print(f"bedstone: {app}: old uploads were not forgotten: {error.text()}", file=sys.stderr)
 

@@ -101,15 +101,15 @@ def snapshots_of(repository: Repository) -> list[Snapshot]:
 
 def whole(snapshots: Sequence[Snapshot], app: str) -> list[Remote]:
     """Return the backups of an app that are whole in a list of snapshots, the newest first."""
-    media = {s.tags.get("backup"): s for s in of_kind(snapshots, app, MEDIA)}
+    media = {s.original: s for s in of_kind(snapshots, app, MEDIA)}
     found: dict[str, Remote] = {}
     for dump in of_kind(snapshots, app, DUMP):
         name = dump.tags.get("backup", "")
         parts = {DUMP: dump}
-        if dump.tags.get("media"):
-            if name not in media:
+        if uploads := dump.tags.get("media"):
+            if uploads not in media:
                 continue
-            parts[MEDIA] = media[name]
+            parts[MEDIA] = media[uploads]
         found[name] = Remote(
             name=name,
             app=app,
@@ -190,9 +190,8 @@ def send(repository: Repository, backup: Backup, *, local: Repository | None) ->
     if found.media is not None and found.media.engine == manifest.RESTIC:
         if local is None:
             raise BedstoneError(f"The uploads of {found.name} can't be read without the key.")
-        place = media_snapshots.tags(found.app, found.name)
-        repository.copy(local, found.media.snapshot or "", place)
-        tags["media"] = "1"
+        tags["media"] = found.media.snapshot or ""
+        repository.copy(local, tags["media"], {"app": found.app, "kind": MEDIA})
     sent, changed = repository.backup(backup.path.parent, [backup.name], tags)
     if changed:
         repository.forget([sent.id])
@@ -289,14 +288,12 @@ def expired(
     return [remote for remote in there if remote.name in names]
 
 
-def orphans(snapshots: Sequence[Snapshot], app: str, kind: str) -> list[str]:
-    """Return the ids of an app's snapshots whose backup never arrived, nor will."""
-    names = {s.tags.get("backup") for s in of_kind(snapshots, app, DUMP)}
+def orphans(snapshots: Sequence[Snapshot], app: str) -> list[str]:
+    """Return the ids of uploads at a destination whose backup never arrived, nor will."""
+    needed = {s.tags.get("media") for s in of_kind(snapshots, app, DUMP)}
     old = datetime.now(UTC) - _UNFINISHED
     return [
-        s.id
-        for s in of_kind(snapshots, app, kind)
-        if s.tags.get("backup") not in names and s.time < old
+        s.id for s in of_kind(snapshots, app, MEDIA) if s.original not in needed and s.time < old
     ]
 
 

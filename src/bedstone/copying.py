@@ -23,7 +23,7 @@ from bedstone import (
     media_snapshots,
     paths,
 )
-from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.arrivals import CONFIGURATION, DUMP, SERVER
 from bedstone.copies import IMAGE
 from bedstone.errors import BedstoneError, RefusedError
 from bedstone.restic import Repository
@@ -281,7 +281,7 @@ class _One:
                 )
                 self._result.removed += [remote.name for remote in gone]
                 doomed += [s.id for remote in gone for s in remote.snapshots.values()]
-                doomed += copies.orphans(snapshots, app.app, MEDIA)
+                doomed += copies.orphans(snapshots, app.app)
             doomed += copies.expired_configurations(snapshots, self._settings)
             names = [app.app for app in self._settings.apps]
             doomed += copies_configuration.superfluous(snapshots, names)
@@ -314,7 +314,7 @@ def _tidy(settings: Settings, local: Destination, say: Callable[[str], None]) ->
     try:
         say("local: frees what no backup needs")
         for app in settings.apps:
-            present = {b.name for b in catalogue.backups(settings.directory / app.app)}
+            present = catalogue.backups(settings.directory / app.app)
             media_snapshots.forget(app.app, (), present)
         Repository(local).prune()
         _pruned(local.name)

@@ -22,6 +22,7 @@ from bedstone.restic_errors import MISSING, ResticError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from bedstone.catalogue import Backup
     from bedstone.destinations import Destination
     from bedstone.restic import Snapshot
 
@@ -121,13 +122,13 @@ def restore(found: Media, backup: Path, into: Path, *, watch: Callable[[], None]
         directory.rename(into)
 
 
-def forget(app: str, removed: Collection[str], present: Collection[str]) -> None:
+def forget(app: str, removed: Collection[Backup], present: Collection[Backup]) -> None:
     """Forget the media of backups that are gone from this server.
 
     Args:
         app: whose.
-        removed: names of the backups that were removed just now.
-        present: names of those that are there.
+        removed: the backups that were removed just now.
+        present: all that are there; what one of them needs stays.
 
     Raises:
         BedstoneError: they are still there.
@@ -138,14 +139,24 @@ def forget(app: str, removed: Collection[str], present: Collection[str]) -> None
         return
     repository = Repository(place)
     old = datetime.now(UTC) - _ORPHAN
+    needed = {_snapshot(backup) for backup in present}
+    gone = {_snapshot(backup) for backup in removed}
+    # By its name as well: the manifest of one that is damaged can't be read.
+    names = {backup.name for backup in present}
     repository.forget(
         [
             snapshot.id
             for snapshot in repository.snapshots({"app": app, "kind": MEDIA})
-            if (name := snapshot.tags.get("backup", "")) not in present
-            and (name in removed or snapshot.time < old)
+            if snapshot.id not in needed
+            and snapshot.tags.get("backup") not in names
+            and (snapshot.id in gone or snapshot.time < old)
         ]
     )
+
+
+def _snapshot(backup: Backup) -> str | None:
+    media = backup.manifest.media if backup.manifest else None
+    return media.snapshot if media else None
 
 
 def mark_origin(backup: Path, destination: str) -> None:

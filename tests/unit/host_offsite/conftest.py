@@ -84,5 +84,6 @@ def key(root: Path) -> Path:
 def elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """Repositories made of directories."""
     found = Elsewhere(root)
-    monkeypatch.setattr("bedstone.media_snapshots.Repository", found.open)
+    for module in ("media_snapshots", "copies", "copying", "arrivals_measured"):
+        monkeypatch.setattr(f"bedstone.{module}.Repository", found.open)
     return found
