@@ -1,0 +1,403 @@
+"""How restic is called, and what its words mean: recorded from 0.14 (Debian 12) and 0.18 (13)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bedstone import destinations, followed, reach, restic_errors
+from bedstone.followed import Ended
+from bedstone.reach import ReachError
+from bedstone.restic import Repository
+from bedstone.restic_errors import ResticError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bedstone.destinations import Destinations
+
+SAID = [
+    # exit code, what it said, what it means
+    (12, "Fatal: wrong password or no key found", restic_errors.KEY),
+    (1, "Fatal: wrong password or no key found", restic_errors.KEY),
+    (
+        10,
+        (
+            '{"message_type":"exit_error","code":10,"message":"Fatal: repository does not exist: unable'
+            " to open config file: Lstat /srv/x/config: file does not exist\\nIs there a repository at"
+            ' the following location?"}'
+        ),
+        restic_errors.MISSING,
+    ),
+    (
+        1,
+        (
+            "Fatal: unable to open config file: stat /root/exp/repo/config: no such file or directory\n"
+            "Is there a repository at the following location?\n/root/exp/repo"
+        ),
+        restic_errors.MISSING,
+    ),
+    (1, "Fatal: unable to open config file: Lstat: file does not exist", restic_errors.MISSING),
+    (
+        1,
+        "Fatal: unable to open config file: Stat: The specified key does not exist.",
+        restic_errors.MISSING,
+    ),
+    (
+        1,
+        (
+            'Fatal: unable to open config file: Stat: Head "https://nowhere.invalid/b/restic/config":'
+            " dial tcp: lookup nowhere.invalid on 10.89.2.1:53: no such host\n"
+            "Is there a repository at the following location?"
+        ),
+        restic_errors.UNREACHABLE,
+    ),
+    (
+        1,
+        (
+            "subprocess ssh: No ED25519 host key is known for offsite and you have requested strict"
+            " checking.\nFatal: unable to open repository at sftp:x: unable to start the sftp session"
+        ),
+        restic_errors.HOST_KEY,
+    ),
+    (
+        1,
+        (
+            "Fatal: unable to open repository at sftp:b@offsite:/srv/restic: unable to start the sftp"
+            " session, error: read |0: file already closed"
+        ),
+        restic_errors.UNREACHABLE,
+    ),
+    (
+        1,
+        (
+            "Save(<data/ba221698ef>) failed: sftp: no space left on device\n"
+            '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: sftp: no'
+            ' space left on device"}'
+        ),
+        restic_errors.FULL,
+    ),
+    (
+        1,
+        (
+            'Save(<data/a62d05f4d1>) returned error, retrying after 552.330144ms: Write: sftp: "Failure"'
+            ' (SSH_FX_FAILURE)\nFatal: unable to save snapshot: Write: sftp: "Failure"'
+            " (SSH_FX_FAILURE)"
+        ),
+        restic_errors.FULL,
+    ),
+    (
+        11,
+        "Fatal: unable to create lock in backend: repository is already locked by PID 5206",
+        restic_errors.LOCKED,
+    ),
+    (
+        1,
+        "unable to create lock in backend: repository is already locked exclusively by PID 5206",
+        restic_errors.LOCKED,
+    ),
+    (
+        1,
+        (
+            "pack 122670a8c8e3: unexpected file size: got 1000, expected 3000444\n"
+            "Fatal: repository contains errors"
+        ),
+        restic_errors.DAMAGED,
+    ),
+    (
+        1,
+        (
+            "ignoring error for /media/sub/b: StreamPack: ReadFull: unexpected EOF\n"
+            "Fatal: There were 5 errors"
+        ),
+        restic_errors.DAMAGED,
+    ),
+    (
+        1,
+        (
+            "Fatal: create repository at sftp:b@offsite:/root/x/restic failed: ReadDir:"
+            " (/root/x/restic/keys): permission denied"
+        ),
+        restic_errors.REFUSED,
+    ),
+    (1, "Fatal: create key in repository at s3:x failed: Access Denied.", restic_errors.REFUSED),
+    (2, "panic: runtime error", restic_errors.OTHER),
+]
+
+
+@pytest.mark.parametrize(("code", "said", "meaning"), SAID)
+def test_words_of_both_versions_are_understood(code: int, said: str, meaning: str) -> None:
+    assert restic_errors.reason(Ended(code, "", said)) == meaning
+
+
+class Program:
+    """restic in a test: what it is called with, and what it says."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.environments: list[dict[str, str]] = []
+        self.answers: dict[str, Ended | Callable[[], Ended]] = {}
+
+    def __call__(self, argv: list[str], *, env: dict[str, str], **options: object) -> Ended:
+        self.calls.append(argv)
+        self.environments.append(env)
+        known = {"cat", "init", "backup", "copy", "snapshots", "ls", "stats", "forget", "unlock"}
+        command = next(word for word in argv if word in known | {"restore", "prune", "check"})
+        answer = self.answers.get(command, Ended(0, "", ""))
+        ended = answer() if callable(answer) else answer
+        on_line = options.get("on_line")
+        if callable(on_line):
+            for line in ended.stdout.splitlines():
+                on_line(line)
+        return ended
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, key: object) -> Program:
+    del key
+    found = Program()
+    monkeypatch.setattr(followed, "run", found)
+    monkeypatch.setattr(reach, "require", lambda _: None)
+    monkeypatch.setattr(reach, "ssh_problem", lambda _: None)
+    return found
+
+
+@pytest.fixture
+def known(declare: Callable[..., Destinations]) -> Destinations:
+    return declare()
+
+
+def test_the_key_goes_by_its_file_and_access_keys_by_the_environment(
+    program: Program, known: Destinations, root: Path
+) -> None:
+    secrets = root / "etc/bedstone/destinations/bucket"
+    secrets.mkdir(parents=True)
+    (secrets / "s3.json").write_text('{"access_key": "an-access-key", "secret_key": "a-secret"}')
+
+    Repository(known.get("bucket")).exists()
+
+    (argv,) = program.calls
+    line = " ".join(argv)
+    assert f"--password-file={destinations.key_path()}" in argv
+    assert "--repo=s3:https://s3.example.com/backups/payments/restic" in argv
+    assert "s3.bucket-lookup=path" in argv
+    assert "a key of a test" not in line
+    assert "an-access-key" not in line
+    assert "a-secret" not in line
+    assert program.environments[0]["AWS_ACCESS_KEY_ID"] == "an-access-key"
+    assert program.environments[0]["AWS_SECRET_ACCESS_KEY"] == "a-secret"
+
+
+def test_ssh_trusts_the_declared_host_keys_alone_and_asks_nobody(
+    program: Program, known: Destinations, root: Path
+) -> None:
+    Repository(known.get("offsite")).exists()
+
+    (argv,) = program.calls
+    assert "--repo=sftp:bedstone@backup.example.com:/srv/bedstone/restic" in argv
+    command = next(word for word in argv if word.startswith("sftp.command="))
+    own = root / "etc/bedstone/destinations/offsite"
+    for part in (
+        "-p 2222",
+        "-l bedstone",
+        f"-i {own}/id",
+        f"UserKnownHostsFile={own}/known_hosts",
+        "GlobalKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=yes",
+        "BatchMode=yes",
+        "-F none",
+    ):
+        assert part in command
+    assert command.endswith("-s -- backup.example.com sftp")
+
+
+def test_everybody_else_comes_first(program: Program, known: Destinations) -> None:
+    Repository(known.local).exists()
+
+    assert program.calls[0][:6] == ["nice", "-n", "19", "ionice", "-t", "-c"]
+
+
+def test_without_a_key_nothing_is_done(program: Program, known: Destinations, key: Path) -> None:
+    key.unlink()
+
+    with pytest.raises(ResticError, match="There is no backup key"):
+        Repository(known.local).exists()
+    assert program.calls == []
+
+
+def test_a_repository_is_made_only_where_there_is_none(
+    program: Program, known: Destinations
+) -> None:
+    repository = Repository(known.get("offsite"))
+    repository.ready(Repository(known.local))
+    assert not any("init" in call for call in program.calls)
+
+    program.answers["cat"] = Ended(10, "", "Fatal: repository does not exist")
+    repository.ready(Repository(known.local))
+
+    init = program.calls[-1]
+    assert "init" in init
+    assert "--copy-chunker-params" in init
+    assert f"--from-password-file={destinations.key_path()}" in init
+
+
+def test_a_repository_of_another_key_is_never_made_anew(
+    program: Program, known: Destinations
+) -> None:
+    program.answers["cat"] = Ended(1, "", "Fatal: wrong password or no key found")
+
+    with pytest.raises(ResticError) as raised:
+        Repository(known.get("offsite")).ready()
+
+    assert raised.value.reason == restic_errors.KEY
+    assert "The backup key doesn't open the repository at offsite" in raised.value.message
+    assert not any("init" in call for call in program.calls)
+
+
+LISTED = json.dumps(
+    [
+        {
+            "time": "2026-11-20T17:19:54.122899761Z",
+            "paths": ["/srv/media"],
+            "hostname": "h",
+            "tags": ["app=payments", "kind=media"],
+            "id": "950314cabf66",
+        }
+    ]
+)
+
+
+def test_snapshots_are_read(program: Program, known: Destinations) -> None:
+    program.answers["snapshots"] = Ended(0, LISTED, "")
+
+    (found,) = Repository(known.local).snapshots({"app": "payments", "kind": "media"})
+
+    assert found.id == "950314cabf66"
+    assert found.tags == {"app": "payments", "kind": "media"}
+    assert found.time.isoformat() == "2026-11-20T17:19:54.122899+00:00"
+    assert "--tag=app=payments,kind=media" in program.calls[0]
+
+
+def test_an_empty_repository_has_no_snapshots(program: Program, known: Destinations) -> None:
+    program.answers["snapshots"] = Ended(0, "null\n", "")
+
+    assert Repository(known.local).snapshots() == []
+
+
+@pytest.mark.parametrize("identity", ["950314ca", "950314cabf66"])
+def test_a_backup_counts_only_once_it_is_listed(
+    program: Program, known: Destinations, root: Path, identity: str
+) -> None:
+    program.answers["backup"] = Ended(
+        0, json.dumps({"message_type": "summary", "snapshot_id": identity}), ""
+    )
+    program.answers["snapshots"] = Ended(0, LISTED, "")
+    made, changed = Repository(known.local).backup(root, ["media"], {"app": "payments"})
+    assert (made.id, changed) == ("950314cabf66", [])
+
+    program.answers["snapshots"] = Ended(0, "[]", "")
+    with pytest.raises(ResticError, match="isn't there"):
+        Repository(known.local).backup(root, ["media"], {"app": "payments"})
+
+
+# In 0.14's words and in 0.18's.
+GONE = {"Op": "lstat", "Path": "media/gone", "Err": 2}
+UNREADABLE = {"message": "open media/here: input/output error"}
+
+
+def partly(error: object, item: str) -> Ended:
+    error_line = json.dumps({"message_type": "error", "error": error, "item": item})
+    summary = json.dumps({"message_type": "summary", "snapshot_id": "950314ca"})
+    return Ended(3, summary, error_line)
+
+
+def test_a_file_that_was_removed_meanwhile_is_told(
+    program: Program, known: Destinations, root: Path
+) -> None:
+    program.answers["snapshots"] = Ended(0, LISTED, "")
+    program.answers["backup"] = partly(GONE, str(root / "media/gone"))
+
+    _, changed = Repository(known.local).backup(root, ["media"], {})
+
+    assert changed == [f"{root}/media/gone: removed before it was read"]
+
+
+def test_a_file_that_can_not_be_read_is_a_failure_and_its_snapshot_goes(
+    program: Program, known: Destinations, root: Path
+) -> None:
+    (root / "media").mkdir()
+    (root / "media/here").write_text("x")
+    program.answers["snapshots"] = Ended(0, LISTED, "")
+    program.answers["backup"] = partly(UNREADABLE, str(root / "media/here"))
+
+    with pytest.raises(ResticError, match="Not all of"):
+        Repository(known.local).backup(root, ["media"], {})
+
+    assert program.calls[-1][-2:] == ["forget", "950314cabf66"]
+
+
+def test_the_lock_of_a_dead_run_is_removed_and_the_call_made_again(
+    program: Program, known: Destinations
+) -> None:
+    answers = [Ended(1, "", "repository is already locked by PID 1"), Ended(0, "", "")]
+    program.answers["prune"] = lambda: answers.pop(0)
+
+    Repository(known.local).prune()
+
+    assert [call[-1] for call in program.calls] == ["prune", "unlock", "prune"]
+
+
+def test_a_live_lock_is_told(program: Program, known: Destinations) -> None:
+    program.answers["prune"] = Ended(11, "", "repository is already locked by PID 1")
+
+    with pytest.raises(ResticError, match="locked by a run that is still alive"):
+        Repository(known.local).prune()
+
+
+def test_files_and_links_are_counted_and_directories_are_not(
+    program: Program, known: Destinations
+) -> None:
+    lines = [
+        {"struct_type": "snapshot", "id": "x"},
+        {"struct_type": "node", "type": "dir", "path": "/media"},
+        {"struct_type": "node", "type": "file", "path": "/media/a", "size": 10},
+        {"struct_type": "node", "type": "symlink", "path": "/media/b"},
+    ]
+    program.answers["ls"] = Ended(0, "\n".join(json.dumps(line) for line in lines), "")
+    program.answers["stats"] = Ended(0, '{"total_size": 10, "total_file_count": 3}', "")
+
+    assert Repository(known.local).count("x") == (2, 10)
+
+
+def test_a_server_that_stands_still_is_ended_and_told(
+    program: Program, known: Destinations
+) -> None:
+    def still() -> Ended:
+        raise followed.TooLongError(
+            "`nice` has not got on for 1200 seconds and was ended.", returncode=None, output=""
+        )
+
+    program.answers["backup"] = still
+
+    with pytest.raises(ResticError) as raised:
+        Repository(known.get("offsite")).backup(Path("/"), ["x"], {})
+
+    assert raised.value.reason == restic_errors.UNREACHABLE
+    assert "came to no end at offsite: has not got on for 1200 seconds" in raised.value.message
+
+
+def test_what_ssh_says_is_told_when_restic_has_lost_it(
+    program: Program, known: Destinations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program.answers["cat"] = Ended(1, "", "unable to start the sftp session, error: read |0")
+    monkeypatch.setattr(
+        reach, "ssh_problem", lambda _: ReachError("The host key isn't.", reach.HOST_KEY)
+    )
+
+    with pytest.raises(ResticError, match="The host key isn't") as raised:
+        Repository(known.get("offsite")).exists()
+
+    assert raised.value.reason == restic_errors.HOST_KEY
