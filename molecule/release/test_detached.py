@@ -5,15 +5,33 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from ledger_app import Ledger
 from testinfra.host import Host
+
+pytestmark = pytest.mark.usefixtures("web_alone")
 
 UNITS = ["bedstone-operation@ledger"]
 OPERATION = "bedstone-operation@ledger.service"
 LEDGER = "/var/lib/bedstone/ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(host: Host, wait_until: Callable[..., None]) -> Ledger:
+    """The app with whatever the test before has released, if all is well with it."""
+    app = Ledger(host, wait_until)
+    if app.answer_or_none() is None or app.workers() or not app.status()["ok"]:
+        app.plain()
+    return app
+
+
+def slow_source(ledger: Ledger) -> str:
+    """Put a source on the server whose release is slow enough to be met in the middle."""
+    applied = [name.partition("_")[2] for name in ledger.migrated()]
+    return ledger.source("slow", [*applied, "long"])
 
 
 @contextmanager
@@ -41,7 +59,8 @@ def step_of(host: Host) -> str:
         host.check_output(
             "python3 -c %s",
             f"import sqlite3; print(*[row[0] for row in sqlite3.connect({LEDGER!r}).execute("
-            "\"SELECT name FROM operation_steps WHERE state = 'running'\")])",
+            '"SELECT name FROM operation_steps JOIN operations ON operations.id = operation'
+            " WHERE operations.state = 'running' AND operation_steps.state = 'running'\")])",
         )
     )
 
@@ -49,8 +68,7 @@ def step_of(host: Host) -> str:
 def test_killed_connection_ends_no_release(host: Host, ledger: Ledger) -> None:
     before = ledger.answer()["version"]
     with ledger.load() as load:
-        # Slow enough to be found in the middle.
-        version = ledger.source("slow", ["long"])
+        version = slow_source(ledger)
         with release_over_ssh(ledger) as client:
             ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
             client.kill()
@@ -65,7 +83,7 @@ def test_killed_connection_ends_no_release(host: Host, ledger: Ledger) -> None:
 
 
 def test_second_release_is_told_who_and_since_when(host: Host, ledger: Ledger) -> None:
-    ledger.source("slow", ["long"])
+    slow_source(ledger)
     with release_over_ssh(ledger):
         ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
         run = host.run("bedstone release ledger")
@@ -82,7 +100,7 @@ def test_second_release_is_told_who_and_since_when(host: Host, ledger: Ledger) -
 def test_killed_operation_is_undone_by_systemd(host: Host, ledger: Ledger) -> None:
     before, release = ledger.answer(), ledger.status()["release"]
     with ledger.load() as load:
-        ledger.source("slow", ["long"])
+        slow_source(ledger)
         with release_over_ssh(ledger):
             ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
             host.check_output("systemctl kill --kill-whom=main --signal=KILL %s", OPERATION)
@@ -102,7 +120,7 @@ def test_killed_operation_is_undone_by_systemd(host: Host, ledger: Ledger) -> No
 def test_operation_is_called_off_by_stopping_its_unit(host: Host, ledger: Ledger) -> None:
     before, release = ledger.answer(), ledger.status()["release"]
     with ledger.load() as load:
-        ledger.source("slow", ["long"])
+        slow_source(ledger)
         with release_over_ssh(ledger):
             ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
             host.check_output("systemctl stop %s", OPERATION)

@@ -9,6 +9,8 @@ import pytest
 from ledger_app import Ledger
 from testinfra.host import Host
 
+pytestmark = pytest.mark.usefixtures("web_alone")
+
 UNITS = ["bedstone-operation@ledger", "postgresql@*"]
 HELD = (
     "SELECT count(*) FROM pg_locks WHERE relation = 'entries_entry'::regclass"
@@ -42,26 +44,6 @@ def test_breaking_migration_is_stopped_with_words_that_help(
     assert (ledger.answer(), ledger.status()["release"]) == (before, release)
     assert ledger.migrated() == []
     assert stopped["restore_point"] is None
-
-
-def test_accepted_migration_goes_through(ledger: Ledger) -> None:
-    version = ledger.source("breaking", ["destructive"])
-    outcome = ledger.release("--accept entries.0002_destructive")
-    assert ledger.answer()["version"] == version
-    assert ledger.migrated() == ["0002_destructive"]
-    assert outcome["restore_point"] in ledger.host.check_output("bedstone backups ledger")
-
-
-def test_additive_and_slow_migrations_are_not_noticed(ledger: Ledger) -> None:
-    before = ledger.answer()["version"]
-    with ledger.load() as load:
-        version = ledger.source("added", ["additive", "long"])
-        outcome = ledger.release()
-        ledger.wait_until(lambda: ledger.answer()["version"] == version)
-    ledger.check_nothing_lost(load)
-    assert load.versions == {before, version}
-    assert ledger.migrated() == ["0002_additive", "0003_long"]
-    assert outcome["restore_point"]
 
 
 @contextmanager

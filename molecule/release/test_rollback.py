@@ -1,54 +1,28 @@
-"""Back to a release that has served, and the same release anew."""
+"""Back to a release that has served (under load: test_changes.py; migrations: test_schema.py)."""
 
 from __future__ import annotations
 
 import re
 
-from ledger_app import ENVIRONMENT, Ledger
+import pytest
+from ledger_app import ENVIRONMENT, Ledger, said_at
 from testinfra.host import Host
+
+pytestmark = pytest.mark.usefixtures("web_alone")
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service"]
 
 
-def test_rollback(ledger: Ledger) -> None:
-    before, _ = ledger.fresh()
-    version, _ = ledger.fresh()
-    with ledger.load(seconds=10) as load:
-        ledger.bedstone("rollback ledger")
-        ledger.wait_until(lambda: ledger.answer()["version"] == before)
-    ledger.check_nothing_lost(load)
-    assert load.versions == {before, version}
-    assert ledger.get("/api/")["version"] == before
-    assert set(ledger.workers().values()) == {ledger.status()["release"]}
-
-
-def test_restart(ledger: Ledger) -> None:
-    before, release = ledger.answer(), ledger.status()["release"]
-    with ledger.load(seconds=10) as load:
-        ledger.bedstone("restart ledger")
-        ledger.wait_until(lambda: ledger.answer()["host"] != before["host"])
-    ledger.check_nothing_lost(load)
-    assert load.versions == {before["version"]}
-    assert len(load.containers()) == len(load.containers("api")) == 2
-    assert ledger.status()["release"] == release
-
-
-def said_at(outcome: dict[str, object], step: str) -> str:
-    """Return what a step said."""
-    steps: list[dict[str, str]] = outcome["steps"]  # type: ignore[assignment]
-    return next(each["said"] for each in steps if each["name"] == step)
-
-
 def test_rollback_has_nothing_to_do_for_an_equal_schema(ledger: Ledger) -> None:
-    ledger.fresh()
-    ledger.fresh()
+    before, _ = ledger.two()
     outcome = ledger.bedstone("rollback ledger")
+    assert ledger.answer()["version"] == before
     assert "the same schema" in said_at(outcome, "plan")
     assert outcome["restore_point"] is None
 
 
 def test_rollback_to_a_named_release(ledger: Ledger) -> None:
-    version, release = ledger.fresh()
+    version, release = ledger.answer()["version"], ledger.status()["release"]
     for _ in range(2):
         ledger.fresh()
     outcome = ledger.bedstone(f"rollback ledger {release}")
@@ -57,17 +31,16 @@ def test_rollback_to_a_named_release(ledger: Ledger) -> None:
 
 
 def test_rollback_is_to_what_served_before_and_not_to_what_was_rolled_back(ledger: Ledger) -> None:
-    good, _ = ledger.fresh()
-    ledger.fresh()
+    good, _ = ledger.two()
     ledger.bedstone("rollback ledger")
+    assert ledger.answer()["version"] == good
     ledger.fresh()
     ledger.bedstone("rollback ledger")
     assert ledger.answer()["version"] == good
 
 
 def test_what_was_rolled_back_is_not_released_by_itself(ledger: Ledger) -> None:
-    before, _ = ledger.fresh()
-    version, _ = ledger.fresh()
+    before, (version, _) = ledger.answer()["version"], ledger.fresh()
     ledger.bedstone("rollback ledger")
     held = ledger.release("--if-changed")
     assert held["changed"] is False
@@ -77,41 +50,10 @@ def test_what_was_rolled_back_is_not_released_by_itself(ledger: Ledger) -> None:
     assert ledger.answer()["version"] == version
 
 
-def test_additive_migration_is_undone_without_a_failed_request(ledger: Ledger) -> None:
-    before, _ = ledger.fresh()
-    ledger.source("added", ["additive"])
-    ledger.release()
-    assert ledger.migrated() == ["0002_additive"]
-    with ledger.load() as load:
-        outcome = ledger.bedstone("rollback ledger")
-    ledger.check_nothing_lost(load)
-    assert "1 to undo: entries.0002_additive" in said_at(outcome, "plan")
-    assert outcome["restore_point"]
-    assert ledger.migrated() == []
-    assert ledger.answer()["version"] == before
-    assert ledger.status()["ok"]
-
-
-def test_accepted_destructive_migration_is_undone_before_the_switch(ledger: Ledger) -> None:
-    """The older release can't live without the column, so it comes back first."""
-    before, _ = ledger.fresh()
-    ledger.source("dropped", ["destructive"])
-    ledger.release("--accept entries.0002_destructive")
-    outcome = ledger.bedstone("rollback ledger")
-    names = [step["name"] for step in outcome["steps"]]
-    assert names.index("reverse") < names.index("switch")
-    assert "after the switch" not in said_at(outcome, "reverse")
-    assert ledger.migrated() == []
-    assert ledger.answer()["version"] == before
-    with ledger.load() as load:
-        pass
-    ledger.check_nothing_lost(load)
-
-
 def test_irreversible_migration_is_refused_and_the_named_way_back_works(
     host: Host, ledger: Ledger
 ) -> None:
-    before, release = ledger.fresh()
+    before, release = ledger.answer()["version"], ledger.status()["release"]
     host.check_output("bedstone job ledger report")
     reports = "SELECT entries FROM entries_report ORDER BY id"
     then = ledger.sql(reports)
@@ -151,15 +93,14 @@ def test_rotated_secret_stays_rotated_unless_the_old_one_is_asked_for(
     kept = host.check_output("mktemp")
     host.check_output("cp --preserve %s %s", ENVIRONMENT, kept)
     try:
-        ledger.fresh()
         assert ledger.answer()["secret"] == "first-mark"
         host.check_output("sed -i s/^MARK=.*/MARK=second-mark/ %s", ENVIRONMENT)
-        ledger.fresh()
+        _, newer = ledger.fresh()
         assert ledger.answer()["secret"] == "second-mark"
         outcome = ledger.bedstone("rollback ledger")
         assert ledger.answer()["secret"] == "second-mark"
         old = outcome["release"]
-        ledger.fresh()
+        ledger.bedstone(f"rollback ledger {newer}")
         ledger.bedstone(f"rollback ledger {old} --old-secrets")
         assert ledger.answer()["secret"] == "first-mark"
     finally:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 
 import pytest
-from ledger_app import STATE, Ledger
+from ledger_app import APP, STATE, Ledger
 from testinfra.host import Host
 
+pytestmark = pytest.mark.usefixtures("web_alone")
+
 UNITS = ["bedstone-operation@ledger", "test-git", "test-registry", "docker.service"]
-APP = "/etc/bedstone/apps/ledger/app.json"
 LOGIN = "/etc/bedstone/apps/ledger/registry.json"
 REPOSITORY = "/srv/test-git/ledger.git"
 URL = "git://127.0.0.1/ledger.git"
@@ -20,14 +21,12 @@ GIT = "git -c user.name=Test -c user.email=test@example.com"
 
 
 @pytest.fixture
-def declared(host: Host, ledger: Ledger) -> Iterator[None]:
-    """Give the app its declaration back afterwards, and release it from there."""
+def declared(host: Host) -> Iterator[None]:
+    """Give the app its declaration back afterwards; the next test releases it from there."""
     kept = host.check_output("mktemp")
     host.check_output("cp --preserve %s %s", APP, kept)
     yield
     host.check_output("mv %s %s; rm -f %s", kept, APP, LOGIN)
-    ledger.source()
-    ledger.release()
 
 
 def declare(host: Host, **image: object) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
@@ -22,6 +22,7 @@ CLIENT = Path(__file__).resolve().parents[1] / "release" / "client.py"
 SITE = "https://ledger.localhost"
 CURL = "curl -sS -m 60 --cacert /etc/bedstone/tls/ca.crt --resolve ledger.localhost:443:127.0.0.1"
 STATE = "/var/lib/bedstone/apps/ledger"
+APP = "/etc/bedstone/apps/ledger/app.json"
 ENVIRONMENT = "/etc/bedstone/apps/ledger/app.env"
 KINDS = {"quick", "api", "post", "static", "slow", "stream"}
 # What the variants' migrations add to or take from the table, taken back.
@@ -70,8 +71,21 @@ class Load:
         assert twice == [], "a container is of one release"
 
 
+@dataclass(frozen=True)
+class Made:
+    """A release: the version that its source names, and what served before it."""
+
+    version: str
+    previous: str
+
+
 class Ledger:
     """The app on one server."""
+
+    # Plain releases that were made by these tests, on the schema and with the services of now.
+    made: ClassVar[dict[str, Made]] = {}
+    # What a release would be made of now.
+    version: ClassVar[str] = ""
 
     def __init__(self, host: Host, wait_until: Callable[..., None]) -> None:
         self.host = host
@@ -87,6 +101,7 @@ class Ledger:
         archive = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "ledger.tar.gz"
         variant.pack(archive, version, migrations, behaviours)
         self.send(archive, f"{STATE}/source.tar.gz")
+        type(self).version = version
         return version
 
     def send(self, path: Path, target: str) -> None:
@@ -117,27 +132,55 @@ class Ledger:
 
     def release(self, *options: str) -> dict[str, Any]:
         """Release what the source is now."""
-        return self.bedstone(" ".join(["release", "ledger", *options]))
+        outcome = self.bedstone(" ".join(["release", "ledger", *options]))
+        if self.version.startswith("plain-") and outcome["changed"]:
+            self.made[outcome["release"]] = Made(self.version, outcome["previous"])
+        return outcome
 
     def plain(self) -> str:
-        """See to it that a release without any variant serves; return its version."""
+        """See to it that a release without any variant serves, as declared; return its version."""
         if self.host.file("/etc/nginx/bedstone/maintenance/ledger.html").exists:
             self.host.check_output("bedstone maintenance ledger off")
         serving = self.answer_or_none()
-        if (
-            serving is None
-            or not str(serving["version"]).startswith(("plain", "1"))
-            or self.migrated()
-        ):
+        plain = serving is not None and str(serving["version"]).startswith(("plain", "1"))
+        migrated = self.migrated()
+        other_services = bool(self.workers()) != self.declares_workers()
+        if migrated:
             self.sql(PLAIN_SCHEMA)
+        if migrated or other_services:
+            # The columns stand in another order now, too: no schema of before is the same.
+            self.made.clear()
+        if migrated or other_services or not plain:
             self.source()
             self.release()
         return str(self.answer()["version"])
+
+    def declares_workers(self) -> bool:
+        """Return whether the next release has workers."""
+        return "worker" in json.loads(self.host.check_output("cat %s", APP))["services"]
 
     def fresh(self) -> tuple[str, str]:
         """Release a plain source; return its version and the release's id."""
         version = self.source()
         return version, str(self.release()["release"])
+
+    def two(self) -> tuple[str, str]:
+        """See to it that a plain release serves that followed another one on the same schema.
+
+        Returns:
+            the versions of both: the one that a rollback leads to, and the one that serves.
+
+        """
+        serving = self.status()["release"]
+        made = self.made.get(serving)
+        if made is not None and made.previous in self.made and self.is_kept(made.previous):
+            return self.made[made.previous].version, made.version
+        return str(self.answer()["version"]), self.fresh()[0]
+
+    def is_kept(self, release: str) -> bool:
+        """Return whether a release can serve again."""
+        listed = json.loads(self.host.check_output("bedstone releases ledger --lines 0 --json"))
+        return any(row["can_serve_again"] for row in listed if row["release"] == release)
 
     def migrated(self) -> list[str]:
         """Return the migrations of variants that are applied."""
@@ -236,3 +279,9 @@ class Ledger:
         """Assert that the client's ledger is the database's."""
         load.check()
         assert sorted(self.written(load)) == sorted(load.acknowledged)
+
+
+def said_at(outcome: dict[str, Any], step: str) -> str:
+    """Return what a step said."""
+    steps: list[dict[str, str]] = outcome["steps"]
+    return next(each["said"] for each in steps if each["name"] == step)

@@ -6,4 +6,4 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [("entries", "{previous}")]
-    operations = [migrations.RunSQL("SELECT pg_sleep(8)", migrations.RunSQL.noop)]
+    operations = [migrations.RunSQL("SELECT pg_sleep(5)", migrations.RunSQL.noop)]
