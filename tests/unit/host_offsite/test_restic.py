@@ -26,17 +26,17 @@ SAID = [
     (
         10,
         (
-            '{"message_type":"exit_error","code":10,"message":"Fatal: repository does not exist: unable'
-            " to open config file: Lstat /srv/x/config: file does not exist\\nIs there a repository at"
-            ' the following location?"}'
+            '{"message_type":"exit_error","code":10,"message":"Fatal: repository does not exist:'
+            " unable to open config file: Lstat /srv/x/config: file does not exist\\nIs there a"
+            ' repository at the following location?"}'
         ),
         restic_errors.MISSING,
     ),
     (
         1,
         (
-            "Fatal: unable to open config file: stat /root/exp/repo/config: no such file or directory\n"
-            "Is there a repository at the following location?\n/root/exp/repo"
+            "Fatal: unable to open config file: stat /root/x/config: no such file or directory\n"
+            "Is there a repository at the following location?\n/root/x"
         ),
         restic_errors.MISSING,
     ),
@@ -83,7 +83,7 @@ SAID = [
     (
         1,
         (
-            'Save(<data/a62d05f4d1>) returned error, retrying after 552.330144ms: Write: sftp: "Failure"'
+            'Save(<data/a62d05f4d1>) returned error, retrying after 552ms: Write: sftp: "Failure"'
             ' (SSH_FX_FAILURE)\nFatal: unable to save snapshot: Write: sftp: "Failure"'
             " (SSH_FX_FAILURE)"
         ),
