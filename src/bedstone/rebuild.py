@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import (
     backup_settings,
+    copying,
     destinations,
     history,
     ledger,
@@ -138,6 +139,8 @@ def rebuild(source: str, target: datetime | None, *, asked: bool = True) -> dict
     destination = known.get(source)
     with ExitStack() as locks:
         purpose = f"bedstone rebuild --from {source}"
+        # What is copied from here meanwhile would pass for the newest.
+        locks.enter_context(lock.held(copying.LOCK, purpose))
         for app in settings.apps:
             for name in (app.app, f"{app.app}.backup"):
                 locks.enter_context(lock.held(name, purpose))
@@ -203,7 +206,7 @@ def _databases(
         without_database=missing,
         warnings=[warning] if warning else [],
     )
-    _say(f"recovered to {_shown(journal.facts['last_commit'])} ({ended.lsn})")
+    _say(f"recovered to {ended.lsn}")
     journal = rebuild_cluster.put_in_place(journal)
     rebuild_cluster.start(journal, server)
     return journal
@@ -260,11 +263,16 @@ def finish() -> dict[str, Any]:
 def words(facts: dict[str, Any]) -> list[str]:
     """Return what came back, for people."""
     lines = []
-    if facts.get("kind") == "cluster":
+    if facts.get("kind") == "cluster" and facts["last_commit"]:
         lines.append(
             f"The databases are as they were at {_shown(facts['last_commit'])}: that is the last"
             f" transaction in the log at {facts['from']} (backup {facts['backup']}, up to"
             f" {facts['lsn']})."
+        )
+    elif facts.get("kind") == "cluster":
+        lines.append(
+            f"The databases are as they were when {facts['backup']} was made: the log at"
+            f" {facts['from']} has no transaction since (up to {facts['lsn']})."
         )
     for app, name in (facts.get("dumps") or {}).items():
         lines.append(f"{app}: the database and the uploads are those of {name}; no log was there.")
@@ -312,9 +320,7 @@ def _say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def _shown(text: str | None) -> str:
-    if text is None:
-        return "the end of the backup"
+def _shown(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
