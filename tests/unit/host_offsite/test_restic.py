@@ -59,7 +59,7 @@ SAID = [
         1,
         (
             "subprocess ssh: No ED25519 host key is known for offsite and you have requested strict"
-            " checking.\nFatal: unable to open repository at sftp:x: unable to start the sftp session"
+            " checking.\nFatal: unable to open repository at x: unable to start the sftp session"
         ),
         restic_errors.HOST_KEY,
     ),

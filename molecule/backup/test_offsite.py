@@ -1,0 +1,344 @@
+"""Backups off the host, at a real SFTP and a real S3 server: they arrive, come back, and are missed.
+
+What is wrong at a destination is told in plain words, and what is on the server is unharmed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import again
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from testinfra.host import Host
+
+    from molecule.backup.conftest import Payments
+
+UNITS = ["bedstone-copy.service", "bedstone-destinations.service"]
+
+HOME = "/var/backups/bedstone/payments"
+LOCAL = "/var/backups/bedstone/.restic"
+KEYS = "/etc/bedstone/destinations/offsite"
+DECLARED = "/etc/bedstone/destinations.json"
+TOLD = "/run/bedstone-test-told.json"
+
+
+class Offsite:
+    """A server with a backup that has arrived at both destinations."""
+
+    def __init__(self, payments: Payments, peer: Host, name: str) -> None:
+        self.payments = payments
+        self.host = payments.host
+        self.peer = peer
+        self.repository = f"/srv/bedstone/{name}/restic"
+        self.name = ""
+
+    def begin(self) -> None:
+        """Make a backup, and let systemd copy it as each night."""
+        self.payments.begin()
+        self.host.check_output(
+            f"systemctl unmask --quiet --runtime bedstone-copy.service; rm -rf {TOLD} /root/back"
+        )
+        self.payments.upload("an invoice in the clear")
+        self.name = self.payments.backup().rpartition("/")[2]
+        self.host.check_output("systemctl start bedstone-copy.service")
+        # What is damaged is damaged anew for each test.
+        self.peer.check_output(f"rm -rf {self.repository}.whole")
+        self.peer.check_output(f"cp -a {self.repository} {self.repository}.whole")
+        for path in (DECLARED, "/etc/bedstone/backup.key", KEYS):
+            self.host.check_output(f"rm -rf {path}.whole; cp -a {path} {path}.whole")
+
+    def put_right(self) -> None:
+        """Undo what a test has damaged."""
+        self.peer.check_output(
+            f"rm -rf {self.repository} && cp -a {self.repository}.whole {self.repository};"
+            " rm -rf /srv/small/*"
+        )
+        for path in (DECLARED, "/etc/bedstone/backup.key", KEYS):
+            self.host.check_output(f"rm -rf {path} && cp -a {path}.whole {path}")
+
+    def copy(self, arguments: str = "") -> Any:
+        """Copy the backups of payments to the SFTP server."""
+        return self.payments.bedstone(f"copy payments --destination offsite {arguments}")
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return what is at the destinations, as it is measured there now."""
+        shown = json.loads(self.payments.bedstone("destinations --check --json").stdout)
+        items: list[dict[str, Any]] = shown["items"]
+        return items
+
+    def fetch(self, destination: str, kind: str = "dump", app: str = "payments") -> Any:
+        """Bring the newest backup back into /root/back."""
+        script = (
+            "import sys; sys.path.insert(0, '/usr/local/bin/bedstone')\n"
+            "from pathlib import Path\n"
+            "from bedstone import copies, destinations\n"
+            "from bedstone.errors import BedstoneError\n"
+            f"place = destinations.load().get({destination!r})\n"
+            "try:\n"
+            f"    print(copies.fetch(place, {app!r}, 'latest', Path('/root/back'), kind={kind!r}))\n"
+            "except BedstoneError as error:\n"
+            "    sys.exit(error.text())\n"
+        )
+        return self.host.run(f"python3 -c {shlex.quote(script)}")
+
+    def declare(self, **changes: object) -> None:
+        """Change how the SFTP server is declared."""
+        document = json.loads(self.host.file(DECLARED).content_string)
+        for entry in document["destinations"]:
+            if entry["name"] == "offsite":
+                entry.update(changes)
+        text = base64.b64encode(json.dumps(document).encode()).decode()
+        self.host.check_output(f"echo {text} | base64 -d > {DECLARED}")
+
+
+@pytest.fixture(scope="module")
+def arrived(app: Payments, peer: Host) -> Offsite:
+    """A backup at both destinations."""
+    made = Offsite(app, peer, str(app.host.backend.get_hostname()))
+    made.begin()
+    return made
+
+
+@pytest.fixture
+def offsite(arrived: Offsite) -> Iterator[Offsite]:
+    """The same, put right after the test."""
+    yield arrived
+    arrived.put_right()
+
+
+# --- It arrives, and comes back -----------------------------------------------------------------
+
+
+def test_a_backup_arrives_at_sftp_and_s3_by_the_unit_of_each_night(arrived: Offsite) -> None:
+    found = arrived.listed()
+
+    there = {(i["destination"], i["app"], i["kind"]): i for i in found}
+    for destination in ("offsite", "bucket"):
+        for kind in ("dump", "media"):
+            item = there[destination, "payments", kind]
+            assert (item["newest"], item["problem"]) == (arrived.name, None)
+        assert there[destination, "", "configuration"]["newest"]
+
+
+def test_nothing_leaves_the_server_in_the_clear(arrived: Offsite) -> None:
+    arrived.peer.run_expect([1], f"grep -rqaF 'an invoice in the clear' {arrived.repository}")
+    assert arrived.host.file("/etc/bedstone/backup.key").mode == 0o600
+    assert arrived.host.file(f"{KEYS}/id").mode == 0o600
+    assert arrived.host.file("/etc/bedstone/destinations").mode == 0o700
+
+
+@pytest.mark.parametrize("destination", ["offsite", "bucket"])
+def test_a_lost_disk_is_restored_from_a_destination(arrived: Offsite, destination: str) -> None:
+    arrived.host.check_output(f"mv {LOCAL} {LOCAL}.lost")
+    arrived.payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
+    arrived.payments.upload("overwritten")
+    try:
+        brought = arrived.fetch(destination)
+        assert brought.rc == 0, brought.stderr
+
+        arrived.payments.restored(str(brought.stdout).strip())
+    finally:
+        arrived.host.check_output(f"mv {LOCAL}.lost {LOCAL}; rm -rf /root/back")
+
+    assert arrived.payments.rows() == 500
+    assert arrived.payments.uploaded() == "an invoice in the clear"
+
+
+def test_the_configuration_comes_back_with_the_ledger(arrived: Offsite) -> None:
+    brought = arrived.fetch("bucket", "configuration", app="")
+
+    assert brought.rc == 0, brought.stderr
+    directory = str(brought.stdout).strip()
+    assert arrived.host.file(f"{directory}/etc/backup.json").exists
+    assert not arrived.host.file(f"{directory}/etc/backup.key").exists
+    assert arrived.host.file(f"{directory}/ledger.sqlite").size > 0
+    arrived.host.check_output("rm -rf /root/back")
+
+
+def test_uploads_take_their_room_once(arrived: Offsite) -> None:
+    arrived.host.check_output(
+        "head -c 4000000 /dev/urandom > /srv/bedstone/payments/media/large.bin"
+    )
+    try:
+        arrived.payments.backup()
+        before = int(arrived.host.check_output(f"du -sk {LOCAL}").split()[0])
+
+        arrived.payments.backup()
+    finally:
+        arrived.host.check_output("rm /srv/bedstone/payments/media/large.bin")
+
+    after = int(arrived.host.check_output(f"du -sk {LOCAL}").split()[0])
+    assert after - before < 200
+
+
+# --- Damage -------------------------------------------------------------------------------------
+
+LARGEST = "$(find {repository}/data -type f -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2)"
+
+
+def _truncated(offsite: Offsite) -> Any:
+    pack = LARGEST.format(repository=offsite.repository)
+    offsite.peer.check_output(f"p={pack}; chmod u+w $p; truncate -s 100 $p")
+    return offsite.fetch("offsite")
+
+
+def _flipped(offsite: Offsite) -> Any:
+    pack = LARGEST.format(repository=offsite.repository)
+    offsite.peer.check_output(
+        f"p={pack}; chmod u+w $p;"
+        " printf '\\125\\252' | dd of=$p bs=1 seek=64 conv=notrunc status=none"
+    )
+    return offsite.fetch("offsite")
+
+
+def _wrong_key(offsite: Offsite) -> Any:
+    offsite.host.check_output("echo another-key-than-before > /etc/bedstone/backup.key")
+    return offsite.copy()
+
+
+def _gone(offsite: Offsite) -> Any:
+    offsite.peer.check_output(f"rm -rf {offsite.repository}")
+    return offsite.copy()
+
+
+def _unknown_host_key(offsite: Offsite) -> Any:
+    offsite.host.check_output(
+        "rm -f /root/other*; ssh-keygen -q -t ed25519 -N '' -f /root/other;"
+        f" echo offsite $(cut -d' ' -f1,2 /root/other.pub) > {KEYS}/known_hosts"
+    )
+    return offsite.copy()
+
+
+def _refused(offsite: Offsite) -> Any:
+    offsite.host.check_output(
+        f"rm -f {KEYS}/id {KEYS}/id.pub; ssh-keygen -q -t ed25519 -N '' -f {KEYS}/id"
+    )
+    return offsite.copy()
+
+
+def _unreachable(offsite: Offsite) -> Any:
+    offsite.declare(port=9)
+    return offsite.copy()
+
+
+def _full(offsite: Offsite) -> Any:
+    offsite.declare(path="/srv/small")
+    offsite.peer.check_output(
+        "install -d -o bedstone -m 700 /srv/small/restic; head -c 8200000 /dev/zero"
+        " > /srv/small/filler 2>/dev/null || true"
+    )
+    return offsite.copy("--new-repository")
+
+
+DAMAGES: dict[str, tuple[Callable[[Offsite], Any], str]] = {
+    "truncated pack": (_truncated, "The repository at offsite is damaged"),
+    "flipped bytes": (_flipped, "The repository at offsite is damaged"),
+    "wrong key": (_wrong_key, "The backup key doesn't open the repository at offsite"),
+    "repository gone": (_gone, "is gone: the last copy arrived there"),
+    "unknown host key": (_unknown_host_key, "The host key of offsite"),
+    "key refused": (_refused, "refuses this server's key"),
+    "out of reach": (_unreachable, "can't be reached"),
+    "disk full": (_full, "has no room left"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_at_a_destination_is_told_and_harms_nothing_here(
+    offsite: Offsite, suite: str, damage: str
+) -> None:
+    if suite == "bookworm" and damage in {"truncated pack", "flipped bytes", "disk full"}:
+        pytest.skip("restic 0.14 tries again for a minute; its words have a unit test")
+    before = offsite.host.check_output(f"find {HOME} -type f -exec sha256sum {{}} + | sort")
+    harm, words = DAMAGES[damage]
+
+    ended = harm(offsite)
+
+    assert ended.rc in {1, 3}, ended.stdout
+    assert words in ended.stderr
+    assert offsite.host.check_output(f"find {HOME} -type f -exec sha256sum {{}} + | sort") == before
+    assert offsite.host.run("ls -A /root/back 2>/dev/null").stdout == ""
+    assert "intact" in offsite.payments.bedstone("backups payments --check").stdout or (
+        damage == "wrong key"
+    )
+
+
+def test_a_killed_copy_leaves_nothing_that_counts_and_the_next_one_sends_it(
+    offsite: Offsite, wait_until: Callable[..., None]
+) -> None:
+    host = offsite.host
+    host.check_output("head -c 60000000 /dev/urandom > /srv/bedstone/payments/media/large.bin")
+    try:
+        name = offsite.payments.backup().rpartition("/")[2]
+        host.check_output("systemctl start --no-block bedstone-copy.service")
+        wait_until(
+            lambda: host.run("pgrep -f '^restic.* copy '").rc == 0, seconds=60, what="it copies"
+        )
+        host.check_output("systemctl kill --signal=KILL bedstone-copy.service")
+        wait_until(lambda: host.run("systemctl is-failed bedstone-copy.service").rc == 0)
+
+        found = {(i["destination"], i["kind"]): i["newest"] for i in offsite.listed()}
+        assert found["local", "dump"] == name
+        assert found["offsite", "dump"] != name
+
+        done = offsite.copy()
+        assert done.rc == 0, done.stderr
+        found = {(i["destination"], i["kind"]): i["newest"] for i in offsite.listed() if i["app"]}
+        assert found["offsite", "media"] == name
+    finally:
+        host.check_output("rm -f /srv/bedstone/payments/media/large.bin")
+
+
+def test_two_copies_at_once_are_one(offsite: Offsite, wait_until: Callable[..., None]) -> None:
+    host = offsite.host
+    host.check_output(
+        "systemd-run --quiet --collect --unit bedstone-test-copies flock"
+        " /run/bedstone/locks/copies.run.lock sleep 60"
+    )
+    try:
+        wait_until(lambda: host.run("pgrep -x sleep").rc == 0)
+        second = offsite.copy()
+    finally:
+        host.run("systemctl stop bedstone-test-copies")
+
+    assert second.rc == 3
+    assert "copies.run is locked by" in second.stderr
+
+
+# --- Freshness ----------------------------------------------------------------------------------
+
+
+def test_a_timer_that_was_stopped_for_a_day_turns_red_and_is_told_once(
+    offsite: Offsite, wait_until: Callable[..., None]
+) -> None:
+    host = offsite.host
+    host.check_output(f"rm -f {TOLD}; touch -d '3 days ago' {DECLARED}")
+    older = "timedelta(hours=27)"
+    for name in offsite.payments.names():
+        offsite.payments.rewrite(
+            f"{HOME}/{name}", f"started=found.started - {older}, finished=found.finished - {older}"
+        )
+
+    host.check_output("systemctl start bedstone-destinations.service")
+
+    wait_until(lambda: host.file(TOLD).exists, what="the hook is told")
+    told = json.loads(host.file(TOLD).content_string)
+    assert told["event"] == "failure"
+    assert "dump of payments at local: the newest there is 1 day old" in told["details"]
+    host.check_output(f"rm {TOLD}; systemctl start bedstone-destinations.service")
+    assert not host.file(TOLD).exists
+
+
+# --- The role -----------------------------------------------------------------------------------
+
+
+def test_destinations_without_a_key_are_refused(server_name: str) -> None:
+    said = again.refused(server_name, backup_key="")
+
+    assert "There is no key to encrypt what goes to offsite" in said
