@@ -80,9 +80,9 @@ class Offsite:
             "from pathlib import Path\n"
             "from bedstone import copies, destinations\n"
             "from bedstone.errors import BedstoneError\n"
-            f"place = destinations.load().get({destination!r})\n"
+            f"place, into = destinations.load().get({destination!r}), Path('/root/back')\n"
             "try:\n"
-            f"    print(copies.fetch(place, {app!r}, 'latest', Path('/root/back'), kind={kind!r}))\n"
+            f"    print(copies.fetch(place, {app!r}, 'latest', into, kind={kind!r}))\n"
             "except BedstoneError as error:\n"
             "    sys.exit(error.text())\n"
         )

@@ -66,8 +66,8 @@ SAID = [
     (
         1,
         (
-            "Fatal: unable to open repository at sftp:b@offsite:/srv/restic: unable to start the sftp"
-            " session, error: read |0: file already closed"
+            "Fatal: unable to open repository at sftp:b@offsite:/srv/restic: unable to start the"
+            " sftp session, error: read |0: file already closed"
         ),
         restic_errors.UNREACHABLE,
     ),
@@ -75,8 +75,8 @@ SAID = [
         1,
         (
             "Save(<data/ba221698ef>) failed: sftp: no space left on device\n"
-            '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: sftp: no'
-            ' space left on device"}'
+            '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: sftp:'
+            ' no space left on device"}'
         ),
         restic_errors.FULL,
     ),
