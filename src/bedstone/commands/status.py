@@ -20,12 +20,13 @@ transactions, checksums, growth, archived WAL). What needs attention stands at t
 The exit code is 1 when a service that should run doesn't, or doesn't answer,
 and when Docker doesn't.
 
---json prints {"ok", "problems", "apps", "disks", "database", "wal", "upgrades"}. An app has
+--json prints {"ok", "problems", "apps", "disks", "database", "wal", "wal_verifications",
+"upgrades"}. An app has
 "app", "ok", "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
 three), "images", "backup", "copies" (at other destinations) and "verification".
-The database has "version", "error", "databases", "wraparound", "checksums", "idle_in_transaction", "tables"
-(the largest, and those that autovacuum doesn't keep up with), "disks" (their
+The database has "version", "error", "databases", "wraparound", "checksums",
+"idle_in_transaction", "tables" (the largest, and those that autovacuum doesn't keep up with), "disks" (their
 trends) and "problems"; the WAL has "archiving" and "destinations". Times are
 ISO 8601 in UTC, sizes are bytes; what there is none of, or couldn't be found out
 in time, is null.

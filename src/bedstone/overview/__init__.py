@@ -81,12 +81,14 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *disks.problems(used),
             *database.problems(found.get("database")),
             *wal.problems(found.get("wal")),
+            *verifications.wal_problems(),
             *upgrades.problems(found.get("upgrades")),
         ],
         "apps": shown,
         "disks": used,
         "database": found.get("database"),
         "wal": found.get("wal"),
+        "wal_verifications": verifications.of_wal(),
         "upgrades": found.get("upgrades"),
     }
 

@@ -136,6 +136,9 @@ def _verification(verification: Shown, paint: Paint) -> str:
     words = "never verified"
     if verification["verified_at"]:
         words = f"verified {age.words(verification['age_seconds'])} ago ({verification['backup']})"
+    for place in verification["destinations"][1:]:
+        when = f"{age.words(place['age_seconds'])} ago" if place["verified_at"] else "never"
+        words += f", at {place['destination']} {when}"
     if verification["problem"]:
         words += paint("red", f"; {verification['problem']}")
     return _fact("", words)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from bedstone.terminal import Paint
 from bedstone.verify_history import Verification
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bedstone.backup_settings import Settings
 
 OLD = "backup_20261101_020000"
@@ -29,6 +32,8 @@ class Attempt:
     kind: str = "dump"
     state: str = "succeeded"
     backup: str | None = NEW
+    destination: str = "local"
+    app: str = "payments"
 
 
 def record(*attempts: Attempt) -> None:
@@ -36,10 +41,10 @@ def record(*attempts: Attempt) -> None:
         moment = (datetime.now(UTC) - timedelta(days=attempt.days)).isoformat()
         verify_history.record(
             Verification(
-                app="payments",
+                app=attempt.app,
                 kind=attempt.kind,
                 backup=attempt.backup,
-                destination="local",
+                destination=attempt.destination,
                 state=attempt.state,
                 started_at=moment,
                 finished_at=moment,
@@ -126,11 +131,19 @@ def test_line_on_the_screen_says_when_and_which() -> None:
         "verified_at": "2026-11-20T04:30:00+00:00",
         "age_seconds": 200_000,
         "backup": NEW,
+        "destinations": [{"destination": "local", "verified_at": "x", "age_seconds": 200_000}],
         "problem": None,
     }
     paint = Paint(on=False)
     line = screen._verification(shown, paint)
     assert line.strip() == f"verified 2 days ago ({NEW})"
+    elsewhere = [
+        *shown["destinations"],
+        {"destination": "offsite", "verified_at": "x", "age_seconds": 300_000},
+        {"destination": "bucket", "verified_at": None, "age_seconds": None},
+    ]
+    line = screen._verification({**shown, "destinations": elsewhere}, paint)
+    assert line.strip().endswith(", at offsite 3 days ago, at bucket never")
     never = {**shown, "verified_at": None, "problem": "no backup was ever verified"}
     assert "never verified; no backup was ever" in screen._verification(never, paint)
 
@@ -158,3 +171,108 @@ def test_help_says_what_an_exit_code_means(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     assert "Exit code 1: a backup isn't what it should be" in said
     assert "Production is not touched" in said
+
+
+@pytest.fixture
+def offsite(settings: Settings, root: Path) -> None:
+    """A destination elsewhere, which has had this app's backups for 30 days."""
+    assert settings.apps
+    document = {
+        "schema": 1,
+        "point_in_time": {
+            "stanza": "main", "keep_days": 7, "keep_full": 2, "archive_timeout_seconds": 60,
+        },
+        "destinations": [
+            {"name": "local", "type": "local", "restic": "/backups/.restic", "pgbackrest": 1},
+            {
+                "name": "offsite", "type": "sftp", "host": "h", "port": 22, "user": "u",
+                "path": "/p", "pgbackrest": 2,
+            },
+        ],
+    }  # fmt: skip
+    (root / "etc/bedstone/destinations.json").write_text(json.dumps(document))
+    month = (datetime.now(UTC) - timedelta(days=30)).isoformat()
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO copies (app, kind, backup, destination, state, started_at, finished_at)"
+            " VALUES ('payments', 'dump', ?, 'offsite', 'succeeded', ?, ?)",
+            (NEW, month, month),
+        )
+        connection.execute(
+            "INSERT INTO backups (app, state, started_at, finished_at)"
+            " VALUES ('payments', 'succeeded', ?, ?)",
+            (month, month),
+        )
+
+
+def there(days: float, **changes: Any) -> tuple[Attempt, Attempt]:
+    return tuple(  # type: ignore[return-value]
+        replace(attempt, destination="offsite", **changes) for attempt in both(days)
+    )
+
+
+ELSEWHERE: dict[str, tuple[tuple[Attempt, ...], str | None]] = {
+    "both proved": ((*both(1), *there(2)), None),
+    "never there": (both(1), "no backup at offsite was ever verified"),
+    "long ago there": ((*both(1), *there(9)), "the last verification at offsite is 9 days old"),
+    "failed there": (
+        (*both(1), *there(2, state="failed")),
+        f"the verification of {NEW} failed: the disk (offsite)",
+    ),
+    "failed there, and a newer one is whole": (
+        (*both(1), *there(2, state="failed", backup=OLD), *there(1)),
+        None,
+    ),
+    "came to nothing there": (
+        (*both(1), *there(2), *there(1, state="prevented")),
+        "the last verification came to nothing: the disk (offsite)",
+    ),
+}
+
+
+@pytest.mark.usefixtures("offsite")
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_each_destination_has_to_be_proved(case: str, backup_directory: Path) -> None:
+    attempts, problem = ELSEWHERE[case]
+    assert backup_directory.is_dir()
+    record(*attempts)
+    found = verifications.of("payments", (datetime.now(UTC) - timedelta(days=100)).isoformat())
+    assert found is not None
+    if problem is None:
+        assert found["problem"] is None
+    else:
+        assert found["problem"].startswith(problem)
+    assert [place["destination"] for place in found["destinations"]] == ["local", "offsite"]
+
+
+@pytest.fixture
+def backup_directory(root: Path) -> Path:
+    directory = root / "backups/payments" / NEW
+    directory.mkdir(parents=True)
+    return directory
+
+
+def wal(days: float, state: str = "succeeded") -> Attempt:
+    label = "20261108-010000F"
+    return Attempt(days, "wal", state, label, destination="offsite", app="")
+
+
+@pytest.mark.usefixtures("offsite")
+@pytest.mark.parametrize(
+    ("attempts", "problem"),
+    [
+        ((wal(1),), None),
+        ((), "WAL at offsite: it was never verified: `bedstone verify --kind wal`"),
+        ((wal(9),), "WAL at offsite: the last verification is 9 days old"),
+        ((wal(2), wal(1, "failed")), "WAL at offsite: the verification of the WAL failed: the dis"),
+        # The same backup, and more WAL.
+        ((wal(2, "failed"), wal(1)), None),
+    ],
+)
+def test_wal_of_each_destination_has_to_be_proved(
+    attempts: tuple[Attempt, ...], problem: str | None
+) -> None:
+    record(*attempts)
+    found = [line for line in verifications.wal_problems() if "at offsite" in line]
+    assert (found[0] if found else "").startswith(problem or "")
+    assert bool(found) == bool(problem)
