@@ -26,10 +26,11 @@ and when Docker doesn't.
 "maintenance_since", "services", "jobs", "running", "operations" (the last
 three), "images", "backup", "copies" (at other destinations) and "verification".
 The database has "version", "error", "databases", "wraparound", "checksums",
-"idle_in_transaction", "tables" (the largest, and those that autovacuum doesn't keep up with), "disks" (their
-trends) and "problems"; the WAL has "archiving" and "destinations". Times are
-ISO 8601 in UTC, sizes are bytes; what there is none of, or couldn't be found out
-in time, is null.
+"idle_in_transaction", "tables" (the largest, and those that autovacuum doesn't
+keep up with), "disks" (their trends) and "problems"; the WAL has "archiving" and
+"destinations". Times are ISO 8601 in UTC, sizes are bytes; what there is none of,
+or couldn't be found out in
+time, is null.
 """
 
 
