@@ -24,8 +24,10 @@ def backed_up(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def away(backed_up: Cluster) -> Iterator[Callable[[], None]]:
+def away(backed_up: Cluster, configuration: Callable[..., None]) -> Iterator[Callable[[], None]]:
     """The server elsewhere can't be reached, until the function is called."""
+    # What takes minutes takes seconds.
+    configuration("s/^io-timeout=10/io-timeout=1\\narchive-timeout=5/")
     address = backed_up.host.check_output("getent ahostsv4 offsite | cut -d' ' -f1 | head -1")
     backed_up.host.check_output(f"ip route add unreachable {address}/32")
     ended = []
@@ -47,10 +49,10 @@ def test_outage_is_seen_and_heals_without_loss(
     local = backed_up.listed("local")["newest_wal"]
     backed_up.pay("during the outage")
     segment = backed_up.switch()
-    wait_until(lambda: "WAL isn't archived" in backed_up.problems(), seconds=60)
-    assert backed_up.ready_files() >= 1
     # The others get theirs meanwhile.
-    wait_until(lambda: backed_up.listed("local")["newest_wal"] > local)
+    wait_until(lambda: backed_up.listed("local")["newest_wal"] > local, seconds=60)
+    wait_until(lambda: "WAL isn't archived" in backed_up.problems(), seconds=90)
+    assert backed_up.ready_files() >= 1
     backed_up.pay("the database serves on")
     # A convergence isn't stopped by somebody else's trouble.
     ready = backed_up.run("wal ready")
@@ -71,7 +73,6 @@ def test_wal_is_kept_up_to_the_limit_and_a_gap_is_told(
     for number in range(3 * SEGMENTS_KEPT):
         backed_up.pay(f"a segment of its own, {number}")
         backed_up.switch()
-        assert backed_up.ready_files() <= 3 * SEGMENTS_KEPT
     wait_until(lambda: backed_up.ready_files() <= SEGMENTS_KEPT + 1, seconds=90)
     backed_up.pay("the database serves on")
 

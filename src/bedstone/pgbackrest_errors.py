@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bedstone.destinations import Destination
 
 _LONGEST = 300
-_LEVEL = re.compile(r"^(\S+ \S+ )?P\d+\s+(ERROR|WARN|INFO|HINT):\s*")
+_LEVEL = re.compile(r"^(\S+ \S+ )?(P\d+\s+)?(ERROR|WARN|INFO|HINT):\s*")
 
 
 FOREIGN_HINT = (
@@ -106,7 +106,7 @@ _CASES = (
     ),
     _Case(
         _words(
-            r"No space left|ENOSPC|StorageFull|Disk quota exceeded|sftp error \[1[45]\]"
+            r"\[064\]|No space left|ENOSPC|StorageFull|Disk quota exceeded|sftp error \[1[45]\]"
             r"|unable to (write|close|sync)[^\n]*sftp error \[4\]"
         ),
         FullDiskError,

@@ -78,4 +78,5 @@ def test_place_is_named_in_the_message() -> None:
 
 def test_reason_comes_without_its_decoration() -> None:
     line = "2026-11-20 17:00:00.123 P00  ERROR: [037]: something is missing."
+    assert pgbackrest_errors.reason("ERROR: [037]: something is missing") == "something is missing"
     assert pgbackrest_errors.reason(f"P00   WARN: careful\n{line}\n") == "something is missing"
