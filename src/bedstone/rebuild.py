@@ -25,6 +25,7 @@ from bedstone import (
     rebuild_files,
     rebuild_journal,
     rebuild_serve,
+    restore_source,
 )
 from bedstone.cli import add_command
 from bedstone.errors import RefusedError
@@ -63,17 +64,15 @@ def register(subparsers: Subparsers) -> None:
         ),
         examples=(
             "bedstone rebuild --from offsite",
-            "bedstone rebuild --from offsite --time '2026-11-20 17:00:00'   # UTC",
+            "bedstone rebuild --from offsite --time '2026-11-20 17:00:00 UTC'",
             "bedstone rebuild --finish        # archiving works, a full backup begins",
         ),
     )
     parser.add_argument("--from", dest="source", metavar="DESTINATION", help="where from")
     parser.add_argument(
         "--time",
-        type=moment,
         metavar="TIME",
-        help="the moment to go back to, ISO 8601, in UTC unless it says otherwise; by default the"
-        " end of what was archived",
+        help="the moment to go back to, with its time zone (default: the end of the archived log)",
     )
     parser.add_argument("--yes", action="store_true", help="don't ask")
     parser.add_argument(
@@ -112,7 +111,8 @@ def _command(arguments: argparse.Namespace) -> int:
                 hint=f"There are: {', '.join(d.name for d in destinations.load().all)}.",
             )
         else:
-            facts = rebuild(arguments.source, arguments.time, asked=arguments.yes)
+            target = restore_source.moment(arguments.time) if arguments.time else None
+            facts = rebuild(arguments.source, target, asked=arguments.yes)
     print(json.dumps(facts, indent=2) if arguments.json else "\n".join(words(facts)))
     return 0
 
@@ -322,9 +322,3 @@ def _say(text: str) -> None:
 
 def _shown(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def moment(text: str) -> datetime:
-    """Return a moment as people write it; in UTC unless it says otherwise."""
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

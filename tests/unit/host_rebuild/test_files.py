@@ -209,11 +209,6 @@ def test_the_words_say_what_came_back_and_what_did_not() -> None:
     assert "archived again at local, offsite" in said[-1]
 
 
-@pytest.mark.parametrize("text", ["2026-11-20 17:00:00", "2026-11-20T18:00:00+01:00"])
-def test_a_moment_is_utc_unless_it_says_otherwise(text: str) -> None:
-    assert rebuild.moment(text) == datetime(2026, 11, 20, 17, tzinfo=UTC)
-
-
 def test_there_is_nothing_to_finish_without_a_rebuild() -> None:
     with pytest.raises(RefusedError):
         rebuild.finish()
