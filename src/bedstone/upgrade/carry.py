@@ -135,6 +135,8 @@ def _copy(settings: Settings, found: Journal) -> Journal:
         # Empty, as a package's installation leaves it: checked before.
         target.drop()
     found = found.saved(made=True)
+    # The new one gets a copy of this: after a power cut, neither starts until it is settled.
+    source.set_start(MANUAL)
     _say(f"Copying the cluster: pg_upgradecluster {source.major} -> {target.major}.")
     try:
         run(
@@ -151,7 +153,6 @@ def _copy(settings: Settings, found: Journal) -> Journal:
             f"pg_upgradecluster failed; PostgreSQL {source.major} has not been changed.",
             details=tail(error.details),
         ) from error
-    # Neither starts at a boot from here on: who settles decides.
     target.set_start(MANUAL)
     _carry_configuration(source, target)
     return found

@@ -51,7 +51,7 @@ def install(settings: Settings, found: Waiting) -> float:
         _apt("install", "--only-upgrade", "--download-only", *packages)
         started = _started(settings)
         with _Watch(settings) as watch:
-            _apt("install", "--only-upgrade", "--no-download", *packages)
+            _apt("install", "--only-upgrade", *packages)
             if _started(settings) == started:
                 # The package didn't restart it: the old program would go on in memory.
                 cluster.stop()

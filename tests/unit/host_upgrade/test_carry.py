@@ -1,0 +1,167 @@
+"""Whatever kills or fails an upgrade, and whenever: one cluster serves, and it is a whole one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bedstone.errors import BedstoneError
+from bedstone.upgrade import carry, journal
+from bedstone.upgrade.cluster import MANUAL
+from tests.unit.host_upgrade.conftest import KilledError, World
+
+if TYPE_CHECKING:
+    from bedstone.backup_settings import Settings
+
+
+# What an upgrade does up to the copy.
+CALLS = [
+    *["before saved", "after saved"] * 2, "page on", "stop apps", "stop 15", "start 15 closed",
+    "backup", "count", "stop 15", "before saved", "after saved", "set 15 manual",
+    "pg_upgradecluster",
+    "pg_upgradecluster, half done",
+]  # fmt: skip
+
+
+def _ask(*, back: bool = False) -> None:
+    source, target = (17, 15) if back else (15, 17)
+    journal.Journal(source=source, target=target, port=5432, back=back).saved()
+
+
+def test_an_upgrade_ends_with_the_new_version_serving_and_the_old_one_kept(
+    settings: Settings, world: World
+) -> None:
+    _ask()
+    carry.carry_out(settings)
+    assert world.serving() == 17
+    assert world.clusters[15].start == MANUAL
+    last = journal.recorded("last")
+    assert last is not None
+    assert (last["serves"], last["other"]) == (17, 15)
+
+
+def test_nothing_is_written_between_the_last_backup_and_the_switch(
+    settings: Settings, world: World
+) -> None:
+    _ask()
+    carry.carry_out(settings)
+    calls = world.calls
+    assert calls.index("stop apps") < calls.index("start 15 closed") < calls.index("backup")
+    assert "start 15" not in calls
+    assert calls.index("count") < calls.index("start 17")
+
+
+# More calls than an upgrade makes; what is beyond its end is an upgrade that nothing happens to.
+@pytest.mark.parametrize("end", ["kill", "power cut"])
+@pytest.mark.parametrize("at", range(1, 61))
+def test_killed_at_any_moment_one_whole_cluster_serves_afterwards(
+    settings: Settings, world: World, at: int, end: str
+) -> None:
+    _ask()
+    world.calls.clear()
+    world.at = at
+    with suppress(KilledError):
+        carry.carry_out(settings)
+    phase = found.phase if (found := journal.load()) else None
+    world.revive(power_cut=end == "power cut")
+    with suppress(BedstoneError):
+        # What the unit does at a boot, and after a kill.
+        if end == "power cut" and phase != journal.ASKED:
+            carry.carry_out(settings)
+        else:
+            carry.settle(settings)
+    serving = world.serving()
+    if phase in {journal.ASKED, journal.BEGUN}:
+        assert serving == 15
+        assert set(world.clusters) == {15}, "half a cluster is gone"
+    elif phase == journal.SWITCHED:
+        assert serving == 17
+    assert world.clusters[serving].rows == 3
+
+
+@pytest.mark.parametrize("at", range(1, 61))
+def test_killed_once_more_while_it_is_undone_it_is_undone_by_the_next(
+    settings: Settings, world: World, at: int
+) -> None:
+    _ask()
+    world.calls.clear()
+    # In the middle of copying.
+    world.at = next(number for number, call in enumerate(CALLS, 1) if call.endswith("half done"))
+    with suppress(KilledError):
+        carry.carry_out(settings)
+    world.revive(power_cut=False)
+    world.calls.clear()
+    world.at = at
+    with suppress(KilledError):
+        carry.settle(settings)
+    world.revive(power_cut=False)
+    carry.settle(settings)
+    assert world.serving() == 15
+    assert set(world.clusters) == {15}
+
+
+@pytest.mark.parametrize("at", range(1, 61))
+def test_a_failure_at_any_moment_leaves_a_version_that_serves(
+    settings: Settings, world: World, at: int
+) -> None:
+    _ask()
+    world.calls.clear()
+    world.at, world.kind = at, BedstoneError
+    with suppress(BedstoneError):
+        carry.carry_out(settings)
+    # What the unit does when its process has ended.
+    world.at = None
+    carry.settle(settings)
+    assert world.serving() in {15, 17}
+
+
+def test_a_copy_that_lacks_a_row_does_not_serve(settings: Settings, world: World) -> None:
+    world.copied_rows = 2
+    _ask()
+    with pytest.raises(BedstoneError, match="15 serves as before") as caught:
+        carry.carry_out(settings)
+    assert "3 rows before, 2 now" in caught.value.details
+    assert world.serving() == 15
+    assert set(world.clusters) == {15}
+
+
+def test_apps_that_are_not_well_with_the_new_version_get_the_old_one_back(
+    settings: Settings, world: World
+) -> None:
+    world.healthy_on = {15}
+    _ask()
+    with pytest.raises(BedstoneError, match="so 15 serves again"):
+        carry.carry_out(settings)
+    assert world.serving() == 15
+    # What workers may have written to it is not thrown away.
+    assert world.clusters[17].start == MANUAL
+
+
+@pytest.mark.parametrize("at", range(1, 41))
+def test_a_way_back_that_was_killed_is_gone_to_its_end(
+    settings: Settings, world: World, at: int
+) -> None:
+    _ask()
+    carry.carry_out(settings)
+    _ask(back=True)
+    world.calls.clear()
+    world.at = at
+    with suppress(KilledError):
+        carry.carry_out(settings)
+    found = journal.load()
+    world.revive(power_cut=False)
+    carry.settle(settings)
+    asked = found is not None and found.phase == journal.ASKED
+    assert world.serving() == (17 if asked else 15)
+
+
+def test_the_calls_up_to_the_copy_are_as_the_other_tests_think(
+    settings: Settings, world: World
+) -> None:
+    _ask()
+    world.calls.clear()
+    carry.carry_out(settings)
+    assert world.calls[: len(CALLS)] == CALLS
+    assert len(world.calls) < 60

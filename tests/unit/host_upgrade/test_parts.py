@@ -1,0 +1,177 @@
+"""What clusters hold, how they differ, and what waits for them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bedstone import cli
+from bedstone.errors import BedstoneError
+from bedstone.overview import upgrades
+from bedstone.run import Completed
+from bedstone.terminal import Paint
+from bedstone.upgrade import contents, journal, waiting
+from bedstone.upgrade.cluster import Cluster, all_clusters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bedstone.backup_settings import Settings
+
+POLICY = """postgresql-17:
+  Installed: 17.11-0+deb13u1
+  Candidate: {candidate}
+  Version table:
+     17.12-0+deb13u1 500
+ *** 17.11-0+deb13u1 500
+        100 /var/lib/dpkg/status
+"""
+WAITS = POLICY.format(candidate="17.12-0+deb13u1")
+IS_NEWEST = POLICY.format(candidate="17.11-0+deb13u1")
+
+
+@pytest.fixture
+def root(tmp_path: Path, settings: Settings) -> Path:
+    del settings
+    return tmp_path
+
+
+def _cluster(root: Path, major: int, start: str, *files: str) -> Cluster:
+    place = root / f"etc/postgresql/{major}/main"
+    place.mkdir(parents=True)
+    text = f"# Automatic startup configuration\n#   auto: at boot\n\n{start}\n"
+    (place / "start.conf").write_text(text)
+        f"# Automatic startup configuration\n#   auto: ...\n\n{start}\n"
+    )
+    for name in files:
+        path = root / f"var/lib/postgresql/{major}/main/base" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return Cluster(major)
+
+
+def _apt_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(waiting, "run", lambda argv, **_: Completed(tuple(argv), 0, text, "", 0.1))
+
+
+def test_a_cluster_as_its_package_leaves_it_is_empty(root: Path) -> None:
+    assert _cluster(root, 17, "auto", "1/1255", "4/1255_fsm", "5/PG_VERSION", "5/2619.1").is_empty()
+
+
+@pytest.mark.parametrize("own", ["16384/1255", "5/16385", "5/16400_fsm", "5/24576.2"])
+def test_a_cluster_in_which_something_was_made_is_not_empty(root: Path, own: str) -> None:
+    assert not _cluster(root, 17, "auto", "1/1255", own).is_empty()
+
+
+def test_the_comments_of_start_conf_do_not_count(root: Path) -> None:
+    found = [_cluster(root, 17, "manual"), _cluster(root, 15, "auto")]
+    assert [each.starts() for each in found] == ["manual", "auto"]
+    assert [each.major for each in all_clusters()] == [15, 17]
+    assert Cluster(13).starts() is None
+
+
+def test_differences_name_what_is_missing_new_or_other() -> None:
+    before: dict[str, Any] = {
+        "roles": {"app": {"password": "a"}, "gone": {}},
+        "databases": {"shop": {"owner": "one", "extensions": ["a", "b"]}},
+        "rows": {"shop": {"public.order": 3, "public.item": 4}},
+    }
+    after: dict[str, Any] = {
+        "roles": {"app": {"password": "b"}, "more": {}},
+        "databases": {"shop": {"owner": "one", "extensions": ["a"]}},
+        "rows": {"shop": {"public.order": 2, "public.item": 4}},
+    }
+    assert contents.differences(before, after) == [
+        "role app: password: a before, b now",
+        "role gone: is missing",
+        "role more: is new",
+        "database shop: extensions: without b",
+        "database shop: table public.order: 3 rows before, 2 now",
+    ]
+    assert contents.differences(before, before) == []
+
+
+def test_what_waits_is_remembered_from_the_first_look(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _apt_says(monkeypatch, WAITS)
+    first = waiting.look(17)
+    assert first is not None
+    assert (first.installed, first.candidate) == ("17.11-0+deb13u1", "17.12-0+deb13u1")
+    journal.record(
+        "waiting",
+        {
+            "what": ["postgresql-17", "17.12-0+deb13u1"],
+            "since": (datetime.now(UTC) - timedelta(days=9)).isoformat(),
+        },
+    )
+    later = waiting.look(17)
+    assert later is not None
+    assert (later.days, later.late) == (9, True)
+    # A newer one begins anew only when it is another.
+    _apt_says(monkeypatch, IS_NEWEST)
+    assert waiting.look(17) is None
+    assert not (root / "var/lib/bedstone/upgrade/waiting.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("days", "red"), [(0, False), (waiting.MOST_DAYS - 1, False), (waiting.MOST_DAYS, True)]
+)
+def test_the_status_is_red_when_it_has_waited_too_long(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, days: int, red: bool
+) -> None:
+    _cluster(root, 17, "auto")
+    _apt_says(monkeypatch, WAITS)
+    journal.record(
+        "waiting",
+        {
+            "what": ["postgresql-17", "17.12-0+deb13u1"],
+            "since": (datetime.now(UTC) - timedelta(days=days, minutes=1)).isoformat(),
+        },
+    )
+    shown = upgrades.look()
+    assert bool(upgrades.problems(shown)) is red
+    [line] = upgrades.lines(shown, Paint(on=False))
+    assert "17.12-0+deb13u1 waits (`bedstone upgrade postgresql`)" in line
+
+
+def test_the_status_names_an_interrupted_upgrade_and_a_cluster_that_is_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cluster(root, 17, "auto")
+    _cluster(root, 15, "manual")
+    _apt_says(monkeypatch, IS_NEWEST)
+    journal.record("last", {"serves": 17, "other": 15, "at": "2026-11-20T10:00:00+00:00"})
+    journal.Journal(source=15, target=17, port=5432, phase=journal.BEGUN).saved()
+    shown = upgrades.look()
+    [problem] = upgrades.problems(shown)
+    assert "interrupted" in problem
+    [line] = upgrades.lines(shown, Paint(on=False))
+    assert "PostgreSQL 15 of before the upgrade is kept, stopped, since 2026-11-20" in line
+
+
+def test_where_no_postgresql_is_nothing_is_said(root: Path) -> None:
+    assert root.exists()
+    assert upgrades.look() is None
+    assert upgrades.problems(None) == []
+
+
+def test_a_damaged_journal_says_what_to_do(root: Path) -> None:
+    journal.Journal(source=15, target=17, port=5432).saved()
+    journal.path().write_text(json.dumps({"source": 15}))
+    with pytest.raises(BedstoneError, match="is damaged") as caught:
+        journal.load()
+    assert root.exists()
+    assert "pg_lsclusters" in str(caught.value.hint)
+
+
+def test_rehearse_goes_with_a_version(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "etc/bedstone").mkdir(parents=True)
+    monkeypatch.setattr("bedstone.backup_settings.load", lambda: None)
+    assert cli.main(["upgrade", "postgresql", "--rehearse"]) == 1
+    assert "--rehearse goes with --to" in capsys.readouterr().err
