@@ -44,8 +44,6 @@ def _cluster(root: Path, major: int, start: str, *files: str) -> Cluster:
     place.mkdir(parents=True)
     text = f"# Automatic startup configuration\n#   auto: at boot\n\n{start}\n"
     (place / "start.conf").write_text(text)
-        f"# Automatic startup configuration\n#   auto: ...\n\n{start}\n"
-    )
     for name in files:
         path = root / f"var/lib/postgresql/{major}/main/base" / name
         path.parent.mkdir(parents=True, exist_ok=True)
