@@ -212,7 +212,7 @@ def measure_releases() -> list[releases.Change]:
 def measure_backups() -> backups.Results:
     """Measure backups and restores on a server of their own."""
     say("f: backups and restores under load, beside pg_dump and psql")
-    results = backups.measure(provisioned("backups", backups.settings(WORK / "backups")))
+    results = backups.measure(provisioned("backups", backups.settings(WORK / "ledger")))
     servers.down(servers.containers(name="bench-backups"))
     return results
 

@@ -96,9 +96,8 @@ class Results:
     restores: list[Measure] = field(default_factory=list)
 
 
-def settings(work: Path) -> dict[str, Any]:
-    """Return what an operator would write for the app, whose source is copied below `work`."""
-    source = work / "source"
+def settings(source: Path) -> dict[str, Any]:
+    """Return what an operator would write for the app, whose source is copied to `source`."""
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__", "collected"))
     urls = source / "ledger" / "urls.py"
     urls.write_text(f"{IMPORTS}{urls.read_text()}{LOOK}")
@@ -115,7 +114,7 @@ def measure(server: Server) -> Results:
     results.backups.append(
         during(
             server,
-            "`pg_dump \\| gzip`",
+            "`pg_dump | gzip`",
             f"bash -o pipefail -c '{POSTGRES} pg_dump ledger | gzip > {COPY}'",
             lambda _: int(on(server, f"stat -c %s {COPY}")),
         )
@@ -124,7 +123,7 @@ def measure(server: Server) -> Results:
     results.restores.append(
         during(
             server,
-            "`gunzip \\| psql`",
+            "`gunzip | psql`",
             f"bash -o pipefail -c 'gunzip -c {COPY} | {POSTGRES} psql -q -o /dev/null"
             " -v ON_ERROR_STOP=1 bench_restored'",
         )
@@ -285,7 +284,7 @@ def _row(made: Measure, first: Measure | None) -> str:
         if first is not None and first.size:
             size_ratio = f"{made.size / first.size:.2f} x"
     cells = [
-        made.what,
+        made.what.replace("|", "\\|"),
         f"{made.seconds:.1f}" if first is not None else "",
         f"{made.seconds / first.seconds:.2f} x" if first is not None else "",
         size,
