@@ -75,5 +75,5 @@ docs: setup  ## docs/settings.md anew from the schema and the roles
 # --- What a run costs: bench/ ---
 
 .PHONY: bench
-bench: setup  ## time site.yml against a floor on fresh servers; WRITE=1 puts it into docs
+bench: setup  ## time site.yml, releases and backups on fresh servers; WRITE=1 puts it into docs
 	@$(BIN)/python -m bench $(if $(WRITE),--write)
