@@ -45,6 +45,26 @@ def test_backup_made_by_the_timers_unit_is_listed(demo: Demo) -> None:
     assert [backup["state"] for backup in listed] == ["complete"]
 
 
+def test_status_shows_the_last_backup_and_what_was_verified(demo: Demo) -> None:
+    on_server(demo, "bedstone verify payments")
+    shown = on_server(demo, "bedstone status")
+    assert re.search(r"backup +backup_\d{8}_\d{6}, .* ago", shown), shown
+    assert re.search(r"verified .* ago \(backup_\d{8}_\d{6}\)", shown), shown
+    assert "Needs attention" not in shown, shown
+
+
+def test_timer_that_stood_still_for_a_day_turns_red_and_is_told(demo: Demo) -> None:
+    on_server(demo, "systemctl stop bedstone-backup.timer")
+    on_server(demo, "apt-get install --yes --quiet --no-install-recommends faketime")
+    # A day later, the hourly look finds no newer backup. Programs alone see that time.
+    on_server(demo, "faketime -f +28h /usr/local/bin/bedstone destinations --check --tell")
+    shown = on_server(demo, "faketime -f +28h /usr/local/bin/bedstone status || true")
+    assert re.search(r"the last backup is .* old", shown), shown
+    told = on_server(demo, "journalctl --identifier bedstone-told --output cat")
+    assert "Backups aren't where they should be" in told, told
+    on_server(demo, "systemctl start bedstone-backup.timer")
+
+
 def test_second_run_changes_nothing_and_says_so(demo: Demo) -> None:
     said = make(demo.checkout, "demo")
     assert "nothing had to be changed" in said
