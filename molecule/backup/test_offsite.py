@@ -1,4 +1,4 @@
-"""Backups off the host, at a real SFTP and a real S3 server: they arrive, come back, and are missed.
+"""Backups at a real SFTP and a real S3 server: they arrive, come back, and are missed.
 
 What is wrong at a destination is told in plain words, and what is on the server is unharmed.
 """
@@ -72,6 +72,14 @@ class Offsite:
         shown = json.loads(self.payments.bedstone("destinations --check --json").stdout)
         items: list[dict[str, Any]] = shown["items"]
         return items
+
+    def newest(self) -> dict[tuple[str, str], str]:
+        """Return the newest backup of payments at each destination, by kind."""
+        return {
+            (item["destination"], item["kind"]): item["newest"]
+            for item in self.listed()
+            if item["app"] == "payments"
+        }
 
     def fetch(self, destination: str, kind: str = "dump", app: str = "payments") -> Any:
         """Bring the newest backup back into /root/back."""
@@ -283,13 +291,13 @@ def test_a_killed_copy_leaves_nothing_that_counts_and_the_next_one_sends_it(
         host.check_output("systemctl kill --signal=KILL bedstone-copy.service")
         wait_until(lambda: host.run("systemctl is-failed bedstone-copy.service").rc == 0)
 
-        found = {(i["destination"], i["kind"]): i["newest"] for i in offsite.listed()}
+        found = offsite.newest()
         assert found["local", "dump"] == name
         assert found["offsite", "dump"] != name
 
         done = offsite.copy()
         assert done.rc == 0, done.stderr
-        found = {(i["destination"], i["kind"]): i["newest"] for i in offsite.listed() if i["app"]}
+        found = offsite.newest()
         assert found["offsite", "media"] == name
     finally:
         host.check_output("rm -f /srv/bedstone/payments/media/large.bin")

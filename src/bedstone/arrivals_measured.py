@@ -33,11 +33,20 @@ def expected(settings: Settings, destination: Destination) -> list[tuple[str, st
     return found
 
 
-def measure(settings: Settings, destination: Destination) -> None:
-    """Look at a destination, and write down what is there; never raises for what is wrong there."""
+def measure(
+    settings: Settings, destination: Destination, seen: list[Snapshot] | None = None
+) -> None:
+    """Look at a destination, and write down what is there; never raises for what is wrong there.
+
+    Args:
+        settings: this server's.
+        destination: where.
+        seen: what was seen there just now, if somebody has looked.
+
+    """
     wanted = expected(settings, destination)
     try:
-        snapshots = _snapshots(destination)
+        snapshots = _snapshots(destination) if seen is None else seen
     except BedstoneError as error:
         passing = not isinstance(error, ReachError) or error.reason in _PASSING
         told = arrivals.unseen if passing else arrivals.unusable

@@ -157,16 +157,21 @@ def missing(
     return sorted((backup for backup in wanted if kept.get(backup.name)), key=_started)
 
 
-def send(repository: Repository, backup: Backup, *, local: Repository | None) -> Snapshot:
-    """Send one backup: its uploads, then its directory.
+def send(
+    repository: Repository, backup: Backup, *, local: Repository, there: Sequence[Snapshot]
+) -> str:
+    """Send one backup, its uploads and then its directory, and return the snapshot's id.
+
+    :func:`listed` tells whether it has arrived.
 
     Args:
         repository: where to.
         backup: what.
-        local: this server's repository, which has the uploads; None without a key.
+        local: this server's repository, which has the uploads.
+        there: what is at the destination already.
 
     Raises:
-        BedstoneError: it isn't there; what has arrived of it doesn't count.
+        BedstoneError: it failed; what has arrived of it doesn't count.
 
     """
     found = backup.manifest
@@ -188,13 +193,12 @@ def send(repository: Repository, backup: Backup, *, local: Repository | None) ->
         **({"point": "1"} if found.restore_point else {}),
     }
     if found.media is not None and found.media.engine == manifest.RESTIC:
-        if local is None:
-            raise BedstoneError(f"The uploads of {found.name} can't be read without the key.")
         tags["media"] = found.media.snapshot or ""
-        repository.copy(local, tags["media"], {"app": found.app, "kind": MEDIA})
+        if tags["media"] not in {snapshot.original for snapshot in there}:
+            repository.copy(local, tags["media"])
     sent, changed = repository.backup(backup.path.parent, [backup.name], tags)
     if changed:
-        repository.forget([sent.id])
+        repository.forget([sent])
         raise BedstoneError(f"{backup.path} was removed while it was copied.")
     return sent
 
@@ -356,7 +360,7 @@ def _check(directory: Path, destination: Destination) -> None:
 
 
 def _require_room(repository: Repository, found: Snapshot, into: Path) -> None:
-    needed = repository.count(found.id)[1]
+    needed = repository.count(found.id).bytes
     what = f"What is brought back from {repository.destination.name}"
     space.require(into, needed, _reserve(), what)
 

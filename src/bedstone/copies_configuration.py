@@ -72,8 +72,8 @@ def collect(directory: Path) -> dict[str, Any]:
     return contents
 
 
-def send(repository: Repository, contents: Mapping[str, Any], directory: Path) -> Snapshot:
-    """Send a configuration that lies ready.
+def send(repository: Repository, contents: Mapping[str, Any], directory: Path) -> tuple[str, str]:
+    """Send a configuration that lies ready, and return its name and the snapshot's id.
 
     Raises:
         BedstoneError: it isn't there.
@@ -81,14 +81,15 @@ def send(repository: Repository, contents: Mapping[str, Any], directory: Path) -
     """
     moment = datetime.now(UTC)
     names = sorted(path.name for path in directory.iterdir())
+    name = f"{CONFIGURATION}_{moment:%Y%m%d_%H%M%S}"
     tags = {
         "app": SERVER,
         "kind": CONFIGURATION,
-        "backup": f"{CONFIGURATION}_{moment:%Y%m%d_%H%M%S}",
+        "backup": name,
         "started": moment.isoformat(),
         "program": str(contents["program"]),
     }
-    return repository.backup(directory, names, tags)[0]
+    return name, repository.backup(directory, names, tags)[0]
 
 
 def missing_images(
@@ -138,8 +139,8 @@ def has_docker() -> bool:
     return shutil.which("docker") is not None
 
 
-def send_image(repository: Repository, app: str, release: str, archive: Path) -> Snapshot:
-    """Send a release's image.
+def send_image(repository: Repository, app: str, release: str, archive: Path) -> str:
+    """Send a release's image, and return the snapshot's id.
 
     Raises:
         BedstoneError: it isn't there.

@@ -27,6 +27,7 @@ from bedstone.arrivals import CONFIGURATION, DUMP, SERVER
 from bedstone.copies import IMAGE
 from bedstone.errors import BedstoneError, RefusedError
 from bedstone.restic import Repository
+from bedstone.restic_errors import MISSING, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,6 +118,19 @@ def run(
         return results
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What was sent, and has to be seen at the destination before it counts."""
+
+    app: str
+    kind: str
+    name: str
+    started: datetime
+    snapshot: str
+    said: str
+    size: int | None = None
+
+
 class _One:
     """The run at one destination."""
 
@@ -135,6 +149,7 @@ class _One:
         self._say = say
         self._repository = Repository(place)
         self._local = Repository(known.local)
+        self._sent: list[_Sent] = []
 
     def send(
         self, apps: Sequence[App], backup: str | None, *, configuration: bool, anew: bool
@@ -142,6 +157,7 @@ class _One:
         """Do all of it; what goes wrong is in the result."""
         self._say(f"{self._place.name}: looks at {self._place.words()}")
         started = datetime.now(UTC)
+        seen = None
         try:
             snapshots = self._ready(anew=anew)
         except (BedstoneError, OSError) as error:
@@ -151,19 +167,25 @@ class _One:
                 self._app(app, backup, snapshots)
             if configuration:
                 self._configuration(snapshots)
-            self._forget(apps)
-        arrivals_measured.measure(self._settings, self._place)
+            seen = self._read_back()
+        if seen is not None:
+            seen = self._forget(apps, seen)
+        arrivals_measured.measure(self._settings, self._place, seen)
 
     def _ready(self, *, anew: bool) -> list[Snapshot]:
-        if not self._repository.exists():
-            if not anew:
-                self._never_used()
-            self._say(f"{self._place.name}: makes the repository")
-            like = None
-            if self._known.local.restic and self._known.local.restic.exists():
-                like = self._local
-            self._repository.ready(like)
-        return self._repository.snapshots()
+        try:
+            return self._repository.snapshots()
+        except ResticError as error:
+            if error.reason != MISSING:
+                raise
+        if not anew:
+            self._never_used()
+        self._say(f"{self._place.name}: makes the repository")
+        like = None
+        if self._known.local.restic and self._known.local.restic.exists():
+            like = self._local
+        self._repository.ready(like)
+        return []
 
     def _never_used(self) -> None:
         with ledger.opened() as connection:
@@ -189,7 +211,7 @@ class _One:
             return
         for each in todo:
             self._say(f"{self._place.name}: {app.app}: sends {each.name}")
-            self._backup(app.app, each)
+            self._backup(app.app, each, snapshots)
 
     def _todo(self, app: App, backup: str | None, snapshots: list[Snapshot]) -> list[Backup]:
         home = self._settings.directory / app.app
@@ -205,41 +227,32 @@ class _One:
             known=kept_backups.known(app.app, self._place.name),
         )
 
-    def _backup(self, app: str, backup: Backup) -> None:
+    def _backup(self, app: str, backup: Backup, there: Sequence[Snapshot]) -> None:
         started, begun = datetime.now(UTC), time.monotonic()
         try:
-            sent = copies.send(
-                self._repository,
-                backup,
-                local=self._local if destinations.has_key() else None,
-            )
+            sent = copies.send(self._repository, backup, local=self._local, there=there)
         except (BedstoneError, OSError) as error:
             self._failed(app, DUMP, backup.name, started, error)
             return
         size = backup.manifest.bytes if backup.manifest else 0
-        copies_history.record(
-            app, DUMP, backup.name, self._place.name, started, snapshot=sent.id, size=size
-        )
-        self._result.sent.append(f"{app}: {backup.name} in {time.monotonic() - begun:.1f} s")
+        said = f"{app}: {backup.name} in {time.monotonic() - begun:.1f} s"
+        self._sent.append(_Sent(app, DUMP, backup.name, started, sent, said, size))
 
-    def _configuration(self, snapshots: list[Snapshot]) -> None:
+    def _configuration(self, there: Sequence[Snapshot]) -> None:
         started = datetime.now(UTC)
         directory = copies_configuration.place() / CONFIGURATION
         try:
             self._say(f"{self._place.name}: sends the configuration")
             contents = copies_configuration.collect(directory)
-            sent = copies_configuration.send(self._repository, contents, directory)
+            name, sent = copies_configuration.send(self._repository, contents, directory)
         except (BedstoneError, OSError) as error:
             self._failed(SERVER, CONFIGURATION, None, started, error)
             return
         finally:
             files.remove_tree(directory)
-        name = sent.tags["backup"]
-        copies_history.record(
-            SERVER, CONFIGURATION, name, self._place.name, started, snapshot=sent.id
-        )
-        self._result.sent.append("the configuration of this server")
-        for app, release, image in copies_configuration.missing_images(snapshots, contents):
+        said = "the configuration of this server"
+        self._sent.append(_Sent(SERVER, CONFIGURATION, name, started, sent, said))
+        for app, release, image in copies_configuration.missing_images(there, contents):
             self._image(app, release, image)
 
     def _image(self, app: str, release: str, image: str) -> None:
@@ -262,14 +275,45 @@ class _One:
         finally:
             if archive is not None:
                 archive.unlink(missing_ok=True)
-        copies_history.record(app, IMAGE, release, self._place.name, started, snapshot=sent.id)
-        self._result.sent.append(f"{app}: the image of {release}")
+        said = f"{app}: the image of {release}"
+        self._sent.append(_Sent(app, IMAGE, release, started, sent, said))
 
-    def _forget(self, apps: Sequence[App]) -> None:
-        """Remove what has served its time; that it is still there harms nobody."""
+    def _read_back(self) -> list[Snapshot] | None:
+        """Return what is at the destination now, having judged by it what was sent."""
         try:
-            snapshots = self._repository.snapshots()
-            doomed: list[str] = []
+            seen = self._repository.snapshots()
+        except (BedstoneError, OSError) as error:
+            for sent in self._sent:
+                self._failed(sent.app, sent.kind, sent.name, sent.started, error)
+            return None
+        for sent in self._sent:
+            found = next((s for s in seen if s.id.startswith(sent.snapshot)), None)
+            if found is None or not self._is_whole(sent, seen):
+                lost = BedstoneError(f"{sent.said} isn't at {self._place.name}, although it was sent.")
+                    f"{sent.said} was sent to {self._place.name}, but isn't there."
+                )
+                self._failed(sent.app, sent.kind, sent.name, sent.started, lost)
+                continue
+            copies_history.record(
+                sent.app,
+                sent.kind,
+                sent.name,
+                self._place.name,
+                sent.started,
+                snapshot=found.id,
+                size=sent.size,
+            )
+            self._result.sent.append(sent.said)
+        return seen
+
+    def _is_whole(self, sent: _Sent, seen: Sequence[Snapshot]) -> bool:
+        whole = copies.whole(seen, sent.app)
+        return sent.kind != DUMP or sent.name in {remote.name for remote in whole}
+
+    def _forget(self, apps: Sequence[App], snapshots: list[Snapshot]) -> list[Snapshot]:
+        """Remove what has served its time, and return the rest; that it stays harms nobody."""
+        doomed: list[str] = []
+        try:
             for app in apps:
                 there = copies.whole(snapshots, app.app)
                 gone = copies.expired(
@@ -293,6 +337,7 @@ class _One:
         except (BedstoneError, OSError, sqlite3.Error) as error:
             text = error.message if isinstance(error, BedstoneError) else str(error)
             self._result.notes.append(f"old copies were not removed: {text}")
+        return [snapshot for snapshot in snapshots if snapshot.id not in doomed]
 
     def _failed(
         self, app: str, kind: str, backup: str | None, started: datetime, error: Exception

@@ -62,13 +62,15 @@ def take(directory: Path, app: str, backup: str, *, watch: Callable[[], None]) -
             raise
         repository.ready()
         made, changed = _backup(repository, directory, app, backup, watch)
-    count, size = repository.count(made.id)
-    return Media("", str(directory), count, size, changed[:100], RESTIC, place.name, made.id)
+    read = repository.count(made)
+    return Media(
+        "", str(directory), read.files, read.bytes, changed[:100], RESTIC, place.name, read.id
+    )
 
 
 def _backup(
     repository: Repository, directory: Path, app: str, backup: str, watch: Callable[[], None]
-) -> tuple[Snapshot, list[str]]:
+) -> tuple[str, list[str]]:
     return repository.backup(directory.parent, [directory.name], tags(app, backup), watch=watch)
 
 

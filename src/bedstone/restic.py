@@ -31,6 +31,9 @@ _SHORT_SECONDS = 300.0
 # What moves data may take hours, but not stand still.
 STILL_SECONDS = 1200.0
 _PARTLY = 3
+# Everybody else comes before what works for long.
+_LOW = ("nice", "-n", "5", "ionice", "-t", "-c", "3")
+_LONG = {"backup", "copy", "prune", "check"}
 _TIME = re.compile(r"\[[\d:]+\]")
 _STATUS_EVERY = "0.2"
 
@@ -53,6 +56,22 @@ class Snapshot:
     tags: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     original: str | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a snapshot holds.
+
+    Attributes:
+        id: the snapshot's whole id.
+        files: how many, links too.
+        bytes: of the regular ones, each once whatever its names.
+
+    """
+
+    id: str
+    files: int
+    bytes: int
 
 
 class Repository:
@@ -116,7 +135,7 @@ class Repository:
         tags: Mapping[str, str],
         *,
         watch: Callable[[], None] | None = None,
-    ) -> tuple[Snapshot, list[str]]:
+    ) -> tuple[str, list[str]]:
         """Make a snapshot of entries of a directory; it holds them by their names.
 
         Args:
@@ -126,7 +145,8 @@ class Repository:
             watch: called again and again meanwhile; what it raises ends it.
 
         Returns:
-            The snapshot, and a sentence for each file that was removed while it was read.
+            The snapshot's id, maybe its beginning alone, and a sentence for each file that was
+            removed while it was read. :meth:`snapshots` tells whether it has arrived.
 
         Raises:
             ResticError: there is no snapshot.
@@ -146,42 +166,39 @@ class Repository:
             raise self._error(ended)
         messages = _messages(ended)
         summary = next((m for m in messages if m.get("message_type") == "summary"), {})
-        snapshot = self._find(str(summary.get("snapshot_id") or ""), tags)
+        snapshot = str(summary.get("snapshot_id") or "")
+        if not snapshot:
+            raise ResticError(
+                f"restic made no snapshot at {self.destination.name}.",
+                OTHER,
+                details=f"{ended.stdout}\n{ended.stderr}",
+            )
         vanished, unread = _troubles(messages, directory)
         if unread or (ended.returncode == _PARTLY and not vanished):
-            self.forget([snapshot.id])
+            self.forget([snapshot])
             raise ResticError(
                 f"Not all of {directory} could be read.", OTHER, details="\n".join(unread[:20])
             )
         return snapshot, vanished
 
-    def copy(self, source: Repository, snapshot: str, tags: Mapping[str, str]) -> Snapshot:
-        """Copy a snapshot from another repository, unless it is here already.
+    def copy(self, source: Repository, snapshot: str) -> None:
+        """Copy a snapshot from another repository; :meth:`snapshots` tells whether it has arrived.
+
+        The copy has an id of its own, and knows that of the snapshot as its original.
 
         Args:
             source: where it is.
             snapshot: its id there.
-            tags: it has them there.
 
         Raises:
-            ResticError: there is no copy.
+            ResticError: it failed.
 
         """
-        if found := self._copied(snapshot, tags):
-            return found
         ended = self._run(
             ["copy", *source.as_source(), snapshot], still_seconds=STILL_SECONDS, progress=_undated
         )
         if ended.returncode != 0:
             raise self._error(ended)
-        if found := self._copied(snapshot, tags):
-            return found
-        raise ResticError(
-            f"The snapshot {snapshot[:8]} was copied to {self.destination.name}, but isn't there.",
-            OTHER,
-            hint=f"Is it in {source.location}? `restic snapshots` lists what is.",
-            details=f"{ended.stdout}\n{ended.stderr}",
-        )
 
     def snapshots(self, tags: Mapping[str, str] | None = None) -> list[Snapshot]:
         """Return the snapshots that have all of some tags, the oldest first.
@@ -202,19 +219,25 @@ class Repository:
             ) from error
         return sorted(found, key=lambda snapshot: snapshot.time)
 
-    def count(self, snapshot: str) -> tuple[int, int]:
-        """Return the number of files (links too) in a snapshot, and the bytes in the regular ones.
+    def count(self, snapshot: str) -> Contents:
+        """Read a snapshot back, and return what is in it.
+
+        Args:
+            snapshot: its id, or the beginning of that.
 
         Raises:
             ResticError: it isn't there, or can't be read.
 
         """
-        files = 0
+        files, identity = 0, snapshot
 
         def line(text: str) -> None:
-            nonlocal files
+            nonlocal files, identity
             entry = json.loads(text)
-            files += entry.get("struct_type") == "node" and entry.get("type") != "dir"
+            if entry.get("struct_type") == "snapshot":
+                identity = str(entry["id"])
+            else:
+                files += entry.get("type") != "dir"
 
         ended = self._run(
             ["ls", "--json", snapshot], on_line=line, still_seconds=STILL_SECONDS, lock=False
@@ -223,7 +246,7 @@ class Repository:
             raise self._error(ended)
         stats = self._call("stats", "--json", "--mode=restore-size", snapshot).stdout
         # Of all that restic counts, this counts a file once that has several names.
-        return files, int(json.loads(stats)["total_size"])
+        return Contents(identity, files, int(json.loads(stats)["total_size"]))
 
     def size(self) -> int:
         """Return the bytes that all snapshots together take."""
@@ -296,21 +319,6 @@ class Repository:
         """
         return [f"--from-repo={self.location}", f"--from-password-file={destinations.key_path()}"]
 
-    def _copied(self, snapshot: str, tags: Mapping[str, str]) -> Snapshot | None:
-        return next(
-            (s for s in self.snapshots(tags) if (s.original or "").startswith(snapshot)), None
-        )
-
-    def _find(self, identity: str, tags: Mapping[str, str]) -> Snapshot:
-        """Return the snapshot that was just made, as the destination lists it."""
-        for found in self.snapshots(tags):
-            if identity and found.id.startswith(identity):
-                return found
-        raise ResticError(
-            f"The snapshot {identity or '?'} was sent to {self.destination.name}, but isn't there.",
-            OTHER,
-        )
-
     def _call(self, *arguments: str) -> Ended:
         ended = self._run(list(arguments), seconds=self._short_seconds)
         if ended.returncode != 0:
@@ -342,8 +350,7 @@ class Repository:
             )
         reach.require(self.destination)
         command = [
-            # Everybody else comes first.
-            "nice", "-n", "19", "ionice", "-t", "-c", "3",
+            *(_LOW if arguments[0] in _LONG else ()),
             "restic", f"--repo={self.location}", f"--password-file={destinations.key_path()}",
             *self._cache(), *self._options(), *arguments,
         ]  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import media, restic_errors
-from bedstone.restic import Snapshot
+from bedstone.restic import Contents, Snapshot
 from bedstone.restic_errors import ResticError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Repository:
         tags: Mapping[str, str],
         *,
         watch: Callable[[], None] | None = None,
-    ) -> tuple[Snapshot, list[str]]:
+    ) -> tuple[str, list[str]]:
         del watch
         self._note("backup", *names)
         self._require()
@@ -97,18 +97,15 @@ class Repository:
                 shutil.copy2(directory / name, target / name)
         snapshot = Snapshot(identity, datetime.now(UTC), dict(tags), tuple(names))
         self._write(snapshot)
-        return snapshot, []
+        # As restic 0.14 has it.
+        return identity[:8], []
 
-    def copy(self, source: Repository, snapshot: str, tags: Mapping[str, str]) -> Snapshot:
+    def copy(self, source: Repository, snapshot: str) -> None:
         self._note("copy", snapshot)
-        for there in self.snapshots(tags):
-            if there.original == snapshot:
-                return there
         found = next(s for s in source.snapshots() if s.id == snapshot)
         made = replace(found, id=os.urandom(8).hex(), original=found.id)
         shutil.copytree(source._home / snapshot, self._home / made.id, symlinks=True)
         self._write(made)
-        return made
 
     def snapshots(self, tags: Mapping[str, str] | None = None) -> list[Snapshot]:
         self._note("snapshots")
@@ -116,9 +113,10 @@ class Repository:
         wanted = (tags or {}).items()
         return [s for s in _read(self._home) if wanted <= s.tags.items()]
 
-    def count(self, snapshot: str) -> tuple[int, int]:
+    def count(self, snapshot: str) -> Contents:
         self._note("count")
-        return media.count(self._home / snapshot), media.regular_bytes(self._home / snapshot)
+        (home,) = (path for path in self._home.glob(f"{snapshot}*") if path.is_dir())
+        return Contents(home.name, media.count(home), media.regular_bytes(home))
 
     def size(self) -> int:
         self._note("size")

@@ -11,7 +11,7 @@ import pytest
 from bedstone import destinations, followed, reach, restic_errors
 from bedstone.followed import Ended
 from bedstone.reach import ReachError
-from bedstone.restic import Repository
+from bedstone.restic import Contents, Repository
 from bedstone.restic_errors import ResticError
 
 if TYPE_CHECKING:
@@ -215,9 +215,9 @@ def test_ssh_trusts_the_declared_host_keys_alone_and_asks_nobody(
 
 
 def test_everybody_else_comes_first(program: Program, known: Destinations) -> None:
-    Repository(known.local).exists()
+    Repository(known.local).prune()
 
-    assert program.calls[0][:6] == ["nice", "-n", "19", "ionice", "-t", "-c"]
+    assert program.calls[0][:6] == ["nice", "-n", "5", "ionice", "-t", "-c"]
 
 
 def test_without_a_key_nothing_is_done(program: Program, known: Destinations, key: Path) -> None:
@@ -287,19 +287,12 @@ def test_an_empty_repository_has_no_snapshots(program: Program, known: Destinati
     assert Repository(known.local).snapshots() == []
 
 
-@pytest.mark.parametrize("identity", ["950314ca", "950314cabf66"])
-def test_a_backup_counts_only_once_it_is_listed(
-    program: Program, known: Destinations, root: Path, identity: str
+def test_a_backup_that_says_nothing_of_a_snapshot_is_none(
+    program: Program, known: Destinations, root: Path
 ) -> None:
-    program.answers["backup"] = Ended(
-        0, json.dumps({"message_type": "summary", "snapshot_id": identity}), ""
-    )
-    program.answers["snapshots"] = Ended(0, LISTED, "")
-    made, changed = Repository(known.local).backup(root, ["media"], {"app": "payments"})
-    assert (made.id, changed) == ("950314cabf66", [])
+    program.answers["backup"] = Ended(0, "", "")
 
-    program.answers["snapshots"] = Ended(0, "[]", "")
-    with pytest.raises(ResticError, match="isn't there"):
+    with pytest.raises(ResticError, match="made no snapshot"):
         Repository(known.local).backup(root, ["media"], {"app": "payments"})
 
 
@@ -336,7 +329,7 @@ def test_a_file_that_can_not_be_read_is_a_failure_and_its_snapshot_goes(
     with pytest.raises(ResticError, match="Not all of"):
         Repository(known.local).backup(root, ["media"], {})
 
-    assert program.calls[-1][-2:] == ["forget", "950314cabf66"]
+    assert program.calls[-1][-2:] == ["forget", "950314ca"]
 
 
 def test_the_lock_of_a_dead_run_is_removed_and_the_call_made_again(
@@ -361,7 +354,7 @@ def test_files_and_links_are_counted_and_directories_are_not(
     program: Program, known: Destinations
 ) -> None:
     lines = [
-        {"struct_type": "snapshot", "id": "x"},
+        {"struct_type": "snapshot", "id": "950314cabf66"},
         {"struct_type": "node", "type": "dir", "path": "/media"},
         {"struct_type": "node", "type": "file", "path": "/media/a", "size": 10},
         {"struct_type": "node", "type": "symlink", "path": "/media/b"},
@@ -369,7 +362,7 @@ def test_files_and_links_are_counted_and_directories_are_not(
     program.answers["ls"] = Ended(0, "\n".join(json.dumps(line) for line in lines), "")
     program.answers["stats"] = Ended(0, '{"total_size": 10, "total_file_count": 3}', "")
 
-    assert Repository(known.local).count("x") == (2, 10)
+    assert Repository(known.local).count("950314ca") == Contents("950314cabf66", 2, 10)
 
 
 def test_a_server_that_stands_still_is_ended_and_told(
