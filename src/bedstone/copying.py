@@ -289,7 +289,7 @@ class _One:
         for sent in self._sent:
             found = next((s for s in seen if s.id.startswith(sent.snapshot)), None)
             if found is None or not self._is_whole(sent, seen):
-                lost = BedstoneError(f"{sent.said} isn't at {self._place.name}, although it was sent.")
+                lost = BedstoneError(
                     f"{sent.said} was sent to {self._place.name}, but isn't there."
                 )
                 self._failed(sent.app, sent.kind, sent.name, sent.started, lost)
