@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 
+import pytest
 from testinfra.host import Host
 
 UNITS = ["bedstone-metrics.service", "prometheus-node-exporter.service"]
 DIRECTORY = "/var/lib/prometheus/node-exporter"
 FILE = f"{DIRECTORY}/bedstone.prom"
-# What a server with apps and destinations would have in its ledger.
+DESTINATION = 'off"site\\'
+SETTINGS = {
+    "/etc/bedstone/backup.json": {
+        "schema": 1,
+        "directory": "/var/backups/bedstone",
+        "keep_days": 30,
+        "keep_at_least": 3,
+        "reserve_mb": 0,
+        "jobs": 1,
+        "socket": "/run/postgresql",
+        "port": 5432,
+        "databases": [{"app": "payments", "name": "payments", "owner": "payments_owner"}],
+        "media": [],
+    },
+    "/etc/bedstone/destinations.json": {
+        "schema": 1,
+        "point_in_time": None,
+        "destinations": [
+            {"name": "local", "type": "local", "restic": "/var/backups/bedstone/.restic"},
+            {
+                "name": DESTINATION,
+                "type": "sftp",
+                "host": "h",
+                "port": 22,
+                "user": "u",
+                "path": "/p",
+            },
+        ],
+    },
+}
+# What the program would have seen and done on a server with an app and a destination.
 SEEN = """
+import sys
 from datetime import UTC, datetime
 from bedstone import arrivals, verify_history
-now = datetime.now(UTC)
-name = 'off"site\\\\'
-arrivals.record(name, "", "wal", newest="1", newest_at=now, size=1, problem="a gap")
+now, name = datetime.now(UTC), sys.argv[1]
+arrivals.record(name, "payments", "dump", newest="b", newest_at=now, size=1, problem="damaged")
 entry = ("payments", "dump", "b", name, "succeeded", now.isoformat(), now.isoformat(), 1.5)
 verify_history.record(verify_history.Verification(*entry))
 """
+
+
+@pytest.fixture
+def offsite(host: Host) -> Iterator[None]:
+    """An app and a destination, as the role backup would declare them."""
+    for path, settings in SETTINGS.items():
+        host.check_output("printf %%s %s > %s", json.dumps(settings), path)
+    host.check_output("PYTHONPATH=/usr/local/bin/bedstone python3 -c %s %s", SEEN, DESTINATION)
+    yield
+    for path in SETTINGS:
+        host.check_output("rm %s", path)
 
 
 def test_timer_runs_each_hour(host: Host) -> None:
@@ -27,10 +70,10 @@ def test_timer_runs_each_hour(host: Host) -> None:
     assert "bedstone-metrics.service" in listed
 
 
+@pytest.mark.usefixtures("offsite")
 def test_node_exporter_serves_what_the_unit_writes(
     host: Host, wait_until: Callable[..., None]
 ) -> None:
-    host.check_output("PYTHONPATH=/usr/local/bin/bedstone python3 -c %s", SEEN)
     host.check_output("systemctl start bedstone-metrics.service")
     file = host.file(FILE)
     assert (file.user, file.mode) == ("root", 0o644)
@@ -38,10 +81,13 @@ def test_node_exporter_serves_what_the_unit_writes(
     wait_until(lambda: "bedstone_build_info" in host.check_output(ask), what="it is served")
     served = host.check_output(ask)
     # What the exporter has understood, it sorts and escapes anew.
-    assert 'bedstone_backup_problem{app="",destination="off\\"site\\\\",kind="wal"} 1' in served
+    labels = 'app="payments",destination="off\\"site\\\\",kind="dump"'
+    assert f"bedstone_backup_problem{{{labels}}} 1" in served
+    assert f"bedstone_backup_verified_timestamp_seconds{{{labels}}}" in served
     assert "node_textfile_scrape_error 0" in served
 
 
+@pytest.mark.usefixtures("offsite")
 def test_prometheus_own_linter_has_nothing_to_say(host: Host) -> None:
     run = host.run("bedstone metrics | promtool check metrics")
     assert (run.rc, run.stdout + run.stderr) == (0, "")

@@ -17,6 +17,8 @@ from bedstone import (
     backup_settings,
     catalogue,
     config,
+    destinations,
+    freshness,
     history,
     ledger,
     maintenance,
@@ -152,7 +154,7 @@ class Collector:
                             for path, file in made.files.items()
                             if (path == media) == (kind == verify_history.MEDIA)
                         )
-                        self._arrived(entry.app, kind, "local", made.started, size)
+                        self._arrived(entry.app, kind, destinations.LOCAL, made.started, size)
                 self._failures(connection, entry.app, kinds)
 
     def _failures(self, connection: sqlite3.Connection, app: str, kinds: Sequence[str]) -> None:
@@ -161,36 +163,39 @@ class Collector:
             (app,),
         ).fetchone()
         for kind in kinds if row else ():
-            self._failed(app, kind, "local", failed=row["state"] == "failed")
+            self._failed(app, kind, destinations.LOCAL, failed=row["state"] == "failed")
 
     def _arrivals(self) -> None:
         """Tell what was last seen at the destinations, and how the last copy there ended."""
+        known = destinations.load()
+        for item in _expected():
+            labels = {"app": item.app, "kind": item.kind, "destination": item.destination}
+            if (seen := item.seen) is not None:
+                self._arrived(item.app, item.kind, item.destination, seen.newest_at, seen.bytes)
+                self._add(
+                    "bedstone_backup_checked_timestamp_seconds",
+                    "When somebody last could look what lies at a destination.",
+                    seen.checked_at.timestamp() if seen.checked_at else None,
+                    **labels,
+                )
+            self._add(
+                "bedstone_backup_problem",
+                "Whether what lies at a destination is old or wrong, or nobody can look.",
+                item.problem is not None,
+                **labels,
+            )
         with ledger.opened() as connection:
-            found = arrivals.of(connection)
             copies = connection.execute(
                 "SELECT app, kind, destination, state FROM copies WHERE id IN ("
                 " SELECT max(id) FROM copies GROUP BY app, kind, destination)"
                 " ORDER BY destination, app, kind"
             ).fetchall()
-        for each in found:
-            labels = {"app": each.app, "kind": each.kind, "destination": each.destination}
-            self._arrived(each.app, each.kind, each.destination, each.newest_at, each.bytes)
-            self._add(
-                "bedstone_backup_checked_timestamp_seconds",
-                "When somebody last could look what lies at a destination.",
-                each.checked_at.timestamp() if each.checked_at else None,
-                **labels,
-            )
-            self._add(
-                "bedstone_backup_problem",
-                "Whether something is wrong with what lies at a destination, or nobody can look.",
-                each.problem is not None,
-                **labels,
-            )
+        remote = {place.name for place in known.remote}
         for row in copies:
-            self._failed(
-                row["app"], row["kind"], row["destination"], failed=row["state"] == "failed"
-            )
+            if row["destination"] in remote:
+                self._failed(
+                    row["app"], row["kind"], row["destination"], failed=row["state"] == "failed"
+                )
 
     def _arrived(
         self, app: str, kind: str, destination: str, moment: datetime | None, size: int | None
@@ -225,19 +230,26 @@ class Collector:
         )
 
     def _verifications(self) -> None:
+        if not backup_settings.path().exists():
+            return
+        # An app or a destination that is gone is verified no more, and nobody minds.
+        apps = {"", *(entry.app for entry in backup_settings.load().apps)}
+        places = {place.name for place in destinations.load().all}
         with ledger.opened() as connection:
-            last = connection.execute(
-                "SELECT app, kind, destination, state, finished_at, seconds FROM verifications"
-                " WHERE id IN (SELECT max(id) FROM verifications GROUP BY app, kind, destination)"
-                " ORDER BY destination, app, kind"
+            rows = connection.execute(
+                "SELECT id, app, kind, destination, state, finished_at, seconds FROM verifications"
+                " WHERE id IN (SELECT max(id) FROM verifications"
+                "  GROUP BY app, kind, destination, state = 'succeeded')"
+                " ORDER BY destination, app, kind, id"
             ).fetchall()
-            proved = connection.execute(
-                "SELECT app, kind, destination, finished_at, seconds FROM verifications"
-                " WHERE id IN (SELECT max(id) FROM verifications WHERE state = 'succeeded'"
-                " GROUP BY app, kind, destination) ORDER BY destination, app, kind"
-            ).fetchall()
-        for row in proved:
+        last = {}
+        for row in rows:
             labels = {name: row[name] for name in ("app", "kind", "destination")}
+            if row["app"] not in apps or row["destination"] not in places:
+                continue
+            last[tuple(labels.values())] = row
+            if row["state"] != "succeeded":
+                continue
             self._add(
                 "bedstone_backup_verified_timestamp_seconds",
                 "When a backup was last restored on trial and held what it should.",
@@ -250,7 +262,7 @@ class Collector:
                 row["seconds"],
                 **labels,
             )
-        for row in last:
+        for row in last.values():
             self._add(
                 "bedstone_backup_verification_failed",
                 "Whether the last verification failed, or came to nothing.",
@@ -327,8 +339,11 @@ class Collector:
                 counts[app] = len(operations.problems(last, operations.running(app))) + sum(
                     bool(found and found["problem"]) for found in (backup, verification)
                 )
-            for each in arrivals.of(connection):
-                counts[each.app] = counts.get(each.app, 0) + (each.problem is not None)
+        counts[""] += len(verifications.wal_problems())
+        for item in _expected():
+            # What lies on this server was counted, but for its WAL.
+            if item.destination != destinations.LOCAL or item.kind == arrivals.WAL:
+                counts[item.app] = counts.get(item.app, 0) + (item.problem is not None)
         for app, count in counts.items():
             self._add(
                 "bedstone_problems",
@@ -336,6 +351,13 @@ class Collector:
                 count,
                 app=app,
             )
+
+
+def _expected() -> list[freshness.Item]:
+    """Return all that should lie at the destinations; what is there no longer is no news."""
+    if not backup_settings.path().exists():
+        return []
+    return freshness.items(backup_settings.load(), destinations.load())
 
 
 def _apps(connection: sqlite3.Connection) -> list[str]:

@@ -127,6 +127,7 @@ def test_name_that_is_no_utf8_doesnt_spoil_the_file() -> None:
 def test_every_metric_has_one_type_and_its_lines_stand_together() -> None:
     served()
     verified("succeeded", NOW)
+    backup_history.failed("payments", "nightly", NOW, "No space left on device")
     text = render(Collector(NOW).gather())
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
@@ -168,26 +169,62 @@ def test_failed_backup_of_this_server() -> None:
         assert f"bedstone_backup_last_success_timestamp_seconds{{{labels}}}" not in found
 
 
-def test_what_was_seen_at_the_destinations() -> None:
-    arrivals.record("offsite", "payments", "dump", newest="b", newest_at=NOW, size=4096)
-    arrivals.record("bucket", "", "wal", newest="0001", newest_at=NOW, problem="a gap")
+def declare_destinations(root: Path) -> None:
+    """Declare an SFTP server and a bucket; WAL goes to both, and stays here."""
+    sftp = {"host": "backup.example.com", "port": 22, "user": "u", "path": "/srv"}
+    s3 = {"endpoint": "s3.example.com", "bucket": "b", "region": "r", "path": "/p"}
+    places = [
+        {"name": "local", "type": "local", "restic": "/backups/.restic", "pgbackrest": 1},
+        {"name": "offsite", "type": "sftp", "pgbackrest": None, **sftp},
+        {"name": "bucket", "type": "s3", "pgbackrest": 3, "path_style": True, **s3},
+    ]
+    point = {"stanza": "main", "keep_days": 7, "keep_full": 2, "archive_timeout_seconds": 60}
+    text = json.dumps({"schema": 1, "point_in_time": point, "destinations": places})
+    (root / "etc/bedstone/destinations.json").write_text(text)
+    (root / "etc/bedstone/backup.key").write_text("a long passphrase")
+
+
+def test_what_was_seen_at_the_destinations(root: Path) -> None:
+    declare_destinations(root)
+    now = datetime.now(UTC).replace(microsecond=0)
+    arrivals.record("offsite", "payments", "dump", newest="b", newest_at=now, size=4096)
+    arrivals.record("bucket", "", "wal", newest="0001", newest_at=now, problem="a gap")
     arrivals.unseen("bucket", "payments", "media", "the server doesn't answer")
+    arrivals.record("gone", "payments", "dump", newest="b", newest_at=now)
     found = samples()
     dump = 'app="payments",kind="dump",destination="offsite"'
-    assert found[f"bedstone_backup_last_success_timestamp_seconds{{{dump}}}"] == NOW.timestamp()
+    assert found[f"bedstone_backup_last_success_timestamp_seconds{{{dump}}}"] == now.timestamp()
     assert found[f"bedstone_backup_last_size_bytes{{{dump}}}"] == 4096
     assert found[f"bedstone_backup_problem{{{dump}}}"] == 0
     wal = 'app="",kind="wal",destination="bucket"'
-    assert found[f"bedstone_backup_last_success_timestamp_seconds{{{wal}}}"] == NOW.timestamp()
+    assert found[f"bedstone_backup_last_success_timestamp_seconds{{{wal}}}"] == now.timestamp()
     assert found[f"bedstone_backup_problem{{{wal}}}"] == 1
     media = 'app="payments",kind="media",destination="bucket"'
-    assert found[f"bedstone_backup_problem{{{media}}}"] == 1
+    assert found[f"bedstone_backup_problem{{{media}}}"] == 0, "out of reach for a moment"
     assert f"bedstone_backup_checked_timestamp_seconds{{{media}}}" not in found
-    assert found['bedstone_problems{app="payments"}'] == 1
     assert found['bedstone_problems{app=""}'] == 1
+    assert not any('destination="gone"' in name for name in found), "not declared any more"
 
 
-def test_last_copy_to_a_destination_counts() -> None:
+def test_old_copy_and_one_that_nobody_can_see_are_problems(root: Path) -> None:
+    declare_destinations(root)
+    now = datetime.now(UTC)
+    arrivals.record("offsite", "payments", "dump", newest="b", newest_at=now - timedelta(hours=30))
+    arrivals.unseen("bucket", "payments", "dump", "the server doesn't answer")
+    with ledger.opened() as connection:
+        since = (now - timedelta(hours=5)).isoformat()
+        connection.execute(
+            "UPDATE arrivals SET problem_since = ? WHERE destination = 'bucket'", (since,)
+        )
+    found = samples()
+    for destination in ("offsite", "bucket"):
+        labels = f'app="payments",kind="dump",destination="{destination}"'
+        assert found[f"bedstone_backup_problem{{{labels}}}"] == 1
+    assert found['bedstone_problems{app="payments"}'] == 2
+
+
+def test_last_copy_to_a_destination_counts(root: Path) -> None:
+    declare_destinations(root)
     with ledger.opened() as connection:
         for state in ("failed", "succeeded"):
             connection.execute(
@@ -199,7 +236,10 @@ def test_last_copy_to_a_destination_counts() -> None:
     assert samples()[name] == 0
 
 
-def test_verifications_by_kind_and_destination() -> None:
+def test_verifications_by_kind_and_destination(root: Path) -> None:
+    declare_destinations(root)
+    verified("failed", NOW - timedelta(days=2))
+    verified("succeeded", NOW, destination="gone")
     verified("succeeded", NOW - timedelta(days=1))
     verified("prevented", NOW)
     verified("failed", NOW, kind="wal", destination="offsite")
@@ -212,6 +252,7 @@ def test_verifications_by_kind_and_destination() -> None:
     wal = 'app="payments",kind="wal",destination="offsite"'
     assert found[f"bedstone_backup_verification_failed{{{wal}}}"] == 1
     assert f"bedstone_backup_verified_timestamp_seconds{{{wal}}}" not in found
+    assert not any('destination="gone"' in name for name in found)
 
 
 def test_growth_and_a_disk_that_will_be_full(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
