@@ -28,7 +28,7 @@ from bedstone import (
     restore_source,
 )
 from bedstone.cli import add_command
-from bedstone.errors import RefusedError
+from bedstone.errors import BedstoneError, RefusedError
 from bedstone.interrupts import terminable
 from bedstone.pgbackrest import Stanza
 from bedstone.run import run
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.destinations import Destination, Destinations
+    from bedstone.postgres import Server
     from bedstone.rebuild_journal import Journal
 
 # Role pgbackrest's.
@@ -154,7 +155,8 @@ def rebuild(source: str, target: datetime | None, *, asked: bool = True) -> dict
                 hint=f"`bedstone rebuild --from {journal.destination}` goes on with it.",
             )
         if journal.phase == rebuild_journal.CLUSTER:
-            journal = _files(settings, destination, journal)
+            warnings = _prepare_archive(known, rebuild_cluster.of_host(settings))
+            journal = _files(settings, destination, journal, warnings)
     return {**journal.facts, "from": source, "phase": journal.phase}
 
 
@@ -212,15 +214,33 @@ def _databases(
     return journal
 
 
-def _files(settings: Settings, destination: Destination, journal: Journal) -> Journal:
+def _files(
+    settings: Settings, destination: Destination, journal: Journal, warnings: list[str]
+) -> Journal:
     """Bring back what isn't in the databases."""
     configured = rebuild_files.configuration(destination, _say)
-    configured["warnings"] = [*journal.facts.get("warnings", []), *configured["warnings"]]
+    warnings = [*journal.facts.get("warnings", []), *warnings, *configured["warnings"]]
+    configured["warnings"] = warnings
     brought = {}
     # A dump has its uploads with it.
     if journal.facts.get("kind") != "dumps":
         brought = rebuild_files.uploads(settings, destination, _say)
     return journal.at(rebuild_journal.FILES, **configured, media=brought)
+
+
+def _prepare_archive(known: Destinations, server: Server) -> list[str]:
+    """Make the repositories that lack one while nothing is archived yet; return warnings.
+
+    Later, pgBackRest would refuse it whenever it is just archiving.
+    """
+    if known.point_in_time is None:
+        return []
+    try:
+        Stanza(known, server=server).create()
+    except BedstoneError as error:
+        # Whoever archives later says what is to be done; the data needn't wait for it.
+        return [f"Archiving isn't prepared everywhere: {error.message}"]
+    return []
 
 
 def settle() -> None:

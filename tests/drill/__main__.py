@@ -99,7 +99,9 @@ def burn_down(
     clock.part("Power cut: A and its disk are gone")
     killed_at = world.cut_power(server)
     writers.stop()
-    return killed_at, world.archived(offsite)
+    archived = world.archived(offsite)
+    world.scrap(server)
+    return killed_at, archived
 
 
 def wait_for_answer(site: Site, limit_seconds: float) -> float:

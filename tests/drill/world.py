@@ -218,11 +218,14 @@ def prepare_images() -> None:
 
 
 def cut_power(server: Server) -> float:
-    """End a server at once and for ever, its disks with it; return when, since the epoch."""
+    """End a server at once; return when, since the epoch."""
     podman(["kill", "--signal=KILL", servers.container_name(server.name)])
-    moment = time.time()
+    return time.time()
+
+
+def scrap(server: Server) -> None:
+    """Remove what is left of a server: nothing of its disk is to be had."""
     servers.down(servers.containers(name=server.name))
-    return moment
 
 
 def fetch_authority(server: Server) -> Path:
