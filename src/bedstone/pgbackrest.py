@@ -8,6 +8,7 @@ in plain ones by `pgbackrest_errors`.
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +27,10 @@ from bedstone.errors import BedstoneError, CommandError, RefusedError
 from bedstone.pgbackrest_errors import (
     FOREIGN_HINT,
     GONE_HINT,
+    UNREACHABLE_HINT,
     ForeignError,
     GoneError,
+    UnreachableError,
     explained,
 )
 from bedstone.pgbackrest_wal import Segment, segment_of
@@ -35,7 +38,7 @@ from bedstone.postgres import Server
 from bedstone.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bedstone.destinations import Destination, Destinations, PointInTime
     from bedstone.pgbackrest_info import Info
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 Kind = Literal["full", "incr"]
 
 _QUICK_SECONDS = 180
+_CONNECT_SECONDS = 10
+_HTTPS = 443
 _WORDS = {"full": "The full backup", "incr": "The incremental backup"}
 
 
@@ -51,7 +56,12 @@ class Stanza:
     """The cluster of this host, as pgBackRest knows it, with all its repositories."""
 
     def __init__(
-        self, destinations: Destinations, *, server: Server | None = None, runner: Runner = run
+        self,
+        destinations: Destinations,
+        *,
+        server: Server | None = None,
+        runner: Runner = run,
+        connect: Callable[[tuple[str, int]], None] | None = None,
     ) -> None:
         """Take where WAL goes.
 
@@ -59,6 +69,7 @@ class Stanza:
             destinations: those of this server.
             server: its PostgreSQL; by default the one that backups are made of.
             runner: runs programs; tests put a fake in its place.
+            connect: tries an address, and raises OSError when nothing answers; likewise.
 
         Raises:
             RefusedError: no WAL is kept on this server.
@@ -74,6 +85,7 @@ class Stanza:
         self.settings: PointInTime = destinations.point_in_time
         self.server = server or _server()
         self._run = runner
+        self._connect = connect or _connect
 
     @property
     def name(self) -> str:
@@ -388,6 +400,7 @@ class Stanza:
         seconds: float | None = _QUICK_SECONDS,
     ) -> str:
         """Run a command of pgBackRest and return its standard output."""
+        self._reach(destination, what)
         argv = self._argv(command, *arguments, destination=destination)
         try:
             return self._run(argv, env=_environment(), cwd="/", timeout=seconds).stdout
@@ -396,6 +409,7 @@ class Stanza:
 
     def _output(self, command: str, *arguments: str, destination: Destination, what: str) -> str:
         """Run a command whose output may be long, and return all of it."""
+        self._reach(destination, what)
         argv = self._argv(command, *arguments, destination=destination)
         with tempfile.TemporaryFile() as output:
             try:
@@ -404,6 +418,19 @@ class Stanza:
                 raise self._explained(error, destination, what) from error
             output.seek(0)
             return output.read().decode("utf-8", "replace")
+
+    def _reach(self, destination: Destination | None, what: str) -> None:
+        """Raise at once when a destination is away: pgBackRest would try for minutes."""
+        if destination is None or destination.is_local:
+            return
+        try:
+            self._connect(address(destination))
+        except OSError as error:
+            raise UnreachableError(
+                f"{what} failed: {destination.name} ({destination.words()}) can't be reached:"
+                f" {error.strerror or error}.",
+                hint=UNREACHABLE_HINT,
+            ) from error
 
     def _argv(self, command: str, *arguments: str, destination: Destination | None) -> list[str]:
         # `repo-ls` and `repo-get` take a path as their last argument.
@@ -417,7 +444,10 @@ class Stanza:
         error: CommandError, destination: Destination | None, what: str
     ) -> BedstoneError:
         if error.returncode is None:
-            return BedstoneError(f"{what} failed: {error.message}", details=error.details)
+            kind = (
+                BedstoneError if destination is None or destination.is_local else UnreachableError
+            )
+            return kind(f"{what} failed: {error.message}", details=error.details)
         return explained(error.details or error.message, destination, what)
 
 
@@ -434,6 +464,19 @@ def number(destination: Destination) -> int:
             hint="Set `wal: true` for it in the settings, or take another: `bedstone wal list`.",
         )
     return destination.pgbackrest
+
+
+def address(destination: Destination) -> tuple[str, int]:
+    """Return host and port of a destination that isn't this server."""
+    if destination.type == SFTP:
+        return destination.host, destination.port
+    host, _, port = destination.endpoint.rpartition("://")[2].partition(":")
+    return host, int(port or _HTTPS)
+
+
+def _connect(where: tuple[str, int]) -> None:
+    with socket.create_connection(where, timeout=_CONNECT_SECONDS):
+        pass
 
 
 def _server() -> Server:

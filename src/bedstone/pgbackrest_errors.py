@@ -29,6 +29,12 @@ GONE_HINT = (
 )
 
 
+UNREACHABLE_HINT = (
+    "The database serves on and keeps its WAL until the destination is back, up to the limit of the"
+    " settings. `bedstone status` shows how much waits."
+)
+
+
 class UnreachableError(BedstoneError):
     """The destination doesn't answer, or doesn't let us in."""
 
@@ -145,8 +151,7 @@ _CASES = (
         ),
         UnreachableError,
         "{what} failed: {place} can't be reached: {why}.",
-        "The database serves on and keeps its WAL until the destination is back, up to the limit of"
-        " the settings. `bedstone status` shows how much waits.",
+        UNREACHABLE_HINT,
     ),
     _Case(
         _words(

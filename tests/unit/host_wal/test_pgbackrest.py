@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from bedstone import pgbackrest_info
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.errors import CommandError, RefusedError
-from bedstone.pgbackrest import Stanza
+from bedstone.pgbackrest import Stanza, address
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError, WrongKeyError
 from bedstone.postgres import Server
 from bedstone.run import Completed
@@ -108,7 +109,8 @@ class FakeServer(Server):
 
 
 def stanza(programs: Programs) -> Stanza:
-    return Stanza(KNOWN, server=FakeServer("/run", 5432), runner=programs)
+    server = FakeServer("/run", 5432)
+    return Stanza(KNOWN, server=server, runner=programs, connect=lambda _: None)
 
 
 def answering(*backups: dict[str, Any], **changes: Any) -> Programs:
@@ -306,6 +308,31 @@ def test_failure_is_told_with_the_place() -> None:
     )
     with pytest.raises(UnreachableError, match=r"bucket \(s3 s3\.example/b\)"):
         stanza(Programs(backup=failed)).backup("full", BUCKET)
+
+
+def test_destination_that_is_away_is_not_waited_for() -> None:
+    def away(where: tuple[str, int]) -> None:
+        assert where == ("s3.example", 443)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    programs = answering(*WEEK)
+    found = Stanza(KNOWN, server=FakeServer("/run", 5432), runner=programs, connect=away)
+    with pytest.raises(UnreachableError, match="can't be reached: Connection refused"):
+        found.info(BUCKET)
+    assert not programs.asked
+    assert found.info(LOCAL).exists
+
+
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [
+        (DUMPS, ("h", 22)),
+        (BUCKET, ("s3.example", 443)),
+        (replace(BUCKET, endpoint="https://minio.lan:9000"), ("minio.lan", 9000)),
+    ],
+)
+def test_address_of_a_destination(place: Destination, where: tuple[str, int]) -> None:
+    assert address(place) == where
 
 
 def test_what_is_no_json_is_told() -> None:
