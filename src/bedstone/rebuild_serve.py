@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import current, ledger, lock, network, paths, perform
 from bedstone.errors import BedstoneError
+from bedstone.rollout import prepare
 from bedstone.rollout.context import Host, Rollout
 from bedstone.rollout.static import static
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str:
     """Start the release of an app that the ledger says serves, and return its id.
 
-    Its static files are collected anew from its image: they are no data, and not copied.
+    It gets the secrets of today, which are those of the databases' accounts by now. Its static
+    files are collected anew from its image: they are no data, and not copied.
 
     Args:
         app: which.
@@ -29,8 +31,16 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
     """
     host = host or Host()
     found = current.load(app)
-    with lock.held(app, f"bedstone rebuild --serve {app}", wait_seconds=60):
-        _collect_static(found, host, say)
+    with (
+        lock.held(app, f"bedstone rebuild --serve {app}", wait_seconds=60),
+        ledger.opened() as connection,
+    ):
+        rollout = Rollout(found.app, found.release, 0, None, host, connection)
+        say(f"{app}: {prepare.revive(rollout)}")
+        network.ensure(host.docker, connection, found.app)
+        # Of a call that was killed they may be there already.
+        if found.made.static is not None and not paths.host(found.made.static).is_dir():
+            say(f"{app}: static files: {static(rollout)}")
     outcome = perform.put_right(app, host=host)
     if not outcome.ok:
         raise BedstoneError(
@@ -41,16 +51,3 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
         )
     say(f"{app}: {found.release} serves")
     return found.release
-
-
-def _collect_static(found: current.Current, host: Host, say: Callable[[str], None]) -> None:
-    app, made = found.app, found.made
-    if app.static is None or made.static is None or paths.host(made.static).is_dir():
-        return
-    with ledger.opened() as connection:
-        network.ensure(host.docker, connection, app)
-        rollout = Rollout(
-            app, found.release, 0, None, host, connection,
-            image=made.image, uid=made.uid, gid=made.gid,
-        )  # fmt: skip
-        say(f"{app.name}: static files: {static(rollout)}")
