@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ def _latest(cluster: Cluster) -> str:
 @pytest.mark.parametrize(
     ("moment", "said"),
     [
-        ("before all", "oldest backup was complete at"),
+        ("2020-01-01 00:00:00+00:00", "oldest backup was complete at"),
         ("2099-01-01 00:00:00+00:00", "is in the future"),
     ],
 )
@@ -201,7 +202,8 @@ def test_killed_in_the_middle_it_leaves_nothing_that_the_next_does_not_clear(
     host.check_output(
         f"cd / && (/usr/local/bin/bedstone restore payments --time {moment} --yes"
         " > /dev/null 2>&1 & pid=$!;"
-        " until pgrep -f '[r]ecovery_target_time' > /dev/null; do :; done; kill -9 $pid; wait $pid;"
+        " until pgrep -f '[v]erify-[0-9a-f]*: startup' > /dev/null; do :; done; kill -9 $pid;"
+        " wait $pid;"
         " true)"
     )
     wait_until(lambda: not running(host), what="the cluster ends with the program")
@@ -214,6 +216,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_the_next_does_not_clear(
 
 def test_wal_of_each_destination_is_verified_in_the_unit(past: Past) -> None:
     cluster, host = past.cluster, past.cluster.host
+    cluster.bedstone("copy")
     # Caches may be emptied by anybody.
     host.check_output(f"rm -rf {VERIFY}")
     before = cluster.sql("SELECT pg_postmaster_start_time()")
@@ -222,6 +225,8 @@ def test_wal_of_each_destination_is_verified_in_the_unit(past: Past) -> None:
     assert done.rc == 0, journal
     for name in cluster.repositories():
         assert f"the WAL at {name} is verified" in journal
+        where = "" if name == "local" else f" at {name}"
+        assert re.search(rf"the dump of backup_\d+_\d+{where} is verified", journal)
     assert "1 databases with" in journal
     assert "sound (amcheck)" in journal
     assert cluster.sql("SELECT pg_postmaster_start_time()") == before

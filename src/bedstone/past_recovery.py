@@ -205,7 +205,8 @@ def _restore_command(settings: str) -> str:
     if not found:
         raise BedstoneError("What was restored says nothing of where its WAL is fetched.")
     command = str(found[-1]).replace("''", "'")
-    # One after the other: production's own queue is not for us.
+    # One after the other, without a queue: production's is not for us.
+    command = re.sub(r" --spool-path=\S+", "", command)
     return command.replace(
         " archive-get ", " --no-archive-async --log-level-file=off archive-get ", 1
     )
@@ -276,8 +277,10 @@ def _watching(home: Path, watch: Callable[[], None]) -> Any:
     ) -> Completed:
         arguments = list(argv)
         if "restore" in arguments:
-            # Others may restore, too; and the log is for what happens to production.
-            arguments += [f"--lock-path={home}", "--log-level-file=off"]
+            # Others may restore, too; the log is for what happens to production; and a restore
+            # empties the queue of the WAL that goes out.
+            arguments += [f"--{name}-path={home}" for name in ("lock", "spool")]
+            arguments.append("--log-level-file=off")
         with tempfile.TemporaryFile() as kept:
             output = stdout if stdout is not None else kept
             try:
