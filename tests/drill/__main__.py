@@ -162,14 +162,16 @@ def look(before: judge.Before, site: Site) -> judge.Verdict:
 
 
 def see_that_it_works(server: Server, site: Site, verdict: judge.Verdict) -> None:
-    """Write something new, and see that B's own log is archived as A's was."""
+    """Write something new; see B's log archived as A's was, and B refuse to be rebuilt again."""
     after = Writers(site)
     if not (after.enter("after-1") and after.enter("after-2") and after.upload("after-1")):
         verdict.problems.append(f"B doesn't take anything new: {after.failures}")
         return
-    check = world.ssh(server, world.CHECK, check=False)
-    if check.strip() != "0":
-        verdict.problems.append(f"B's log isn't archived: {check.strip()}")
+    if code := world.exit_code(server, world.CHECK):
+        verdict.problems.append(f"B's log isn't archived: `{world.CHECK}` ended with {code}")
+    again = f"bedstone rebuild --from {world.DESTINATION} --yes"
+    if (code := world.exit_code(server, again)) != world.REFUSED:
+        verdict.problems.append(f"B has data, and `{again}` wasn't refused: it ended with {code}")
 
 
 def report(clock: Clock, verdict: judge.Verdict, writers: Writers) -> str:

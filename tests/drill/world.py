@@ -35,7 +35,9 @@ COMMAND_SECONDS = 900
 # pgBackRest keeps each file of a restore open: see docs/operations.md.
 OFFSITE_FILES = 16384
 FULL_BACKUP = "systemctl start bedstone-wal-full.service"
-CHECK = "runuser -u postgres -- pgbackrest --stanza=main check >/dev/null; echo $?"
+CHECK = "runuser -u postgres -- pgbackrest --stanza=main check"
+# What bedstone ends with when it has understood and not carried out.
+REFUSED = 3
 
 
 def ssh(server: Server, command: str, *, check: bool = True) -> str:
@@ -49,6 +51,11 @@ def ssh(server: Server, command: str, *, check: bool = True) -> str:
     if check and done.returncode:
         raise TestbedError(f"{server.name}: {command} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def exit_code(server: Server, command: str) -> int:
+    """Run a shell command on a server and return its exit code."""
+    return run(server.ssh(command), check=False, timeout_seconds=COMMAND_SECONDS).returncode
 
 
 def archived(offsite: Server) -> list[str]:
