@@ -48,6 +48,13 @@ def test_security_upgrades_and_nothing_else_install_themselves(host: Host, suite
     assert f"codename={suite}-security" in allowed
 
 
+def test_postgresql_waits_for_a_moment_that_somebody_chooses(host: Host) -> None:
+    said = host.check_output("unattended-upgrade --dry-run --debug 2>&1")
+    assert "postgresql-(client-)?[0-9]+$" in next(
+        line for line in said.splitlines() if "blacklist" in line.lower()
+    )
+
+
 def test_upgrades_have_an_hour(host: Host) -> None:
     shown = host.check_output("systemctl show --property=TimersCalendar apt-daily-upgrade.timer")
     assert shown.count("OnCalendar") == 1

@@ -228,6 +228,25 @@ def test_the_way_back_leads_to_the_data_of_before(db: Server) -> None:
     assert "--drop-old" in db.refused("--to", "17")
 
 
+def test_what_was_written_since_can_be_fetched_as_the_docs_say(db: Server, host: Host) -> None:
+    control = "cd / && runuser -u postgres -- /usr/lib/postgresql/17/bin/pg_ctl"
+    data = "--pgdata /var/lib/postgresql/17/main"
+    settings = "-c config_file=/etc/postgresql/17/main/postgresql.conf -c port=6432"
+    host.check_output(
+        f"{control} start {data} --log /tmp/look.log"
+        f" --options '{settings} -c listen_addresses= -c archive_mode=off'"
+    )
+    query = "SELECT count(*) FROM payment WHERE title = $$after the upgrade$$"
+    try:
+        found = host.check_output(
+            f"cd / && runuser -u postgres -- psql -XAtq --port 6432 payments -c '{query}'"
+        )
+    finally:
+        host.check_output(f"{control} stop {data}")
+    assert found == "1"
+    assert db.version() == 15
+
+
 def test_the_old_cluster_goes_when_a_person_says_so(db: Server, host: Host) -> None:
     db.upgraded("--back", "--yes")
     assert db.version() == 17, "the way back leads forth again"

@@ -31,7 +31,7 @@ apt-get update -qq
 """
 
 
-def test_unattended_upgrades_leave_the_server_alone(host: Host) -> None:
+def test_apt_knows_a_newer_minor_version(host: Host) -> None:
     assert host.run(NEWER).rc == 0
     said = host.check_output("apt-cache policy postgresql-17")
     assert re.search(r"Candidate: \S+\+newer1", said)
