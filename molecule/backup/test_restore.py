@@ -256,3 +256,50 @@ def test_copied_away_backup_restores_by_its_path(payments: Payments) -> None:
     payments.restored("/root/carried")
     assert payments.rows() == 500
     payments.host.check_output("rm -r /root/carried")
+
+
+# What an app's owner may write into a schema, and a restore runs. It may do what the owner may,
+# wherever it runs: so whatever it has reached shows in the server's roles and files.
+REACHING = """
+CREATE FUNCTION reach(id bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  BEGIN COPY (SELECT 1) TO PROGRAM 'touch /tmp/reached'; EXCEPTION WHEN OTHERS THEN NULL; END;
+  BEGIN EXECUTE 'RESET ROLE; ALTER ROLE payments_owner SUPERUSER';
+  EXCEPTION WHEN OTHERS THEN NULL; END;
+  BEGIN EXECUTE 'SET SESSION AUTHORIZATION postgres; CREATE ROLE reached';
+  EXCEPTION WHEN OTHERS THEN NULL; END;
+  RETURN true;
+END $$;
+ALTER TABLE payment ADD CONSTRAINT reaching CHECK (reach(id));
+CREATE DOMAIN reaching AS bigint CHECK (reach(VALUE));
+CREATE FUNCTION added(reaching, int) RETURNS reaching LANGUAGE sql AS 'SELECT $1';
+CREATE AGGREGATE total (int) (sfunc = added, stype = reaching, initcond = '1');
+"""
+
+
+def test_what_a_dump_runs_has_no_more_rights_than_its_owner(payments: Payments) -> None:
+    host = payments.host
+    seen = (
+        "SELECT string_agg(rolname || rolsuper, ' ' ORDER BY 1) FROM pg_roles"
+        " WHERE rolname <> 'bedstone_restore'"
+    )
+    written = payments.sql(REACHING, "payments_migrate")
+    assert written.rc == 0, written.stderr
+    try:
+        path = payments.backup()
+        before = payments.admin(seen).stdout
+        payments.restored("latest")
+        payments.restored(f"{path} --into payments_look")
+        foreign = payments.bedstone(f"restore other {path} --yes --from-other-app")
+        assert foreign.rc == 0, foreign.stderr
+        assert payments.admin(seen).stdout == before
+        # PostgreSQL has a /tmp of its own.
+        assert host.run("find /tmp /var/tmp -name reached | grep .").rc != 0
+        assert payments.rows() == 500
+        owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('public', 'audit')"
+        assert payments.admin(owners, "payments").stdout.split() == ["payments_owner"]
+    finally:
+        for database in ("payments", "other"):
+            payments.admin(
+                "DROP FUNCTION IF EXISTS reach CASCADE; DROP DOMAIN IF EXISTS reaching CASCADE",
+                database,
+            )
