@@ -16,8 +16,27 @@ if TYPE_CHECKING:
 
 _CONFIGURATION = "/etc/pgbackrest/pgbackrest.conf"
 _PATH = re.compile(r"^pg1-path=.*$", re.MULTILINE)
+# PostgreSQL's major version -> the first version of pgBackRest that knows it.
+_KNOWN_SINCE = {16: (2, 48), 17: (2, 52), 18: (2, 55)}
+_VERSION = re.compile(r"pgBackRest (\d+)\.(\d+)")
 # Of role pgbackrest: makes a full backup at each destination.
 _FULL = "bedstone-wal-full.service"
+
+
+def obstacle(major: int) -> str | None:
+    """Return why the write-ahead log of a version could not be archived, or None."""
+    if not paths.host(_CONFIGURATION).exists():
+        return None
+    said = run(["pgbackrest", "version"], check=False).stdout
+    found = _VERSION.search(said)
+    needed = _KNOWN_SINCE.get(major)
+    if found is None or needed is None or (int(found[1]), int(found[2])) >= needed:
+        return None
+    return (
+        f"pgBackRest {found[1]}.{found[2]}, which archives the write-ahead log, doesn't know"
+        f" PostgreSQL {major}: upgrade it to {needed[0]}.{needed[1]} or newer"
+        " (`apt-get install pgbackrest`)"
+    )
 
 
 def follow(major: int, say: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from bedstone import catalogue, config, lock, paths, restore_journal, space
 from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, CommandError, RefusedError
 from bedstone.run import run
-from bedstone.upgrade import contents, journal
+from bedstone.upgrade import archive, contents, journal
 from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.verify import LOCK as VERIFY_LOCK
 
@@ -129,6 +129,8 @@ def _obstacles(
             "the cluster has no data checksums, and the new one will: write them first"
             " (`postgresql_enable_data_checksums: true` and a run of `provision.yml`)"
         )
+    if (missing := archive.obstacle(wanted.major)) is not None:
+        yield missing
     yield from _collations(server, source)
     yield from _configuration(source, wanted)
     yield from _room(settings, server, wanted)
