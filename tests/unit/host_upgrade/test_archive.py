@@ -1,0 +1,107 @@
+"""The write-ahead log goes on to be archived after an upgrade."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bedstone import destinations
+from bedstone.errors import BedstoneError
+from bedstone.run import Completed
+from bedstone.upgrade import archive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+CONFIGURATION = "[global]\nrepo1-path=/var/lib/pgbackrest\n\n[main]\npg1-path={}\npg1-port=5432\n"
+
+
+class Stanza:
+    """Notes that it was upgraded; or can't be."""
+
+    fails = False
+    upgraded = 0
+
+    def __init__(self, *_: object) -> None:
+        """Take whatever the real one takes."""
+
+    def upgrade(self) -> None:
+        """Count."""
+        if Stanza.fails:
+            raise BedstoneError("The repository can't be reached.")
+        Stanza.upgraded += 1
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+    path = tmp_path / "etc/pgbackrest/pgbackrest.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(CONFIGURATION.format("/var/lib/postgresql/15/main"))
+    path.chmod(0o640)
+    monkeypatch.setattr(Stanza, "fails", False)
+    monkeypatch.setattr(Stanza, "upgraded", 0)
+    monkeypatch.setattr(archive, "Stanza", Stanza)
+    monkeypatch.setattr(destinations, "load", lambda: SimpleNamespace(point_in_time=object()))
+    return path
+
+
+def _programs(monkeypatch: pytest.MonkeyPatch, version: str = "2.55.1") -> list[str]:
+    called: list[str] = []
+
+    def run(argv: Sequence[str], **_: object) -> Completed:
+        called.append(" ".join(argv))
+        return Completed(tuple(argv), 0, f"pgBackRest {version}\n", "", 0.1)
+
+    monkeypatch.setattr(archive, "run", run)
+    return called
+
+
+def test_a_new_archive_begins_with_a_full_backup(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, said = _programs(monkeypatch), list[str]()
+    archive.follow(17, said.append)
+    assert configuration.read_text() == CONFIGURATION.format("/var/lib/postgresql/17/main")
+    assert configuration.stat().st_mode & 0o777 == 0o640
+    assert Stanza.upgraded == 1
+    assert called == ["systemctl start --no-block bedstone-wal-full.service"]
+    assert said == ["A new archive of the write-ahead log has begun; a full backup is being made."]
+
+
+def test_an_archive_that_can_not_be_reached_is_told_and_fails_nothing(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, said = _programs(monkeypatch), list[str]()
+    monkeypatch.setattr(Stanza, "fails", True)
+    archive.follow(17, said.append)
+    assert configuration.exists()
+    assert called == []
+    assert "isn't archived yet" in said[0]
+    assert "`bedstone wal full`" in said[0]
+
+
+def test_without_an_archive_there_is_nothing_to_do(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration.unlink()
+    called, said = _programs(monkeypatch), list[str]()
+    archive.follow(17, said.append)
+    assert archive.obstacle(17) is None
+    assert (called, said) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("version", "major", "fits"),
+    [("2.45", 17, False), ("2.51", 17, False), ("2.52", 17, True), ("2.55.1", 17, True),
+     ("2.45", 15, True), ("2.55.1", 18, True), ("3.0", 17, True)],
+)  # fmt: skip
+def test_a_pgbackrest_that_does_not_know_the_version_stands_in_the_way(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, *, version: str, major: int, fits: bool
+) -> None:
+    assert configuration.exists()
+    _programs(monkeypatch, version)
+    assert (archive.obstacle(major) is None) is fits
