@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,7 @@ from bedstone import (
 )
 from bedstone.destinations import SFTP
 from bedstone.errors import BedstoneError, CommandError, RefusedError
+from bedstone.lock import LockedError
 from bedstone.pgbackrest_errors import (
     FOREIGN_HINT,
     GONE_HINT,
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 Kind = Literal["full", "incr"]
 
 _QUICK_SECONDS = 180
+# A piece of WAL that can't be sent anywhere is given up within it.
+_LOCK_SECONDS = 180
+_PAUSE_SECONDS = 0.3
 _CONNECT_SECONDS = 10
 _HTTPS = 443
 _WORDS = {"full": "The full backup", "incr": "The incremental backup"}
@@ -108,7 +113,7 @@ class Stanza:
         made = tuple(found.name for found in self.repositories if not self.is_ours(found))
         if made:
             # It takes all repositories at once and leaves those alone that have a stanza.
-            self._call("stanza-create", what="Preparing the repositories")
+            self._alone("stanza-create", what="Preparing the repositories")
         return made
 
     def upgrade(self) -> None:
@@ -116,7 +121,23 @@ class Stanza:
 
         The former backups stay, and are removed as retention goes.
         """
-        self._call("stanza-upgrade", what="Beginning a new archive")
+        self._alone("stanza-upgrade", what="Beginning a new archive")
+
+    def _alone(self, command: str, *, what: str) -> None:
+        """Run a command that pgBackRest refuses while WAL is being archived: between two pieces.
+
+        Without a repository, a piece fails soon, and PostgreSQL pauses before the next.
+        """
+        limit = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                self._call(command, what=what)
+            except LockedError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
     def is_ours(self, destination: Destination) -> bool:
         """Return whether a repository holds a stanza of this cluster; False when it has none.

@@ -57,6 +57,7 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
                 raise
             # Somebody else's trouble must not keep this server from being configured.
             warnings.append(error.message)
+            pgbackrest_arrivals.measure(stanza, destination)
         else:
             reached.append(destination)
     if new_cluster:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import pgbackrest_info
+from bedstone import pgbackrest, pgbackrest_info
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.errors import CommandError, RefusedError
 from bedstone.pgbackrest import Stanza, address
@@ -184,6 +184,21 @@ def test_stanza_is_made_only_where_there_is_none() -> None:
     programs = answering(status=missing, repo=[], db=[], archive=[])
     assert stanza(programs).create() == ("local", "bucket")
     assert programs.arguments("stanza-create") == ["--stanza=main", "stanza-create"]
+
+
+def test_stanza_is_made_between_two_pieces_of_wal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgbackrest, "_PAUSE_SECONDS", 0)
+    programs = answering(*WEEK)
+    locked = CommandError("failed", returncode=50, output="ERROR: [050]: unable to acquire lock")
+    answers = [locked, locked, ""]
+
+    def run(argv: Sequence[str], **options: Any) -> Completed:
+        if "stanza-upgrade" in argv:
+            programs.answers["stanza-upgrade"] = answers.pop(0)
+        return programs(argv, **options)
+
+    Stanza(KNOWN, server=FakeServer("/run", 5432), runner=run).upgrade()
+    assert answers == []
 
 
 @pytest.mark.parametrize(
