@@ -190,7 +190,7 @@ def test_stanza_is_made_between_two_pieces_of_wal(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pgbackrest, "_PAUSE_SECONDS", 0)
     programs = answering(*WEEK)
     locked = CommandError("failed", returncode=50, output="ERROR: [050]: unable to acquire lock")
-    answers = [locked, locked, ""]
+    answers: list[str | CommandError] = [locked, locked, ""]
 
     def run(argv: Sequence[str], **options: Any) -> Completed:
         if "stanza-upgrade" in argv:
