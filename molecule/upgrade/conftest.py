@@ -37,6 +37,56 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Options::=--force
 """
 
 
+# An app that does nothing but write, and notes what was acknowledged. It has a site, so visitors
+# get the maintenance page.
+APP: dict[str, Any] = {
+    "schema": 1,
+    "name": "payments",
+    "domains": ["pay.example.com"],
+    "image": {
+        "kind": "build", "archive": "/nowhere", "dockerfile": "Dockerfile", "args": {},
+        "target": None, "default_dockerfile": False,
+    },
+    "services": {"web": {"command": ["serve"], "port": 8000, "route": "/", "health": None}},
+    "commands": {"check": [], "migrate": [], "static": []},
+    "environment_file": "/nowhere", "migrate_environment_file": "/nowhere",
+    "network": "bedstone-payments", "hosts": {}, "mounts": [], "static": None, "media": None,
+    "user": None, "read_only": True, "tmpfs": [], "database": None,
+}  # fmt: skip
+WRITER = "bedstone-payments-web@blue.service"
+ACKNOWLEDGED = "/var/lib/acknowledged"
+PAGE = "/etc/nginx/bedstone/maintenance/payments.html"
+WRITES = f"""#!/bin/sh
+export PGPASSWORD=app-password-of-a-test
+while psql -XAtq -v ON_ERROR_STOP=1 "host=127.0.0.1 sslmode=verify-full \
+        sslrootcert=/etc/bedstone/tls/ca.crt user=payments_app dbname=payments" \
+        -c "INSERT INTO payment (title, amount) VALUES ('tick', 1)"
+do
+    echo >> {ACKNOWLEDGED}
+    sleep 0.2
+done
+exit 1
+"""
+UNIT = """[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/usr/local/bin/test-writer
+Restart=always
+RestartSec=1
+"""
+DECLARE = f"""
+set -e
+mkdir -p /etc/bedstone/apps/payments /etc/nginx/bedstone/sites /etc/nginx/bedstone/maintenance
+echo {shlex.quote(json.dumps(APP))} > /etc/bedstone/apps/payments/app.json
+touch /etc/nginx/bedstone/sites/payments.conf {ACKNOWLEDGED}
+echo {shlex.quote(WRITES)} > /usr/local/bin/test-writer
+chmod 755 /usr/local/bin/test-writer
+echo {shlex.quote(UNIT)} > /etc/systemd/system/{WRITER}
+systemctl daemon-reload
+systemctl start {WRITER}
+"""
+
+
 class Server:
     """The server, as its operator and its app see it."""
 
@@ -66,6 +116,22 @@ class Server:
         done = self.sql("SELECT count(*) FROM payment")
         assert done.rc == 0, done.stderr
         return int(done.stdout)
+
+    def lost(self) -> int:
+        """Return how many of the app's writes were acknowledged and aren't there.
+
+        The app is ended for that, and goes on afterwards.
+        """
+        self.host.check_output(f"systemctl stop {WRITER}")
+        acknowledged = int(self.host.check_output(f"wc -l < {ACKNOWLEDGED}"))
+        there = int(self.sql("SELECT count(*) FROM payment WHERE title = 'tick'").stdout)
+        self.host.check_output(f"systemctl start {WRITER}")
+        assert acknowledged, "the app has written"
+        return max(acknowledged - there, 0)
+
+    def open(self) -> bool:
+        """Return whether the app runs and visitors get to it."""
+        return bool(self.host.service(WRITER).is_running and not self.host.file(PAGE).exists)
 
     def pay(self, title: str) -> None:
         """Write as the app does."""
@@ -118,6 +184,8 @@ def _prepared(request: pytest.FixtureRequest) -> None:
     if not host.file("/usr/lib/postgresql/17/bin/postgres").exists:
         done = host.run(NEXT_DEBIAN)
         assert done.rc == 0, done.stdout + done.stderr
+    if not host.file("/usr/local/bin/test-writer").exists:
+        host.check_output(DECLARE)
 
 
 @pytest.fixture

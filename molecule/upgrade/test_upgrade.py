@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from molecule.upgrade.conftest import Server
 
 UNITS = ["bedstone-upgrade.service", "postgresql@15-main.service", "postgresql@17-main.service"]
+PAGE = "/etc/nginx/bedstone/maintenance/payments.html"
 JOURNAL = "/var/lib/bedstone/upgrade/journal.json"
 SORTED = """
 CREATE COLLATION german (provider = icu, locale = 'de');
@@ -86,7 +87,7 @@ def test_a_rehearsal_harms_nobody_and_says_how_long_it_will_be_dark(db: Server, 
     started = db.admin("SELECT pg_postmaster_start_time()")
     said = db.upgraded("--to", "17", "--rehearse")
     assert "pg_upgrade of PostgreSQL 17 finds nothing in the way" in said
-    assert "10000 rows of 2 tables are as they were counted" in said
+    assert re.search(r"\d+ rows of 2 tables are as they were counted", said)
     assert re.search(r"The apps will be closed for \d+ minutes? at most", said)
     assert db.admin("SELECT pg_postmaster_start_time()") == started
     assert host.check_output("ls /var/cache/bedstone-verify") == ""
@@ -100,12 +101,12 @@ def test_nobody_at_the_terminal_means_no(db: Server) -> None:
 def test_killed_in_the_middle_the_old_version_serves(
     db: Server, host: Host, wait_until: Callable[..., None]
 ) -> None:
-    rows = db.payments()
     host.run("bedstone upgrade postgresql --to 17 --yes > /tmp/killed 2>&1 & disown")
     wait_until(
         lambda: host.run("pgrep -x pg_upgrade").rc == 0, seconds=60, what="pg_upgrade is at work"
     )
     assert db.sql("SELECT 1").rc != 0, "nobody but the superuser gets in meanwhile"
+    assert host.file(PAGE).exists, "visitors see the page"
     host.run("kill -9 $(systemctl show -P MainPID bedstone-upgrade)")
     wait_until(
         lambda: host.run("pgrep -f 'upgrade postgresql'").rc != 0, seconds=60, what="it is settled"
@@ -113,7 +114,8 @@ def test_killed_in_the_middle_the_old_version_serves(
     said = host.file("/tmp/killed").content_string
     assert "PostgreSQL 15 serves again" in said
     assert db.version() == 15
-    assert db.payments() == rows
+    assert db.open()
+    assert db.lost() == 0
     assert db.starts() == {"15": "auto"}
     assert host.run("pgrep -x 'pg_upgrade|pg_upgradeclust'").rc != 0
     assert not host.file(JOURNAL).exists
@@ -136,6 +138,7 @@ def test_a_failure_in_the_middle_leads_back(db: Server, host: Host) -> None:
     assert "no space left" in done.stdout
     assert "PostgreSQL 15 serves as before" in done.stdout
     assert db.version() == 15
+    assert db.open()
     assert db.starts() == {"15": "auto"}
     db.pay("after the failure")
 
@@ -168,12 +171,12 @@ def test_a_copy_that_is_not_equal_does_not_come_to_serve(db: Server, host: Host)
 
 def test_the_upgrade_keeps_data_privileges_and_passwords(db: Server, host: Host) -> None:
     db.pay("before the upgrade")
-    rows = db.payments()
     said = db.upgraded("--to", "17", "--yes")
     assert "PostgreSQL 17 takes over" in said
     assert re.search(r"The apps were closed for \d+ s", said)
     assert db.version() == 17
-    assert db.payments() == rows
+    assert db.open()
+    assert db.lost() == 0
     db.pay("after the upgrade")
     assert db.sql("DELETE FROM audit.entry").rc != 0, "a right that was taken away"
     assert db.sql("INSERT INTO payment (title, amount) VALUES ('x', -1)").rc != 0, "a constraint"
@@ -217,13 +220,15 @@ def test_a_power_cut_at_the_moment_of_the_change_is_finished_at_boot(
 
 
 def test_the_way_back_leads_to_the_data_of_before(db: Server) -> None:
-    rows = db.payments()
     said = db.upgrade("--back")
     assert said.rc == 3
     assert "EVERYTHING WRITTEN SINCE IS MISSING THERE" in said.stderr
     db.upgraded("--back", "--yes")
     assert db.version() == 15
-    assert db.payments() == rows - 1, "what was written after the upgrade"
+    assert db.open()
+    found = db.sql("SELECT title FROM payment WHERE title LIKE '% the upgrade'").stdout.split("\n")
+    assert found[0] == "before the upgrade"
+    assert "after the upgrade" not in found, "it is in the other cluster"
     assert db.starts() == {"15": "auto", "17": "manual"}
     assert "--drop-old" in db.refused("--to", "17")
 
