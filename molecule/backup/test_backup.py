@@ -99,7 +99,9 @@ def test_dump_is_parallel_and_as_small_as_the_version_allows(
     path = payments.backup()
     suffix = {"trixie": "zst", "bookworm": "gz"}[suite]
     assert len(payments.host.check_output(f"ls {path}/database/*.dat.{suffix}").split()) == 2
-    assert payments.host.file(f"{path}/media.tar.zst").exists
+    elsewhere = payments.backup("--directory /root/elsewhere")
+    assert payments.host.file(f"{elsewhere}/media.tar.zst").exists
+    payments.host.check_output("rm -r /root/elsewhere")
 
 
 def test_nobody_but_root_reads_a_backup(payments: Payments) -> None:

@@ -239,8 +239,8 @@ def _unreachable(offsite: Offsite) -> Any:
 def _full(offsite: Offsite) -> Any:
     offsite.declare(path="/srv/small")
     offsite.peer.check_output(
-        "install -d -o bedstone -m 700 /srv/small/restic; head -c 8200000 /dev/zero"
-        " > /srv/small/filler 2>/dev/null || true"
+        "install -d -o bedstone -m 700 /srv/small/restic;"
+        " head -c 20000000 /dev/zero > /srv/small/filler 2>/dev/null || true"
     )
     return offsite.copy("--new-repository")
 

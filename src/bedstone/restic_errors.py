@@ -77,7 +77,8 @@ def explain(ended: Ended, destination: Destination, location: str) -> ResticErro
 
     """
     why, text = reason(ended), tail(_text(ended), 12)
-    if why in {UNREACHABLE, OTHER} and destination.type == destinations.SFTP:
+    asked = why in {UNREACHABLE, HOST_KEY, OTHER} or "sftp session" in text
+    if asked and destination.type == destinations.SFTP:
         # restic may lose what ssh said; ask ssh itself.
         found = reach.ssh_problem(destination)
         if found is not None:
@@ -107,6 +108,10 @@ def _sentence(why: str, destination: Destination, location: str) -> tuple[str, s
         LOCKED: (
             f"The repository at {name} is locked by a run that is still alive.",
             "Wait for it to end. A lock whose run died on another server goes after 30 minutes.",
+        ),
+        HOST_KEY: (
+            f"The host key of {name} ({destination.words()}) isn't the one that is declared.",
+            "Somebody may be in between. Compare the key with the server's own.",
         ),
         FULL: (
             f"{name} has no room left: it takes no more data.",
