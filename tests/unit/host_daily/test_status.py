@@ -489,7 +489,7 @@ def test_json_has_every_documented_key(world: World, capsys: pytest.CaptureFixtu
     assert set(picture["apps"][0]) == {
         "app", "ok", "problems", "error", "release", "version", "slot", "since", "domains",
         "maintenance_since", "services", "jobs", "running", "operations", "images", "backup",
-        "verification",
+        "copies", "verification",
     }  # fmt: skip
 
 
