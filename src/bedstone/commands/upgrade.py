@@ -106,6 +106,8 @@ def _minor(settings: Settings, *, yes: bool) -> int:
     if found is None:
         print(f"PostgreSQL {server.version()} is the newest that apt knows (`apt-get update`).")
         return 0
+    for obstacle in checks.busy(settings):
+        raise RefusedError(f"The database isn't restarted now: {obstacle}.")
     _ask(
         f"{found.package} {found.installed} becomes {found.candidate}. The database restarts: it"
         " is away for some seconds, open requests fail.",

@@ -60,10 +60,11 @@ def follow(major: int, say: Callable[[str], None]) -> None:
         _point_to(major)
         Stanza(known).upgrade()
         run(["systemctl", "start", "--no-block", _FULL])
-    except BedstoneError as error:
+    except (BedstoneError, OSError) as error:
+        reason = error.text() if isinstance(error, BedstoneError) else str(error)
         say(
             "The write-ahead log isn't archived yet; PostgreSQL keeps it until it is."
-            f" {error.text()}\n`bedstone wal ready` and `bedstone wal full` put it right after a"
+            f" {reason}\n`bedstone wal ready` and `bedstone wal full` put it right after a"
             " run of provision.yml."
         )
     else:

@@ -23,7 +23,7 @@ from bedstone.errors import BedstoneError, CommandError
 from bedstone.run import run, tail
 from bedstone.upgrade import archive, closed, contents, journal
 from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, NAME, Cluster
-from bedstone.upgrade.journal import ASKED, BEGUN, SWITCHED, Journal
+from bedstone.upgrade.journal import ASKED, BEGUN, OPENED, SWITCHED, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,8 +86,10 @@ def _settle(settings: Settings, found: Journal) -> None:
         journal.clear()
     elif found.phase == BEGUN:
         _undo(settings, found)
-    else:
+    elif found.phase == SWITCHED:
         _finish_or_back(settings, found)
+    else:
+        _open(settings, found)
 
 
 def _forth(settings: Settings, found: Journal) -> Journal:
@@ -132,7 +134,9 @@ def _forth(settings: Settings, found: Journal) -> Journal:
 def _copy(settings: Settings, found: Journal) -> Journal:
     source, target = Cluster(found.source), Cluster(found.target)
     if target.exists:
-        # Empty, as a package's installation leaves it: checked before.
+        # As a package's installation leaves it; looked at before, and once more.
+        if not target.is_empty():
+            raise BedstoneError(f"Something was made in {target.name} meanwhile.")
         target.drop()
     found = found.saved(made=True)
     # The new one gets a copy of this: after a power cut, neither starts until it is settled.
@@ -210,10 +214,12 @@ def _compare(settings: Settings, found: Journal, before: contents.Contents) -> N
 def _finish_or_back(settings: Settings, found: Journal) -> None:
     """Let the target serve; if the apps aren't well with it, the source again."""
     try:
-        _finish(settings, found)
+        found = _finish(settings, found)
     except BaseException as error:
-        if found.back:
-            # The way back has no way back: the next start tries again.
+        now = journal.load()
+        if found.back or now is None or now.phase == OPENED:
+            # The way back has no way back, and what visitors wrote is never left behind: the next
+            # start tries again.
             raise
         _say(f"It doesn't serve well: {error}. Going back to PostgreSQL {found.source}.")
         _turn_to(Cluster(found.source), Cluster(found.target))
@@ -231,9 +237,10 @@ def _finish_or_back(settings: Settings, found: Journal) -> None:
             hint=f"{found.target}/{NAME} is kept, stopped, to look at; `bedstone upgrade postgresql"
             " --drop-old` removes it. Then rehearse again.",
         ) from error
+    _open(settings, found)
 
 
-def _finish(settings: Settings, found: Journal) -> None:
+def _finish(settings: Settings, found: Journal) -> Journal:
     source, target = Cluster(found.source), Cluster(found.target)
     _say(f"PostgreSQL {target.major} takes over.")
     _turn_to(target, source)
@@ -251,13 +258,22 @@ def _finish(settings: Settings, found: Journal) -> None:
             "why": "back" if found.back else "upgrade",
         },
     )
+    return found.saved(phase=OPENED)
+
+
+def _open(settings: Settings, found: Journal) -> None:
+    """Let visitors in, and see to what isn't urgent."""
+    source, target = Cluster(found.source), Cluster(found.target)
     closed.open_again(found)
     journal.clear()
     journal.forget("rehearsal")
-    dark = (datetime.now(UTC) - datetime.fromisoformat(found.dark_since or _now())).total_seconds()
-    _say(f"PostgreSQL {server.version()} serves. The apps were closed for {dark:.0f} s.")
-    for problem in closed.front_doors(found.healthy):
-        _say(f"But through the front door, {problem}.")
+    since = datetime.fromisoformat(found.dark_since or _now())
+    dark = (datetime.now(UTC) - since).total_seconds()
+    version = server_of(settings).version()
+    _say(f"PostgreSQL {version} serves. The apps were closed for {dark:.0f} s.")
+    with suppress(BedstoneError):
+        for problem in closed.front_doors(found.healthy):
+            _say(f"But through the front door, {problem}.")
     archive.follow(target.major, _say)
     if found.back:
         _say(

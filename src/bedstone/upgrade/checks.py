@@ -118,7 +118,7 @@ def _obstacles(
     settings: Settings, server: Server, source: Cluster, wanted: Cluster
 ) -> Iterator[str]:
     yield from _clusters(source, wanted, server)
-    yield from _busy(settings)
+    yield from busy(settings)
     yield from _packages(source, wanted)
     for query, what, cure in _OBSTACLES:
         if names := _names(server, query):
@@ -161,7 +161,8 @@ def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]
         )
 
 
-def _busy(settings: Settings) -> Iterator[str]:
+def busy(settings: Settings) -> Iterator[str]:
+    """Yield who is at work with the apps' data, and what was left half done."""
     names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
     for name in [*names, *(f"{name}.backup" for name in names), VERIFY_LOCK]:
         if (owner := lock.owner(name)) is not None:

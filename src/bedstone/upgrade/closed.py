@@ -9,6 +9,7 @@ from bedstone import config, current, maintenance, paths, probe
 from bedstone.errors import BedstoneError, CommandError, RefusedError
 from bedstone.overview import parallel, services
 from bedstone.rollout.verify import front_door_path
+from bedstone.run import run
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def running_units(apps: Iterable[str]) -> list[str]:
     """Return the units of apps that run: services, timers of jobs."""
     found: list[str] = []
     for app in apps:
-        said = Systemd()._run(  # noqa: SLF001
+        said = run(
             [
                 "systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
                 "--type=service,timer", f"bedstone-{app}-*",

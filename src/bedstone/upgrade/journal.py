@@ -1,7 +1,8 @@
 """What an upgrade is about to do, so that whoever comes next can finish or undo it.
 
 Until the new cluster has been found to hold what the old one held, everything is undone: the
-old cluster has not been changed. After that moment, the phase ``switched``, it is finished.
+old cluster has not been changed. After that moment, the phase ``switched``, it is finished, and
+from ``opened`` on, when visitors may have written to the new cluster, nothing leads back by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # Who holds it is at work on the clusters.
 LOCK = "postgresql.upgrade"
 
-ASKED, BEGUN, SWITCHED = "asked", "begun", "switched"
+ASKED, BEGUN, SWITCHED, OPENED = "asked", "begun", "switched", "opened"
 
 
 @dataclass(frozen=True)

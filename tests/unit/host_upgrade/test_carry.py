@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone.errors import BedstoneError
-from bedstone.upgrade import carry, journal
+from bedstone.upgrade import archive, carry, journal
 from bedstone.upgrade.cluster import MANUAL
 from tests.unit.host_upgrade.conftest import KilledError, World
 
@@ -76,7 +76,7 @@ def test_killed_at_any_moment_one_whole_cluster_serves_afterwards(
     if phase in {journal.ASKED, journal.BEGUN}:
         assert serving == 15
         assert set(world.clusters) == {15}, "half a cluster is gone"
-    elif phase == journal.SWITCHED:
+    elif phase in {journal.SWITCHED, journal.OPENED}:
         assert serving == 17
     assert world.clusters[serving].rows == 3
 
@@ -137,6 +137,20 @@ def test_apps_that_are_not_well_with_the_new_version_get_the_old_one_back(
     assert world.serving() == 15
     # What workers may have written to it is not thrown away.
     assert world.clusters[17].start == MANUAL
+
+
+def test_what_visitors_have_written_is_never_left_behind(
+    settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ask()
+    monkeypatch.setattr(archive, "follow", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        carry.carry_out(settings)
+    assert world.serving() == 17
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("at", range(1, 41))
