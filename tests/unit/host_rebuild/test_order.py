@@ -1,0 +1,249 @@
+"""What a rebuild does in which order, what it refuses first, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bedstone import (
+    history,
+    ledger,
+    paths,
+    rebuild,
+    rebuild_cluster,
+    rebuild_dumps,
+    rebuild_files,
+    rebuild_journal,
+)
+from bedstone.errors import BedstoneError, RefusedError
+from bedstone.rebuild_cluster import Recovered
+
+BACKUP = {
+    "schema": 1,
+    "directory": "/var/backups/bedstone",
+    "keep_days": 30,
+    "keep_at_least": 3,
+    "reserve_mb": 1,
+    "jobs": 1,
+    "socket": "/run/postgresql",
+    "port": 5432,
+    "databases": [{"app": "shop", "name": "shop", "owner": "shop_owner"}],
+    "media": [],
+}
+DESTINATIONS: dict[str, Any] = {
+    "schema": 1,
+    "point_in_time": {
+        "stanza": "main",
+        "keep_days": 7,
+        "keep_full": 2,
+        "archive_timeout_seconds": 60,
+    },
+    "destinations": [
+        {"name": "local", "type": "local", "restic": "/var/backups/r", "pgbackrest": 1},
+        {
+            "name": "offsite",
+            "type": "sftp",
+            "host": "backup.example.com",
+            "port": 22,
+            "user": "bedstone",
+            "path": "/srv/bedstone",
+            "pgbackrest": 2,
+        },
+    ],
+}
+
+
+class World:
+    """Writes down what is done, and fails where it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        self.done: list[str] = []
+        self.fails: dict[str, Exception] = {}
+        self.backups: tuple[str, ...] = ("20261120-010000F",)
+        self.data = root / "var/lib/postgresql/17/main"
+
+    def step(self, name: str, result: Any = None) -> Any:
+        def do(*_: Any, **__: Any) -> Any:
+            self.done.append(name)
+            if name in self.fails:
+                raise self.fails.pop(name)
+            return result
+
+        return do
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+    made = World(tmp_path)
+    made.data.mkdir(parents=True)
+    home = tmp_path / "etc/bedstone"
+    home.mkdir(parents=True)
+    (home / "backup.json").write_text(json.dumps(BACKUP))
+    (home / "destinations.json").write_text(json.dumps(DESTINATIONS))
+
+    def info(_destination: object) -> Any:
+        return SimpleNamespace(backups=made.backups, version="17", newest_wal=None)
+
+    stanza = SimpleNamespace(info=info, create=made.step("create"))
+    monkeypatch.setattr(rebuild, "Stanza", lambda *_, **__: stanza)
+    ended = Recovered("20261120-010000F", "0/5", datetime(2026, 11, 20, 17, tzinfo=UTC), ("shop",))
+    for name, result in {
+        "require_empty": None,
+        "require_fit": None,
+        "data_directory": made.data,
+        "recover": ended,
+        "start": None,
+    }.items():
+        monkeypatch.setattr(rebuild_cluster, name, made.step(name, result))
+
+    def put_in_place(journal: rebuild_journal.Journal) -> rebuild_journal.Journal:
+        made.step("put_in_place")()
+        return journal.at(rebuild_journal.CLUSTER)
+
+    monkeypatch.setattr(rebuild_cluster, "put_in_place", put_in_place)
+    brought = {"releases": {"shop": "r1"}, "warnings": []}
+    monkeypatch.setattr(
+        rebuild_files, "configuration", lambda *_: made.step("configuration", dict(brought))()
+    )
+    monkeypatch.setattr(rebuild_files, "uploads", made.step("uploads", {}))
+    monkeypatch.setattr(rebuild_dumps, "newest", made.step("newest", {}))
+    return made
+
+
+def test_all_of_it_in_its_order(world: World) -> None:
+    facts = rebuild.rebuild("offsite", None)
+    assert world.done == [
+        *("require_empty", "require_fit", "data_directory", "recover", "put_in_place", "start"),
+        *("create", "configuration", "uploads"),
+    ]
+    assert (facts["phase"], facts["releases"]) == (rebuild_journal.FILES, {"shop": "r1"})
+
+
+def test_a_server_with_data_is_refused_before_anything_else(world: World) -> None:
+    world.fails["require_empty"] = RefusedError("there are rows")
+    with pytest.raises(RefusedError):
+        rebuild.rebuild("offsite", None)
+    assert world.done == ["require_empty"]
+    assert rebuild_journal.load() is None
+
+
+def test_a_server_on_which_apps_serve_is_refused(world: World) -> None:
+    with ledger.opened() as connection:
+        new = history.NewRelease("v1", "f")
+        release, operation = history.begin(connection, "shop", new)
+        history.commit(connection, "shop", release, "blue", operation)
+    with pytest.raises(RefusedError) as caught:
+        rebuild.rebuild("offsite", None)
+    assert "Releases of shop serve" in caught.value.message
+    assert "recover" not in world.done
+
+
+def test_an_unknown_destination_is_refused_with_those_there_are(world: World) -> None:
+    with pytest.raises(RefusedError) as caught:
+        rebuild.rebuild("ofsite", None)
+    assert "'offsite'" in (caught.value.hint or "")
+    assert world.done == []
+
+
+def test_what_is_refused_after_the_recovery_leaves_nothing(world: World) -> None:
+    world.fails["recover"] = RefusedError("no backup leads to this moment")
+    with pytest.raises(RefusedError):
+        rebuild.rebuild("offsite", None)
+    assert rebuild_journal.load() is None
+    assert "put_in_place" not in world.done
+
+
+@pytest.mark.parametrize("killed", ["recover", "put_in_place"])
+def test_killed_before_the_cluster_is_in_place_it_begins_anew(world: World, killed: str) -> None:
+    world.fails[killed] = BedstoneError("killed")
+    with pytest.raises(BedstoneError):
+        rebuild.rebuild("offsite", None)
+    world.done.clear()
+    rebuild.rebuild("offsite", None)
+    assert world.done.count("recover") == 1
+
+
+@pytest.mark.parametrize("killed", ["configuration", "uploads"])
+def test_killed_later_the_cluster_is_left_alone(world: World, killed: str) -> None:
+    world.fails[killed] = BedstoneError("killed")
+    with pytest.raises(BedstoneError):
+        rebuild.rebuild("offsite", None)
+    world.done.clear()
+    facts = rebuild.rebuild("offsite", None)
+    assert world.done == ["create", "configuration", "uploads"]
+    assert facts["backup"] == "20261120-010000F"
+
+
+def test_once_all_is_there_nothing_is_done_again(world: World) -> None:
+    rebuild.rebuild("offsite", None)
+    world.done.clear()
+    rebuild.rebuild("offsite", None)
+    assert world.done == []
+
+
+def test_another_destination_is_refused_once_a_cluster_is_in_place(world: World) -> None:
+    rebuild.rebuild("offsite", None)
+    with pytest.raises(RefusedError) as caught:
+        rebuild.rebuild("local", None)
+    assert "from offsite is under way" in caught.value.message
+    assert world.done.count("recover") == 1
+
+
+def test_archiving_that_can_not_be_prepared_holds_no_data_back(world: World) -> None:
+    world.fails["create"] = BedstoneError("the bucket is away")
+    facts = rebuild.rebuild("offsite", None)
+    assert [line for line in facts["warnings"] if "the bucket is away" in line]
+
+
+def test_without_any_backup_it_is_refused_before_anything_is_touched(world: World) -> None:
+    world.backups = ()
+    with pytest.raises(RefusedError) as caught:
+        rebuild.rebuild("offsite", None)
+    assert "There is no backup at offsite" in caught.value.message
+    assert rebuild_journal.load() is None
+
+
+def test_without_a_log_no_moment_can_be_gone_back_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.backups = ()
+    monkeypatch.setattr(rebuild_dumps, "newest", lambda *_: {"shop": object()})
+    with pytest.raises(RefusedError) as caught:
+        rebuild.rebuild("offsite", datetime(2026, 11, 20, tzinfo=UTC))
+    assert "--time" in (caught.value.hint or "")
+
+
+def test_without_a_log_the_dumps_come_back_with_their_uploads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.backups = ()
+    monkeypatch.setattr(rebuild_dumps, "newest", lambda *_: {"shop": object()})
+    monkeypatch.setattr(rebuild_dumps, "restore", world.step("dumps", {"dumps": {"shop": "b1"}}))
+    facts = rebuild.rebuild("offsite", None)
+    assert facts["dumps"] == {"shop": "b1"}
+    assert "recover" not in world.done
+    assert "uploads" not in world.done
+
+
+def test_a_kill_between_the_renames_is_settled(world: World) -> None:
+    journal = rebuild_journal.begin("offsite", None, world.data)
+    journal.at(rebuild_journal.SWAPPING)
+    journal.side.mkdir()
+    rebuild.settle()
+    found = rebuild_journal.load()
+    assert found is not None
+    assert found.phase == rebuild_journal.CLUSTER
+    assert world.done == ["start"]
+    assert not journal.side.exists()
+
+
+def test_settling_without_a_rebuild_does_nothing(world: World) -> None:
+    rebuild.settle()
+    assert world.done == []
+    assert not (paths.state() / "rebuild.json").exists()
