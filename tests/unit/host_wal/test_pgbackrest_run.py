@@ -1,0 +1,173 @@
+"""A backup goes to each destination, is seen there, and one that fails is nobody else's trouble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bedstone import lock, pgbackrest_arrivals, pgbackrest_run
+from bedstone.destinations import Destination, Destinations, PointInTime
+from bedstone.pgbackrest import Kind, Stanza
+from bedstone.pgbackrest_errors import TooFewHandlesError, UnreachableError
+from bedstone.pgbackrest_info import Backup, Info
+from bedstone.pgbackrest_run import Outcome
+from bedstone.postgres import Server
+
+LOCAL = Destination("local", "local", 1)
+OFFSITE = Destination("offsite", "sftp", 2, host="h", user="u", path="/p")
+BUCKET = Destination("bucket", "s3", 3)
+KNOWN = Destinations((LOCAL, OFFSITE, BUCKET), PointInTime("main", 7, 2, 60))
+
+
+class World(Stanza):
+    """Repositories in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(KNOWN, server=Server("/run", 5432))
+        self.there: dict[str, list[Backup]] = {found.name: [] for found in KNOWN.all}
+        self.away: set[str] = set()
+        self.silent: set[str] = set()
+        self.needed = {"full": 5, "incr": 5}
+        self.most = 100
+        self.expired: list[tuple[str, int]] = []
+        self.clock = datetime.now(UTC) - timedelta(days=40)
+
+    def info(self, destination: Destination) -> Info:
+        if destination.name in self.away:
+            raise UnreachableError(f"{destination.name} can't be reached")
+        return Info(exists=True, backups=tuple(self.there[destination.name]))
+
+    def is_ours(self, destination: Destination) -> bool:
+        return self.info(destination).exists
+
+    def ready(self, destination: Destination) -> Info:
+        return self.info(destination)
+
+    def backup(self, kind: Kind, destination: Destination) -> Info:
+        there = self.there[destination.name]
+        self.clock += timedelta(days=1)
+        label = f"{self.clock:%Y%m%d-%H%M%S}F"
+        if kind == "incr" and there:
+            label = f"{there[-1].full}_{self.clock:%Y%m%d-%H%M%S}I"
+        made = Backup(
+            label=label,
+            type="incr" if "_" in label else "full",
+            started_at=self.clock,
+            finished_at=self.clock,
+            bytes=7,
+            original_bytes=70,
+            wal=("000000010000000000000001", "000000010000000000000001"),
+            prior=None,
+            damaged=False,
+            database=1,
+        )
+        if destination.name not in self.silent:
+            there.append(made)
+        return self.info(destination)
+
+    def expire(self, destination: Destination, keep_full: int) -> None:
+        self.expired.append((destination.name, keep_full))
+
+    def handles(self, destination: Destination, label: str) -> int:
+        found = self.info(destination).backup(label)
+        assert found is not None
+        return self.needed[found.type]
+
+    def require_handles_of_cluster(self, destination: Destination) -> None:
+        self.require_handles(destination, self.needed["full"], "A restore")
+
+    def require_handles(self, destination: Destination, needed: int, what: str) -> None:
+        if destination.type == "sftp" and needed > self.most:
+            raise TooFewHandlesError(what)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+    monkeypatch.setattr(pgbackrest_arrivals, "measure", lambda *_: None)
+    return World()
+
+
+def run(world: World, kind: Kind = "full", *, said: list[str] | None = None) -> dict[str, Outcome]:
+    say = (said if said is not None else []).append
+    outcomes = pgbackrest_run.everywhere(world, kind, world.repositories, say=say)
+    return {outcome.destination: outcome for outcome in outcomes}
+
+
+def test_each_destination_gets_its_own(world: World) -> None:
+    said: list[str] = []
+    outcomes = run(world, said=said)
+    assert [outcome.error for outcome in outcomes.values()] == [None, None, None]
+    assert [len(found) for found in world.there.values()] == [1, 1, 1]
+    assert said[0].startswith("local: ")
+    assert "7 B" in said[0]
+
+
+def test_one_that_is_away_keeps_no_other_from_its_backup(world: World) -> None:
+    world.away.add("offsite")
+    said: list[str] = []
+    outcomes = run(world, said=said)
+    assert isinstance(outcomes["offsite"].error, UnreachableError)
+    assert outcomes["bucket"].backup is not None
+    assert said[1] == "offsite: FAILED: offsite can't be reached"
+
+
+def test_backup_that_is_not_there_is_none(world: World) -> None:
+    run(world)
+    world.silent.add("bucket")
+    outcome = run(world)["bucket"]
+    assert outcome.error is not None
+    assert "calls the backup done, but there is no new one at bucket" in outcome.error.message
+
+
+def test_backups_torn_into_too_many_pieces_are_put_together(world: World) -> None:
+    run(world)
+    world.needed["incr"] = 5000
+    outcome = run(world, "incr")["offsite"]
+    assert outcome.error is None
+    assert outcome.backup is not None
+    assert outcome.backup.type == "full"
+    assert [found.type for found in world.there["offsite"]] == ["full", "incr", "full"]
+    assert [found.type for found in world.there["local"]] == ["full", "incr"]
+
+
+def test_server_that_opens_too_few_files_gets_nothing(world: World) -> None:
+    world.needed["full"] = 5000
+    outcomes = run(world)
+    assert isinstance(outcomes["offsite"].error, TooFewHandlesError)
+    assert world.there["offsite"] == []
+    assert outcomes["bucket"].error is None
+
+
+def test_old_chains_go_after_a_new_one_is_there(world: World) -> None:
+    for _ in range(6):
+        run(world)
+    assert world.expired[-1][1] == 2
+    assert world.expired[-1][0] == "bucket"
+
+
+def test_damaged_pages_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = World.backup
+
+    def damaged(self: World, kind: Kind, destination: Destination) -> Info:
+        made(self, kind, destination)
+        there = self.there[destination.name]
+        there[-1] = replace(there[-1], damaged=True)
+        return self.info(destination)
+
+    monkeypatch.setattr(World, "backup", damaged)
+    outcome = run(world)["local"]
+    assert outcome.error is None
+    assert "wrong checksum" in outcome.warnings[0]
+
+
+def test_second_one_at_once_is_told_who_is_at_it(world: World) -> None:
+    with (
+        lock.held(pgbackrest_run.LOCK, "bedstone wal full"),
+        pytest.raises(lock.LockedError, match="bedstone wal full"),
+    ):
+        run(world, "incr")
+    assert world.there["local"] == []
