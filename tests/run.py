@@ -33,7 +33,7 @@ _TELLING = re.compile(r"(E  |FAILED |ERROR |fatal: |\[ERROR\]|ERROR: |stopped: )
 TOLD_LINES = 12
 TOLD_WIDTH = 300
 # The longest first, so that the two workers end together.
-LONG_SCENARIOS = ("release", "app", "postgresql", "backup", "base", "site")
+LONG_SCENARIOS = ("release", "pgbackrest", "app", "postgresql", "backup", "base", "site")
 # Of the whole table (`make test-faults`), a sample that is another one each time.
 FAULT_CELLS = 6
 
