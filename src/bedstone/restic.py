@@ -34,6 +34,8 @@ _PARTLY = 3
 # Everybody else comes before what works for long.
 _LOW = ("nice", "-n", "5", "ionice", "-t", "-c", "3")
 _LONG = {"backup", "copy", "prune", "check"}
+# What looks only, for a moment.
+_READS = {"cat", "snapshots", "ls", "stats"}
 _TIME = re.compile(r"\[[\d:]+\]")
 _STATUS_EVERY = "0.2"
 
@@ -352,7 +354,7 @@ class Repository:
         command = [
             *(_LOW if arguments[0] in _LONG else ()),
             "restic", f"--repo={self.location}", f"--password-file={destinations.key_path()}",
-            *self._cache(), *self._options(), *arguments,
+            *self._cache(), *self._options(), *self._unlocked(arguments[0]), *arguments,
         ]  # fmt: skip
         try:
             return followed.run(
@@ -371,6 +373,11 @@ class Repository:
             ) from error
         except CommandError as error:
             raise ResticError(error.message, OTHER, hint="Run `provision.yml`.") from error
+
+    def _unlocked(self, command: str) -> list[str]:
+        """Return what lets a command do without a lock, which a reader may not be able to write."""
+        reads = command in _READS or (command == "restore" and self.destination.is_local)
+        return ["--no-lock"] if reads else []
 
     def _cache(self) -> list[str]:
         if self.destination.is_local:

@@ -220,6 +220,21 @@ def test_everybody_else_comes_first(program: Program, known: Destinations) -> No
     assert program.calls[0][:6] == ["nice", "-n", "5", "ionice", "-t", "-c"]
 
 
+def test_who_only_looks_needs_no_lock(program: Program, known: Destinations, root: Path) -> None:
+    local, offsite = Repository(known.local), Repository(known.get("offsite"))
+    local.exists()
+    offsite.exists()
+    local.restore("x", root / "out")
+    assert all("--no-lock" in call for call in program.calls)
+
+    program.calls.clear()
+    # What is brought back from elsewhere isn't removed under our hands.
+    offsite.restore("x", root / "out")
+    local.prune()
+    local.forget(["x"])
+    assert not any("--no-lock" in call for call in program.calls)
+
+
 def test_without_a_key_nothing_is_done(program: Program, known: Destinations, key: Path) -> None:
     key.unlink()
 
