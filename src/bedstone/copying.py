@@ -169,6 +169,8 @@ class _One:
                 self._configuration(snapshots)
             seen = self._read_back()
         if seen is not None:
+            # What failed before a backup's turn came is over.
+            copies_history.record(SERVER, RUN, None, self._place.name, started)
             seen = self._forget(apps, seen)
         arrivals_measured.measure(self._settings, self._place, seen)
 

@@ -129,11 +129,13 @@ def tell(items: Sequence[Item]) -> tuple[str, ...]:
     if not due:
         return ()
     first = red[due[0]]
+    apps = {red[name].app for name in due}
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
     return hooks.fire(
         hooks.Event(
             kind="failure",
-            app=first.app or None,
+            # What concerns more than one app goes to every hook.
+            app=first.app if len(apps) == 1 and first.app else None,
             title=f"Backups aren't where they should be: {first.words()}{more}.",
             error=first.problem,
             hint="`bedstone destinations --check` looks at all of them.",

@@ -84,8 +84,8 @@ class World:
         """Return what the ledger says of copies of dumps."""
         with ledger.opened() as connection:
             found = connection.execute(
-                "SELECT destination, backup, state FROM copies WHERE kind IN ('dump', 'run')"
-                " ORDER BY id"
+                "SELECT destination, backup, state FROM copies WHERE kind = 'dump'"
+                " OR (kind = 'run' AND state = 'failed') ORDER BY id"
             )
             return [tuple(row) for row in found]
 
