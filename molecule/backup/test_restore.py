@@ -303,3 +303,19 @@ def test_what_a_dump_runs_has_no_more_rights_than_its_owner(payments: Payments) 
                 "DROP FUNCTION IF EXISTS reach CASCADE; DROP DOMAIN IF EXISTS reaching CASCADE",
                 database,
             )
+
+
+@pytest.mark.parametrize("destination", ["offsite", "bucket"])
+def test_backup_of_a_destination_is_fetched_and_restored(
+    payments: Payments, destination: str
+) -> None:
+    name = payments.backup().rpartition("/")[2]
+    sent = payments.bedstone("copy payments")
+    assert sent.rc == 0, sent.stderr
+    payments.host.check_output(f"rm -r {HOME}")
+    payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
+    payments.upload("the second invoice")
+    payments.restored(f"{name} --from {destination}")
+    assert payments.rows() == 500
+    assert payments.uploaded() == "the first invoice"
+    assert payments.host.run("ls -A /var/cache/bedstone-restore/payments | grep .").rc != 0

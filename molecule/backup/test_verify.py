@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from testinfra.host import Host
 
@@ -58,6 +58,21 @@ def much(payments: Payments) -> None:
         " SELECT md5(i::text), i FROM generate_series(1, 60000) i"
     )
     assert done.rc == 0, done.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here(host: Host) -> Iterator[None]:
+    """Let the unit verify what is on the server alone: the tests before leave damage elsewhere."""
+    directory = "/run/systemd/system/bedstone-verify.service.d"
+    only = (
+        "[Service]\\nExecStart=\\nExecStart=/usr/local/bin/bedstone verify --destination local\\n"
+    )
+    host.check_output(
+        f"mkdir -p {directory} && printf '{only}' > {directory}/local.conf"
+        " && systemctl daemon-reload"
+    )
+    yield
+    host.check_output(f"rm -r {directory} && systemctl daemon-reload")
 
 
 @pytest.fixture
@@ -226,7 +241,7 @@ def test_what_a_dump_runs_does_not_reach_production(payments: Payments) -> None:
         payments.backup()
         before = production(payments)
         assert start(payments).rc == 0
-        assert payments.bedstone("verify payments").rc == 0
+        assert payments.bedstone("verify payments --destination local").rc == 0
         assert production(payments) == before
     finally:
         payments.admin("DROP ROLE IF EXISTS reached")
@@ -236,7 +251,7 @@ def test_what_a_dump_runs_does_not_reach_production(payments: Payments) -> None:
 def test_check_that_is_not_true_is_a_failure(payments: Payments) -> None:
     payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
     payments.backup()
-    failed = payments.bedstone("verify payments")
+    failed = payments.bedstone("verify payments --destination local")
     assert failed.rc == 1
     assert "isn't true for what was restored: it says false" in failed.stderr
 
@@ -247,7 +262,7 @@ def test_too_little_room_is_refused_before_it_begins(payments: Payments) -> None
     host.check_output("cp -p /etc/bedstone/backup.json /root/backup.json")
     host.check_output("sed -i '/reserve_mb/s/64/900000000/' /etc/bedstone/backup.json")
     try:
-        refused = payments.bedstone("verify payments")
+        refused = payments.bedstone("verify payments --destination local")
         assert refused.rc == 3
         assert "has to leave" in refused.stderr
         assert left(payments) == []
@@ -259,9 +274,10 @@ def test_second_one_at_once_is_told_who_is_at_it(payments: Payments) -> None:
     much(payments)
     payments.backup()
     second = payments.host.run(
-        "cd / && (/usr/local/bin/bedstone verify payments > /dev/null & pid=$!;"
+        "cd / && (/usr/local/bin/bedstone verify payments --destination local > /dev/null & pid=$!;"
         " until pgrep -f '[p]g_restore --format' > /dev/null; do :; done;"
-        " /usr/local/bin/bedstone verify payments; code=$?; wait $pid && exit $code)"
+        " /usr/local/bin/bedstone verify payments --destination local; code=$?;"
+        " wait $pid && exit $code)"
     )
     assert second.rc == 3
     assert "Another verification is running: `bedstone verify payments`" in second.stderr
@@ -278,7 +294,7 @@ def test_killed_verification_leaves_nothing_that_the_next_does_not_clear(
     # A cluster whose postmaster is frozen doesn't end with the program that started it.
     stop = "pkill -STOP -f '[p]ostgres -D /var/cache/bedstone-verify'; " if frozen else ""
     payments.host.check_output(
-        "cd / && (/usr/local/bin/bedstone verify payments & pid=$!;"
+        "cd / && (/usr/local/bin/bedstone verify payments --destination local & pid=$!;"
         " until pgrep -f '[p]g_restore --format' > /dev/null; do :; done;"
         f" {stop}kill -9 $pid; wait $pid; true)"
     )
@@ -289,7 +305,7 @@ def test_killed_verification_leaves_nothing_that_the_next_does_not_clear(
         wait_until(lambda: not running(payments), what="the cluster ends with the program")
     assert production(payments) == before
 
-    done = payments.bedstone("verify payments")
+    done = payments.bedstone("verify payments --destination local")
     assert done.rc == 0, done.stderr
     assert "removed what an interrupted verification of payments left" in done.stderr
     assert left(payments) == []
@@ -341,3 +357,19 @@ def test_missed_sunday_is_caught_up(
         seconds=60,
         what="the timer makes up for the missed Sunday",
     )
+
+
+def test_what_lies_elsewhere_is_fetched_and_verified(payments: Payments) -> None:
+    name = payments.backup().rpartition("/")[2]
+    sent = payments.bedstone("copy payments")
+    assert sent.rc == 0, sent.stderr
+    before = production(payments)
+    # Without what lies here: it really comes from there.
+    payments.host.check_output("rm -r /var/backups/bedstone/payments")
+    done = payments.bedstone("verify payments --destination offsite --destination bucket")
+    assert done.rc == 0, done.stderr
+    for destination in ("offsite", "bucket"):
+        for kind in ("dump", "media"):
+            assert f"the {kind} of {name} at {destination} is verified" in done.stdout
+    assert production(payments) == before
+    assert left(payments) == []
