@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,10 +240,8 @@ def _promoted(server: Server, process: subprocess.Popen[bytes], watch: Callable[
 
 def _shut_down(process: subprocess.Popen[bytes], log: Path) -> None:
     process.send_signal(signal.SIGINT)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.returncode = None
     if process.returncode != 0:
         raise ThrowawayError(
             "The recovered cluster doesn't shut down.",

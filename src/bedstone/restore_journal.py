@@ -114,6 +114,11 @@ def recover(server: Server, app: str) -> None:
     journal = load(app)
     if journal is None:
         return
+    if journal.database is None and journal.media is None:
+        # All is in place; the app may still hold on to what was there before.
+        print(f"{app}: ending the restore of {journal.backup}.", file=sys.stderr)
+        end(journal)
+        return
     if passed(server, journal):
         print(
             f"{app}: finishing the interrupted restore of {journal.backup}.",

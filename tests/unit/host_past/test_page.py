@@ -153,6 +153,19 @@ def test_killed_at_any_step_it_is_gone_when_things_are_settled(
     assert not [name for name in postgres.names() if "_restore_2" in name and "before" not in name]
 
 
+def test_app_that_was_not_started_anew_is_when_things_are_settled(
+    made: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "restart", killed_in(services, "restart"))
+        in_a_process_of_its_own(lambda: run(made, "--yes"))
+    # It may hold on to the directory of uploads that was replaced.
+    restarted = seen(monkeypatch, site, services, "restart", ("a unit",))
+    restore_journal.settle("payments")
+    assert restarted == [True]
+    assert not site.exists()
+
+
 def test_settling_leaves_a_running_restore_alone(
     made: str, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
