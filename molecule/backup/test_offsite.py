@@ -60,6 +60,7 @@ class Offsite:
             f"rm -rf {self.repository} && cp -a {self.repository}.whole {self.repository};"
             " rm -rf /srv/small/*"
         )
+        self.host.check_output("rm -rf /root/back")
         for path in (DECLARED, "/etc/bedstone/backup.key", KEYS):
             self.host.check_output(f"rm -rf {path} && cp -a {path}.whole {path}")
 
@@ -188,21 +189,18 @@ def test_uploads_take_their_room_once(arrived: Offsite) -> None:
 
 # --- Damage -------------------------------------------------------------------------------------
 
-LARGEST = "$(find {repository}/data -type f -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2)"
+EACH_PACK = "find {repository}/data -type f -exec chmod u+w {{}} + -exec {harm} \\;"
 
 
 def _truncated(offsite: Offsite) -> Any:
-    pack = LARGEST.format(repository=offsite.repository)
-    offsite.peer.check_output(f"p={pack}; chmod u+w $p; truncate -s 100 $p")
+    harm = "truncate -s 100 {}"
+    offsite.peer.check_output(EACH_PACK.format(repository=offsite.repository, harm=harm))
     return offsite.fetch("offsite")
 
 
 def _flipped(offsite: Offsite) -> Any:
-    pack = LARGEST.format(repository=offsite.repository)
-    offsite.peer.check_output(
-        f"p={pack}; chmod u+w $p;"
-        " printf '\\125\\252' | dd of=$p bs=1 seek=64 conv=notrunc status=none"
-    )
+    harm = "sh -c 'printf UU | dd of=$0 bs=1 seek=64 conv=notrunc status=none' {}"
+    offsite.peer.check_output(EACH_PACK.format(repository=offsite.repository, harm=harm))
     return offsite.fetch("offsite")
 
 

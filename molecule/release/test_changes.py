@@ -7,6 +7,7 @@ beat is never there twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,9 @@ from testinfra.host import Host
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service", "redis-server.service"]
 TASKS = 60
+# Each with requests on their way but the second, whose tasks and ticks are looked at alone.
 KINDS = ("release", "release", "rollback")
+LOADED = (0, 2)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Change:
     answer: dict[str, Any]
     api: dict[str, Any]
     workers: dict[str, str]
-    load: Load
+    load: Load | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def story(host: Host, wait_until: Callable[..., None]) -> Story:
         busy(ledger, story.first_task)
         before = versions[-1]
         versions.append(ledger.source() if kind == "release" else versions[-2])
-        with ledger.load(seconds=10) as load:
+        with ledger.load(seconds=10) if number in LOADED else nullcontext() as load:
             outcome = ledger.release() if kind == "release" else ledger.bedstone("rollback ledger")
             ledger.wait_until(lambda: ledger.answer()["version"] == versions[-1])
             seen = ledger.answer(), ledger.get("/api/"), ledger.workers()
@@ -98,9 +101,10 @@ def more_ticks(ledger: Ledger, number: int) -> None:
 # --- requests --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(len(KINDS)), ids=("first", "second", "rollback"))
+@pytest.mark.parametrize("number", LOADED, ids=("release", "rollback"))
 def test_no_request_fails_and_no_row_is_lost(story: Story, number: int) -> None:
     change = story.changes[number]
+    assert change.load is not None
     story.ledger.check_nothing_lost(change.load)
     assert change.load.versions == {change.before, change.version}
     assert len(change.load.containers()) == len(change.load.containers("api")) == 2

@@ -7,9 +7,12 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from ledger_app import Ledger
+from ledger_app import Ledger, Load
+from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 pytestmark = pytest.mark.usefixtures("web_alone")
@@ -19,13 +22,18 @@ OPERATION = "bedstone-operation@ledger.service"
 LEDGER = "/var/lib/bedstone/ledger.sqlite"
 
 
-@pytest.fixture
-def ledger(host: Host, wait_until: Callable[..., None]) -> Ledger:
-    """The app with whatever the test before has released, if all is well with it."""
+def as_it_is(host: Host, wait_until: Callable[..., None]) -> Ledger:
+    """Return the app with whatever the test before has released, if all is well with it."""
     app = Ledger(host, wait_until)
     if app.answer_or_none() is None or app.workers() or not app.status()["ok"]:
         app.plain()
     return app
+
+
+@pytest.fixture
+def ledger(host: Host, wait_until: Callable[..., None]) -> Ledger:
+    """The app with a release that serves."""
+    return as_it_is(host, wait_until)
 
 
 def slow_source(ledger: Ledger) -> str:
@@ -65,7 +73,24 @@ def step_of(host: Host) -> str:
     )
 
 
-def test_killed_connection_ends_no_release(host: Host, ledger: Ledger) -> None:
+@dataclass(frozen=True)
+class Cut:
+    """A release whose caller's connection is killed in the middle, and what others then got."""
+
+    ledger: Ledger
+    before: str
+    version: str
+    goes_on: bool
+    second: CommandResult
+    refused: dict[str, Any]
+    outcome: dict[str, Any]
+    load: Load
+
+
+@pytest.fixture(scope="module")
+def cut(host: Host, wait_until: Callable[..., None]) -> Cut:
+    """All that happens: each test tells what one of those concerned saw of it."""
+    ledger = as_it_is(host, wait_until)
     before = ledger.answer()["version"]
     with ledger.load() as load:
         version = slow_source(ledger)
@@ -73,28 +98,30 @@ def test_killed_connection_ends_no_release(host: Host, ledger: Ledger) -> None:
             ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
             client.kill()
             client.wait()
-        assert host.service(OPERATION).is_running
-        outcome = ledger.bedstone("watch ledger")
-    ledger.check_nothing_lost(load)
-    assert outcome["ok"]
-    assert ledger.answer()["version"] == version
-    assert load.versions == {before, version}
-    assert "serves" in host.run("bedstone watch ledger").stdout
-
-
-def test_second_release_is_told_who_and_since_when(host: Host, ledger: Ledger) -> None:
-    slow_source(ledger)
-    with release_over_ssh(ledger):
-        ledger.wait_until(lambda: step_of(host) == "migrate", seconds=60, what="it migrates")
-        run = host.run("bedstone release ledger")
-        assert run.rc == 3
-        assert "ledger is locked by `bedstone release ledger`" in run.stderr
-        assert "since 20" in run.stderr
-        assert "bedstone watch ledger" in run.stderr
+        goes_on = host.service(OPERATION).is_running
+        second = host.run("bedstone release ledger")
         refused = json.loads(host.run("bedstone rollback ledger --json").stdout)
-        assert refused["ok"] is False
-        assert "is locked by" in refused["error"]
-    assert ledger.bedstone("watch ledger")["ok"]
+        outcome = ledger.bedstone("watch ledger")
+    return Cut(ledger, before, version, goes_on, second, refused, outcome, load)
+
+
+def test_killed_connection_ends_no_release(cut: Cut) -> None:
+    ledger = cut.ledger
+    assert cut.goes_on
+    ledger.check_nothing_lost(cut.load)
+    assert cut.outcome["ok"]
+    assert ledger.answer()["version"] == cut.version
+    assert cut.load.versions == {cut.before, cut.version}
+    assert "serves" in ledger.host.run("bedstone watch ledger").stdout
+
+
+def test_second_release_is_told_who_and_since_when(cut: Cut) -> None:
+    assert cut.second.rc == 3
+    assert "ledger is locked by `bedstone release ledger`" in cut.second.stderr
+    assert "since 20" in cut.second.stderr
+    assert "bedstone watch ledger" in cut.second.stderr
+    assert cut.refused["ok"] is False
+    assert "is locked by" in cut.refused["error"]
 
 
 def test_killed_operation_is_undone_by_systemd(host: Host, ledger: Ledger) -> None:

@@ -55,7 +55,7 @@ def test_accepted_destructive_migration_is_undone_before_the_switch(dropped: Cha
     assert "after the switch" not in said_at(outcome, "reverse")
     assert ledger.migrated() == []
     assert ledger.answer()["version"] == dropped.before
-    with ledger.load() as load:
+    with ledger.load(seconds=1) as load:
         pass
     ledger.check_nothing_lost(load)
 

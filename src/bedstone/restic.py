@@ -350,7 +350,10 @@ class Repository:
                 hint="Declare it (docs/settings.md, `bedstone_secrets.backup.key`) and run"
                 " `provision.yml`.",
             )
-        reach.require(self.destination)
+        if self.destination.type == destinations.S3:
+            # ssh finds it out itself, and says so. Whoever connects to an ssh server and leaves is
+            # soon let in no more (PerSourcePenalties).
+            reach.require(self.destination)
         command = [
             *(_LOW if arguments[0] in _LONG else ()),
             "restic", f"--repo={self.location}", f"--password-file={destinations.key_path()}",
