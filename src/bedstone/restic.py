@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ _PARTLY = 3
 # Everybody else comes before what works for long.
 _LOW = ("nice", "-n", "5", "ionice", "-t", "-c", "3")
 _LONG = {"backup", "copy", "prune", "check"}
+_WAITS = {"backup", "copy"}
+WAIT_SECONDS = 1800.0
+_WAIT_STEP_SECONDS = 5.0
 # What looks only, for a moment.
 _READS = {"cat", "snapshots", "ls", "stats"}
 _TIME = re.compile(r"\[[\d:]+\]")
@@ -332,6 +336,16 @@ class Repository:
         if lock and ended.returncode != 0 and restic_errors.reason(ended) == LOCKED:
             # Of a run that was killed? restic knows, and removes no lock of a live one.
             self._once(["unlock"], seconds=self._short_seconds)
+            ended = self._once(arguments, **options)
+        # A backup waits while old data is being freed.
+        deadline = time.monotonic() + (WAIT_SECONDS if arguments[0] in _WAITS else 0)
+        while (
+            lock
+            and ended.returncode != 0
+            and restic_errors.reason(ended) == LOCKED
+            and time.monotonic() < deadline
+        ):
+            time.sleep(_WAIT_STEP_SECONDS)
             ended = self._once(arguments, **options)
         return ended
 

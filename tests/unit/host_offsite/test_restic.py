@@ -358,6 +358,21 @@ def test_the_lock_of_a_dead_run_is_removed_and_the_call_made_again(
     assert [call[-1] for call in program.calls] == ["prune", "unlock", "prune"]
 
 
+def test_a_backup_waits_while_old_data_is_freed(
+    program: Program, known: Destinations, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("bedstone.restic.time.sleep", waited.append)
+    locked = Ended(11, "", "repository is already locked exclusively by PID 1")
+    made = Ended(0, json.dumps({"message_type": "summary", "snapshot_id": "950314ca"}), "")
+    answers = [locked, locked, locked, made]
+    program.answers["backup"] = lambda: answers.pop(0)
+
+    assert Repository(known.local).backup(root, ["media"], {})[0] == "950314ca"
+
+    assert len(waited) == 2
+
+
 def test_a_live_lock_is_told(program: Program, known: Destinations) -> None:
     program.answers["prune"] = Ended(11, "", "repository is already locked by PID 1")
 
