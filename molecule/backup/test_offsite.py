@@ -344,6 +344,14 @@ def test_a_timer_that_was_stopped_for_a_day_turns_red_and_is_told_once(
 # --- The role -----------------------------------------------------------------------------------
 
 
+def test_units_are_sound(host: Host) -> None:
+    done = host.run(
+        "systemd-analyze verify bedstone-copy.service bedstone-destinations.service"
+        " bedstone-destinations.timer"
+    )
+    assert done.rc == 0, done.stderr
+
+
 def test_destinations_without_a_key_are_refused(server_name: str) -> None:
     said = again.refused(server_name, backup_key="")
 
