@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ def test_apt_knows_a_newer_minor_version(host: Host) -> None:
 
 
 def test_what_waits_is_seen_and_red_after_a_week(db: Server, host: Host) -> None:
-    shown = json.loads(host.check_output("bedstone status --json"))["upgrades"]["waiting"]
+    shown = db.status()["upgrades"]["waiting"]
     assert shown["package"] == "postgresql-17"
     assert shown["candidate"].endswith("+newer1")
     assert not shown["late"]
