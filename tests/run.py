@@ -5,9 +5,10 @@
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real
 PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic),
 one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults`` (releases killed at
-random places; BEDSTONE_FAULT_SEED repeats a run) and ``demo`` (the two commands of the README,
-end to end). Each stage's output goes to a file of its own; a failing stage's last lines are
-shown. Exit code 0 only when every stage passed.
+random places; BEDSTONE_FAULT_SEED repeats a run), ``drill`` (a server burns down while people
+write, and is rebuilt) and ``demo`` (the two commands of the README, end to end). Each stage's
+output goes to a file of its own; a failing stage's last lines are shown. Exit code 0 only when
+every stage passed.
 """
 
 from __future__ import annotations
@@ -33,9 +34,13 @@ _TELLING = re.compile(r"(E  |FAILED |ERROR |fatal: |\[ERROR\]|ERROR: |stopped: )
 TOLD_LINES = 12
 TOLD_WIDTH = 300
 # The longest first, so that the two workers end together.
-LONG_SCENARIOS = ("release", "pgbackrest", "app", "postgresql", "backup", "base", "site")
+LONG_SCENARIOS = (
+    "release", "pgbackrest", "backup", "app", "upgrade", "postgresql", "base", "site",
+)  # fmt: skip
 # Of the whole table (`make test-faults`), a sample that is another one each time.
 FAULT_CELLS = 6
+# Long enough that some of what people write is archived, and some isn't yet.
+DRILL_SECONDS = 90
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def all_stages() -> list[Stage]:
         Stage("check", ("make", "check")),
         Stage("demo", (".venv/bin/pytest", "-v", "tests/e2e")),
         Stage("faults", (".venv/bin/python", "-m", "tests.faults", f"--sample={FAULT_CELLS}")),
+        Stage("drill", (".venv/bin/python", "-m", "tests.drill", f"--seconds={DRILL_SECONDS}")),
         *others,
         Stage("app", ("make", "-C", "app", "check")),
         Stage("integration", (".venv/bin/pytest", "-q", "tests/integration")),
