@@ -148,7 +148,8 @@ def rebuild(source: str, target: datetime | None, *, asked: bool = True) -> dict
         settle()
         journal = rebuild_journal.load()
         if journal is None or journal.phase == rebuild_journal.BESIDE:
-            journal = _databases(settings, known, destination, target, asked=asked)
+            begun = journal if journal and journal.destination == source else None
+            journal = _databases(settings, known, destination, target, begun, asked=asked)
         elif journal.destination != source:
             raise RefusedError(
                 f"A rebuild from {journal.destination} is under way, and its cluster is in place.",
@@ -165,11 +166,16 @@ def _databases(
     known: Destinations,
     destination: Destination,
     target: datetime | None,
+    begun: Journal | None,
     *,
     asked: bool,
 ) -> Journal:
     """Bring the databases back: the cluster, or where no log was kept, each app's dump."""
     server = rebuild_cluster.of_host(settings)
+    if begun is not None and begun.facts.get("kind") == rebuild_dumps.KIND:
+        dumps = rebuild_dumps.newest(settings, destination)
+        journal = rebuild_dumps.restore(settings, dumps, destination, begun, _say)
+        return journal.at(rebuild_journal.CLUSTER)
     rebuild_cluster.require_empty(server)
     _require_no_releases()
     stanza, found = None, None
@@ -189,8 +195,8 @@ def _databases(
         destination.name, target, rebuild_cluster.data_directory(server)
     )
     if stanza is None or found is None:
-        facts = rebuild_dumps.restore(settings, dumps, destination, _say)
-        return journal.at(rebuild_journal.CLUSTER, kind="dumps", **facts)
+        journal = rebuild_dumps.restore(settings, dumps, destination, journal, _say)
+        return journal.at(rebuild_journal.CLUSTER)
     try:
         ended = rebuild_cluster.recover(stanza, destination, journal, settings, _say)
         missing = rebuild_cluster.require_ours(settings, ended, destination)
@@ -223,7 +229,7 @@ def _files(
     configured["warnings"] = warnings
     brought = {}
     # A dump has its uploads with it.
-    if journal.facts.get("kind") != "dumps":
+    if journal.facts.get("kind") != rebuild_dumps.KIND:
         brought = rebuild_files.uploads(settings, destination, _say)
     return journal.at(rebuild_journal.FILES, **configured, media=brought)
 

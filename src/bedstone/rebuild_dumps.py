@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bedstone import copies, files, paths, restore_check
+from bedstone import copies, files, paths, restore_check, restore_journal
 from bedstone import restore as restore_backup
 from bedstone.errors import RefusedError
 from bedstone.postgres import Server, identifier
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.copies import Remote
     from bedstone.destinations import Destination
+    from bedstone.rebuild_journal import Journal
 
 DUMP = "dump"
+# Of a journal: the databases come from dumps.
+KIND = "dumps"
 
 
 def newest(settings: Settings, destination: Destination) -> dict[str, Remote]:
@@ -69,39 +73,56 @@ def restore(
     settings: Settings,
     found: Mapping[str, Remote],
     destination: Destination,
+    journal: Journal,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Journal:
     """Fetch and restore the dumps, uploads included; the caller holds the locks.
 
+    Each one is written down as it is in its place: a call that was killed is gone on with.
+
+    Args:
+        settings: this server's.
+        found: the backup of each app.
+        destination: where they are.
+        journal: the rebuild's.
+        say: told of each one.
+
     Returns:
-        what came back: the backups' names by app.
+        The journal, which knows what came back: the backups' names by app.
 
     Raises:
         BedstoneError: one isn't whole, or doesn't fit this server.
 
     """
     place = paths.ensure_private(paths.host("/var/cache/bedstone-rebuild"))
-    server = Server(settings.socket, settings.port)
-    names = {}
+    names = dict(journal.facts.get("dumps", {}))
+    journal = journal.at(journal.phase, kind=KIND, dumps=names)
     try:
         for app, entry in found.items():
+            if app in names:
+                continue
             directory = copies.fetch(destination, app, entry.name, place / app, kind=DUMP)
-            plan = restore_check.check(
-                settings,
-                settings.app(app),
-                directory,
-                into=None,
-                with_media=None,
-                from_other_app=False,
-                table=None,
-            )
-            done = restore_backup.carry_out(settings, plan, restart=False)
-            if done.old_database is not None:
-                # The empty one.
-                server.execute(f"DROP DATABASE {identifier(done.old_database)}")
+            _put_in_place(settings, app, directory)
             names[app] = entry.name
+            journal = journal.at(journal.phase, dumps=names)
             say(f"{app}: restored {entry.name}")
             files.remove_tree(place / app)
     finally:
         files.remove_tree(place)
-    return {"dumps": names}
+    return journal
+
+
+def _put_in_place(settings: Settings, app: str, directory: Path) -> None:
+    server = Server(settings.socket, settings.port)
+    restore_journal.recover(server, app)
+    own = settings.app(app)
+    if own.media is not None:
+        # Nothing of the app was here yet.
+        own.media.parent.mkdir(parents=True, exist_ok=True)
+    plan = restore_check.check(settings, own, directory)
+    done = restore_backup.carry_out(settings, plan, restart=False)
+    if done.old_database is not None:
+        # The empty one.
+        server.execute(f"DROP DATABASE {identifier(done.old_database)}")
+    if done.old_media is not None:
+        files.remove_tree(Path(done.old_media))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bedstone import (
+    copies,
     history,
     ledger,
     paths,
@@ -219,16 +220,44 @@ def test_without_a_log_no_moment_can_be_gone_back_to(
     assert "--time" in (caught.value.hint or "")
 
 
+class Dumps:
+    """Restores by writing down which."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = world
+        world.backups = ()
+        there = {name: SimpleNamespace(name=f"backup_{name}") for name in ("shop", "wiki")}
+        monkeypatch.setattr(rebuild_dumps, "newest", lambda *_: there)
+        monkeypatch.setattr(copies, "fetch", lambda *_, **__: Path("fetched"))
+        monkeypatch.setattr(rebuild_dumps, "_put_in_place", self.put_in_place)
+
+    def put_in_place(self, _settings: object, app: str, _directory: Path) -> None:
+        self.world.step(app)()
+
+
 def test_without_a_log_the_dumps_come_back_with_their_uploads(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.backups = ()
-    monkeypatch.setattr(rebuild_dumps, "newest", lambda *_: {"shop": object()})
-    monkeypatch.setattr(rebuild_dumps, "restore", world.step("dumps", {"dumps": {"shop": "b1"}}))
+    Dumps(world, monkeypatch)
     facts = rebuild.rebuild("offsite", None)
-    assert facts["dumps"] == {"shop": "b1"}
+    assert facts["dumps"] == {"shop": "backup_shop", "wiki": "backup_wiki"}
     assert "recover" not in world.done
     assert "uploads" not in world.done
+
+
+def test_killed_among_the_dumps_it_goes_on_with_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Dumps(world, monkeypatch)
+    world.fails["wiki"] = BedstoneError("killed")
+    with pytest.raises(BedstoneError):
+        rebuild.rebuild("offsite", None)
+    world.done.clear()
+    # The first app's rows are there by now, and no reason to refuse.
+    world.fails["require_empty"] = RefusedError("there are rows")
+    facts = rebuild.rebuild("offsite", None)
+    assert world.done == ["wiki", "create", "configuration"]
+    assert facts["dumps"] == {"shop": "backup_shop", "wiki": "backup_wiki"}
 
 
 def test_a_kill_between_the_renames_is_settled(world: World) -> None:
