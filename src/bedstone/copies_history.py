@@ -94,3 +94,12 @@ def last(connection: sqlite3.Connection, destination: str) -> Copy | None:
         (destination,),
     ).fetchone()
     return Copy(**dict(row)) if row else None
+
+
+def operated_since(moment: datetime) -> bool:
+    """Return whether a release, rollback or restart has succeeded since a moment, of any app."""
+    with ledger.opened() as connection:
+        row = connection.execute(
+            "SELECT max(finished_at) AS last FROM operations WHERE state = 'succeeded'"
+        ).fetchone()
+    return row["last"] is not None and datetime.fromisoformat(row["last"]) >= moment

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 LOCK = "copies.run"
 
 _WEEK = 7 * 86_400
+# Releases that follow each other for ever would keep a run from its end.
+_ROUNDS = 3
 # A name that nothing else has: the run to a destination as a whole.
 RUN = "run"
 
@@ -108,14 +110,20 @@ def run(
 
     """
     with lock.held(LOCK, "bedstone copy"):
-        results = []
-        for place in wanted:
-            result = Result(place.name)
-            one = _One(settings, known, place, result, say)
+        begun = datetime.now(UTC)
+        sends = [_One(settings, known, place, Result(place.name), say) for place in wanted]
+        for one in sends:
             one.send(apps, backup, configuration=configuration, anew=anew)
-            results.append(result)
+        for _ in range(_ROUNDS):
+            # A release that ended meanwhile asked for a run, and this one was it.
+            if not configuration or not copies_history.operated_since(begun):
+                break
+            begun = datetime.now(UTC)
+            for one in sends:
+                if not one.result.problems:
+                    one.send((), None, configuration=True, anew=False)
         _tidy(settings, known.local, say)
-        return results
+        return [one.result for one in sends]
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class _One:
         self._settings = settings
         self._known = known
         self._place = place
-        self._result = result
+        self.result = result
         self._say = say
         self._repository = Repository(place)
         self._local = Repository(known.local)
@@ -155,6 +163,7 @@ class _One:
         self, apps: Sequence[App], backup: str | None, *, configuration: bool, anew: bool
     ) -> None:
         """Do all of it; what goes wrong is in the result."""
+        self._sent.clear()
         self._say(f"{self._place.name}: looks at {self._place.words()}")
         started = datetime.now(UTC)
         seen = None
@@ -259,7 +268,7 @@ class _One:
 
     def _image(self, app: str, release: str, image: str) -> None:
         if not copies_configuration.has_docker():
-            self._result.notes.append(
+            self.result.notes.append(
                 f"the image of {app} isn't copied: there is no Docker on this server"
             )
             return
@@ -305,7 +314,7 @@ class _One:
                 snapshot=found.id,
                 size=sent.size,
             )
-            self._result.sent.append(sent.said)
+            self.result.sent.append(sent.said)
         return seen
 
     def _is_whole(self, sent: _Sent, seen: Sequence[Snapshot]) -> bool:
@@ -325,7 +334,7 @@ class _One:
                     known=kept_backups.known(app.app, self._place.name),
                     protected={there[0].name} if there else (),
                 )
-                self._result.removed += [remote.name for remote in gone]
+                self.result.removed += [remote.name for remote in gone]
                 doomed += [s.id for remote in gone for s in remote.snapshots.values()]
                 doomed += copies.orphans(snapshots, app.app)
             doomed += copies.expired_configurations(snapshots, self._settings)
@@ -338,14 +347,14 @@ class _One:
                 _pruned(self._place.name)
         except (BedstoneError, OSError, sqlite3.Error) as error:
             text = error.message if isinstance(error, BedstoneError) else str(error)
-            self._result.notes.append(f"old copies were not removed: {text}")
+            self.result.notes.append(f"old copies were not removed: {text}")
         return [snapshot for snapshot in snapshots if snapshot.id not in doomed]
 
     def _failed(
         self, app: str, kind: str, backup: str | None, started: datetime, error: Exception
     ) -> None:
         told = error if isinstance(error, BedstoneError) else BedstoneError(f"{error}.")
-        self._result.problems.append(told)
+        self.result.problems.append(told)
         try:
             copies_history.record(app, kind, backup, self._place.name, started, error=told.message)
         except (BedstoneError, sqlite3.Error) as unrecorded:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from bedstone import files, history, paths, slots
+from bedstone import destinations, files, history, paths, slots
 from bedstone.container import LABEL_APP
+from bedstone.errors import BedstoneError
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.image import image_name
+
+# Of role backup.
+COPY_UNIT = "bedstone-copy.service"
 
 
 def drain(rollout: Rollout) -> str:
@@ -43,3 +47,22 @@ def prune(rollout: Rollout) -> str:
             if path.name not in kept and path.name != "current":
                 files.remove_tree(path)
     return f"{len(kept)} kept, {removed} images removed"
+
+
+def copies_leave_the_host() -> bool:
+    """Return whether there are destinations besides this server; True when nobody can tell."""
+    try:
+        return bool(destinations.load().remote)
+    except BedstoneError:
+        return True
+
+
+def copy(rollout: Rollout) -> str:
+    """Begin to copy the release elsewhere, from where a server that is gone is rebuilt.
+
+    By its log the database would come back as the release's migrations have left it, and with the
+    last night's copies the app as it was before: code that doesn't know its schema.
+    """
+    names = [place.name for place in destinations.load().remote]
+    rollout.host.systemd.start_soon(COPY_UNIT)
+    return f"to {', '.join(names)}, in the background"

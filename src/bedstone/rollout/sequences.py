@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.rollout.afterwards import drain, prune
+from bedstone.rollout.afterwards import copies_leave_the_host, copy, drain, prune
 from bedstone.rollout.commands import check
 from bedstone.rollout.context import Rollout
 from bedstone.rollout.forward import migrate_forward
@@ -81,4 +81,5 @@ def afterwards(kind: str) -> list[Step[Rollout]]:
 
     """
     reversal = [Step("reverse", reverse_after)] if kind == "rollback" else []
-    return [Step("drain", drain), *reversal, Step("prune", prune)]
+    elsewhere = [Step("copy", copy)] if copies_leave_the_host() else []
+    return [Step("drain", drain), *reversal, Step("prune", prune), *elsewhere]

@@ -82,6 +82,31 @@ def test_old_slot_serves_until_nginx_has_switched(server: Server) -> None:
     assert len(server.reloads) == 2
 
 
+def test_release_goes_to_the_destinations_in_the_background(server: Server) -> None:
+    path = server.root / "etc/bedstone/destinations.json"
+    local = {"name": "local", "type": "local", "pgbackrest": None, "restic": "/var/backups/x"}
+    offsite = {"name": "offsite", "type": "sftp", "host": "b.example.com", "path": "/srv/bedstone"}
+    entries = [local, {**offsite, "port": 22, "user": "bedstone", "pgbackrest": None}]
+    path.write_text(
+        json.dumps({"schema": 1, "point_in_time": None, "destinations": entries}), encoding="utf-8"
+    )
+    outcome = release(server)
+    assert outcome.ok
+    assert (outcome.steps[-1].name, outcome.steps[-1].said) == (
+        "copy",
+        "to offsite, in the background",
+    )
+    assert ["systemctl", "start", "--no-block", "bedstone-copy.service"] in server.calls
+
+
+def test_release_serves_though_nobody_can_tell_the_destinations(server: Server) -> None:
+    (server.root / "etc/bedstone/destinations.json").write_text("{", encoding="utf-8")
+    outcome = release(server)
+    assert outcome.ok
+    assert any(warning.startswith("copy: ") for warning in outcome.warnings)
+    assert server.static() == outcome.release
+
+
 @pytest.mark.parametrize(("broken", "step", "words"), FAILURES)
 def test_failed_step_leaves_the_old_release_serving(
     server: Server, broken: str, step: str, words: str

@@ -136,6 +136,30 @@ def test_a_second_run_sends_nothing_twice(world: World) -> None:
     assert len(world.elsewhere.kept("offsite", kind="dump")) == 1
 
 
+@pytest.mark.parametrize(("minutes", "sent"), [(1, 2), (-1, 1)], ids=["meanwhile", "before"])
+def test_a_release_that_ended_meanwhile_is_sent_too(
+    world: World, minutes: float, sent: int
+) -> None:
+    moment = datetime.now(UTC) + timedelta(minutes=minutes)
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO operations (app, kind, release, state, started_at, finished_at)"
+            " VALUES ('payments', 'release', '1', 'succeeded', ?, ?)",
+            (moment.isoformat(), moment.isoformat()),
+        )
+        connection.commit()
+    world.backup()
+    world.elsewhere.broken["bucket"] = restic_errors.UNREACHABLE
+
+    results = world.copy()
+
+    said = results["offsite"].sent
+    # As long as one ends after a run began, there is another; but not for ever.
+    expected = 1 + copying._ROUNDS if sent > 1 else 1
+    assert said.count("the configuration of this server") == expected
+    assert len(results["bucket"].problems) == 1
+
+
 def test_a_destination_that_fails_keeps_no_other_from_its_copy(world: World) -> None:
     made = world.backup()
     world.elsewhere.broken["offsite"] = restic_errors.UNREACHABLE
