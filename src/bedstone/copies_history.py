@@ -96,10 +96,16 @@ def last(connection: sqlite3.Connection, destination: str) -> Copy | None:
     return Copy(**dict(row)) if row else None
 
 
-def operated_since(moment: datetime) -> bool:
-    """Return whether a release, rollback or restart has succeeded since a moment, of any app."""
+def asked_since(moment: datetime) -> bool:
+    """Return whether something that is to be copied has come into being since a moment.
+
+    That is a backup, or a release, rollback or restart of any app: each asks for a copy when it
+    has ended.
+    """
     with ledger.opened() as connection:
         row = connection.execute(
-            "SELECT max(finished_at) AS last FROM operations WHERE state = 'succeeded'"
+            "SELECT max(finished_at) AS last FROM ("
+            " SELECT finished_at FROM operations WHERE state = 'succeeded'"
+            " UNION ALL SELECT finished_at FROM backups WHERE state = 'succeeded')"
         ).fetchone()
     return row["last"] is not None and datetime.fromisoformat(row["last"]) >= moment

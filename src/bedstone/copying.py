@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LOCK = "copies.run"
 
 _WEEK = 7 * 86_400
-# Releases that follow each other for ever would keep a run from its end.
+# Releases and backups that follow each other for ever would keep a run from its end.
 _ROUNDS = 3
 # A name that nothing else has: the run to a destination as a whole.
 RUN = "run"
@@ -88,6 +88,7 @@ def run(
     backup: str | None = None,
     configuration: bool = True,
     anew: bool = False,
+    wait_seconds: float = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Result]:
     """Send what is missing at destinations, remove what has served its time, and look.
@@ -100,6 +101,7 @@ def run(
         backup: the only one to send, a restore point too (of one app); by default, what is missing.
         configuration: send that, and the images of the releases that serve, too.
         anew: make a repository where there was one that is gone.
+        wait_seconds: how long to wait for another run to end.
         say: told of each step.
 
     Returns:
@@ -109,19 +111,19 @@ def run(
         LockedError: another run is on its way.
 
     """
-    with lock.held(LOCK, "bedstone copy"):
+    with lock.held(LOCK, "bedstone copy", wait_seconds=wait_seconds):
         begun = datetime.now(UTC)
         sends = [_One(settings, known, place, Result(place.name), say) for place in wanted]
         for one in sends:
             one.send(apps, backup, configuration=configuration, anew=anew)
         for _ in range(_ROUNDS):
-            # A release that ended meanwhile asked for a run, and this one was it.
-            if not configuration or not copies_history.operated_since(begun):
+            # What came into being meanwhile asked for a run, and this one was it.
+            if backup is not None or not copies_history.asked_since(begun):
                 break
             begun = datetime.now(UTC)
             for one in sends:
                 if not one.result.problems:
-                    one.send((), None, configuration=True, anew=False)
+                    one.send(apps, None, configuration=configuration, anew=False)
         _tidy(settings, known.local, say)
         return [one.result for one in sends]
 

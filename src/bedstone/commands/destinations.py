@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("DESTINATION", "APP", "KIND", "NEWEST", "AGE", "SIZE", "SEEN", "STATE")
 _SCOPE = "destinations"
+_WAIT_SECONDS = 1800.0
 
 
 def register(subparsers: Subparsers) -> None:
@@ -164,6 +165,8 @@ def _copy(arguments: argparse.Namespace) -> int:
             backup=arguments.backup,
             configuration=not arguments.app,
             anew=arguments.new_repository,
+            # A release or the night's backup may have begun one.
+            wait_seconds=_WAIT_SECONDS,
             say=(lambda _: None) if arguments.json else (lambda text: print(text, flush=True)),
         )
     if arguments.json:

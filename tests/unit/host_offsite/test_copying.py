@@ -154,10 +154,25 @@ def test_a_release_that_ended_meanwhile_is_sent_too(
     results = world.copy()
 
     said = results["offsite"].sent
-    # As long as one ends after a run began, there is another; but not for ever.
+    # As long as one ends after a round began, there is another; but not for ever.
     expected = 1 + copying._ROUNDS if sent > 1 else 1
     assert said.count("the configuration of this server") == expected
     assert len(results["bucket"].problems) == 1
+
+
+def test_a_backup_that_ended_meanwhile_is_sent_too(world: World) -> None:
+    first = world.backup().name
+    later: list[str] = []
+
+    def say(text: str) -> None:
+        if not later and "configuration" in text:
+            later.append(world.backup().name)
+
+    world.copy(say=say)
+
+    assert world.names("offsite") == [*later, first]
+    # Its turn came afterwards, and a new destination gets the newest alone.
+    assert world.names("bucket") == later
 
 
 def test_a_destination_that_fails_keeps_no_other_from_its_copy(world: World) -> None:
