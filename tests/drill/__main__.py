@@ -33,7 +33,10 @@ EARLY_UPLOADS = 12
 WRITING_SECONDS = 150
 ANSWER_SECONDS = 300
 ARCHIVE_SECONDS = 180
+COPY_SECONDS = 300
 POLL_SECONDS = 0.5
+# systemd's word for a oneshot unit that runs.
+COPYING = "activating"
 
 
 class Clock:
@@ -85,6 +88,18 @@ def use_and_back_up(clock: Clock, server: Server, writers: Writers) -> set[str]:
     world.ssh(server, f"bedstone backup {world.APP} && bedstone copy")
     clock.took("bedstone backup and bedstone copy", time.monotonic() - began)
     return backed_up
+
+
+def release_again(clock: Clock, server: Server) -> str:
+    """Release the app once more, which copies the release by itself; return its id."""
+    clock.part("Release the app again, after the night's copies")
+    world.ssh(server, f"bedstone release {world.APP}")
+    limit = time.monotonic() + COPY_SECONDS
+    while world.ssh(server, f"systemctl is-active {world.COPY}", check=False).strip() == COPYING:
+        if time.monotonic() > limit:
+            raise TestbedError(f"{world.COPY} came to no end.")
+        time.sleep(POLL_SECONDS)
+    return world.serving(server)
 
 
 def burn_down(
@@ -161,8 +176,10 @@ def look(before: judge.Before, site: Site) -> judge.Verdict:
     return judge.judge(before, entries, uploads)
 
 
-def see_that_it_works(server: Server, site: Site, verdict: judge.Verdict) -> None:
-    """Write something new; see B's log archived as A's was, and B refuse to be rebuilt again."""
+def see_that_it_works(server: Server, site: Site, released: str, verdict: judge.Verdict) -> None:
+    """See A's last release serve and take what is new, B's log archived, B refuse a rebuild."""
+    if (serving := world.serving(server)) != released:
+        verdict.problems.append(f"B serves the release {serving}, and A's last one was {released}")
     after = Writers(site)
     if not (after.enter("after-1") and after.enter("after-2") and after.upload("after-1")):
         verdict.problems.append(f"B doesn't take anything new: {after.failures}")
@@ -207,6 +224,7 @@ def drill(seconds: float) -> bool:
     offsite, a = first_server(clock)
     writers = Writers(Site(world.DOMAIN, a.address, world.fetch_authority(a)))
     backed_up = use_and_back_up(clock, a, writers)
+    released = release_again(clock, a)
     killed_at, archived = burn_down(clock, offsite, a, writers, seconds)
     b, site = rebuild(clock, killed_at, writers)
     writers.join()
@@ -220,7 +238,7 @@ def drill(seconds: float) -> bool:
         archived=archived,
     )
     verdict = look(before, site)
-    see_that_it_works(b, site, verdict)
+    see_that_it_works(b, site, released, verdict)
     print(report(clock, verdict, writers), flush=True)
     return not verdict.problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -34,6 +35,7 @@ PLAYBOOK_SECONDS = 1800
 COMMAND_SECONDS = 900
 # pgBackRest keeps each file of a restore open: see docs/operations.md.
 OFFSITE_FILES = 16384
+COPY = "bedstone-copy.service"
 FULL_BACKUP = "systemctl start bedstone-wal-full.service"
 CHECK = "runuser -u postgres -- pgbackrest --stanza=main check"
 # What bedstone ends with when it has understood and not carried out.
@@ -56,6 +58,12 @@ def ssh(server: Server, command: str, *, check: bool = True) -> str:
 def exit_code(server: Server, command: str) -> int:
     """Run a shell command on a server and return its exit code."""
     return run(server.ssh(command), check=False, timeout_seconds=COMMAND_SECONDS).returncode
+
+
+def serving(server: Server) -> str:
+    """Return the id of the app's release that serves on a server."""
+    status = json.loads(ssh(server, "bedstone status --json", check=False))
+    return str(next(app["release"] for app in status["apps"] if app["app"] == APP))
 
 
 def archived(offsite: Server) -> list[str]:
