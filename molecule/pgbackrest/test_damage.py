@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from again import refused
+from again import applied, refused
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -254,15 +254,19 @@ def test_server_that_opens_too_few_files_is_refused(
 
 
 def test_sftp_on_bookworm_is_refused_before_anything_changes(
-    host: Host, server_name: str, suite: str
+    host: Host, cluster: Cluster, server_name: str, suite: str
 ) -> None:
     if suite != "bookworm":
         assert "libssh2" in host.check_output("ldd /usr/bin/pgbackrest")
         return
     before = host.check_output(f"stat -c %y {CONF}")
+    archived = cluster.repositories()
     place = {"name": "offsite", "type": "sftp", "host": "offsite", "user": "b", "path": "/b",
              "host_keys": ["ssh-ed25519 AAAA"], "private_key": "none"}  # fmt: skip
     said = refused(server_name, pgbackrest_destinations=[place], backup_destinations=[])
     assert "WAL can't go to offsite: the pgBackRest of Debian 12 (2.45) speaks no SFTP" in said
     assert "`wal: false`" in said
     assert host.check_output(f"stat -c %y {CONF}") == before
+    # Role backup, which came first, was given other destinations, too.
+    applied(server_name)
+    assert cluster.repositories() == archived

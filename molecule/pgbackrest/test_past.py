@@ -255,3 +255,5 @@ def test_wal_that_lacks_a_table_of_the_last_backup_fails(past: Past) -> None:
         assert "FAILED" in failed.stderr
     finally:
         host.check_output(f"rm -rf {made}")
+    cluster.bedstone("verify --kind wal --destination local")
+    assert cluster.problems() == ""
