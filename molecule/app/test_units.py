@@ -14,6 +14,7 @@ from testinfra.host import Host
 
 UNITS = ["bedstone-operation@hello.service", "bedstone-hello-job-tidy.service"]
 DIRECTORY = "/etc/systemd/system"
+UNIT_FILES = f"find {DIRECTORY} -name 'bedstone-*' -type f -exec sha256sum {{}} + | sort"
 WORKER = f"{DIRECTORY}/bedstone-hello-worker@.service"
 
 
@@ -88,12 +89,12 @@ def test_failed_job_is_a_failed_unit_that_the_hooks_hear_of(host: Host) -> None:
 def test_time_that_systemd_does_not_know_is_refused_before_anything_changes(
     host: Host, server_name: str, hello: dict[str, Any]
 ) -> None:
-    before = host.check_output(f"cd {DIRECTORY}; sha256sum bedstone-*")
+    before = host.check_output(UNIT_FILES)
     hello["config"]["jobs"]["tidy"]["schedule"] = "25:00"
     hello["config"]["services"]["worker"]["stop_seconds"] = 9
     said = refused(server_name, app_apps=[hello])
     assert "Failed to parse calendar specification '25:00'" in said
-    assert host.check_output(f"cd {DIRECTORY}; sha256sum bedstone-*") == before
+    assert host.check_output(UNIT_FILES) == before
 
 
 @pytest.mark.usefixtures("restored")

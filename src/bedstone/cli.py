@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser([module] if module else None)
     # What follows `--` is another program's command line: none of it is ours.
     own, dashes, rest = _split(arguments)
-    parsed = parser.parse_args(own)
+    parsed = _parsed(parser, own)
     parsed.rest = rest
     if dashes and not getattr(parsed, "takes_rest", False):
         parser.error("this command takes nothing after `--`")
@@ -202,6 +202,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """Parse; an optional positional may come after options, which only newer argparse takes.
+
+    The argparse of Debian 12 gives `--yes` in `restore APP --yes NAME` no NAME any more: by then it
+    has taken it for left out. A command names the one that it has by the default `late`.
+    """
+    parsed, extra = parser.parse_known_args(arguments)
+    late = getattr(parsed, "late", None)
+    if len(extra) == 1 and late and not extra[0].startswith("-") and not getattr(parsed, late):
+        setattr(parsed, late, extra[0])
+    elif extra:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    return parsed
 
 
 def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:

@@ -34,6 +34,7 @@ def register(subparsers: cli.Subparsers) -> None:
         ),
     )
     parser.add_argument("app", metavar="APP")
+    parser.set_defaults(late="service")
     parser.add_argument(
         "service", metavar="SERVICE", nargs="?", help="or a job; all services by default"
     )

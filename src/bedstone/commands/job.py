@@ -38,6 +38,7 @@ def register(subparsers: cli.Subparsers) -> None:
         ),
     )
     parser.add_argument("app", metavar="APP")
+    parser.set_defaults(late="job")
     parser.add_argument("job", metavar="JOB", nargs="?", help="list them by default")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(

@@ -71,6 +71,7 @@ def register(subparsers: Subparsers) -> None:
         ),
     )
     parser.add_argument("app", metavar="APP", help="whose data")
+    parser.set_defaults(late="backup")
     parser.add_argument(
         "backup",
         metavar="BACKUP",

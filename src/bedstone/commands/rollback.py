@@ -52,6 +52,7 @@ def register(subparsers: cli.Subparsers) -> None:
         ),
     )
     operate.add_arguments(parser)
+    parser.set_defaults(late="release")
     parser.add_argument(
         "release",
         metavar="RELEASE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import os
 import subprocess
@@ -115,3 +116,29 @@ def test_only_root_may(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert cli.main(["status"]) == 1
     assert "sudo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["shop", "latest", "--yes"], ["shop", "--yes", "latest"], ["--yes", "shop", "latest"]],
+    ids=" ".join,
+)
+def test_name_may_stand_before_and_behind_options(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    def remember(arguments: argparse.Namespace) -> int:
+        seen.append((arguments.app, arguments.backup))
+        return 0
+
+    monkeypatch.setenv("BEDSTONE_ROOT", "/nonexistent")
+    monkeypatch.setattr("bedstone.commands.restore._command", remember)
+    assert cli.main(["restore", *words]) == 0
+    assert seen == [("shop", "latest")]
+
+
+def test_word_too_many_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["restore", "shop", "latest", "--yes", "another"])
+    assert "unrecognized arguments: another" in capsys.readouterr().err
