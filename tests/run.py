@@ -29,10 +29,11 @@ LOGS = ROOT / ".cache" / "test-logs"
 SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 2700
-# What pytest, Ansible and make begin their words with.
-_TELLING = re.compile(r"(E  |FAILED |ERROR |fatal: |\[ERROR\]|ERROR: |stopped: )")
+# The words of pytest, Ansible and make that say what it was, wherever Molecule puts them.
+_TELLING = re.compile(r"\bE {3,}\S|\bFAILED\b|Error:|\bfatal: |\bstopped: |is not idempotent")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TOLD_LINES = 12
-TOLD_WIDTH = 300
+TOLD_WIDTH = 200
 # The longest first, so that the two workers end together.
 LONG_SCENARIOS = (
     "release", "pgbackrest", "backup", "app", "upgrade", "postgresql", "base", "site",
@@ -124,9 +125,12 @@ def report(outcome: Outcome) -> None:
 
 def telling(log: Path) -> list[str]:
     """Return the lines of a failed stage's output that say what it was, cut to a screen's width."""
-    lines = log.read_text(errors="replace").splitlines()
-    found = [line for line in lines if _TELLING.match(line)] or lines
-    return [line[:TOLD_WIDTH] for line in found[-TOLD_LINES:]]
+    text = log.read_text(errors="replace")
+    lines = [line.lstrip(" │-'") for line in _COLOUR.sub("", text).splitlines()]
+    found = [line for line in lines if _TELLING.search(line)] or lines
+    # Each once: Molecule shows a failed task's words several times.
+    told = list(dict.fromkeys(line[:TOLD_WIDTH] for line in found))
+    return told[-TOLD_LINES:]
 
 
 def table(outcomes: Iterable[Outcome], total: float) -> str:
