@@ -7,14 +7,12 @@ never done to a cluster that is in use again.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths
-from bedstone.errors import BedstoneError
+from bedstone import journal_file, paths
 
 if TYPE_CHECKING:
     from typing import Any
@@ -69,8 +67,7 @@ class Journal:
 
     def save(self) -> None:
         """Write it to the disk."""
-        paths.ensure_private(path().parent)
-        files.write(path(), json.dumps(asdict(self), indent=2) + "\n", mode=0o600)
+        journal_file.save(path(), self)
 
 
 def path() -> Path:
@@ -99,18 +96,15 @@ def load() -> Journal | None:
         BedstoneError: the file isn't what was written.
 
     """
-    try:
-        return Journal(**json.loads(path().read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise BedstoneError(
-            f"{path()} can't be read: {error}.",
-            hint="It tells how far a rebuild of this server is. If it was through, or none was"
-            " begun, remove the file.",
-        ) from error
+    return journal_file.load(
+        path(),
+        lambda document: Journal(**document),
+        of="a rebuild that isn't through",
+        hint="It tells how far a rebuild of this server is. If it was through, or none was begun,"
+        " remove the file.",
+    )
 
 
 def clear() -> None:
     """Forget it: the rebuild is through."""
-    path().unlink(missing_ok=True)
+    journal_file.clear(path())

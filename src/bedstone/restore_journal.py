@@ -7,14 +7,22 @@ served all the time. One that was killed after it is finished.
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from bedstone import backup_settings, files, lock, paths, restore_page, services, swap
-from bedstone.errors import BedstoneError
+from bedstone import (
+    backup_settings,
+    files,
+    journal_file,
+    lock,
+    paths,
+    restore_page,
+    services,
+    swap,
+)
 from bedstone.postgres import Server, identifier
 
 
@@ -53,12 +61,11 @@ class Journal:
 
     def save(self) -> None:
         """Write it to the disk."""
-        paths.ensure_private(_path(self.app).parent)
-        files.write(_path(self.app), json.dumps(asdict(self), indent=2) + "\n", mode=0o600)
+        journal_file.save(_path(self.app), self)
 
     def clear(self) -> None:
         """Forget it: the restore is through, or undone."""
-        _path(self.app).unlink(missing_ok=True)
+        journal_file.clear(_path(self.app))
 
     def with_oid(self, oid: int | None) -> Journal:
         """Return the journal with the side database's identity."""
@@ -82,24 +89,23 @@ def load(app: str) -> Journal | None:
         BedstoneError: the file isn't what was written.
 
     """
-    path = _path(app)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        database, media = data["database"], data["media"]
-        return Journal(
-            app=data["app"],
-            backup=data["backup"],
-            database=Database(**database) if database else None,
-            media=Media(**media) if media else None,
-            page=bool(data.get("page")),
-        )
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BedstoneError(
-            f"{path} of an interrupted restore is damaged: {error!r}.",
-            hint="See which databases there are (`runuser -u postgres -- psql -l`) and remove it.",
-        ) from error
+    return journal_file.load(
+        _path(app),
+        _made,
+        of="an interrupted restore",
+        hint="See which databases there are (`runuser -u postgres -- psql -l`) and remove it.",
+    )
+
+
+def _made(document: dict[str, Any]) -> Journal:
+    database, media = document["database"], document["media"]
+    return Journal(
+        app=document["app"],
+        backup=document["backup"],
+        database=Database(**database) if database else None,
+        media=Media(**media) if media else None,
+        page=bool(document.get("page")),
+    )
 
 
 def recover(server: Server, app: str) -> None:

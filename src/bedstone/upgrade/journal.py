@@ -8,11 +8,10 @@ from ``opened`` on, when visitors may have written to the new cluster, nothing l
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import files, paths
-from bedstone.errors import BedstoneError
+from bedstone import files, journal_file, paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +56,7 @@ class Journal:
     def saved(self, **changes: Any) -> Journal:
         """Return it with changes, after it was brought to the disk with them."""
         changed = replace(self, **changes)
-        paths.ensure_private(directory())
-        files.write(path(), json.dumps(asdict(changed), indent=2) + "\n", mode=0o600)
+        journal_file.save(path(), changed)
         return changed
 
 
@@ -79,25 +77,23 @@ def load() -> Journal | None:
         BedstoneError: the file isn't what was written.
 
     """
-    try:
-        data = json.loads(path().read_text(encoding="utf-8"))
-        data |= {name: tuple(data[name]) for name in ("pages", "units", "healthy")}
-        return Journal(**data)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BedstoneError(
-            f"{path()} of an interrupted upgrade is damaged: {error!r}.",
-            hint="See which cluster serves (`pg_lsclusters`), turn off the maintenance pages"
-            " (`bedstone maintenance APP off`) and remove the file.",
-        ) from error
+    return journal_file.load(
+        path(),
+        _made,
+        of="an interrupted upgrade",
+        hint="See which cluster serves (`pg_lsclusters`), turn off the maintenance pages"
+        " (`bedstone maintenance APP off`) and remove the file.",
+    )
+
+
+def _made(document: dict[str, Any]) -> Journal:
+    tuples = {name: tuple(document[name]) for name in ("pages", "units", "healthy")}
+    return Journal(**{**document, **tuples})
 
 
 def clear() -> None:
     """Forget it: the upgrade is through, or undone."""
-    path().unlink(missing_ok=True)
-    if directory().is_dir():
-        files.sync_directory(directory())
+    journal_file.clear(path())
 
 
 def record(name: str, document: dict[str, Any]) -> None:

@@ -1,0 +1,56 @@
+"""A file that says what is under way: whoever comes after a kill finishes or undoes it.
+
+It is there only meanwhile. A whole one is on the disk before what it tells of begins, and when it
+is gone, so is its name after a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bedstone import files, paths
+from bedstone.errors import BedstoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from _typeshed import DataclassInstance
+
+Journal = TypeVar("Journal")
+
+
+def save(path: Path, journal: DataclassInstance) -> None:
+    """Bring a journal to the disk, in the place of the one of before."""
+    paths.ensure_private(path.parent)
+    files.write(path, json.dumps(asdict(journal), indent=2) + "\n", mode=0o600)
+
+
+def load(path: Path, make: Callable[[Any], Journal], *, of: str, hint: str) -> Journal | None:
+    """Return the journal of what is under way or was killed, or None.
+
+    Args:
+        path: its file.
+        make: makes the journal of the document that was saved.
+        of: what it tells of, such as "an interrupted restore".
+        hint: what to do when nobody can read it.
+
+    Raises:
+        BedstoneError: the file isn't what was saved.
+
+    """
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BedstoneError(f"{path} of {of} can't be read: {error!r}.", hint=hint) from error
+
+
+def clear(path: Path) -> None:
+    """Forget it: what was under way is through, or undone."""
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        files.sync_directory(path.parent)
