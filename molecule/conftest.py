@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import testinfra
+import units
 import yaml
 from testinfra.host import Host
 
 JOURNAL_LINES = 40
+ONLY_ON = "only_on(suite): what it proves doesn't depend on the suite, and is proved on this one"
 
 
 def ephemeral() -> Path:
@@ -98,6 +100,28 @@ def wait_until() -> Callable[..., None]:
     return wait
 
 
+@pytest.fixture(scope="module")
+def without_timers(host: Host) -> Iterator[None]:
+    """Keep Bedstone's timers from firing in the middle of a module's tests, at whatever hour."""
+    timers = "$(systemctl list-unit-files --type=timer 'bedstone-*' | grep -o '^bedstone-[^ ]*')"
+    host.check_output(f"systemctl stop {timers}")
+    # What had fired by then.
+    units.settle(host)
+    yield
+    host.check_output(f"systemctl start {timers}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out on the suites that they don't name (`only_on`)."""
+    chosen, left = [], []
+    for item in items:
+        suites = {mark.args[0] for mark in item.iter_markers("only_on")}
+        fits = not suites or any(f"-{suite}" in item.nodeid for suite in suites)
+        (chosen if fits else left).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Add the journal of the units that a test module names in UNITS to a failure."""
@@ -138,5 +162,6 @@ class Outcomes:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count from the start."""
+    """Count from the start, and know the marks."""
+    config.addinivalue_line("markers", ONLY_ON)
     config.pluginmanager.register(Outcomes(config), "bedstone-outcomes")
