@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone import files, paths
-from bedstone.errors import BedstoneError
-from bedstone.run import Runner, run
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.run import Runner, run, tail
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 UNIT = "nginx.service"
-RELOAD_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 _OPENED_CONNECTIONS_KEPT = 16
 
@@ -88,52 +86,50 @@ class Nginx:
     def reload(self) -> set[int]:
         """Make nginx take its configuration, and wait until only new workers take requests.
 
-        nginx starts the new workers first and tells the old ones a tenth of a second later: a
-        request in between may still be answered by the configuration of before.
+        The unit itself waits for that (role nginx).
 
         Returns:
             the workers of before, which end when their last request has ended.
 
         Raises:
-            BedstoneError: it didn't take it within 15 seconds.
+            BedstoneError: it didn't take it; holds what the unit and nginx said last.
 
         """
         before = self.workers()
-        self._systemd.reload(UNIT)
-        deadline = time.monotonic() + RELOAD_SECONDS
-        while before:
-            accepting = self.workers(accepting=True)
-            if accepting and not accepting & before:
-                break
-            if time.monotonic() > deadline:
-                raise BedstoneError(
-                    "nginx was told to reload but its new workers didn't take over.",
-                    hint="`journalctl -u nginx` and /var/log/nginx/error.log say why.",
-                )
-            time.sleep(_POLL_SECONDS)
+        began = f"@{time.time():.3f}"
+        try:
+            self._systemd.reload(UNIT)
+        except CommandError as error:
+            raise BedstoneError(
+                "nginx was told to reload but didn't take its configuration.",
+                hint="`journalctl -u nginx` and /var/log/nginx/error.log say why.",
+                details=tail(self._systemd.journal([UNIT], since=began)) or error.details,
+            ) from error
         return before
 
     def wait_for_end(self, workers: set[int], seconds: float) -> bool:
         """Wait until workers of before a reload have ended; return whether they have."""
         deadline = time.monotonic() + seconds
-        while workers & self.workers():
+        # Each is asked for itself: the kernel's list of children can leave one out while
+        # another one ends.
+        while any(_is_worker(pid) for pid in workers):
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_SECONDS)
         return True
 
-    def workers(self, *, accepting: bool = False) -> set[int]:
-        """Return the process ids of nginx's workers, or only of those that take new requests."""
+    def workers(self) -> set[int]:
+        """Return the process ids of nginx's workers, those included that are about to end."""
         try:
             master = int(paths.host("/run/nginx.pid").read_text(encoding="ascii"))
             children = paths.host(f"/proc/{master}/task/{master}/children").read_text("ascii")
         except (OSError, ValueError):
             return set()
-        found = set()
-        for pid in map(int, children.split()):
-            with suppress(OSError):
-                title = paths.host(f"/proc/{pid}/cmdline").read_bytes()
-                ending = b"shutting down" in title
-                if b"worker process" in title and not (accepting and ending):
-                    found.add(pid)
-        return found
+        return {pid for pid in map(int, children.split()) if _is_worker(pid)}
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"worker process" in paths.host(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

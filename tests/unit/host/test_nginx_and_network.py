@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
-from bedstone import config, ledger, network, nginx, perform
+from bedstone import config, ledger, network, perform
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 from bedstone.retire import retire
@@ -28,45 +27,37 @@ def workers(root: Path, titles: dict[int, str]) -> None:
     (task / "children").write_text(" ".join(map(str, titles)))
 
 
-def test_workers_are_told_from_those_that_end(server: Server) -> None:
+def test_workers_are_those_that_end_too_and_no_other_process(server: Server) -> None:
     titles = {101: "worker process", 102: "worker process is shutting down", 103: "cache manager"}
     workers(server.root, titles)
     assert server.host().nginx.workers() == {101, 102}
-    assert server.host().nginx.workers(accepting=True) == {101}
 
 
 def test_no_nginx_has_no_workers(server: Server) -> None:
     assert server.host().nginx.workers() == set()
 
 
-def test_reload_waits_for_new_workers(server: Server) -> None:
+def test_workers_of_before_a_reload_are_waited_for(server: Server) -> None:
     workers(server.root, {101: "worker process"})
-    after = {101: "worker process is shutting down", 102: "worker process"}
-    later = threading.Timer(0.3, workers, (server.root, after))
-    later.start()
     assert server.host().nginx.reload() == {101}
-    assert server.host().nginx.workers(accepting=True) == {102}
-    later.join()
+    workers(server.root, {101: "worker process is shutting down", 102: "worker process"})
     assert not server.host().nginx.wait_for_end({101}, 0.2)
-    workers(server.root, {102: "worker process"})
+    (server.root / "proc/101/cmdline").unlink()
     assert server.host().nginx.wait_for_end({101}, 5)
 
 
-def test_reload_waits_until_the_old_workers_take_no_more_requests(server: Server) -> None:
-    workers(server.root, {101: "worker process"})
-    both = {101: "worker process", 102: "worker process"}
-    after = {101: "worker process is shutting down", 102: "worker process"}
-    for seconds, titles in ((0.2, both), (0.6, after)):
-        threading.Timer(seconds, workers, (server.root, titles)).start()
-    server.host().nginx.reload()
-    assert server.host().nginx.workers(accepting=True) == {102}
+def test_worker_that_the_kernels_list_leaves_out_is_waited_for(server: Server) -> None:
+    workers(server.root, {101: "worker process is shutting down", 102: "worker process"})
+    (server.root / "proc/100/task/100/children").write_text("102")
+    assert not server.host().nginx.wait_for_end({101}, 0.2)
 
 
-def test_reload_that_nginx_ignores_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nginx, "RELOAD_SECONDS", 0.2)
-    workers(server.root, {101: "worker process"})
-    with pytest.raises(BedstoneError, match="didn't take over"):
+def test_reload_that_nginx_refuses_is_told_with_its_words(server: Server) -> None:
+    server.broken.add("reload")
+    server.journal = "bind() to 0.0.0.0:443 failed\n"
+    with pytest.raises(BedstoneError, match="didn't take its configuration") as caught:
         server.host().nginx.reload()
+    assert caught.value.details == "bind() to 0.0.0.0:443 failed"
 
 
 def test_network_keeps_its_subnet(server: Server) -> None:
