@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import arrivals, catalogue, copies, destinations, restic_errors
+from bedstone import arrivals, catalogue, copies, destinations, restic_errors, verify_marks
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.errors import BedstoneError
 from bedstone.manifest import RESTIC
@@ -56,6 +56,8 @@ def measure(
             else:
                 told(destination.name, app, kind, error.message)
         return
+    if not destination.is_local:
+        verify_marks.read(destination, snapshots)
     for app, kind in wanted:
         if kind == CONFIGURATION:
             _configuration(destination, snapshots)

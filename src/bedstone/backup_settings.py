@@ -92,7 +92,7 @@ class Settings:
 
 def path() -> Path:
     """Return the settings' file."""
-    return paths.host("/etc/bedstone/backup.json")
+    return paths.backups_config() / "backup.json"
 
 
 def load() -> Settings:

@@ -252,6 +252,19 @@ def fetch(
     return target
 
 
+def manifest_of(destination: Destination, remote: Remote) -> Manifest:
+    """Return what a backup at a destination holds, without fetching the backup.
+
+    Raises:
+        ManifestError: it isn't what was sent.
+        ResticError: it can't be read.
+
+    """
+    path = Path("/", remote.name)
+    text = Repository(destination).read(remote.snapshots[DUMP].id, str(path / manifest.FILE))
+    return manifest.parse(text, path)
+
+
 def as_backup(remote: Remote) -> Backup:
     """Return a backup elsewhere as retention judges those of this server."""
     described = Manifest(

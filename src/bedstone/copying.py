@@ -22,6 +22,7 @@ from bedstone import (
     lock,
     media_snapshots,
     paths,
+    verify_marks,
 )
 from bedstone.arrivals import CONFIGURATION, DUMP, SERVER
 from bedstone.copies import IMAGE
@@ -342,6 +343,7 @@ class _One:
             doomed += copies.expired_configurations(snapshots, self._settings)
             names = [app.app for app in self._settings.apps]
             doomed += copies_configuration.superfluous(snapshots, names)
+            doomed += verify_marks.expired(snapshots)
             self._repository.forget(doomed)
             if _prune_is_due(self._place.name):
                 self._say(f"{self._place.name}: frees what no copy needs")

@@ -69,7 +69,7 @@ class Destination:
     @property
     def secrets(self) -> Path:
         """The directory of its keys: ``id`` and ``known_hosts`` (sftp) or ``s3.json`` (s3)."""
-        return paths.host("/etc/bedstone/destinations") / self.name
+        return paths.backups_config() / "destinations" / self.name
 
     def words(self) -> str:
         """Return where it is, for people."""
@@ -143,12 +143,12 @@ class Destinations:
 
 def path() -> Path:
     """Return the file of destinations."""
-    return paths.host("/etc/bedstone/destinations.json")
+    return paths.backups_config() / "destinations.json"
 
 
 def key_path() -> Path:
     """Return the file of the backup key; it is missing when there is no key."""
-    return paths.host("/etc/bedstone/backup.key")
+    return paths.backups_config() / "backup.key"
 
 
 def has_key() -> bool:

@@ -178,6 +178,14 @@ MIGRATIONS: tuple[str, ...] = (
         told_at TEXT
     ) STRICT;
     """,
+    # Backups may be proved by another host, which leaves at the destinations what came out.
+    """
+    ALTER TABLE verifications ADD COLUMN host TEXT;
+    CREATE TABLE verification_marks (
+        snapshot TEXT PRIMARY KEY,
+        read_at TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

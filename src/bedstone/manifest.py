@@ -169,10 +169,29 @@ def read(directory: Path) -> Manifest:
     """
     path = directory / FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ManifestError(f"{directory} isn't a backup of bedstone: it has no {FILE}.") from error
     except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} is damaged: it can't be read ({error}).") from error
+    return parse(text, directory)
+
+
+def parse(text: str, directory: Path) -> Manifest:
+    """Return a manifest from its text.
+
+    Args:
+        text: what :func:`write` has written.
+        directory: the backup that it is of, for messages.
+
+    Raises:
+        ManifestError: as :func:`read`.
+
+    """
+    path = directory / FILE
+    try:
+        document = json.loads(text)
+    except ValueError as error:
         raise ManifestError(f"{path} is damaged: it can't be read ({error}).") from error
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise ManifestError(f"{directory} isn't a backup of bedstone: another program made it.")

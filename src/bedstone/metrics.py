@@ -25,6 +25,7 @@ from bedstone import (
     measurements,
     paths,
     verify_history,
+    verify_settings,
 )
 from bedstone.errors import BedstoneError
 from bedstone.metrics_text import Family
@@ -234,7 +235,7 @@ class Collector:
             return
         # An app or a destination that is gone is verified no more, and nobody minds.
         apps = {"", *(entry.app for entry in backup_settings.load().apps)}
-        places = {place.name for place in destinations.load().all}
+        places = {place.name for place in verifications.places_of(verify_settings.load())}
         with ledger.opened() as connection:
             rows = connection.execute(
                 "SELECT id, app, kind, destination, state, finished_at, seconds FROM verifications"

@@ -2,12 +2,23 @@
 
 ``BEDSTONE_ROOT`` puts everything below another directory, so that tests never
 touch the real one.
+
+A host may prove the backups of others (``bedstone verify --of ORIGIN``). What it knows of each of
+them, settings, keys and a ledger, lies in directories of that origin: see :func:`of_origin`.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ORIGIN: ContextVar[str | None] = ContextVar("origin", default=None)
 
 
 def root() -> Path:
@@ -18,6 +29,43 @@ def root() -> Path:
 def host(path: str | Path) -> Path:
     """Return where an absolute path of the configuration is, with the root applied."""
     return root() / str(path).lstrip("/")
+
+
+@contextmanager
+def of_origin(name: str | None) -> Iterator[None]:
+    """Let a block see what this host knows of another one's backups, instead of its own.
+
+    Args:
+        name: the other host; None for this one.
+
+    """
+    token = _ORIGIN.set(name)
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(token)
+
+
+def origin() -> str | None:
+    """Return the host whose backups are meant, or None for this one."""
+    return _ORIGIN.get()
+
+
+def origins() -> Path:
+    """Return the directory of the other hosts whose backups this one proves."""
+    return host("/etc/bedstone/verify")
+
+
+def backups_config() -> Path:
+    """Return the directory of the backups' settings, destinations and keys."""
+    name = origin()
+    return origins() / name if name else host("/etc/bedstone")
+
+
+def pgbackrest() -> Path:
+    """Return the directory of pgBackRest's settings and keys."""
+    name = origin()
+    return host("/etc/pgbackrest/verify") / name if name else host("/etc/pgbackrest")
 
 
 def apps_config() -> Path:
@@ -42,7 +90,8 @@ def state() -> Path:
 
 def ledger() -> Path:
     """Return the SQLite ledger."""
-    return state() / "ledger.sqlite"
+    name = origin()
+    return (state() / "verify" / name if name else state()) / "ledger.sqlite"
 
 
 def app_state(app: str) -> Path:

@@ -303,7 +303,7 @@ class Stanza:
         """
         if destination.type != SFTP:
             return
-        secrets = str(paths.host("/etc/pgbackrest/destinations") / destination.name)
+        secrets = str(paths.pgbackrest() / "destinations" / destination.name)
         command = self.server.command(*pgbackrest_sftp.ssh(destination, secrets))
         needed += pgbackrest_handles.RESERVE
         pgbackrest_sftp.require(command, destination, needed, what)
@@ -456,6 +456,9 @@ class Stanza:
     def _argv(self, command: str, *arguments: str, destination: Destination | None) -> list[str]:
         # `repo-ls` and `repo-get` take a path as their last argument.
         options = [f"--stanza={self.name}"] if not command.startswith("repo-") else []
+        if paths.origin() is not None:
+            # It is written into the command that fetches WAL, too.
+            options.append(f"--config={paths.pgbackrest() / 'pgbackrest.conf'}")
         if destination is not None:
             options.append(f"--repo={number(destination)}")
         return self.server.command("pgbackrest", *options, command, *arguments)

@@ -39,7 +39,7 @@ _WAITS = {"backup", "copy"}
 WAIT_SECONDS = 1800.0
 _WAIT_STEP_SECONDS = 5.0
 # What looks only, for a moment.
-_READS = {"cat", "snapshots", "ls", "stats"}
+_READS = {"cat", "snapshots", "ls", "stats", "dump"}
 _TIME = re.compile(r"\[[\d:]+\]")
 _STATUS_EVERY = "0.2"
 
@@ -253,6 +253,28 @@ class Repository:
         stats = self._call("stats", "--json", "--mode=restore-size", snapshot).stdout
         # Of all that restic counts, this counts a file once that has several names.
         return Contents(identity, files, int(json.loads(stats)["total_size"]))
+
+    def read(self, snapshot: str, path: str) -> str:
+        """Return the text of a file in a snapshot.
+
+        Args:
+            snapshot: its id.
+            path: the file, absolute in the snapshot.
+
+        Raises:
+            ResticError: it isn't there, or can't be read.
+
+        """
+        lines: list[str] = []
+        ended = self._run(
+            ["dump", snapshot, path],
+            on_line=lines.append,
+            still_seconds=STILL_SECONDS,
+            lock=False,
+        )
+        if ended.returncode != 0:
+            raise self._error(ended)
+        return "".join(lines)
 
     def size(self) -> int:
         """Return the bytes that all snapshots together take."""

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from bedstone import (
     destinations,
     lock,
+    paths,
     space,
     throwaway_place,
     verify_choice,
@@ -25,6 +27,7 @@ from bedstone import (
     verify_limit,
     verify_parts,
     verify_result,
+    verify_settings,
 )
 from bedstone import verify_wal as verify_wal_part
 from bedstone.errors import BedstoneError
@@ -110,7 +113,11 @@ def verify_wal(
         with (
             verify_limit.limit(seconds or how.limit_seconds, what),
             throwaway_place.place(
-                how.directory, app=SERVER, part=WAL, destination=destination.name
+                how.directory,
+                app=SERVER,
+                part=WAL,
+                destination=destination.name,
+                origin=paths.origin(),
             ) as place,
         ):
             newest = stanza.info(destination).newest
@@ -259,6 +266,7 @@ class _Attempt:
             backup=backup,
             part=kind,
             destination=self.place.name,
+            origin=paths.origin(),
         )
 
 
@@ -302,16 +310,18 @@ def _is_ours(settings: Settings, app: str, path: str | None) -> bool:
 
 def _remember(entry: Verification) -> None:
     try:
+        if paths.origin() is not None:
+            entry = replace(entry, host=verify_settings.load().host)
         verify_history.record(entry)
     except (BedstoneError, sqlite3.Error) as error:
         print(f"bedstone: the ledger didn't take the record: {error}", file=sys.stderr)
 
 
 @contextmanager
-def alone(purpose: str) -> Iterator[None]:
+def alone(purpose: str, *, wait_seconds: float = 0) -> Iterator[None]:
     """Hold :data:`LOCK` for a block; who is refused is told who holds it."""
     try:
-        with lock.held(LOCK, purpose):
+        with lock.held(LOCK, purpose, wait_seconds=wait_seconds):
             yield
     except lock.LockedError as error:
         holder = lock.owner(LOCK)
@@ -330,16 +340,18 @@ def clear(how: VerifySettings) -> None:
             file=sys.stderr,
         )
         moment = datetime.now(UTC).isoformat()
-        _remember(
-            Verification(
-                app=str(about.get("app")),
-                kind=str(about.get("part")),
-                backup=about.get("backup"),
-                destination=str(about.get("destination") or LOCAL),
-                state="prevented",
-                started_at=str(about.get("since") or moment),
-                finished_at=moment,
-                seconds=0.0,
-                error="It was killed before it was through.",
+        # One directory is everybody's, whoever comes by.
+        with paths.of_origin(about.get("origin")):
+            _remember(
+                Verification(
+                    app=str(about.get("app")),
+                    kind=str(about.get("part")),
+                    backup=about.get("backup"),
+                    destination=str(about.get("destination") or LOCAL),
+                    state="prevented",
+                    started_at=str(about.get("since") or moment),
+                    finished_at=moment,
+                    seconds=0.0,
+                    error="It was killed before it was through.",
+                )
             )
-        )

@@ -6,7 +6,7 @@ a unit's exit code: a timer that doesn't run has none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,11 @@ MEDIA = "media"
 WAL = "wal"
 SERVER = ""
 
+_COLUMNS = (
+    "app, kind, backup, destination, state, started_at, finished_at, seconds, rows, bytes, error,"
+    " host"
+)
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -44,6 +49,7 @@ class Verification:
         rows: rows that were restored.
         bytes: bytes of files that were unpacked.
         error: what was wrong.
+        host: the host that has tried it; None for this one.
 
     """
 
@@ -58,6 +64,7 @@ class Verification:
     rows: int | None = None
     bytes: int | None = None
     error: str | None = None
+    host: str | None = None
 
     @property
     def age_seconds(self) -> float:
@@ -75,30 +82,33 @@ def kinds(found: Manifest) -> tuple[str, ...]:
 def record(entry: Verification) -> None:
     """Write one attempt down."""
     with ledger.opened() as connection:
-        connection.execute(
-            "INSERT INTO verifications (app, kind, backup, destination, state, started_at,"
-            " finished_at, seconds, rows, bytes, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                entry.app,
-                entry.kind,
-                entry.backup,
-                entry.destination,
-                entry.state,
-                entry.started_at,
-                entry.finished_at,
-                entry.seconds,
-                entry.rows,
-                entry.bytes,
-                entry.error,
-            ),
-        )
+        insert(connection, entry)
+
+
+def insert(connection: sqlite3.Connection, entry: Verification) -> None:
+    """Write one attempt down by a connection to the ledger."""
+    connection.execute(
+        "INSERT INTO verifications (app, kind, backup, destination, state, started_at,"
+        " finished_at, seconds, rows, bytes, error, host)"
+        " VALUES (:app, :kind, :backup, :destination, :state, :started_at,"
+        " :finished_at, :seconds, :rows, :bytes, :error, :host)",
+        asdict(entry),
+    )
+
+
+def newest(connection: sqlite3.Connection, number: int) -> list[Verification]:
+    """Return so many of the newest attempts, of all apps, the oldest of them first."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM verifications ORDER BY id DESC LIMIT ?",  # noqa: S608
+        (number,),
+    )
+    return [Verification(**dict(row)) for row in rows][::-1]
 
 
 def of_app(connection: sqlite3.Connection, app: str) -> list[Verification]:
     """Return an app's attempts, the newest first."""
     rows = connection.execute(
-        "SELECT app, kind, backup, destination, state, started_at, finished_at, seconds, rows,"
-        " bytes, error FROM verifications WHERE app = ? ORDER BY id DESC",
+        f"SELECT {_COLUMNS} FROM verifications WHERE app = ? ORDER BY id DESC",  # noqa: S608
         (app,),
     )
     return [Verification(**dict(row)) for row in rows]

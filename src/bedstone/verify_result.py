@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bedstone import reach, space
+from bedstone import paths, reach, space
 from bedstone.errors import BedstoneError, RefusedError
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
 from bedstone.reach import ReachError
@@ -125,10 +125,10 @@ def _as_problem(app: str, destination: str, error: BaseException) -> BedstoneErr
     if os.strerror(errno.ENOSPC) in f"{error.message}\n{error.details}":
         return _full(error.details or error.message)
     if error.hint is None and not _prevents(error):
-        hint = _HINT if app else _WAL_HINT
-        return BedstoneError(
-            error.message, hint.format(app=app, destination=destination), error.details
-        )
+        hint = (_HINT if app else _WAL_HINT).format(app=app, destination=destination)
+        if (origin := paths.origin()) is not None:
+            hint = f"On {origin}: {hint}"
+        return BedstoneError(error.message, hint, error.details)
     return error
 
 

@@ -25,12 +25,17 @@ class VerifySettings:
         directory: backups are unpacked below it, and removed again.
         limit_seconds: longest time that a run may take.
         checks: app -> SQL expressions, each true in a database that is whole.
+        host: the host that proves the backups at the destinations; None for the one that has
+            made them.
+        origin: the host that has made them, as ``host`` calls it; None without ``host``.
 
     """
 
     directory: Path
     limit_seconds: float
     checks: Mapping[str, tuple[str, ...]]
+    host: str | None = None
+    origin: str | None = None
 
 
 def load() -> VerifySettings:
@@ -70,4 +75,6 @@ def parse(data: Mapping[str, Any]) -> VerifySettings:
         checks={
             str(app): tuple(map(str, checks)) for app, checks in (entry.get("checks") or {}).items()
         },
+        host=str(entry["host"]) if entry.get("host") else None,
+        origin=str(entry["origin"]) if entry.get("origin") else None,
     )

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, database_properties, dump, past, past_window, verify_parts
+from bedstone import (
+    catalogue,
+    copies,
+    database_properties,
+    dump,
+    past,
+    past_window,
+    paths,
+    verify_parts,
+)
 from bedstone.errors import BedstoneError
 from bedstone.verify_parts import Proof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bedstone.backup_settings import App, Settings
     from bedstone.destinations import Destination
+    from bedstone.manifest import Manifest
     from bedstone.past import Past
     from bedstone.pgbackrest import Stanza
     from bedstone.verify_settings import VerifySettings
@@ -50,7 +60,7 @@ def prove(
         rows, sound = 0, ""
         apps = [app for app in settings.apps if app.database]
         for app in apps:
-            rows += _whole(settings, how, app, found)
+            rows += _whole(settings, how, app, destination, found)
             sound = verify_parts.amcheck(found.server, watch, str(app.database))
         said = (
             f"the cluster is back up to {past_window.shown(found.ended_at)} (WAL {found.lsn}):"
@@ -59,10 +69,12 @@ def prove(
         return Proof(rows, None, f"{said}; {sound}" if sound else said)
 
 
-def _whole(settings: Settings, how: VerifySettings, app: App, found: Past) -> int:
+def _whole(
+    settings: Settings, how: VerifySettings, app: App, destination: Destination, found: Past
+) -> int:
     """Return the rows of an app's database, which has to hold what the last backup recorded."""
     assert app.database is not None
-    recorded = _recorded(settings, app, found)
+    recorded = _recorded(settings, app, destination, found)
     properties = database_properties.read(found.server, app.database)
     if properties is None:
         if recorded is None:
@@ -85,12 +97,26 @@ def _whole(settings: Settings, how: VerifySettings, app: App, found: Past) -> in
     return rows
 
 
-def _recorded(settings: Settings, app: App, found: Past) -> dict[str, int] | None:
+def _recorded(
+    settings: Settings, app: App, destination: Destination, found: Past
+) -> dict[str, int] | None:
     """Return the rows of each table in the newest backup that is older than the cluster."""
-    for backup in catalogue.backups(settings.directory / app.app):
-        described = backup.manifest
-        if described is None or described.database is None or described.restore_point:
+    for described in _manifests(settings, app, destination):
+        if described.database is None or described.restore_point:
             continue
         if described.finished <= found.ended_at:
             return described.database.rows
     return None
+
+
+def _manifests(settings: Settings, app: App, destination: Destination) -> Iterator[Manifest]:
+    """Yield what the app's backups hold, the newest first."""
+    if paths.origin() is None:
+        for backup in catalogue.backups(settings.directory / app.app):
+            if backup.manifest is not None:
+                yield backup.manifest
+        return
+    # On another host, a backup has come no farther than to the destination.
+    for remote in copies.listed(destination, app.app):
+        if remote.full:
+            yield copies.manifest_of(destination, remote)

@@ -17,6 +17,7 @@ from bedstone import (
     hooks,
     pgbackrest_arrivals,
     space,
+    verify_alarms,
 )
 from bedstone.cli import add_command
 from bedstone.errors import RefusedError
@@ -101,7 +102,7 @@ def _destinations(arguments: argparse.Namespace) -> int:
     items = freshness.items(settings, known)
     red = [item for item in items if item.problem]
     if arguments.tell:
-        for warning in tell(items):
+        for warning in (*tell(items), *verify_alarms.tell(settings)):
             print(f"bedstone: {warning}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(_as_json(known, items), indent=2))

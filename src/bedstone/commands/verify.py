@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, destinations, ledger, verify_history, verify_settings
+from bedstone import (
+    backup_settings,
+    destinations,
+    ledger,
+    paths,
+    verify_history,
+    verify_marks,
+    verify_settings,
+)
 from bedstone.cli import add_command
 from bedstone.errors import BedstoneError, CommandError, RefusedError
 from bedstone.interrupts import terminable
@@ -22,10 +31,13 @@ from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
 
+    from bedstone.backup_settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.destinations import Destination
     from bedstone.verify_result import Result
+    from bedstone.verify_settings import VerifySettings
 
     Task = tuple[str, Destination]
 
@@ -49,6 +61,9 @@ def register(subparsers: Subparsers) -> None:
             "it is removed. Production is not touched. Runs at the lowest priority; what was\n"
             "verified the longest ago comes first.\n\n"
             "The ledger keeps how it went; `bedstone backups` and `bedstone status` show it.\n\n"
+            "With --of, the backups of another server, from its destinations alone: on a server\n"
+            "in the inventory's group `verify`, which does it each week. What comes out is left\n"
+            "at the destinations, where that server reads it within the hour.\n\n"
             "Exit code 1: a backup isn't what it should be; 3: it could not be found out (no\n"
             "room, no time, no backup, or another verification is running)."
         ),
@@ -57,6 +72,7 @@ def register(subparsers: Subparsers) -> None:
             "bedstone verify payments",
             "bedstone verify payments --backup backup_20261120_020000",
             "bedstone verify --destination offsite --kind wal",
+            "bedstone verify --of db1",
             "bedstone verify --json | jq '.verifications[] | select(.state != \"succeeded\")'",
         ),
     )
@@ -81,6 +97,9 @@ def register(subparsers: Subparsers) -> None:
         choices=KINDS,
         action="append",
         help="only dumps, only media, or only the WAL (default: all; the WAL only without APP)",
+    )
+    parser.add_argument(
+        "--of", metavar="SERVER", help="the backups of this server, which are none of this one"
     )
     parser.add_argument(
         "--clean-up",
@@ -113,8 +132,17 @@ def _tasks(
     known = destinations.load()
     if arguments.destination:
         places = [known.get(name) for name in arguments.destination]
+    elif arguments.of:
+        places = list(known.remote)
     else:
         places = list(known.all if arguments.backup == "latest" else known.all[:1])
+    if arguments.of and any(place.is_local for place in places):
+        raise RefusedError(
+            f"What {arguments.of} keeps itself can be verified there alone.",
+            hint="Name one of its destinations: "
+            + ", ".join(place.name for place in known.remote)
+            + ".",
+        )
     wal = WAL in kinds and not arguments.app and known.point_in_time is not None
     tasks = [(name, place) for place in places for name in names if {DUMP, MEDIA} & set(kinds)]
     return tasks + [(SERVER, place) for place in places if wal and place.pgbackrest is not None]
@@ -128,6 +156,27 @@ def _lowest_priority() -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    if arguments.of is not None:
+        _require_origin(arguments.of)
+    with paths.of_origin(arguments.of):
+        return _verify(arguments)
+
+
+def _require_origin(name: str) -> None:
+    home = paths.origins()
+    known = sorted(entry.name for entry in home.iterdir()) if home.is_dir() else []
+    if name in known:
+        return
+    raise RefusedError(
+        f"The backups of {name} aren't proved on this server.",
+        hint=f"Those of: {', '.join(known)}."
+        if known
+        else "It has to be in the inventory's group `verify`; `provision.yml` then brings it what"
+        " it needs.",
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
     settings = backup_settings.load()
     how = verify_settings.load()
     names = arguments.app or [entry.app for entry in settings.apps]
@@ -141,33 +190,66 @@ def _command(arguments: argparse.Namespace) -> int:
     kinds = tuple(arguments.kind or KINDS)
     tasks = _tasks(arguments, names, kinds)
     _lowest_priority()
-    with terminable(), alone(f"bedstone verify {' '.join(arguments.app)}".rstrip()):
+    with terminable(), _alone(arguments, how):
         clear(how)
         if arguments.clean_up:
             return 0
-        results = []
-        deadline = time.monotonic() + how.limit_seconds
-        for name, place in _longest_ago_first(tasks):
-            left = max(deadline - time.monotonic(), 0.001)
-            if name == SERVER:
-                found = verify_wal(settings, how, Stanza(destinations.load()), place, seconds=left)
-            else:
-                found = verify(
-                    settings, how, name, arguments.backup,
-                    destination=place, kinds=kinds, seconds=left,
-                )  # fmt: skip
-            for result in found:
-                results.append(result)
-                if not arguments.json:
-                    _tell(result)
+        results = _results(arguments, settings, how, tasks, kinds)
+        untold = _leave_marks(how) if results and arguments.of else []
     if arguments.json:
         shown = [result.as_json() for result in results]
         whole = all(result.problem is None for result in results)
         print(json.dumps({"ok": whole, "verifications": shown}, indent=2))
     elif not tasks:
         print("There is nothing to verify: no app on this server has data.")
-    states = {result.entry.state for result in results}
+    for error in untold:
+        print(f"bedstone: {arguments.of} isn't told: {error.text()}", file=sys.stderr)
+    states = {result.entry.state for result in results} | ({"prevented"} if untold else set())
     return 1 if "failed" in states else 3 if "prevented" in states else 0
+
+
+def _alone(arguments: argparse.Namespace, how: VerifySettings) -> AbstractContextManager[None]:
+    purpose = " ".join(
+        ["bedstone verify", *([f"--of {arguments.of}"] if arguments.of else []), *arguments.app]
+    )
+    # Several servers may have theirs proved here at the same time of the week.
+    patience = how.limit_seconds if arguments.of and not arguments.clean_up else 0
+    return alone(purpose, wait_seconds=patience)
+
+
+def _results(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    how: VerifySettings,
+    tasks: Sequence[Task],
+    kinds: Collection[str],
+) -> list[Result]:
+    """Verify one after the other, and tell of each."""
+    results = []
+    deadline = time.monotonic() + how.limit_seconds
+    for name, place in _longest_ago_first(tasks):
+        left = max(deadline - time.monotonic(), 0.001)
+        if name == SERVER:
+            found = verify_wal(settings, how, Stanza(destinations.load()), place, seconds=left)
+        else:
+            found = verify(
+                settings, how, name, arguments.backup,
+                destination=place, kinds=kinds, seconds=left,
+            )  # fmt: skip
+        for result in found:
+            results.append(result)
+            if not arguments.json:
+                _tell(result)
+    return results
+
+
+def _leave_marks(how: VerifySettings) -> list[BedstoneError]:
+    """Leave at the destinations what came out; return why, where that failed."""
+    try:
+        return verify_marks.leave(destinations.load().remote, how.host or socket.gethostname())
+    except (BedstoneError, OSError, sqlite3.Error) as error:
+        told = error if isinstance(error, BedstoneError) else BedstoneError(f"{error}.")
+        return [told]
 
 
 def _tell(result: Result) -> None:

@@ -136,6 +136,8 @@ def _verification(verification: Shown, paint: Paint) -> str:
     words = "never verified"
     if verification["verified_at"]:
         words = f"verified {age.words(verification['age_seconds'])} ago ({verification['backup']})"
+    if verification.get("host"):
+        words += f" at {verification['destination']} on {verification['host']}"
     for place in verification["destinations"][1:]:
         when = f"{age.words(place['age_seconds'])} ago" if place["verified_at"] else "never"
         words += f", at {place['destination']} {when}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, backup_settings, destinations, ledger, verify_history
+from bedstone import age, backup_settings, destinations, ledger, verify_history, verify_settings
 from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL
 
 if TYPE_CHECKING:
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bedstone.destinations import Destination
     from bedstone.verify_history import Verification
+    from bedstone.verify_settings import VerifySettings
 
 # A week, and a day for the run that was missed.
 OLDEST = timedelta(days=8)
 _TOLERANCE_SECONDS = 300
+_NOTHING = {"destination": LOCAL, "verified_at": None, "age_seconds": None, "backup": None}
 
 
 def of(app: str, first_served: str | None) -> dict[str, Any] | None:
@@ -35,20 +38,24 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
     if entry is None:
         return None
     kinds = [*([DUMP] if entry.database else []), *([MEDIA] if entry.media else [])]
+    how = verify_settings.load()
     with ledger.opened() as connection:
         attempts = verify_history.of_app(connection, app)
         places = {
             place.name: _since(connection, app, place.name, first_served)
-            for place in destinations.load().all
+            for place in places_of(how)
         }
     shown = [
-        _at(attempts, place, kinds, settings.directory / app, app, since)
+        _at(attempts, place, kinds, settings.directory / app, app, since, how)
         for place, since in places.items()
     ]
     problem = next((str(found["problem"]) for found in shown if found["problem"]), None)
+    first = shown[0] if shown else _NOTHING
     return {
-        # How sure one can be of what lies on this server; elsewhere: `destinations`.
-        **{key: shown[0][key] for key in ("verified_at", "age_seconds", "backup")},
+        # How sure one can be of what lies on this server, or, when another one proves, at the
+        # first destination; elsewhere: `destinations`.
+        **{key: first[key] for key in ("destination", "verified_at", "age_seconds", "backup")},
+        "host": how.host,
         "destinations": shown,
         "problem": problem,
         "ok": problem is None,
@@ -57,16 +64,26 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
 
 def of_wal() -> list[dict[str, Any]]:
     """Return what is known of the verifications of the WAL at each destination that has it."""
-    known = destinations.load()
-    if known.point_in_time is None:
+    if destinations.load().point_in_time is None:
         return []
+    how = verify_settings.load()
     with ledger.opened() as connection:
         attempts = verify_history.of_app(connection, SERVER)
+        since = _since(connection, SERVER, "", None)
         return [
-            _at(attempts, place.name, [WAL], None, "", _since(connection, SERVER, place.name, None))
-            for place in known.all
+            _at(attempts, place.name, [WAL], None, "", since, how)
+            for place in places_of(how)
             if place.pgbackrest is not None
         ]
+
+
+def places_of(how: VerifySettings) -> tuple[Destination, ...]:
+    """Return the destinations whose backups are proved each week.
+
+    Another host reaches those off this one alone. What lies here was sent there, byte by byte.
+    """
+    known = destinations.load()
+    return known.all if how.host is None else known.remote
 
 
 def wal_problems() -> list[str]:
@@ -87,6 +104,7 @@ def _at(
     home: Path | None,
     app: str,
     since: str | None,
+    how: VerifySettings,
 ) -> dict[str, Any]:
     """Return what is known of what lies at one destination."""
     here = [attempt for attempt in attempts if attempt.destination == place]
@@ -96,7 +114,7 @@ def _at(
     last = oldest if len(proved) == len(kinds) else None
     problem = _failure(here, kinds, home if place == LOCAL else None)
     if problem is None:
-        problem = _age_problem(app, place, last, since)
+        problem = _age_problem(app, place, last, since, how)
     elif place != LOCAL and app:
         problem = f"{problem} ({place})"
     return {
@@ -104,6 +122,7 @@ def _at(
         "verified_at": last.finished_at if last else None,
         "age_seconds": int(last.age_seconds) if last else None,
         "backup": last.backup if last else None,
+        "host": last.host if last else None,
         "problem": problem,
         "ok": problem is None,
     }
@@ -168,23 +187,37 @@ def _first_line(attempt: Verification) -> str:
     return (attempt.error or "").partition("\n")[0]
 
 
-def _age_problem(app: str, place: str, last: Verification | None, since: str | None) -> str | None:
+def _age_problem(
+    app: str, place: str, last: Verification | None, since: str | None, how: VerifySettings
+) -> str | None:
     where = f" at {place}" if place != LOCAL and app else ""
     if last is None:
         begun = datetime.fromisoformat(since) if since else None
         if begun is not None and datetime.now(UTC) - begun > OLDEST:
-            command = f"bedstone verify {app}" if app else "bedstone verify --kind wal"
+            command = f"bedstone verify{_of(how)} {app or '--kind wal'}"
             what = f"no backup{where} was ever verified" if app else "it was never verified"
-            return f"{what}: `{command}`"
+            return f"{what}: `{command}`{_on(how)}"
         return None
     if last.age_seconds > OLDEST.total_seconds():
         return (
             f"the last verification{where} is {age.words(last.age_seconds)} old:"
-            " `systemctl status bedstone-verify.timer`"
+            f" `systemctl status {_timer(how)}`{_on(how)}"
         )
     if last.age_seconds < -_TOLERANCE_SECONDS:
         return (
             f"the last verification{where} is from the future ({age.short(last.finished_at)}): the"
-            " server's clock was wrong (`timedatectl`)"
+            f" server's clock was wrong (`timedatectl`){_on(how)}"
         )
     return None
+
+
+def _on(how: VerifySettings) -> str:
+    return f" on {how.host}" if how.host else ""
+
+
+def _of(how: VerifySettings) -> str:
+    return f" --of {how.origin}" if how.origin else ""
+
+
+def _timer(how: VerifySettings) -> str:
+    return f"bedstone-verify@{how.origin}.timer" if how.origin else "bedstone-verify.timer"

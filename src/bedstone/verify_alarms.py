@@ -1,0 +1,49 @@
+"""Tell people when another host finds this one's backups damaged, or is silent for too long.
+
+On a server that proves its own backups, the failed unit tells. What another host has found, or has
+not even tried, is seen here by whoever reads its marks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone import alarms, hooks, verify_settings
+from bedstone.overview import verifications
+
+if TYPE_CHECKING:
+    from bedstone.backup_settings import Settings
+
+_SCOPE = "verifications"
+
+
+def tell(settings: Settings) -> tuple[str, ...]:
+    """Tell the hooks what has turned red, and what has been so for a day; return warnings."""
+    how = verify_settings.load()
+    red: dict[str, tuple[str | None, str]] = {}
+    if how.host is not None:
+        for entry in settings.apps:
+            found = verifications.of(entry.app, None)
+            if found is not None and found["problem"]:
+                red[entry.app] = (entry.app, f"{entry.app}: {found['problem']}")
+        for place in verifications.of_wal():
+            if place["problem"]:
+                name = f"/{place['destination']}"
+                red[name] = (None, f"WAL at {place['destination']}: {place['problem']}")
+    due = alarms.due(_SCOPE, red)
+    if not due:
+        return ()
+    concerned = {red[name][0] for name in due}
+    first = red[due[0]][1]
+    more = f", and {len(due) - 1} more" if len(due) > 1 else ""
+    return hooks.fire(
+        hooks.Event(
+            kind="failure",
+            # What concerns more than one app goes to every hook.
+            app=concerned.pop() if len(concerned) == 1 else None,
+            title=f"Backups aren't proved as they should be: {first}{more}.",
+            error=first,
+            hint=f"{how.host} proves them: `journalctl -u bedstone-verify@{how.origin}` there.",
+            details="\n".join(red[name][1] for name in due),
+        )
+    )

@@ -1,0 +1,151 @@
+"""What another host has found out of this one's backups: it comes back by the destinations.
+
+The two hosts need no way to each other. Whoever proves leaves a mark, a small snapshot with what
+came out, at each destination; the origin reads it when it looks there each hour. A mark is
+encrypted and sealed with the backup key, as all is that lies there. It holds the last attempts, not
+the newest alone: one that is lost, or came to one of two destinations only, is made good by any
+other. Nothing there is changed or removed by who proves: a destination may forbid that.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import tempfile
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedstone import files, ledger, paths, verify_history, verify_settings
+from bedstone.errors import BedstoneError
+from bedstone.restic import Repository
+from bedstone.verify_history import DUMP, MEDIA, WAL, Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bedstone.destinations import Destination
+    from bedstone.restic import Snapshot
+
+KIND = "verification"
+FILE = "verification.json"
+SCHEMA = 1
+
+# Some weeks of a server with many apps and destinations.
+_ATTEMPTS = 200
+_KEPT = timedelta(days=90)
+_STATES = {"succeeded", "failed", "prevented"}
+
+
+def leave(places: Sequence[Destination], host: str) -> list[BedstoneError]:
+    """Leave a mark at each destination.
+
+    Args:
+        places: the destinations.
+        host: the name of this host.
+
+    Returns:
+        For each destination that got none, why.
+
+    """
+    with ledger.opened() as connection:
+        attempts = verify_history.newest(connection, _ATTEMPTS)
+    document = {"schema": SCHEMA, "attempts": [asdict(attempt) for attempt in attempts]}
+    failures = []
+    paths.ensure_private(paths.ledger().parent)
+    with tempfile.TemporaryDirectory(dir=paths.ledger().parent, prefix="mark-") as name:
+        files.write(Path(name) / FILE, json.dumps(document) + "\n", mode=0o600)
+        for place in places:
+            try:
+                Repository(place).backup(Path(name), [FILE], {"kind": KIND, "host": host})
+            except BedstoneError as error:
+                failures.append(error)
+    return failures
+
+
+def read(place: Destination, snapshots: Sequence[Snapshot]) -> None:
+    """Write down what the marks at a destination tell that isn't known yet.
+
+    A mark that can't be read is told in the journal: what it would have told grows old, and that
+    is red.
+
+    Args:
+        place: the destination.
+        snapshots: all that are there.
+
+    """
+    found = marks(snapshots)
+    try:
+        if not found or verify_settings.load().host is None:
+            return
+        with ledger.opened() as connection:
+            known = {
+                str(row["snapshot"])
+                for row in connection.execute("SELECT snapshot FROM verification_marks")
+            }
+        for mark in found:
+            if mark.id not in known:
+                _take(mark, Repository(place).read(mark.id, f"/{FILE}"))
+    except (BedstoneError, sqlite3.Error) as error:
+        print(
+            f"bedstone: what was verified elsewhere can't be read at {place.name}: {error}",
+            file=sys.stderr,
+        )
+
+
+def marks(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Return the marks among the snapshots of a destination, in their order."""
+    return [snapshot for snapshot in snapshots if snapshot.tags.get("kind") == KIND]
+
+
+def expired(snapshots: Sequence[Snapshot]) -> list[str]:
+    """Return the ids of marks that have served their time; the newest one never has."""
+    old = datetime.now(UTC) - _KEPT
+    return [mark.id for mark in marks(snapshots)[:-1] if mark.time < old]
+
+
+def _take(mark: Snapshot, text: str) -> None:
+    host = mark.tags.get("host") or "another host"
+    try:
+        found = _parsed(text, host)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # It will not be another one the next time.
+        print(f"bedstone: the mark {mark.id[:8]} of {host} is of no use: {error}", file=sys.stderr)
+        found = []
+    with ledger.opened() as connection, ledger.transaction(connection):
+        for attempt in found:
+            if not _is_known(connection, attempt):
+                verify_history.insert(connection, attempt)
+        connection.execute(
+            "INSERT OR REPLACE INTO verification_marks (snapshot, read_at) VALUES (?, ?)",
+            (mark.id, datetime.now(UTC).isoformat()),
+        )
+
+
+def _parsed(text: str, host: str) -> list[Verification]:
+    document = json.loads(text)
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {document['schema']}, this program knows {SCHEMA}")
+    return [_attempt(entry, host) for entry in document["attempts"]]
+
+
+def _attempt(entry: dict[str, Any], host: str) -> Verification:
+    names = {field.name for field in fields(Verification)}
+    attempt = Verification(**{k: v for k, v in entry.items() if k in names} | {"host": host})
+    if attempt.kind not in {DUMP, MEDIA, WAL} or attempt.state not in _STATES:
+        raise ValueError(f"it tells of {attempt.kind!r}, {attempt.state!r}")
+    for moment in (attempt.started_at, attempt.finished_at):
+        if datetime.fromisoformat(moment).tzinfo is None:
+            raise ValueError(f"{moment} has no time zone")
+    return attempt
+
+
+def _is_known(connection: sqlite3.Connection, attempt: Verification) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM verifications WHERE app = :app AND kind = :kind"
+        " AND destination = :destination AND started_at = :started_at AND host = :host",
+        asdict(attempt),
+    ).fetchone()
+    return row is not None
