@@ -84,7 +84,8 @@ def trusted_certificate_files(paths: Sequence[str]) -> list[dict[str, Any]]:
         certificates = _certificates_of(path)
         stem = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or "ca"
         for number, certificate in enumerate(certificates, start=1):
-            name = f"bedstone-{stem}-{number}.crt"
+            # `bedstone-ca-1.crt` is that of the servers' own authority (role ca).
+            name = f"bedstone-extra-{stem}-{number}.crt"
             if name in taken:
                 raise AnsibleFilterError(
                     f"base_extra_ca_certificates has two files named {path.name}: rename one."

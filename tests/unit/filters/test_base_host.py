@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ansible.errors import AnsibleFilterError
 
+from plugins.filter import ca_files
 from plugins.filter.base_host import operator_problems, trusted_certificate_files
 
 if TYPE_CHECKING:
@@ -75,10 +76,17 @@ def test_bundle_is_split_into_one_file_a_certificate(tmp_path: Path) -> None:
     bundle.write_text(f"# root\n{CERTIFICATE}# other\n{CERTIFICATE}")
     files = trusted_certificate_files([str(bundle)])
     assert [file["path"].rpartition("/")[2] for file in files] == [
-        "bedstone-Our-company-1.crt",
-        "bedstone-Our-company-2.crt",
+        "bedstone-extra-Our-company-1.crt",
+        "bedstone-extra-Our-company-2.crt",
     ]
     assert all(file["content"] == CERTIFICATE for file in files)
+
+
+def test_no_file_takes_the_place_of_the_own_authority(tmp_path: Path) -> None:
+    path = tmp_path / "ca.crt"
+    path.write_text(CERTIFICATE)
+    (file,) = trusted_certificate_files([str(path)])
+    assert file["path"] != ca_files.ANCHOR.format(number=1)
 
 
 @pytest.mark.parametrize(
