@@ -81,6 +81,14 @@ _CASES = (
         "{what} didn't begin: another backup of this cluster is running.",
         "Wait until it has ended: `systemctl list-units 'bedstone-wal-*'`.",
     ),
+    # A CryptoError as well, and no word of the repository's key.
+    _Case(
+        _words(r"unable to verify certificate|unable to find hostname .* in certificate"),
+        UnreachableError,
+        "{what} failed: the certificate of {place} isn't trusted here: {why}.",
+        "The authority that has signed it belongs into `bedstone_extra_ca_certificates`; then"
+        " `provision.yml`.",
+    ),
     _Case(
         _words(
             r"CryptoError|\[095\]|cipher header invalid|is or was the repo encrypted"

@@ -25,6 +25,12 @@ SAID: dict[str, tuple[str, type[BedstoneError], str]] = {
         pgbackrest_errors.WrongKeyError,
         "encrypted with another key",
     ),
+    "untrusted": (
+        ("[CryptoError] unable to verify certificate presented by 'offsite:443': [20] unable to get"
+        " local issuer certificate"),
+        pgbackrest_errors.UnreachableError,
+        "isn't trusted here: unable to verify certificate presented by 'offsite:443'",
+    ),
     "foreign": (
         ("ERROR: [028]: backup and archive info files exist but do not match the database\n"
         "HINT: is this the correct stanza?\nHINT: did an error occur during stanza-upgrade?"),
