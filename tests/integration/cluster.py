@@ -15,7 +15,7 @@ from typing import Any
 
 from bedstone.postgres import USER, Server
 
-START_LIMIT_SECONDS = 30
+START_LIMIT_SECONDS = 120
 PORT = 5432
 
 

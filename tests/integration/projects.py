@@ -15,7 +15,7 @@ from bedstone.migrations import Report
 from bedstone.postgres import USER, Server
 from bedstone.run import Completed, run
 
-SECONDS = 60
+SECONDS = 240
 # Another Python with another Django or Alembic can stand for an image's.
 PROGRAMS = Path(os.environ.get("BEDSTONE_IMAGE_PROGRAMS") or Path(sys.executable).parent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,17 @@ def test_fresh_server_is_well(look: Callable[[], dict[str, Any]], database: str)
     assert found["checksums"]["failures"] == 0
 
 
+def counted(cluster: Cluster, database: str, sql: str) -> None:
+    """Wait until PostgreSQL's statistics say so: a session's work is counted when it has ended."""
+    limit = time.monotonic() + 60
+    while cluster.server.value(f"SELECT {sql} FROM pg_stat_user_tables", database) != "t":
+        assert time.monotonic() < limit, sql
+        time.sleep(0.05)
+
+
 def test_table_that_is_not_vacuumed_is_told(
     cluster: Cluster, look: Callable[[], dict[str, Any]], database: str
 ) -> None:
-    # A session's changes are counted when it ends at the latest.
     made = (
         "CREATE TABLE orders (id int) WITH (autovacuum_enabled = false,"
         " autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0.1);"
@@ -72,6 +80,7 @@ def test_table_that_is_not_vacuumed_is_told(
     )
     for statement in (made, "ANALYZE orders", "UPDATE orders SET id = -id"):
         cluster.server.execute(statement, database)
+    counted(cluster, database, "n_dead_tup = 30000 AND last_analyze IS NOT NULL")
     (table,) = look()["tables"]
     assert table["table"] == "public.orders"
     assert (table["dead"], table["dead_limit"], table["changed"]) == (30000, 3100, 30000)
@@ -81,6 +90,7 @@ def test_table_that_is_not_vacuumed_is_told(
     (problem,) = look()["problems"]
     assert f"doesn't keep up with public.orders ({database}): 30000 dead rows (50 %)" in problem
     cluster.server.execute("VACUUM (ANALYZE) orders", database)
+    counted(cluster, database, "n_dead_tup = 0")
     assert look()["problems"] == []
 
 

@@ -97,7 +97,7 @@ class Origin:
             "SELECT pg_create_restore_point('x') \\g /dev/null\n"
             "SELECT pg_walfile_name(pg_switch_wal())"
         ).strip()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self.server.value("SELECT last_archived_wal FROM pg_stat_archiver") >= name:
                 return name
