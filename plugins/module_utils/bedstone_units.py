@@ -175,6 +175,8 @@ def failed(
 ) -> ConvergeError:
     """Describe a unit's failure, with its journal."""
     options = [f"--since=@{LOADED_AT}", f"--lines={JOURNAL_LINES}", "--no-pager", "--output=cat"]
+    # What a program says just before it ends may not be in the journal's file yet.
+    run(["journalctl", "--sync"])
     journal = run(["journalctl", f"--unit={name}", *options])
     return ConvergeError(
         hide_secrets(
