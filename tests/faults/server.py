@@ -34,8 +34,8 @@ ENVIRONMENT = f"/etc/bedstone/apps/{APP}/app.env"
 SOURCE = f"/var/lib/bedstone/apps/{APP}/source.tar.gz"
 PLACE = "/root/faults"
 MARKER = f"{PLACE}/marker"
-LIMIT_SECONDS = 240
-BOOT_SECONDS = 120
+LIMIT_SECONDS = 600
+BOOT_SECONDS = 300
 # As bedstone-operation@.service has it: what is left of a killed operation is put right by systemd.
 UNIT = (
     "systemd-run --quiet --collect --wait --unit=fault --property=KillMode=mixed"
@@ -150,14 +150,14 @@ class Target:
         """Send requests during a block; the dict gets what came of them."""
         directory = self.ssh("mktemp -d").stdout.strip()
         self.ssh(f"systemd-run --quiet --collect python3 {PLACE}/load.py {directory}")
-        self.ssh(f"timeout 20 sh -c 'until test -e {directory}/started; do sleep 0.1; done'")
+        self.ssh(f"timeout 120 sh -c 'until test -e {directory}/started; do sleep 0.1; done'")
         result: dict[str, Any] = {}
         try:
             yield result
         finally:
             self.ssh(f"touch {directory}/stop")
             wait = f"until test -s {directory}/result.json; do sleep 0.2; done"
-            self.ssh(f"timeout 60 sh -c '{wait}'")
+            self.ssh(f"timeout 180 sh -c '{wait}'")
         result.update(json.loads(self.ssh(f"cat {directory}/result.json").stdout))
 
     def strike(self, cell: Cell) -> None:
@@ -174,7 +174,7 @@ class Target:
     def cut_power(self, cell: Cell) -> None:
         """Hang the operation at its place, end the whole server, and boot it."""
         self.operate(cell.operation, cell.fault(MARKER), wait=False)
-        self.ssh(f"timeout 120 sh -c 'until test -e {MARKER}; do sleep 0.1; done'; sync")
+        self.ssh(f"timeout 300 sh -c 'until test -e {MARKER}; do sleep 0.1; done'; sync")
         servers.hang_up(self.spec.name)
         podman(["kill", "--signal=KILL", servers.container_name(self.spec.name)])
         podman(["wait", servers.container_name(self.spec.name)], check=False)
