@@ -42,7 +42,8 @@ def test_payment_is_created_approved_and_paid(demo: Demo) -> None:
 def test_backup_made_by_the_timers_unit_is_listed(demo: Demo) -> None:
     on_server(demo, "systemctl start bedstone-backup.service")
     listed = json.loads(on_server(demo, "bedstone backups payments --json"))
-    assert [backup["state"] for backup in listed] == ["complete"]
+    # At night the timer has made another one.
+    assert {backup["state"] for backup in listed} == {"complete"}
 
 
 def test_status_shows_the_last_backup_and_what_was_verified(demo: Demo) -> None:
@@ -60,7 +61,7 @@ def test_timer_that_stood_still_for_a_day_turns_red_and_is_told(demo: Demo) -> N
     on_server(demo, "faketime -f +28h /usr/local/bin/bedstone destinations --check --tell")
     shown = on_server(demo, "faketime -f +28h /usr/local/bin/bedstone status || true")
     assert re.search(r"the last backup is .* old", shown), shown
-    told = on_server(demo, "journalctl --identifier bedstone-told --output cat")
+    told = on_server(demo, "journalctl --sync; journalctl --identifier bedstone-told --output cat")
     assert "Backups aren't where they should be" in told, told
     on_server(demo, "systemctl start bedstone-backup.timer")
 
