@@ -88,9 +88,9 @@ def variables() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
-    """A function that waits for a condition: wait_until(lambda: ..., seconds=20)."""
+    """A function that waits for a condition: wait_until(lambda: ..., seconds=60)."""
 
-    def wait(condition: Callable[[], object], *, seconds: float = 20, what: str = "") -> None:
+    def wait(condition: Callable[[], object], *, seconds: float = 60, what: str = "") -> None:
         limit = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > limit:
