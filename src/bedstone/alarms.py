@@ -44,3 +44,10 @@ def due(scope: str, red: Collection[str]) -> list[str]:
                 {"name": f"{scope}:{name}", "now": now.isoformat()},
             )
     return told
+
+
+def again(scope: str, names: Collection[str]) -> None:
+    """Forget that people were told of these names: nobody could be."""
+    with ledger.opened() as connection, ledger.transaction(connection):
+        for name in names:
+            connection.execute("DELETE FROM alarms WHERE name = ?", (f"{scope}:{name}",))

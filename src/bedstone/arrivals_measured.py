@@ -13,12 +13,19 @@ from bedstone.reach import ReachError
 from bedstone.restic import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from bedstone.backup_settings import App, Settings
+    from bedstone.catalogue import Backup
     from bedstone.destinations import Destination
     from bedstone.restic import Snapshot
 
 # What may be better in an hour, without anybody's doing.
 _PASSING = {restic_errors.UNREACHABLE, restic_errors.LOCKED, restic_errors.OTHER}
+
+# Of so many backups on this server the uploads have to be there: an alarm that ends by itself, a
+# week of nights after a repository was lost.
+_LOOKED_AT = 7
 
 
 def expected(settings: Settings, destination: Destination) -> list[tuple[str, str]]:
@@ -104,6 +111,18 @@ def _configuration(destination: Destination, snapshots: list[Snapshot]) -> None:
     )
 
 
+def _without_uploads(backups: Sequence[Backup], known: Collection[str]) -> list[str]:
+    """Return the names of those whose uploads are a snapshot that isn't known."""
+    return [
+        backup.name
+        for backup in backups
+        if backup.manifest is not None
+        and (media := backup.manifest.media) is not None
+        and media.engine == RESTIC
+        and media.snapshot not in known
+    ]
+
+
 def _local_dump(settings: Settings, app: App) -> None:
     newest = catalogue.newest_full(settings.directory / app.app)
     found = newest.manifest if newest else None
@@ -118,13 +137,23 @@ def _local_dump(settings: Settings, app: App) -> None:
 
 
 def _local_media(settings: Settings, app: App, snapshots: list[Snapshot]) -> None:
-    newest = catalogue.newest_full(settings.directory / app.app)
+    full = [
+        backup
+        for backup in catalogue.backups(settings.directory / app.app)
+        if backup.full and not backup.from_the_future
+    ]
+    newest = full[0] if full else None
     found = newest.manifest if newest else None
     media = found.media if found else None
+    # Not only of the newest: the night after a repository was lost makes another one.
+    gone = _without_uploads(full[:_LOOKED_AT], {snapshot.id for snapshot in snapshots})
     problem = None
-    known = {snapshot.id for snapshot in snapshots}
-    if newest and media and media.engine == RESTIC and media.snapshot not in known:
-        problem = f"the uploads of {newest.name} aren't in the repository of this server"
+    if gone:
+        more = f" (and of {len(gone) - 1} more)" if len(gone) > 1 else ""
+        problem = (
+            f"the uploads of {gone[0]}{more} aren't in the repository of this server: it was lost"
+            " or emptied; a restore takes them from a destination that has them"
+        )
     arrivals.record(
         destinations.LOCAL,
         app.app,

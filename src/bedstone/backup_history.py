@@ -36,8 +36,8 @@ def last_failure(app: str) -> tuple[datetime, str] | None:
     """Return when and why the last attempt failed, or None when it succeeded."""
     with ledger.opened() as connection:
         row = connection.execute(
-            "SELECT state, started_at, error FROM backups WHERE app = ?"
-            " ORDER BY started_at DESC, id DESC LIMIT 1",
+            # Not by its time: one that was made while the clock was ahead would stay the last.
+            "SELECT state, started_at, error FROM backups WHERE app = ? ORDER BY id DESC LIMIT 1",
             (app,),
         ).fetchone()
     if row is None or row["state"] == "succeeded":

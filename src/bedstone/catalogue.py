@@ -20,7 +20,7 @@ INCOMPLETE = ".incomplete-"
 DELETING = ".deleting-"
 LATEST = "latest"
 # Two servers' clocks may differ by so much.
-_TOLERANCE = timedelta(minutes=5)
+TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,17 @@ class Backup:
     @property
     def from_the_future(self) -> bool:
         """Whether the clock was wrong when it was made, or is now."""
-        age = self.age
-        return age is not None and age < -_TOLERANCE
+        return self.manifest is not None and is_from_the_future(self.manifest.started)
 
     @property
     def age(self) -> timedelta | None:
         """Time since it was begun."""
         return datetime.now(UTC) - self.manifest.started if self.manifest else None
+
+
+def is_from_the_future(moment: datetime) -> bool:
+    """Whether a clock was wrong when something was made at a moment, or is wrong now."""
+    return moment - datetime.now(UTC) > TOLERANCE
 
 
 def load(path: Path) -> Backup:

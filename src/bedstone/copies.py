@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import (
     backup_settings,
+    catalogue,
     files,
     kept_backups,
     manifest,
@@ -73,6 +74,11 @@ class Remote:
         """Whether it holds all of the app's data: a restore point doesn't."""
         return not self.point
 
+    @property
+    def from_the_future(self) -> bool:
+        """Whether the clock was wrong when it was made, or is now."""
+        return catalogue.is_from_the_future(self.started)
+
 
 def listed(destination: Destination, app: str) -> list[Remote]:
     """Return an app's whole backups at a destination, the newest first.
@@ -100,7 +106,11 @@ def snapshots_of(repository: Repository) -> list[Snapshot]:
 
 
 def whole(snapshots: Sequence[Snapshot], app: str) -> list[Remote]:
-    """Return the backups of an app that are whole in a list of snapshots, the newest first."""
+    """Return the backups of an app that are whole in a list of snapshots, the newest first.
+
+    Those from the future come last: one of them would be the newest for years, and nobody would
+    notice that no other arrives.
+    """
     media = {s.original: s for s in of_kind(snapshots, app, MEDIA)}
     found: dict[str, Remote] = {}
     for dump in of_kind(snapshots, app, DUMP):
@@ -119,12 +129,20 @@ def whole(snapshots: Sequence[Snapshot], app: str) -> list[Remote]:
             point=bool(dump.tags.get("point")),
             snapshots=parts,
         )
-    return sorted(found.values(), key=lambda remote: (remote.started, remote.name), reverse=True)
+    return sorted(
+        found.values(),
+        key=lambda remote: (not remote.from_the_future, remote.started, remote.name),
+        reverse=True,
+    )
 
 
 def of_kind(snapshots: Sequence[Snapshot], app: str, kind: str) -> list[Snapshot]:
-    """Return the snapshots of an app and a kind, the oldest first."""
-    return [s for s in snapshots if (s.tags.get("app"), s.tags.get("kind")) == (app, kind)]
+    """Return the snapshots of an app and a kind, the oldest first.
+
+    Those from the future come before all, so that none of them is taken for the newest.
+    """
+    found = [s for s in snapshots if (s.tags.get("app"), s.tags.get("kind")) == (app, kind)]
+    return sorted(found, key=lambda s: (not catalogue.is_from_the_future(s.time), s.time))
 
 
 def missing(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, arrivals, arrivals_measured, destinations, ledger
+from bedstone import age, arrivals, arrivals_measured, catalogue, destinations, ledger
 from bedstone.arrivals import CONFIGURATION, DUMP, SERVER, WAL
 
 if TYPE_CHECKING:
@@ -154,15 +154,21 @@ def _judge(
     if seen.problem is not None:
         return seen.problem
     if seen.newest_at is not None:
-        old = now - seen.newest_at
-        if old <= OLDEST:
-            return None
-        return f"the newest there is {age.words(old.total_seconds())} old: {_help(place)}"
+        return _age_problem(place, now - seen.newest_at)
     if place.is_local:
         if now - since > OLDEST:
             return f"there is no backup yet: {_help(place)}"
     elif made is not None and now - max(made, since) > PATIENCE:
         return f"none has ever arrived there: {_help(place)}"
+    return None
+
+
+def _age_problem(place: Destination, old: timedelta) -> str | None:
+    if old < -catalogue.TOLERANCE:
+        ahead = age.words(-old.total_seconds())
+        return f"the newest there is {ahead} ahead of this server's clock: is that right (`date`)?"
+    if old > OLDEST:
+        return f"the newest there is {age.words(old.total_seconds())} old: {_help(place)}"
     return None
 
 

@@ -160,7 +160,7 @@ class Collector:
 
     def _failures(self, connection: sqlite3.Connection, app: str, kinds: Sequence[str]) -> None:
         row = connection.execute(
-            "SELECT state FROM backups WHERE app = ? ORDER BY started_at DESC, id DESC LIMIT 1",
+            "SELECT state FROM backups WHERE app = ? ORDER BY id DESC LIMIT 1",
             (app,),
         ).fetchone()
         for kind in kinds if row else ():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bedstone import age, arrivals
+from bedstone.archive_health import MANY_READY
 from bedstone.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
@@ -40,9 +41,10 @@ def measure_all(destinations: Destinations) -> tuple[str, ...]:
 def measure(stanza: Stanza, destination: Destination) -> str | None:
     """Look at one destination, write down what is there, and return what is wrong."""
     try:
+        # First: what is finished while the archive is listed needn't be there yet.
+        current = _current(stanza)
         info = stanza.info(destination)
         segments = stanza.segments(destination, info.archive) if info.archive else ()
-        current = _current(stanza)
     except UnreachableError as error:
         # It may be better in an hour, without anybody's doing.
         arrivals.unseen(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
@@ -92,15 +94,26 @@ def judge(
             f"the WAL there has a gap: {len(gap)} segments from {gap[0]} on are missing, so nothing"
             " after them can be brought back: `bedstone wal full` begins anew"
         )
-    old = now - info.newest.finished_at
+    # One that was made while the clock was ahead would be new for years.
+    past = [backup for backup in info.backups if backup.finished_at <= now]
+    old = now - past[-1].finished_at if past else timedelta(0)
     if old > OLDEST_BACKUP:
         return f"the last backup there is {age.words(old.total_seconds())} old"
+    return _late(segments, current, now, archive_timeout_seconds)
+
+
+def _late(
+    segments: Sequence[Segment], current: str, now: datetime, archive_timeout_seconds: int
+) -> str | None:
     newest = segments[-1] if segments else None
     late = max(_LATE_TIMEOUTS * timedelta(seconds=archive_timeout_seconds), _LEAST_LATE)
     behind = number(current) - 1 - number(newest.name) if newest else 0
     if newest is not None and behind > 0 and now - newest.arrived_at > late:
         ago = age.words((now - newest.arrived_at).total_seconds())
         return f"no WAL has arrived there for {ago}; {behind} segments are missing"
+    if newest is not None and behind > MANY_READY and newest.arrived_at > now:
+        # The clock there is ahead, or was: how long it has been can't be told by it.
+        return f"WAL doesn't arrive there: {behind} segments are missing"
     return None
 
 

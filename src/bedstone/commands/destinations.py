@@ -125,7 +125,10 @@ def check(settings: Settings, known: Destinations) -> None:
 
 
 def tell(items: Sequence[Item]) -> tuple[str, ...]:
-    """Tell the hooks what has turned red, and what has been so for a day; return warnings."""
+    """Tell the hooks what has turned red, and what has been so for a day; return warnings.
+
+    What no hook could take is told again the next time.
+    """
     red = {item.name: item for item in items if item.problem}
     due = alarms.due(_SCOPE, red)
     if not due:
@@ -133,7 +136,7 @@ def tell(items: Sequence[Item]) -> tuple[str, ...]:
     first = red[due[0]]
     apps = {red[name].app for name in due}
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    return hooks.fire(
+    taken, warnings = hooks.tell(
         hooks.Event(
             kind="failure",
             # What concerns more than one app goes to every hook.
@@ -144,6 +147,9 @@ def tell(items: Sequence[Item]) -> tuple[str, ...]:
             details="\n".join(red[name].words() for name in due),
         )
     )
+    if not taken:
+        alarms.again(_SCOPE, due)
+    return warnings
 
 
 def _copy(arguments: argparse.Namespace) -> int:

@@ -73,15 +73,24 @@ def fire(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[str, ..
         limit_seconds: for all hooks together; each has its own, too.
 
     """
+    return tell(event, limit_seconds=limit_seconds)[1]
+
+
+def tell(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[bool, tuple[str, ...]]:
+    """Run the hooks for an event as :func:`fire` does, and return whether it was told, too.
+
+    It was when one hook took it, or when there is none to take it.
+    """
     deadline = time.monotonic() + limit_seconds
     try:
         configured = settings.load()
         results = deliver(configured, event, deadline - time.monotonic())
     except BedstoneError as error:
-        return (f"The hooks weren't run: {error.message}",)
+        return False, (f"The hooks weren't run: {error.message}",)
     except Exception as error:  # noqa: BLE001 - a hook must never fail a release
-        return (f"The hooks weren't run: {type(error).__name__}.",)
-    return tuple(f"{result.hook} {result.error}." for result in results if result.error)
+        return False, (f"The hooks weren't run: {type(error).__name__}.",)
+    warnings = tuple(f"{result.hook} {result.error}." for result in results if result.error)
+    return not results or len(warnings) < len(results), warnings
 
 
 def deliver(configured: Hooks, event: Event, limit_seconds: float) -> list[Result]:

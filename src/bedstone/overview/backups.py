@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bedstone import age, backup_history, backup_settings, catalogue
+from bedstone import age, arrivals, backup_history, backup_settings, catalogue, ledger
+from bedstone.destinations import LOCAL
 
 # A day, and what a night's backup may take longer than the one before.
 OLDEST = timedelta(hours=26)
@@ -34,6 +35,8 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
         problem = f"the last backup is {age.words(old.total_seconds())} old"
     elif old is None and first_served and _age(first_served) > OLDEST:
         problem = f"there is no backup yet: `bedstone backup {app}` makes one"
+    else:
+        problem = _uploads(app)
     return {
         "newest": newest.name if newest else None,
         "age_seconds": int(old.total_seconds()) if old is not None else None,
@@ -41,6 +44,13 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
         "problem": problem,
         "ok": problem is None,
     }
+
+
+def _uploads(app: str) -> str | None:
+    """Return what was seen to be wrong with the uploads of the backups on this server."""
+    with ledger.opened() as connection:
+        found = arrivals.of(connection, destination=LOCAL, app=app, kind=arrivals.MEDIA)
+    return next((seen.problem for seen in found if not seen.unseen), None)
 
 
 def _age(moment: str) -> timedelta:

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bedstone import (
     backup,
+    backup_history,
     catalogue,
     cli,
     dump,
@@ -292,3 +293,14 @@ def test_list_says_that_the_last_backup_failed(
     capsys.readouterr()
     cli.main(["backups"])
     assert "THE LAST BACKUP FAILED" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_failure_is_seen_although_the_clock_was_ahead_before(settings: Settings) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    backup_history.succeeded("payments", settings.directory, None, ahead, 1)
+    backup_history.failed("payments", None, datetime.now(UTC), "the disk is full")
+
+    failure = backup_history.last_failure("payments")
+
+    assert failure is not None
+    assert failure[1] == "the disk is full"

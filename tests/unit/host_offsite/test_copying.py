@@ -202,6 +202,20 @@ def test_what_failed_last_night_is_sent_tonight(world: World) -> None:
     assert world.names("offsite") == [third, second, first]
 
 
+def test_one_from_the_future_is_never_the_newest_there(world: World) -> None:
+    real = world.night(2)
+    world.copy()
+    future = world.night(-400)
+    world.copy(backup=future)
+
+    assert world.names("offsite") == [real, future]
+    with ledger.opened() as connection:
+        (seen,) = arrivals.of(connection, destination="offsite", kind="dump")
+    assert seen.newest == real
+    brought = copies.fetch(world.known.get("offsite"), "payments", "latest", world.home / "look")
+    assert brought.name == real
+
+
 def test_a_new_destination_gets_the_newest_alone(world: World) -> None:
     world.night(2)
     world.night(1)

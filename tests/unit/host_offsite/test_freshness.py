@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,13 @@ from bedstone import (
     pgbackrest_arrivals,
     restic_errors,
 )
+from bedstone.overview import backups as status
 from bedstone.overview import destinations as overview
 from tests.unit.host_offsite.conftest import LOCAL, OFFSITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from bedstone.backup_settings import Settings
     from bedstone.destinations import Destinations
@@ -212,6 +215,34 @@ def test_uploads_that_are_gone_from_this_servers_repository_are_red(world: World
     assert "aren't in the repository" in world.red()["local/payments/media"]
 
 
+@pytest.mark.usefixtures("postgres")
+def test_a_lost_repository_is_red_although_the_next_night_makes_another(world: World) -> None:
+    lost = backup.create(world.settings, "payments").backup.name
+    shutil.rmtree(world.elsewhere.home("local"))
+    for _ in range(6):
+        backup.create(world.settings, "payments")
+        world.fresh()
+
+        arrivals_measured.measure(world.settings, world.known.local)
+
+        assert f"the uploads of {lost} aren't" in world.red()["local/payments/media"]
+        shown = status.of("payments", None)
+        assert shown is not None
+        assert f"the uploads of {lost} aren't" in shown["problem"]
+
+    # It is told for a week of nights, and not for ever.
+    backup.create(world.settings, "payments")
+    arrivals_measured.measure(world.settings, world.known.local)
+    assert world.red() == {}
+
+
+def test_a_clock_that_is_not_that_of_the_backups_is_red(world: World) -> None:
+    world.fresh()
+    world.seen("offsite", -49)
+
+    assert "2 days ahead of this server's clock" in world.red()["offsite/payments/dump"]
+
+
 # --- Telling --------------------------------------------------------------------------------
 
 
@@ -219,11 +250,11 @@ def test_uploads_that_are_gone_from_this_servers_repository_are_red(world: World
 def told(monkeypatch: pytest.MonkeyPatch) -> list[hooks.Event]:
     found: list[hooks.Event] = []
 
-    def fire(event: hooks.Event) -> tuple[str, ...]:
+    def tell(event: hooks.Event) -> tuple[bool, tuple[str, ...]]:
         found.append(event)
-        return ()
+        return True, ()
 
-    monkeypatch.setattr(hooks, "fire", fire)
+    monkeypatch.setattr(hooks, "tell", tell)
     monkeypatch.setattr(arrivals_measured, "measure", lambda *_: None)
     monkeypatch.setattr(pgbackrest_arrivals, "measure_all", lambda _: ())
     return found
@@ -263,6 +294,28 @@ def test_what_is_well_again_is_told_when_it_turns_red_anew(
     cli.main(["destinations", "--tell"])
 
     assert len(told) == 2
+
+
+@pytest.mark.usefixtures("told")
+def test_what_no_hook_could_take_is_told_the_next_time(
+    world: World, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("BEDSTONE_ROOT", str(root))
+    monkeypatch.setattr(arrivals_measured, "measure", lambda *_: None)
+    log = root / "told"
+    script = root / "hook"
+    script.write_text(f"#!/bin/sh\ncat > /dev/null; echo told >> {log}; exit $(cat {root}/code)\n")
+    script.chmod(0o755)
+    hook = {"on": ["failure"], "command": [str(script)], "timeout_seconds": 10}
+    (root / "etc/bedstone/hooks.json").write_text(json.dumps({"schema": 1, "hooks": [hook]}))
+    world.fresh()
+    world.seen("offsite", 30)
+
+    for code, times in ((1, 1), (0, 2), (0, 2)):
+        (root / "code").write_text(str(code))
+        assert cli.main(["destinations", "--tell"]) == 0
+        assert len(log.read_text().splitlines()) == times
 
 
 def test_all_that_turns_red_at_once_is_one_message(world: World, told: list[hooks.Event]) -> None:

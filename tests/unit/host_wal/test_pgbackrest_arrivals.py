@@ -79,3 +79,14 @@ def test_wal_that_does_not_arrive_is_told(minutes: float, late: bool) -> None:  
 
 def test_clock_that_jumped_back_is_no_fault_of_the_destination() -> None:
     assert found(segments=row(8, 12, minutes_ago=-6000), current=16) is None
+
+
+def test_clock_that_is_ahead_there_hides_nothing() -> None:
+    said = found(segments=row(8, 12, minutes_ago=-6000), current=60)
+    assert said == "WAL doesn't arrive there: 47 segments are missing"
+
+
+def test_backup_from_the_future_is_not_taken_for_a_new_one() -> None:
+    old = replace(BACKUP, finished_at=NOW - timedelta(hours=50))
+    future = replace(BACKUP, label="20301120-010000F", finished_at=NOW + timedelta(days=1461))
+    assert found(replace(THERE, backups=(old, future))) == "the last backup there is 2 days old"
