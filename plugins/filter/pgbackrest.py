@@ -2,122 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.pgbackrest_layout import (
+    pgbackrest_checks,
+    pgbackrest_files,
+    pgbackrest_repositories,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-DIRECTORY = "/etc/pgbackrest/destinations"
-# 1 is the server itself.
-FIRST_NUMBER = 2
-SSH_PORT = 22
-
-_KEY_TYPE = re.compile(r"^(ssh|ecdsa|sk)-\S+$")
-_NEEDED = {
-    "sftp": ("host", "user", "path", "host_keys", "private_key"),
-    "s3": ("endpoint", "bucket", "access_key", "secret_key"),
-}
-
-
-def pgbackrest_repositories(destinations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the destinations that get WAL, each with the number of its repository.
-
-    Args:
-        destinations: the role's `pgbackrest_destinations`, in their order.
-
-    """
-    found = [entry for entry in destinations if entry.get("wal", True)]
-    return [
-        {
-            "port": SSH_PORT,
-            "region": "us-east-1",
-            "path_style": True,
-            **{name: value for name, value in entry.items() if value is not None},
-            "number": number,
-            "path": f"{(entry.get('path') or '').rstrip('/')}/pgbackrest",
-            "directory": f"{DIRECTORY}/{entry['name']}",
-        }
-        for number, entry in enumerate(found, start=FIRST_NUMBER)
-    ]
-
-
-def pgbackrest_files(repositories: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the files of keys of all SFTP repositories, in the form of converge's `files`."""
-    common = {"owner": "postgres", "group": "postgres", "mode": "0600"}
-    return [
-        {"path": f"{entry['directory']}/{name}", "content": content, "sensitive": secret, **common}
-        for entry in repositories
-        if entry["type"] == "sftp"
-        for name, content, secret in (
-            ("id", entry["private_key"].rstrip("\n") + "\n", True),
-            ("known_hosts", known_hosts(entry["host"], entry["port"], entry["host_keys"]), False),
-        )
-    ]
-
-
-def known_hosts(host: str, port: int, keys: Iterable[str]) -> str:
-    """Return a known_hosts file of a server's keys.
-
-    Args:
-        host: the server, as it is connected to.
-        port: its port.
-        keys: lines with or without a host's name in front.
-
-    """
-    name = host if port == SSH_PORT else f"[{host}]:{port}"
-    lines = []
-    for key in keys:
-        words = key.split()
-        # ssh-keyscan puts a name in front, a server's own file doesn't.
-        place = next((i for i, word in enumerate(words) if _KEY_TYPE.match(word)), None)
-        if place is not None and len(words) > place + 1:
-            lines.append(f"{name} {words[place]} {words[place + 1]}\n")
-    return "".join(lines)
-
-
-def pgbackrest_checks(
-    destinations: Iterable[Mapping[str, Any]], *, has_key: bool, old: bool
-) -> list[dict[str, Any]]:
-    """Return for each destination whether it can be used, and if not, why.
-
-    Args:
-        destinations: the role's `pgbackrest_destinations`.
-        has_key: whether there is a key to encrypt with.
-        old: whether the server's pgBackRest is bookworm's.
-
-    """
-    return [
-        {"name": entry["name"], "ok": message is None, "message": message or ""}
-        for entry in destinations
-        for message in [_problem(entry, has_key=has_key, old=old)]
-    ]
-
-
-def _problem(entry: Mapping[str, Any], *, has_key: bool, old: bool) -> str | None:
-    if not entry.get("wal", True):
-        return None
-    name, kind = entry["name"], entry["type"]
-    if old and kind == "sftp":
-        return (
-            f"WAL can't go to {name}: the pgBackRest of Debian 12 (2.45) speaks no SFTP. Set"
-            f" `wal: false` for {name} (dumps and uploads go there all the same), or take an S3"
-            " destination, or Debian 13. Nothing was changed."
-        )
-    if not has_key:
-        return (
-            f"There is no key to encrypt what goes to {name}: `bedstone_secrets.backup.key` in the"
-            " vault (`make backup-key` makes one). Nothing was changed."
-        )
-    missing = [field for field in _NEEDED[kind] if not entry.get(field)]
-    if missing:
-        return f"The destination {name} lacks {', '.join(missing)}. Nothing was changed."
-    if kind == "sftp" and not known_hosts(entry["host"], SSH_PORT, entry["host_keys"]):
-        return (
-            f"`host_keys` of {name} holds no ssh key: give the lines that `ssh-keyscan"
-            f" {entry['host']}` prints, compared with those on the server. Nothing was changed."
-        )
-    return None
+    from collections.abc import Callable
 
 
 class FilterModule:

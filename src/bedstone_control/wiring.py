@@ -6,6 +6,7 @@ gets; how it is done on the host is the role's own matter.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from bedstone_control.app_settings import App, Content
     from bedstone_control.site import Site
 
-_ARCHIVE_COMMAND = "/usr/bin/pgbackrest --stanza=main archive-push %p"
+_STANZA = "main"
+_ARCHIVE_COMMAND = f"/usr/bin/pgbackrest --stanza={_STANZA} archive-push %p"
 
 # --- app ---------------------------------------------------------------------------------
 
@@ -280,6 +282,32 @@ def backup_checks(site: Site) -> dict[str, list[str]]:
         for app in site.settings.apps
         if app.database is not None and app.backup_checks
     }
+
+
+def backup_verify_host(site: Site) -> str:
+    """Return the host that proves this one's backups, empty when it does so itself."""
+    hosts = site.groups.get("verify", [])
+    return hosts[0] if hosts and site.has("postgresql") else ""
+
+
+def backup_origins(site: Site) -> list[dict[str, Any]]:
+    """Return the hosts whose backups this one proves, with the ways to their destinations."""
+    if not site.has("verify"):
+        return []
+    return [
+        {
+            "name": origin.host,
+            "databases": backup_databases(origin),
+            "media": backup_media(origin),
+            "checks": backup_checks(origin),
+            "destinations": backup_destinations(origin),
+            "key": backup_key(origin),
+            "point_in_time": backup_point_in_time(origin),
+            "stanza": _STANZA,
+        }
+        for host in site.groups.get("postgresql", [])
+        for origin in [replace(site, host=host)]
+    ]
 
 
 def backup_directory(site: Site) -> str:

@@ -1,0 +1,96 @@
+"""Shapes of role backup's destinations: what the host program reads, and their files of keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DIRECTORY = "/etc/bedstone/destinations"
+
+_FIELDS = {
+    "sftp": ("host", "port", "user", "path"),
+    "s3": ("endpoint", "bucket", "region", "path", "path_style"),
+}
+_DEFAULTS = {"port": 22, "path": "", "region": "us-east-1", "path_style": True}
+
+
+def backup_destinations(
+    destinations: Iterable[Mapping[str, Any]],
+    repositories: Iterable[Mapping[str, Any]],
+    *,
+    directory: str,
+    point_in_time: bool,
+) -> list[dict[str, Any]]:
+    """Return the destinations as `src/bedstone/destinations.py` reads them, without secrets.
+
+    Args:
+        destinations: the role's `backup_destinations`.
+        repositories: those of them that get WAL, with the numbers of their repositories
+            (the filter `pgbackrest_repositories`).
+        directory: the role's `backup_directory`.
+        point_in_time: whether WAL is archived at all.
+
+    """
+    numbers = {entry["name"]: entry["number"] for entry in repositories} if point_in_time else {}
+    local = {
+        "name": "local",
+        "type": "local",
+        "restic": f"{directory.rstrip('/')}/.restic",
+        "pgbackrest": 1 if point_in_time else None,
+    }
+    return [
+        local,
+        *(
+            {
+                "name": entry["name"],
+                "type": entry["type"],
+                **{name: _value(entry, name) for name in _FIELDS[entry["type"]]},
+                "pgbackrest": numbers.get(entry["name"]),
+            }
+            for entry in destinations
+        ),
+    ]
+
+
+def backup_files(
+    destinations: Iterable[Mapping[str, Any]], ssh_files: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the files of keys of all destinations, in the form of converge's `files`.
+
+    Args:
+        destinations: the role's `backup_destinations`.
+        ssh_files: those of SFTP destinations for another program (the filter `pgbackrest_files`).
+
+    """
+    files = []
+    for entry in ssh_files:
+        path = PurePosixPath(entry["path"])
+        files.append(
+            {
+                **entry,
+                "path": f"{DIRECTORY}/{path.parent.name}/{path.name}",
+                "owner": "root",
+                "group": "root",
+            }
+        )
+    for entry in destinations:
+        if entry["type"] == "s3":
+            keys = {name: entry[name] for name in ("access_key", "secret_key")}
+            files.append(
+                {
+                    "path": f"{DIRECTORY}/{entry['name']}/s3.json",
+                    "content": json.dumps(keys) + "\n",
+                    "sensitive": True,
+                    "mode": "0600",
+                }
+            )
+    return files
+
+
+def _value(entry: Mapping[str, Any], name: str) -> Any:
+    value = entry.get(name)
+    return _DEFAULTS.get(name) if value is None else value
