@@ -25,10 +25,11 @@ class Window:
 
     Attributes:
         destination: where.
-        earliest: when the oldest backup was complete; None without a backup.
+        earliest: when the present cluster's oldest backup was complete; None without a backup.
         latest: when the newest WAL arrived: nothing that was committed later is there; None when
             that isn't known.
         holes: segments that are missing since the oldest backup.
+        former: the earliest moment of the cluster before an upgrade, if a backup of it is left.
 
     """
 
@@ -36,12 +37,14 @@ class Window:
     earliest: datetime | None
     latest: datetime | None
     holes: tuple[str, ...] = ()
+    former: datetime | None = None
 
     def words(self) -> str:
         """Return it as a sentence."""
         if self.earliest is None:
             return (
                 f"{self.destination} has no backup of the cluster: make one by `bedstone wal full`."
+                f"{self._former()}"
             )
         until = "the last archived WAL" if self.latest is None else f"about {shown(self.latest)}"
         text = (
@@ -50,7 +53,15 @@ class Window:
         )
         if self.holes:
             text += f" But WAL is missing in between: {', '.join(self.holes[:3])}."
-        return text
+        return f"{text}{self._former()}"
+
+    def _former(self) -> str:
+        if self.former is None:
+            return ""
+        return (
+            f" From {shown(self.former)} on it has the cluster before PostgreSQL's upgrade, which"
+            " takes that version's programs."
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -59,6 +70,7 @@ class Window:
             "earliest": self.earliest.isoformat() if self.earliest else None,
             "latest": self.latest.isoformat() if self.latest else None,
             "missing": list(self.holes),
+            "former": self.former.isoformat() if self.former else None,
         }
 
 
@@ -75,9 +87,10 @@ def of(stanza: Stanza, destination: Destination, found: Info | None = None) -> W
 
     """
     found = found or stanza.info(destination)
-    if not found.backups:
-        return Window(destination.name, None, None)
-    oldest = found.backups[0]
+    oldest = next(iter(found.own), None)
+    former = next((each.finished_at for each in found.backups if not found.is_own(each)), None)
+    if oldest is None:
+        return Window(destination.name, None, None, former=former)
     segments = _segments(stanza, destination, found)
     newest = max((arrived for _, arrived in segments), default=None)
     return Window(
@@ -85,6 +98,7 @@ def of(stanza: Stanza, destination: Destination, found: Info | None = None) -> W
         oldest.finished_at,
         newest,
         pgbackrest_wal.missing([name for name, _ in segments], oldest.wal[0]) if segments else (),
+        former,
     )
 
 
@@ -92,6 +106,8 @@ def missing(
     stanza: Stanza, destination: Destination, found: Info, since: Backup
 ) -> tuple[str, ...]:
     """Return the segments that a destination lacks since a backup; none when it can't be asked."""
+    if not found.is_own(since):
+        return ()
     names = [name for name, _ in _segments(stanza, destination, found)]
     return pgbackrest_wal.missing(names, since.wal[0]) if names else ()
 

@@ -61,13 +61,14 @@ class Info:
 
     Attributes:
         exists: whether there is a stanza at all.
-        backups: from the oldest to the newest.
+        backups: from the oldest to the newest, those of clusters before an upgrade too.
         oldest_wal: first archived segment of the present cluster, or None.
         newest_wal: the last one.
         archive: name of the archive of the present cluster ("17-1"), or None.
         system: identity of the cluster that the stanza belongs to.
         version: its PostgreSQL's major version.
         problem: what is wrong with the stanza in pgBackRest's words, or None.
+        database: number of the present cluster, as backups have it; None when it isn't known.
 
     """
 
@@ -79,11 +80,21 @@ class Info:
     system: int | None = None
     version: str | None = None
     problem: str | None = None
+    database: int | None = None
+
+    @property
+    def own(self) -> tuple[Backup, ...]:
+        """Those of the present cluster: its WAL goes on from them, and from no others."""
+        return tuple(found for found in self.backups if self.is_own(found))
+
+    def is_own(self, backup: Backup) -> bool:
+        """Return whether a backup is of the present cluster, and not of one before an upgrade."""
+        return self.database in {None, backup.database}
 
     @property
     def newest(self) -> Backup | None:
-        """The newest backup."""
-        return self.backups[-1] if self.backups else None
+        """The newest backup of the present cluster."""
+        return self.own[-1] if self.own else None
 
     def backup(self, label: str) -> Backup | None:
         """Return the backup of a label."""
@@ -141,6 +152,7 @@ def _info(stanza: Mapping[str, Any], number: int) -> Info:
         system=int(present["system-id"]) if present else None,
         version=str(present["version"]) if present else None,
         problem=problem,
+        database=int(present["id"]) if present else None,
     )
 
 

@@ -96,11 +96,13 @@ def require_empty(server: Server) -> None:
         )
 
 
-def require_fit(found: Info, server: Server, destination: Destination) -> None:
+def require_fit(
+    found: Info, server: Server, destination: Destination, target: datetime | None = None
+) -> None:
     """Refuse what this server can't run.
 
     Raises:
-        RefusedError: another major version of PostgreSQL.
+        RefusedError: another major version of PostgreSQL, or a moment before its upgrade.
 
     """
     major = server.major()
@@ -110,6 +112,14 @@ def require_fit(found: Info, server: Server, destination: Destination) -> None:
             f" has {major}.",
             hint=f'Set `postgresql_version: "{found.version}"` in the inventory, or take the'
             f" Debian release that has {found.version}, and begin with a bare server.",
+        )
+    begin = None if target is None else found.for_moment(target)
+    if begin is not None and not found.is_own(begin):
+        raise RefusedError(
+            f"That moment is before the cluster at {destination.name} came to PostgreSQL"
+            f" {found.version}. Nothing was touched.",
+            hint="Rebuild without a moment; then `bedstone restore APP --time` brings an app's"
+            " database of then back, where the programs of that version are installed, too.",
         )
 
 
