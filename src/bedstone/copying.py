@@ -117,15 +117,16 @@ def run(
         sends = [_One(settings, known, place, Result(place.name), say) for place in wanted]
         for one in sends:
             one.send(apps, backup, configuration=configuration, anew=anew)
+        # This may take long, so it comes before the look for what asked for a run meanwhile.
+        _tidy(settings, known.local, say)
         for _ in range(_ROUNDS):
             # What came into being meanwhile asked for a run, and this one was it.
-            if backup is not None or not copies_history.asked_since(begun):
+            if backup is not None or not _asked_since(begun):
                 break
             begun = datetime.now(UTC)
             for one in sends:
                 if not one.result.problems:
                     one.send(apps, None, configuration=configuration, anew=False)
-        _tidy(settings, known.local, say)
         return [one.result for one in sends]
 
 
@@ -166,9 +167,24 @@ class _One:
         self, apps: Sequence[App], backup: str | None, *, configuration: bool, anew: bool
     ) -> None:
         """Do all of it; what goes wrong is in the result."""
+        started = datetime.now(UTC)
+        try:
+            self._send(apps, backup, configuration=configuration, anew=anew, started=started)
+        except sqlite3.Error as error:
+            # A damaged ledger, or a disk that is full, keeps no other destination from its copy.
+            self._failed(SERVER, RUN, None, started, BedstoneError(f"The ledger fails: {error}."))
+
+    def _send(
+        self,
+        apps: Sequence[App],
+        backup: str | None,
+        *,
+        configuration: bool,
+        anew: bool,
+        started: datetime,
+    ) -> None:
         self._sent.clear()
         self._say(f"{self._place.name}: looks at {self._place.words()}")
-        started = datetime.now(UTC)
         seen = None
         try:
             snapshots = self._ready(anew=anew)
@@ -259,7 +275,7 @@ class _One:
             self._say(f"{self._place.name}: sends the configuration")
             contents = copies_configuration.collect(directory)
             name, sent = copies_configuration.send(self._repository, contents, directory)
-        except (BedstoneError, OSError) as error:
+        except (BedstoneError, OSError, sqlite3.Error) as error:
             self._failed(SERVER, CONFIGURATION, None, started, error)
             return
         finally:
@@ -327,6 +343,7 @@ class _One:
     def _forget(self, apps: Sequence[App], snapshots: list[Snapshot]) -> list[Snapshot]:
         """Remove what has served its time, and return the rest; that it stays harms nobody."""
         doomed: list[str] = []
+        removed: list[str] = []
         try:
             for app in apps:
                 there = copies.whole(snapshots, app.app)
@@ -337,7 +354,7 @@ class _One:
                     known=kept_backups.known(app.app, self._place.name),
                     protected={there[0].name} if there else (),
                 )
-                self.result.removed += [remote.name for remote in gone]
+                removed += [remote.name for remote in gone]
                 doomed += [s.id for remote in gone for s in remote.snapshots.values()]
                 doomed += copies.orphans(snapshots, app.app)
             doomed += copies.expired_configurations(snapshots, self._settings)
@@ -345,6 +362,7 @@ class _One:
             doomed += copies_configuration.superfluous(snapshots, names)
             doomed += verify_marks.expired(snapshots)
             self._repository.forget(doomed)
+            self.result.removed += removed
             if _prune_is_due(self._place.name):
                 self._say(f"{self._place.name}: frees what no copy needs")
                 self._repository.prune()
@@ -363,6 +381,14 @@ class _One:
             copies_history.record(app, kind, backup, self._place.name, started, error=told.message)
         except (BedstoneError, sqlite3.Error) as unrecorded:
             print(f"bedstone: nothing was recorded: {unrecorded}", file=sys.stderr)
+
+
+def _asked_since(moment: datetime) -> bool:
+    try:
+        return copies_history.asked_since(moment)
+    except (BedstoneError, sqlite3.Error) as error:
+        print(f"bedstone: nobody knows what came meanwhile: {error}", file=sys.stderr)
+        return False
 
 
 def _tidy(settings: Settings, local: Destination, say: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,7 +94,7 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
         stanza.require_handles_of_cluster(destination)
         made = _made(stanza, kind, destination, before)
     except BedstoneError as error:
-        pgbackrest_arrivals.measure(stanza, destination)
+        _measure(stanza, destination)
         return Outcome(destination.name, error, None, time.monotonic() - began)
     warnings = []
     if made.damaged:
@@ -104,13 +105,22 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
     kept = None
     try:
         kept = retain(stanza, destination)
-    except BedstoneError as error:
-        warnings.append(f"old backups could not be removed: {error.message}")
-    problem = pgbackrest_arrivals.measure(stanza, destination)
+    except (BedstoneError, sqlite3.Error) as error:
+        text = error.message if isinstance(error, BedstoneError) else f"the ledger fails: {error}"
+        warnings.append(f"old backups could not be removed: {text}")
+    problem = _measure(stanza, destination)
     if problem:
         warnings.append(problem)
     seconds = time.monotonic() - began
     return Outcome(destination.name, None, made, seconds, kept, tuple(warnings))
+
+
+def _measure(stanza: Stanza, destination: Destination) -> str | None:
+    """Write down what is at a destination; that this fails keeps no other from its backup."""
+    try:
+        return pgbackrest_arrivals.measure(stanza, destination)
+    except (BedstoneError, sqlite3.Error) as error:
+        return f"what is there could not be written down: {error}"
 
 
 def _made(stanza: Stanza, kind: Kind, destination: Destination, before: Info) -> Backup:

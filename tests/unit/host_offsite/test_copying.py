@@ -22,6 +22,7 @@ from bedstone import (
     lock,
     manifest,
     media,
+    paths,
     restic_errors,
     verify_history,
 )
@@ -175,6 +176,22 @@ def test_a_backup_that_ended_meanwhile_is_sent_too(world: World) -> None:
     assert world.names("bucket") == later
 
 
+def test_a_backup_that_ended_while_room_was_freed_here_is_sent_too(world: World) -> None:
+    world.backup()
+    world.copy()
+    last_month = datetime.now(UTC).timestamp() - 30 * 86_400
+    os.utime(paths.state() / "pruned/local", (last_month, last_month))
+    later: list[str] = []
+
+    def say(text: str) -> None:
+        if text.startswith("local: frees"):
+            later.append(world.backup().name)
+
+    world.copy(say=say)
+
+    assert world.names("offsite")[:1] == later
+
+
 def test_a_destination_that_fails_keeps_no_other_from_its_copy(world: World) -> None:
     made = world.backup()
     world.elsewhere.broken["offsite"] = restic_errors.UNREACHABLE
@@ -186,6 +203,43 @@ def test_a_destination_that_fails_keeps_no_other_from_its_copy(world: World) -> 
     ]
     assert world.names("bucket") == [made.name]
     assert ("offsite", None, "failed") in world.rows()
+
+
+def test_a_damaged_ledger_keeps_no_destination_from_its_copy(world: World) -> None:
+    first = world.night(1)
+    world.copy()
+    with ledger.opened() as connection:
+        connection.execute("DROP TABLE copies")
+    second = world.backup().name
+
+    results = world.copy()
+
+    for name in ("offsite", "bucket"):
+        assert world.names(name) == [second, first]
+        assert "The ledger fails: no such table" in results[name].problems[0].message
+
+
+def test_what_could_not_be_removed_is_not_called_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = replace(
+        world.settings, keep_days=1, keep_weeks=0, keep_months=0, keep_at_least=1
+    )
+    old = world.night(9)
+    world.copy()
+    for days in (2, 1, 0):
+        world.night(days)
+
+    def locked(*_: object) -> None:
+        raise restic_errors.ResticError("it is locked", restic_errors.LOCKED)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.elsewhere.open(world.known.local)), "forget", locked)
+        kept = world.copy()["offsite"]
+    assert (kept.removed, kept.notes) == ([], ["old copies were not removed: it is locked"])
+    assert old in world.names("offsite")
+
+    assert world.copy()["offsite"].removed == [old]
 
 
 def test_what_failed_last_night_is_sent_tonight(world: World) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import lock, pgbackrest_arrivals, pgbackrest_run
+from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Kind, Stanza
 from bedstone.pgbackrest_errors import TooFewHandlesError, UnreachableError
@@ -113,6 +113,15 @@ def test_one_that_is_away_keeps_no_other_from_its_backup(world: World) -> None:
     assert isinstance(outcomes["offsite"].error, UnreachableError)
     assert outcomes["bucket"].backup is not None
     assert said[1] == "offsite: FAILED: offsite can't be reached"
+
+
+def test_damaged_ledger_keeps_no_destination_from_its_backup(world: World) -> None:
+    with ledger.opened() as connection:
+        connection.execute("DROP TABLE verifications")
+    outcomes = run(world)
+    assert all(outcome.backup is not None for outcome in outcomes.values())
+    assert "the ledger fails: no such table" in outcomes["local"].warnings[0]
+    assert world.expired == []
 
 
 def test_backup_that_is_not_there_is_none(world: World) -> None:
