@@ -269,7 +269,7 @@ def _fail(
 
 
 def close_interrupted(connection: sqlite3.Connection, app: str) -> list[Operation]:
-    """Record operations that nobody carries on as failed, and return them.
+    """Record operations and steps that nobody carries on as failed; return the operations.
 
     Call it only with the app's lock held.
     """
@@ -284,6 +284,13 @@ def close_interrupted(connection: sqlite3.Connection, app: str) -> list[Operatio
                 (row["id"],),
             ).fetchone()
             _fail(connection, row["id"], step["name"] if step else None, INTERRUPTED)
+        # Also those after the moment of record, whose operation has succeeded.
+        connection.execute(
+            "UPDATE operation_steps SET state = 'failed', said = coalesce(said, ?)"
+            " WHERE state = 'running'"
+            " AND operation IN (SELECT id FROM operations WHERE app = ?)",
+            (INTERRUPTED, app),
+        )
     return [Operation(**dict(row)) for row in rows]
 
 

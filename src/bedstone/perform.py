@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 WAIT_FOR_RUNNING_SECONDS = 3 * 3600.0
 
 
-class Interrupted(BedstoneError):  # noqa: N818 - it is no error of anybody
-    """A signal asked the operation to end; it is undone."""
+class Interrupted(BaseException):
+    """A signal asked the operation to end; it is undone.
+
+    Nobody on the way takes it for an error that he can do without, so it is no Exception.
+    """
 
 
 @dataclass
@@ -288,7 +291,7 @@ def _working(
     """Hold the app's lock for a block that begins with everything put right."""
     host, talk = host or Host(), talk or Talk()
     waited = WAIT_FOR_RUNNING_SECONDS if wait else 0
-    with ExitStack() as stack:
+    with _interrupts_told(name), ExitStack() as stack:
         held = stack.enter_context(lock.held(name, f"bedstone {kind} {name}", wait_seconds=waited))
         connection = stack.enter_context(ledger.opened())
         stack.enter_context(_signals_interrupt())
@@ -304,22 +307,21 @@ def _working(
             outcome.warnings.append(words)
             outcome.changed = True
             talk.say(f"  {words}")
-        if interrupted:
-            leftovers.sweep(name)
+        leftovers.sweep(name)
         old = history.serving(connection, name)
         if old is not None:
             outcome.previous = outcome.release = old.release
-            _settle(work, old, after_kill=bool(interrupted))
+            _settle(work, old)
         elif left := settle.clear(host, name):
             outcome.put_right = [f"{key} was left by the first release" for key in left]
         yield work
         outcome.seconds = round(time.monotonic() - work.began, 3)
 
 
-def _settle(work: _Work, old: Serving, *, after_kill: bool) -> None:
+def _settle(work: _Work, old: Serving) -> None:
     outcome = work.outcome
     try:
-        wanted = settle.plan(work.host, work.connection, work.app, old, after_kill=after_kill)
+        wanted = settle.plan(work.host, work.connection, work.app, old, alone=True)
         for words in wanted.words():
             work.talk.say(f"  putting right: {words}")
         settle.put_right(work.host, wanted)
@@ -370,6 +372,8 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
                 hint=outcome.hint,
                 details=outcome.details,
             )
+        if error.not_undone:
+            _tidy_up(work)
         return
     outcome.restore_point = rollout.restore_point
     outcome.release = rollout.id
@@ -400,15 +404,15 @@ def _decided(work: _Work, rollout: Rollout) -> bool:
 
 
 def _tidy_up(work: _Work) -> None:
-    """Try once more to get rid of what doesn't serve any more, when draining it failed."""
-    serving = work.old
-    if serving is None:
-        return
+    """Try once more to make all agree with the ledger, when draining or undoing failed."""
     try:
-        wanted = settle.plan(work.host, work.connection, work.app, serving)
+        serving = work.old
+        if serving is None:
+            return
+        wanted = settle.plan(work.host, work.connection, work.app, serving, alone=True)
         settle.put_right(work.host, wanted)
-    except BedstoneError as error:
-        work.outcome.warnings.append(f"Not put right: {error.message}")
+    except (BedstoneError, sqlite3.Error, Interrupted) as error:
+        work.outcome.warnings.append(f"Not put right: {error}")
     else:
         work.outcome.put_right += wanted.words()
 
@@ -425,6 +429,19 @@ def _with_restore_point(
     )
     error.hint = f"{error.hint}\n{text}" if error.hint else text
     return error
+
+
+@contextmanager
+def _interrupts_told(name: str) -> Iterator[None]:
+    """Turn a signal outside of all steps into an error for people."""
+    try:
+        yield
+    except Interrupted as error:
+        raise BedstoneError(
+            f"It was {error}, and nothing more was begun.",
+            hint=f"`bedstone settle {name}` puts right what it has left, and so does the next"
+            " operation.",
+        ) from None
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def plan(
     app_name: str,
     serving: Serving,
     *,
-    after_kill: bool = False,
+    alone: bool = False,
 ) -> Plan:
     """Return what differs from the ledger; changes nothing.
 
@@ -74,7 +74,8 @@ def plan(
         connection: of the ledger.
         app_name: whose.
         serving: what serves by the ledger.
-        after_kill: an operation was killed, whose containers may still be at work.
+        alone: the app's lock is held, so a step's container was left by a kill. Who looks
+            without the lock sees those of an operation that is on its way.
 
     """
     app = config.load_file(paths.release(app_name, serving.release) / "app.json")
@@ -124,7 +125,7 @@ def plan(
         upstreams={name: text for name, text in upstreams.items() if found[name] != text},
         static=serving.release if made.static and linked != serving.release else None,
         schema=pending.read(app_name, serving.release),
-        running=tuple(_left_running(host, app_name)) if after_kill else (),
+        running=tuple(_left_running(host, app_name)) if alone else (),
     )
 
 
@@ -161,7 +162,11 @@ def put_right(host: Host, wanted: Plan) -> None:
     host.systemd.enable([slots.unit(app.name, key) for key in wanted.enable])
     if wanted.static:
         files.link(paths.served(app.name) / "static" / "current", wanted.static)
-    if nginx.write_upstreams(app.name, wanted.upstreams):
+    changed = nginx.write_upstreams(app.name, wanted.upstreams)
+    routed = any(service.route is not None for service in app.http_services)
+    # The files may be right and nginx not know it: whoever wrote them was killed, or refused.
+    # No slot is stopped before it does.
+    if changed or (routed and wanted.surplus):
         host.nginx.test()
         workers = host.nginx.reload()
         host.nginx.wait_for_end(workers, drain_seconds(app))

@@ -56,7 +56,7 @@ class StepFailedError(BedstoneError):
         hint = cause.hint if isinstance(cause, BedstoneError) else None
         details = cause.details if isinstance(cause, BedstoneError) else ""
         message = str(cause) or type(cause).__name__
-        if not isinstance(cause, BedstoneError):
+        if isinstance(cause, Exception) and not isinstance(cause, BedstoneError):
             message = f"{type(cause).__name__}: {message}"
         if not_undone:
             message += f" These steps could not be undone: {', '.join(not_undone)}."
@@ -113,7 +113,7 @@ def _undo(steps: Sequence[Step[C]], context: C, journal: Journal) -> list[str]:
             continue
         try:
             step.undo(context)
-        except Exception as error:  # noqa: BLE001 - the others must be undone all the same
+        except BaseException as error:  # noqa: BLE001 - the others must be undone all the same
             not_undone.append(step.name)
             with suppress(Exception):
                 journal.undone(position, step.name, error)

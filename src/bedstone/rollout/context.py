@@ -110,7 +110,9 @@ class Rollout:
     old_upstreams: dict[str, str | None] = field(default_factory=dict)
     old_static: str | None = None
     old_workers: dict[str, Slot | None] = field(default_factory=dict)
+    # Whether nginx was told of the new slot, and whether it may send requests there.
     switched: bool = False
+    taken: bool = False
     nginx_workers: set[int] = field(default_factory=set)
 
     @property

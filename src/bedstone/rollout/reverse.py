@@ -22,6 +22,8 @@ def image_of(current: Current) -> Image:
 def reverse_first(rollout: Rollout) -> str:
     """Undo what the older release can't live with, before it starts."""
     wanted = rollout.schema
+    # A rollback that was killed wanted it; this one decides anew.
+    pending.clear(rollout.app.name, rollout.id)
     if not wanted.reversal:
         return "nothing to undo"
     if not wanted.reverse_first:

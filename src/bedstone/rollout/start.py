@@ -27,8 +27,17 @@ def start(rollout: Rollout) -> str:
 
 
 def unstart(rollout: Rollout) -> None:
-    """Stop the new slot."""
+    """Stop the new slot, unless requests go there still.
+
+    Raises:
+        BedstoneError: they do: nginx couldn't be told otherwise.
+
+    """
     app, units = rollout.app, rollout.http_units()
+    if rollout.taken:
+        raise BedstoneError(
+            f"nginx still sends requests to slot {rollout.slot}, which therefore runs on."
+        )
     rollout.host.systemd.stop(units, timeout=stop_seconds(app.http_services))
     rollout.host.systemd.disable(units)
     for service in app.http_services:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bedstone import files, nginx, paths
 from bedstone.config import App
+from bedstone.errors import BedstoneError
 from bedstone.rollout.context import Rollout, drain_seconds
 
 
@@ -17,8 +18,13 @@ def switch(rollout: Rollout) -> str:
         files.link(paths.served(app.name) / "static" / "current", rollout.id)
     nginx.write_upstreams(app.name, upstreams(app, rollout.addresses))
     host.nginx.test()
-    rollout.switched = True
-    rollout.nginx_workers = host.nginx.reload()
+    rollout.switched = rollout.taken = True
+    try:
+        rollout.nginx_workers = host.nginx.reload()
+    except BedstoneError:
+        # It goes on with the configuration of before.
+        rollout.taken = False
+        raise
     return f"{', '.join(service.name for service in routed)} to slot {rollout.slot}"
 
 
@@ -35,6 +41,7 @@ def unswitch(rollout: Rollout) -> None:
         host.nginx.test()
         # Requests already in the new slot end before it is stopped.
         workers = host.nginx.reload()
+        rollout.taken = False
         host.nginx.wait_for_end(workers, drain_seconds(app))
 
 

@@ -71,6 +71,7 @@ class Server:
         self.active: set[str] = set()
         self.enabled: set[str] = set()
         self.removed_containers: list[str] = []
+        self.left_running: set[str] = set()
         self.reloads: list[dict[str, str]] = []
         self.journal = ""
         self.front_doors: list[tuple[str, str]] = []
@@ -169,7 +170,7 @@ class Server:
         return DONE
 
     def docker_ps(self, _rest: list[str]) -> Answered:
-        return 0, "bedstone-shop-web-blue\n", ""
+        return 0, "\n".join(["bedstone-shop-web-blue", *sorted(self.left_running)]), ""
 
     def docker_cp(self, rest: list[str], stdout: IO[bytes] | None) -> Answered:
         source = rest[-2]
@@ -185,6 +186,7 @@ class Server:
 
     def docker_rm(self, rest: list[str]) -> Answered:
         self.removed_containers.append(rest[-1])
+        self.left_running.discard(rest[-1])
         return DONE
 
     def docker_network_inspect(self, rest: list[str]) -> Answered:
@@ -212,7 +214,10 @@ class Server:
         return DONE
 
     def docker_run(self, rest: list[str]) -> Answered:
-        name = rest[rest.index("--name") + 1].rpartition("-")[2]
+        whole = rest[rest.index("--name") + 1]
+        if whole in self.left_running:
+            return 125, "", f"docker: Conflict. The container name {whole} is already in use."
+        name = whole.rpartition("-")[2]
         file = Path(rest[rest.index("--env-file") + 1])
         self.environments.append(
             {"": name, "file": file.read_text(), "mode": oct(file.stat().st_mode)}

@@ -234,7 +234,7 @@ def test_nothing_changed_does_nothing(server: Server) -> None:
     assert not second.changed
     assert second.release == first.release
     verbs = {tuple(call[:2]) for call in server.calls}
-    assert verbs == {("systemctl", "show")}
+    assert verbs == {("systemctl", "show"), ("docker", "ps")}
 
 
 @pytest.mark.parametrize(
@@ -333,11 +333,16 @@ def test_drain_that_fails_leaves_no_old_slot(
     release(server)
     declare(server, source="two")
 
-    def fail(*_: object) -> bool:
-        raise BedstoneError("nginx doesn't answer")
+    failed: list[bool] = []
+
+    def fail_once(*_: object) -> bool:
+        if not failed:
+            failed.append(True)
+            raise BedstoneError("nginx doesn't answer")
+        return True
 
     with monkeypatch.context() as patch:
-        patch.setattr("bedstone.nginx.Nginx.wait_for_end", fail)
+        patch.setattr("bedstone.nginx.Nginx.wait_for_end", fail_once)
         outcome = release(server)
     assert outcome.ok
     assert outcome.warnings == ["drain: nginx doesn't answer"]

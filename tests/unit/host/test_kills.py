@@ -1,0 +1,190 @@
+"""What is left when an operation ends where nobody foresaw it: killed, called off, half undone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from bedstone import backup_settings, history, ledger, perform, systemd
+from bedstone.errors import BedstoneError
+from bedstone.outcome import Outcome
+from bedstone.rollout import schema
+from bedstone.rollout.context import Wishes
+from tests.unit.host.schema_world import World, world
+from tests.unit.host.server import Server, declare
+
+__all__ = ["world"]
+
+
+class KilledError(BaseException):
+    """As kill -9 does it: no step is undone."""
+
+
+def release(server: Server) -> Outcome:
+    return perform.release("shop", host=server.host())
+
+
+def rollback(server: Server, *, keep_schema: bool = False) -> Outcome:
+    return perform.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=keep_schema))
+
+
+def put_right(server: Server) -> Outcome:
+    return perform.put_right("shop", host=server.host())
+
+
+def killed_at(moment: str, operate: Callable[[], object]) -> None:
+    """Carry an operation out up to the end of a step, which isn't even written down."""
+    real = perform._Record.done
+
+    def done(self: perform._Record, position: int, name: str, *rest: object) -> None:
+        if name == moment:
+            raise KilledError
+        real(self, position, name, *rest)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perform._Record, "done", done)
+        patch.setattr(perform._Record, "failed", lambda *_: None)
+        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        # After the moment of record, a kill is no failed step either.
+        patch.setattr("bedstone.perform._tidy_up", lambda *_: None)
+        with pytest.raises(KilledError):
+            operate()
+
+
+def running_steps() -> list[str]:
+    with ledger.opened() as connection:
+        return [
+            step.name
+            for operation in history.operations(connection, "shop")
+            for step in history.steps(connection, operation.id)
+            if step.state == "running"
+        ]
+
+
+@pytest.mark.parametrize("moment", ["migrate", "record", "drain"])
+def test_no_step_of_a_killed_release_runs_for_ever_in_the_ledger(
+    server: Server, moment: str
+) -> None:
+    release(server)
+    declare(server, source="two")
+    killed_at(moment, lambda: release(server))
+    assert running_steps() == [moment]
+    assert put_right(server).ok
+    assert running_steps() == []
+
+
+def test_container_of_a_reversal_that_was_killed_after_the_switch_is_ended_first(
+    server: Server, world: World
+) -> None:
+    world.declare("one", "a1")
+    first = release(server).release
+    world.declare("two", "a1", "a2")
+    release(server)
+    undo = server.during["reverse"]
+
+    def killed() -> None:
+        raise KilledError
+
+    server.during["reverse"] = killed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        with pytest.raises(KilledError):
+            rollback(server)
+    # The docker command was killed, its container wasn't.
+    server.left_running.add("bedstone-shop-reverse")
+    server.during["reverse"] = undo
+    settled = put_right(server)
+    assert settled.ok, settled.error
+    assert settled.release == first
+    assert world.applied == ["a1"]
+
+
+def test_what_a_killed_rollback_wanted_to_undo_stays_when_the_schema_is_to_be_kept(
+    server: Server, world: World
+) -> None:
+    world.declare("one", "a1")
+    first = release(server).release
+    world.declare("two", "a1", "a2")
+    release(server)
+    killed_at("verify", lambda: rollback(server))
+    assert put_right(server).ok
+    outcome = rollback(server, keep_schema=True)
+    assert (outcome.ok, outcome.release) == (True, first)
+    put_right(server)
+    assert world.undone == []
+    assert world.applied == ["a1", "a2"]
+
+
+def test_signal_while_what_serves_is_put_right_calls_the_release_off(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = release(server).release
+    declare(server, source="two")
+    server.active.discard("bedstone-shop-web@blue.service")
+    start = systemd.Systemd.start
+
+    def signalled(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(systemd.Systemd, "start", signalled)
+    with pytest.raises(BedstoneError, match="SIGTERM"):
+        release(server)
+    with ledger.opened() as connection:
+        serving = history.serving(connection, "shop")
+        assert serving is not None
+        assert serving.release == first
+        assert len(history.operations(connection, "shop")) == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_signal_while_the_schema_is_looked_at_calls_the_release_off(
+    server: Server, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.declare("one", "a1")
+    first = release(server).release
+    world.declare("two", "a1")
+
+    def signalled(*_: object) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return None
+
+    monkeypatch.setattr(backup_settings, "of_app", lambda _app: "some settings")
+    monkeypatch.setattr(schema, "server_of", signalled)
+    outcome = release(server)
+    assert outcome.failed_step == "migrate"
+    assert "SIGTERM" in str(outcome.error)
+    assert set(server.serves().values()) == {first}
+
+
+@pytest.mark.parametrize("cured", [True, False])
+def test_slot_that_nginx_sends_requests_to_is_never_stopped(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    cured: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    first = release(server).release
+    declare(server, source="two")
+    server.good, server.broken = {first}, {"worker"}
+    nginx = server.nginx
+    tests: list[int] = []
+
+    def refuses_the_way_back(words: list[str]) -> tuple[int, str, str]:
+        tests.append(len(tests))
+        # The switch, its undoing, and what is tried when that has failed.
+        refused = len(tests) == 2 or (len(tests) > 2 and not cured)
+        return (1, "", "nginx: somebody's file is wrong") if refused else nginx(words)
+
+    monkeypatch.setattr(server, "nginx", refuses_the_way_back)
+    outcome = release(server)
+    assert not outcome.ok
+    assert "could not be undone: switch" in str(outcome.error)
+    wanted = "blue" if cured else "green"
+    [told] = {address for name, address in server.reloads[-1].items() if name == "shop-web"}
+    assert told == {"blue": "172.20.0.129:8000", "green": "172.20.0.131:8000"}[wanted]
+    assert f"bedstone-shop-web@{wanted}.service" in server.active
+    if cured:
+        assert set(server.serves().values()) == {first}
