@@ -7,6 +7,7 @@ process (``LimitNOFILE``, ``ulimit -n``), which nothing else tells from outside.
 
 from __future__ import annotations
 
+import select
 import struct
 import subprocess
 from typing import IO, TYPE_CHECKING
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 VERSION = 3
 # More than any restore that fits this host needs; asking for each costs a round trip's share.
 MOST = 200_000
-SECONDS = 60
+# A server that lets us in, and whose disk then hangs, never answers; ssh is content with that.
+SECONDS = 60.0
 
 _INIT, _VERSION, _OPENDIR, _STATUS, _HANDLE = 1, 2, 11, 101, 102
 # So many requests are on their way at a time: fewer than any pipe's buffer holds.
@@ -43,7 +45,12 @@ def handles(command: Sequence[str], wanted: int, directory: str = ".") -> int:
 
     """
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # What was read is all that select() must know of.
+        bufsize=0,
     ) as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: PT018
         try:
@@ -91,9 +98,14 @@ def _receive(answers: IO[bytes]) -> tuple[int, bytes]:
 
 
 def _exactly(answers: IO[bytes], length: int) -> bytes:
-    data = answers.read(length)
-    if len(data) < length:
-        raise EOFError("the connection was closed")
+    data = b""
+    while len(data) < length:
+        if not select.select([answers], [], [], SECONDS)[0]:
+            raise TimeoutError(f"it has not answered for {SECONDS:.0f} seconds")
+        part = answers.read(length - len(data))
+        if not part:
+            raise EOFError("the connection was closed")
+        data += part
     return data
 
 

@@ -100,3 +100,13 @@ def test_ssh_trusts_nothing_but_the_given_keys() -> None:
     for option in ("StrictHostKeyChecking=yes", "UserKnownHostsFile=/keys/known_hosts"):
         assert option in argv
     assert "GlobalKnownHostsFile=/dev/null" in argv
+
+
+def test_server_that_stops_answering_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgbackrest_sftp, "SECONDS", 0.2)
+    silent = tmp_path / "silent.py"
+    silent.write_text("import time\nwhile True:\n    time.sleep(60)\n")
+    with pytest.raises(UnreachableError, match="has not answered for 0 seconds"):
+        pgbackrest_sftp.require(command(silent, 0), OFFSITE, 5, "A restore")
