@@ -8,11 +8,13 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from bedstone.errors import CommandError
-from bedstone.run import tail
+from bedstone.run import Completed, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import IO
+
+    from bedstone.run import Runner
 
 GRACE_SECONDS = 10.0
 
@@ -76,6 +78,41 @@ def run(
             output=tail(text),
         )
     return text
+
+
+def runner(watch: Callable[[], None]) -> Runner:
+    """Return what runs programs as :func:`bedstone.run.run` does, but watched and without a limit.
+
+    Args:
+        watch: called again and again meanwhile; what it raises ends the program.
+
+    """
+
+    def call(
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdout: IO[bytes] | None = None,
+        **_: object,
+    ) -> Completed:
+        arguments = list(argv)
+        with tempfile.TemporaryFile() as kept:
+            output = stdout if stdout is not None else kept
+            try:
+                errors = run(arguments, watch=watch, env=env, stdout=output)
+            except CommandError as error:
+                kept.seek(0)
+                said = kept.read().decode("utf-8", "replace")
+                raise CommandError(
+                    error.message,
+                    returncode=error.returncode,
+                    output=tail(f"{said}\n{error.details}"),
+                ) from error
+            kept.seek(0)
+            said = kept.read().decode("utf-8", "replace")
+        return Completed(tuple(arguments), 0, said, errors, 0.0)
+
+    return call
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,6 @@ import pwd
 import re
 import signal
 import subprocess
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,16 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import guarded, paths, postgres, throwaway
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.errors import BedstoneError
 from bedstone.postgres import USER, PostgresError, Server
 from bedstone.run import Completed, tail
 from bedstone.throwaway import ThrowawayError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
+    from bedstone.run import Runner
 
 _STOP_SECONDS = 120.0
 
@@ -264,38 +264,17 @@ def _account() -> pwd.struct_passwd:
     return pwd.getpwnam(USER) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 
 
-def _watching(home: Path, watch: Callable[[], None]) -> Any:
+def _watching(home: Path, watch: Callable[[], None]) -> Runner:
     """Return a runner of programs that looks after the disk meanwhile."""
+    watched = guarded.runner(watch)
 
-    def run(
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        stdout: Any = None,
-        **_: object,
-    ) -> Completed:
+    def call(argv: Sequence[str], **options: Any) -> Completed:
         arguments = list(argv)
         if "restore" in arguments:
             # Others may restore, too; the log is for what happens to production; and a restore
             # empties the queue of the WAL that goes out.
             arguments += [f"--{name}-path={home}" for name in ("lock", "spool")]
             arguments.append("--log-level-file=off")
-        with tempfile.TemporaryFile() as kept:
-            output = stdout if stdout is not None else kept
-            try:
-                errors = guarded.run(arguments, watch=watch, env=env, stdout=output)
-            except CommandError as error:
-                said = ""
-                if stdout is None:
-                    kept.seek(0)
-                    said = kept.read().decode("utf-8", "replace")
-                raise CommandError(
-                    error.message,
-                    returncode=error.returncode,
-                    output=tail(f"{said}\n{error.details}"),
-                ) from error
-            kept.seek(0)
-            said = "" if stdout is not None else kept.read().decode("utf-8", "replace")
-        return Completed(tuple(arguments), 0, said, errors, 0.0)
+        return watched(arguments, **options)
 
-    return run
+    return call

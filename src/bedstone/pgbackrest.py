@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bedstone import (
     backup_settings,
+    guarded,
     paths,
     pgbackrest_handles,
     pgbackrest_info,
@@ -181,19 +182,27 @@ class Stanza:
             )
         return found
 
-    def backup(self, kind: Kind, destination: Destination) -> Info:
+    def backup(
+        self, kind: Kind, destination: Destination, *, watch: Callable[[], None] | None = None
+    ) -> Info:
         """Back the cluster up to one destination, and return what is there afterwards.
 
         Args:
             kind: ``full``, or ``incr`` for what changed since the last one (full if there is none).
             destination: where to.
+            watch: called again and again meanwhile; what it raises ends it.
 
         Raises:
             BedstoneError: says what failed; a half-made backup is none, and the next resumes it.
 
         """
         self._call(
-            "backup", f"--type={kind}", destination=destination, what=_WORDS[kind], seconds=None
+            "backup",
+            f"--type={kind}",
+            destination=destination,
+            what=_WORDS[kind],
+            seconds=None,
+            runner=guarded.runner(watch) if watch is not None else None,
         )
         return self.info(destination)
 
@@ -419,12 +428,14 @@ class Stanza:
         destination: Destination | None = None,
         what: str,
         seconds: float | None = _QUICK_SECONDS,
+        runner: Runner | None = None,
     ) -> str:
         """Run a command of pgBackRest and return its standard output."""
         self._reach(destination, what)
         argv = self._argv(command, *arguments, destination=destination)
+        call = runner or self._run
         try:
-            return self._run(argv, env=_environment(), cwd="/", timeout=seconds).stdout
+            return call(argv, env=_environment(), cwd="/", timeout=seconds).stdout
         except CommandError as error:
             raise self._explained(error, destination, what) from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import (
     backup_settings,
+    files,
     ledger,
     lock,
     paths,
@@ -24,6 +25,7 @@ from bedstone.pgbackrest_info import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from bedstone.destinations import Destination
     from bedstone.pgbackrest import Kind, Stanza
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 LOCK = "wal-backup"
 # Of the size of the last one: what a full backup may have grown by.
 _GROWTH = 1.25
+_WHAT = "A backup of the cluster"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
         stanza.require_handles_of_cluster(destination)
         made = _made(stanza, kind, destination, before)
     except BedstoneError as error:
+        if isinstance(error, space.DiskFullError):
+            _remove_unfinished(stanza)
         _measure(stanza, destination)
         return Outcome(destination.name, error, None, time.monotonic() - began)
     warnings = []
@@ -130,7 +135,8 @@ def _made(stanza: Stanza, kind: Kind, destination: Destination, before: Info) ->
         BedstoneError: it failed, isn't there, or could not be restored from there.
 
     """
-    made = _newer(stanza.backup(kind, destination), before, destination)
+    watch = _watch() if destination.is_local else None
+    made = _newer(stanza.backup(kind, destination, watch=watch), before, destination)
     try:
         _restorable(stanza, destination, made)
     except TooFewHandlesError:
@@ -174,10 +180,31 @@ def _room(before: Info, kind: Kind, destination: Destination) -> None:
         needed = 0
     else:
         needed = int((last.bytes if last else fulls[-1].bytes // 10) * _GROWTH)
-    reserve = 0
-    if backup_settings.path().exists():
-        reserve = backup_settings.load().reserve_bytes
-    space.require(paths.host("/var/lib/pgbackrest"), needed, reserve, "A backup of the cluster")
+    space.require(_repository(), needed, _reserve(), _WHAT)
+
+
+def _watch() -> Callable[[], None]:
+    """Return what ends a backup that takes the last of this server's disk: the database's too."""
+    reserve = _reserve()
+    return lambda: space.still(_repository(), reserve, _WHAT)
+
+
+def _remove_unfinished(stanza: Stanza) -> None:
+    """Remove what a backup left that was ended for want of room: pgBackRest keeps it.
+
+    A backup has its list of files when it is one.
+    """
+    for directory in (_repository() / "backup" / stanza.name).glob("[0-9]*-*"):
+        if not (directory / "backup.manifest").exists():
+            files.remove_tree(directory)
+
+
+def _repository() -> Path:
+    return paths.host("/var/lib/pgbackrest")
+
+
+def _reserve() -> int:
+    return backup_settings.load().reserve_bytes if backup_settings.path().exists() else 0
 
 
 def retain(stanza: Stanza, destination: Destination) -> int:

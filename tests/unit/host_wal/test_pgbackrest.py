@@ -353,3 +353,20 @@ def test_address_of_a_destination(place: Destination, where: tuple[str, int]) ->
 def test_what_is_no_json_is_told() -> None:
     with pytest.raises(Exception, match="can't be read"):
         pgbackrest_info.parse("[{}]", 1)
+
+
+def test_backup_is_ended_by_what_watches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "pgbackrest"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec tail -f /dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+
+    def watch() -> None:
+        if (tmp_path / "begun").exists():
+            raise RefusedError("The disk is full.")
+
+    with pytest.raises(RefusedError, match="The disk is full"):
+        Stanza(KNOWN, server=Server("/run", 5432)).backup("full", LOCAL, watch=watch)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run
+from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run, space
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Kind, Stanza
 from bedstone.pgbackrest_errors import TooFewHandlesError, UnreachableError
@@ -33,6 +35,7 @@ class World(Stanza):
         self.needed = {"full": 5, "incr": 5}
         self.most = 100
         self.expired: list[tuple[str, int]] = []
+        self.unfinished: Path | None = None
         self.clock = datetime.now(UTC) - timedelta(days=40)
 
     def info(self, destination: Destination) -> Info:
@@ -46,7 +49,13 @@ class World(Stanza):
     def ready(self, destination: Destination) -> Info:
         return self.info(destination)
 
-    def backup(self, kind: Kind, destination: Destination) -> Info:
+    def backup(
+        self, kind: Kind, destination: Destination, *, watch: Callable[[], None] | None = None
+    ) -> Info:
+        assert (watch is not None) == destination.is_local
+        if watch is not None and self.unfinished is not None:
+            (self.unfinished / "bundle").mkdir(parents=True)
+            watch()
         there = self.there[destination.name]
         self.clock += timedelta(days=1)
         label = f"{self.clock:%Y%m%d-%H%M%S}F"
@@ -161,8 +170,8 @@ def test_old_chains_go_after_a_new_one_is_there(world: World) -> None:
 def test_damaged_pages_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = World.backup
 
-    def damaged(self: World, kind: Kind, destination: Destination) -> Info:
-        made(self, kind, destination)
+    def damaged(self: World, kind: Kind, destination: Destination, **options: Any) -> Info:
+        made(self, kind, destination, **options)
         there = self.there[destination.name]
         there[-1] = replace(there[-1], damaged=True)
         return self.info(destination)
@@ -180,3 +189,23 @@ def test_second_one_at_once_is_told_who_is_at_it(world: World) -> None:
     ):
         run(world, "incr")
     assert world.there["local"] == []
+
+
+def test_backup_that_takes_the_last_of_the_disk_is_ended_and_leaves_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "var/lib/pgbackrest/backup/main"
+    whole = home / "20261101-010000F"
+    whole.mkdir(parents=True)
+    (whole / "backup.manifest").touch()
+    (home / "latest").symlink_to(whole.name)
+    world.unfinished = home / "20261108-010000F"
+    full = iter([10**12])
+    # There is room when it begins, and none afterwards.
+    monkeypatch.setattr(space, "free_bytes", lambda _: next(full, -1))
+
+    outcomes = run(world)
+
+    assert isinstance(outcomes["local"].error, space.DiskFullError)
+    assert sorted(path.name for path in home.iterdir()) == ["20261101-010000F", "latest"]
+    assert outcomes["bucket"].backup is not None
