@@ -32,11 +32,14 @@ def directories(origins: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     result = []
     for origin in origins:
         home = f"{HOME}/{origin['name']}"
-        result += [{"path": path, "mode": "0700"} for path in (home, f"{home}/destinations")]
-        if _repositories(origin):
+        keys = [f"destinations/{there['name']}" for there in origin["destinations"]]
+        below = ("", "/destinations", *(f"/{path}" for path in keys))
+        result += [{"path": home + path, "mode": "0700"} for path in below]
+        if repositories := _repositories(origin):
             place = f"{PGBACKREST}/{origin['name']}"
-            result += [{"path": path, **_POSTGRES} for path in (PGBACKREST, place)]
-            result.append({"path": f"{place}/destinations", **_POSTGRES})
+            keys = [f"{place}/destinations/{there['name']}" for there in repositories]
+            below = (PGBACKREST, place, f"{place}/destinations", *keys)
+            result += [{"path": path, **_POSTGRES} for path in below]
     return list({entry["path"]: entry for entry in result}.values())
 
 

@@ -17,6 +17,7 @@ from bedstone_control.checks import (
     secrets,
     topology,
     variables,
+    verifier,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def check_settings(context: Context) -> list[Problem]:
         *secrets.check(context, settings),
         *secrets.check_tls(context, settings),
         *topology.check(context, settings),
+        *verifier.check(context, settings),
     ]
     return problems + [item for item in later if not _follows(item, wrong)]
 

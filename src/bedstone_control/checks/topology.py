@@ -56,7 +56,7 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
     for group, purpose in wanted.items():
         if not context.groups.get(group):
             message = f"The inventory's group `{group}` has no host; it {purpose}."
-            yield _of_hosts(context, message, group, {"hosts": {"web1": None}})
+            yield of_hosts(context, message, group, {"hosts": {"web1": None}})
     hosts = context.groups.get("app", [])
     proxies, databases = context.groups.get("proxy", []), context.groups.get("postgresql", [])
     for host in hosts:
@@ -65,16 +65,16 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
                 f"The host {host} runs apps and is not in the group `proxy`: nginx reaches only "
                 "the containers of its own host."
             )
-            yield _of_hosts(context, message, "proxy", {"hosts": {host: None}})
+            yield of_hosts(context, message, "proxy", {"hosts": {host: None}})
         if "postgresql" in wanted and len(databases) > 1 and host not in databases:
             message = (
                 f"The host {host} could use the databases of {' or '.join(databases)}: keep one "
                 "host in the group `postgresql`."
             )
-            yield _of_hosts(context, message, "postgresql", {"hosts": {databases[0]: None}})
+            yield of_hosts(context, message, "postgresql", {"hosts": {databases[0]: None}})
 
 
-def _of_hosts(context: Context, message: str, group: str, content: dict[str, Any]) -> Problem:
+def of_hosts(context: Context, message: str, group: str, content: dict[str, Any]) -> Problem:
     """Make a problem of the inventory's hosts file."""
     problem = context.problem((), message, {group: content})
     file = readable(context.inventory_directory / "hosts.yml")

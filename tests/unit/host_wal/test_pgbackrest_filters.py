@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from bedstone_control.pgbackrest_layout import known_hosts
-from plugins.filter.pgbackrest import pgbackrest_checks, pgbackrest_files, pgbackrest_repositories
+from bedstone_control.pgbackrest_layout import (
+    known_hosts,
+    pgbackrest_checks,
+    pgbackrest_files,
+    pgbackrest_repositories,
+)
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA"
 SFTP: dict[str, Any] = {

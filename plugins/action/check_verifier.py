@@ -1,0 +1,54 @@
+"""The check_verifier action: whether the host of the group `verify` can restore what others have.
+
+Runs on the controller alone, when all servers were looked at (check_server). Takes no arguments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.plugins.action import ActionBase
+
+from bedstone_control.checks import verifier
+from bedstone_control.plain import plain
+from bedstone_control.problems import report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Debian's own, where an inventory says nothing else.
+_MAJORS = {"bookworm": "15", "trixie": "17"}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
+    """Compares the facts of the servers."""
+
+    _supports_check_mode = True
+    _supports_async = False
+    _requires_connection = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        self.validate_argument_spec(argument_spec={})
+        variables = task_vars or {}
+        host, groups = str(variables["inventory_hostname"]), variables["groups"]
+        if host not in groups.get(verifier.GROUP, []):
+            return {**result, "skipped": True, "msg": "It proves its own backups alone."}
+        names = [host, *map(str, groups.get("postgresql", []))]
+        servers = {name: found for name in names if (found := _server(variables, name)) is not None}
+        if problems := verifier.unlike(host, servers):
+            return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
+        return {**result, "changed": False, "msg": "It can restore what the others back up."}
+
+
+def _server(variables: Mapping[str, Any], name: str) -> dict[str, str] | None:
+    """Return what is compared of a server, None when nobody has looked at it (`--limit`)."""
+    known = variables["hostvars"][name]
+    facts = known.get("ansible_facts") or {}
+    release = facts.get("distribution_release")
+    if release is None:
+        return None
+    version = plain(known.get("postgresql_version")) or _MAJORS.get(str(release), "")
+    return {"release": str(release), "postgresql": str(version).partition(".")[0]}
