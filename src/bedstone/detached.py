@@ -78,6 +78,20 @@ def start(app: str, argv: Sequence[str], *, wait_seconds: float = 0) -> None:
                 " runs in this terminal.",
                 details=error.details,
             ) from error
+        _wait_until_taken(systemd, app)
+
+
+def _wait_until_taken(systemd: Systemd, app: str) -> None:
+    """Wait until the unit has read its request: the next caller's would take its place."""
+    deadline = time.monotonic() + _BEGIN_SECONDS
+    asked = time.monotonic()
+    while _request(app).exists() and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        if time.monotonic() > asked + _STATE_EVERY_SECONDS:
+            asked = time.monotonic()
+            # Inactive it also is while systemd hasn't come to it.
+            if systemd.active(unit(app)) == "failed":
+                return
 
 
 def _wait_until_free(systemd: Systemd, app: str, seconds: float) -> None:
@@ -85,19 +99,21 @@ def _wait_until_free(systemd: Systemd, app: str, seconds: float) -> None:
     ending: float | None = None
     while True:
         owner = lock.owner(app)
-        if owner is None:
+        if owner is not None:
+            ending = None
+            if time.monotonic() > deadline:
+                raise lock.LockedError(
+                    f"{app} is locked by {owner.words()}.",
+                    hint=f"Look on: `bedstone watch {app}`. Call it off:"
+                    f" `systemctl stop {unit(app)}`, which undoes what it has done.",
+                )
+        else:
             if systemd.active(unit(app)) in _GONE:
                 return
             # It has done its work, and its hooks or its tidying up are on their way.
             ending = ending or time.monotonic()
             if time.monotonic() > ending + _END_SECONDS:
                 raise BedstoneError(f"{unit(app)} doesn't end: `systemctl status {unit(app)}`.")
-        elif time.monotonic() > deadline:
-            raise lock.LockedError(
-                f"{app} is locked by {owner.words()}.",
-                hint=f"Look on: `bedstone watch {app}`. Call it off:"
-                f" `systemctl stop {unit(app)}`, which undoes what it has done.",
-            )
         time.sleep(_STATE_EVERY_SECONDS if owner else _POLL_SECONDS)
 
 

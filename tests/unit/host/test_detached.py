@@ -21,7 +21,8 @@ from bedstone.errors import BedstoneError
 SYSTEMCTL = """#!/bin/sh
 pid="$BEDSTONE_ROOT/unit.pid"
 case "$1" in
-    start) setsid sh -c "$UNIT" > /dev/null 2>&1 < /dev/null & echo $! > "$pid";;
+    start) (sleep "${QUEUED:-0}"; setsid sh -c "$UNIT" & echo $! > "$pid") \
+        > /dev/null 2>&1 < /dev/null & [ "$QUEUED" ] || wait;;
     is-active)
         if [ -e "$pid" ] && kill -0 "$(cat "$pid")" 2> /dev/null; then echo active
         else echo inactive; fi;;
@@ -39,6 +40,8 @@ with lock.held("shop", "bedstone " + " ".join(request.argv)) as held, detached.l
     while not (__import__("pathlib").Path(sys.argv[1]) / "go").exists():
         time.sleep(0.02)
     log.line("has built")
+    with (__import__("pathlib").Path(sys.argv[1]) / "done").open("a") as done:
+        done.write(request.argv[0] + " ")
     log.end({"ok": True, "argv": list(request.argv)})
 """
 
@@ -147,6 +150,34 @@ def test_waits_for_the_one_on_its_way_when_asked_to(unit: Path) -> None:
     assert end["argv"][-1] == "--if-changed"
 
 
+def test_request_that_systemd_has_not_come_to_is_not_replaced_by_the_next_one(
+    unit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The job waits in systemd's queue: the unit is inactive still.
+    monkeypatch.setenv("QUEUED", "1")
+    (unit / "go").touch()
+    for kind in ("rollback", "release"):
+        detached.start("shop", [kind, "shop"], wait_seconds=20)
+    assert detached.follow("shop", lambda _line: None) is not None
+    assert (unit / "done").read_text() == "rollback release "
+
+
+def test_long_operation_does_not_count_as_one_that_does_not_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del root
+    holder = lock.Owner(1, "bedstone release shop", "rosa", "now")
+    # It has just begun, works for longer than an end may take, and tidies up for a moment.
+    owners = iter([None, *[holder] * 4, None, None])
+    states = iter(["active", "active", "inactive"])
+    monkeypatch.setattr(detached, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(detached, "_STATE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "owner", lambda _name: next(owners))
+    monkeypatch.setattr(detached.Systemd, "active", lambda *_: next(states))
+    detached._wait_until_free(detached.Systemd(), "shop", 20)
+    assert list(states) == []
+
+
 def test_nothing_to_look_on_is_told(root: Path) -> None:
     del root
     with pytest.raises(BedstoneError, match="Nothing has been done with shop"):
@@ -157,6 +188,7 @@ def test_nothing_to_look_on_is_told(root: Path) -> None:
 
 def test_request_is_for_root_alone(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIT", "true")
+    monkeypatch.setattr(detached, "_BEGIN_SECONDS", 0.2)
     detached.start("shop", ["release", "shop"])
     path = unit / "run/bedstone/operations/shop.json"
     assert path.stat().st_mode & 0o077 == 0
