@@ -14,6 +14,7 @@ from bedstone.run import Runner, run
 from bedstone.systemd import Systemd
 
 _LINES = 30
+_SYSTEMD_SECONDS = 20.0
 _PREFIX = "bedstone-"
 _OPERATION = "bedstone-operation@"
 _RESULTS = {
@@ -35,9 +36,12 @@ def event_of(unit: str, runner: Runner = run) -> Event:
     # systemd tells what it calls on a failure about that very failure: by now the
     # unit may have been started again.
     told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}
-    shown = systemd.properties(
-        [name], ("Result", "ExecMainStatus", "InvocationID", "Description")
-    ).get(name, {})
+    shown: dict[str, str] = {}
+    # A server in trouble is none to be silent about.
+    with suppress(BedstoneError):
+        shown = systemd.properties(
+            [name], ("Result", "ExecMainStatus", "InvocationID"), timeout=_SYSTEMD_SECONDS
+        ).get(name, {})
     result = told.get("MONITOR_SERVICE_RESULT") or shown.get("Result", "")
     status = told.get("MONITOR_EXIT_STATUS") or shown.get("ExecMainStatus", "")
     run_id = told.get("MONITOR_INVOCATION_ID") or shown.get("InvocationID", "")

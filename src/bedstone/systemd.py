@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone.errors import CommandError
 from bedstone.run import Runner, run
@@ -16,6 +16,7 @@ from bedstone.run import Runner, run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_JOURNAL_SECONDS = 20.0
 _MOMENT = "%a %Y-%m-%d %H:%M:%S UTC"
 
 
@@ -145,19 +146,28 @@ class Systemd:
         since: str | None = None,
         invocation: str | None = None,
     ) -> str:
-        """Return the last lines of the journal of units.
+        """Return the last lines of the journal of units; nothing when journald doesn't answer.
+
+        They explain what is told anyway, so it is no reason not to tell it.
 
         Args:
             units: the units.
             lines: how many lines at most.
             since: a moment in journalctl's format, for instance ``@1700000000``.
-            invocation: only what came since this run began, by its id.
+            invocation: only what came from when this run began until the next one did, by its id.
 
         """
-        # What a process said just before its end may not be in the journal's file yet.
-        self._run(["journalctl", "--sync"], check=False)
-        argv = ["journalctl", "--no-pager", "--output", "cat", "--lines", str(lines)]
-        began = self._began(invocation) if invocation else None
+        with suppress(CommandError):
+            # What a process said just before its end may not be in the journal's file yet.
+            self._journalctl("--sync")
+            return self._lines(tuple(units), lines, since, invocation)
+        return ""
+
+    def _lines(
+        self, units: Sequence[str], lines: int, since: str | None, invocation: str | None
+    ) -> str:
+        argv = ["--output", "cat", "--lines", str(lines)]
+        began, until = self._span(invocation) if invocation else (None, None)
         if invocation and began is None:
             # The run's own lines, and what systemd said of it.
             argv += [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
@@ -165,22 +175,40 @@ class Systemd:
             argv += [part for unit in units for part in ("--unit", unit)]
         if began or since:
             argv += ["--since", began or since or ""]
-        return self._run(argv, check=False).stdout
+        if until:
+            argv += ["--until", until]
+        return self._journalctl(*argv)
 
-    def _began(self, invocation: str) -> str | None:
-        """Return when a run of a unit began, by the first thing that systemd said of it.
+    def _span(self, invocation: str) -> tuple[str | None, str | None]:
+        """Return when a run of a unit began and when the next one did, by what systemd said.
 
         A process that ends at once is gone before journald asks which run it belonged to: its
         lines carry the unit's name, but not the run's id.
         """
-        said = self._run(
-            ["journalctl", "--no-pager", "--output", "json", f"INVOCATION_ID={invocation}"],
-            check=False,
-        ).stdout
         with suppress(ValueError, KeyError):
-            first = json.loads(said.partition("\n")[0])
-            return f"@{int(first['__REALTIME_TIMESTAMP']) / 1_000_000:.6f}"
-        return None
+            own = self._journalctl("--output", "json", f"INVOCATION_ID={invocation}")
+            first = json.loads(own.partition("\n")[0])
+            began, unit = _moment_of(first), first.get("UNIT")
+            if unit is None:
+                return began, None
+            for line in self._journalctl(
+                "--output", "json", "--since", began, f"UNIT={unit}"
+            ).splitlines():
+                entry = json.loads(line)
+                if entry.get("INVOCATION_ID", invocation) != invocation:
+                    return began, _moment_of(entry)
+            return began, None
+        return None, None
+
+    def _journalctl(self, *arguments: str) -> str:
+        return self._run(
+            ["journalctl", "--no-pager", *arguments], check=False, timeout=_JOURNAL_SECONDS
+        ).stdout
+
+
+def _moment_of(entry: dict[str, Any]) -> str:
+    """Return when an entry of the journal came, as journalctl takes it."""
+    return f"@{int(entry['__REALTIME_TIMESTAMP']) / 1_000_000:.6f}"
 
 
 def notify(*messages: str) -> None:

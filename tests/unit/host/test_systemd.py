@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bedstone.errors import CommandError
 from bedstone.run import Completed
 from bedstone.systemd import Systemd
 
@@ -28,6 +29,26 @@ def test_lines_of_a_run_are_those_of_its_unit_since_it_began() -> None:
     journal = Journal(f"{first}\n{json.dumps({'__REALTIME_TIMESTAMP': '1700000009000000'})}\n")
     assert Systemd(journal).journal(["a.service"], invocation="abc") == "on fire\n"
     assert journal.calls[-1][-4:] == ["--unit", "a.service", "--since", "@1700000000.250000"]
+
+
+def test_lines_of_a_run_end_where_the_next_one_begins() -> None:
+    said = [
+        {"UNIT": "a.service", "INVOCATION_ID": "abc", "__REALTIME_TIMESTAMP": "1700000000250000"},
+        {"UNIT": "a.service", "__REALTIME_TIMESTAMP": "1700000001000000"},
+        {"UNIT": "a.service", "INVOCATION_ID": "abc", "__REALTIME_TIMESTAMP": "1700000002000000"},
+        {"UNIT": "a.service", "INVOCATION_ID": "def", "__REALTIME_TIMESTAMP": "1700000003500000"},
+        {"UNIT": "a.service", "INVOCATION_ID": "ghi", "__REALTIME_TIMESTAMP": "1700000009000000"},
+    ]
+    journal = Journal("\n".join(map(json.dumps, said)))
+    Systemd(journal).journal(["a.service"], invocation="abc")
+    assert journal.calls[-1][-2:] == ["--until", "@1700000003.500000"]
+
+
+def test_journald_that_does_not_answer_hides_nothing_else() -> None:
+    def silent(argv: Sequence[str], **_: Any) -> Completed:
+        raise CommandError(f"{argv[0]} took too long", returncode=None, output="")
+
+    assert Systemd(silent).journal(["a.service"], invocation="abc") == ""
 
 
 def test_run_whose_beginning_is_gone_is_found_by_its_id() -> None:

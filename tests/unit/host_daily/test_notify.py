@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bedstone import cli, failures
+from bedstone.errors import CommandError
 from bedstone.run import Completed
 from bedstone_control import zipapp
 from tests.unit.host_daily.conftest import Serve
@@ -73,6 +74,23 @@ def test_damaged_ledger_is_no_reason_to_be_silent(root: Path, declared: Path) ->
     (root / "var/lib/bedstone/ledger.sqlite").write_text("no database" * 1000)
     event = failures.event_of("bedstone-shop-job-clean.service", Unit())
     assert (event.app, event.release) == ("shop", None)
+
+
+def test_systemd_that_does_not_answer_is_no_reason_to_be_silent(
+    declared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del declared
+
+    def silent(argv: Sequence[str], **_: Any) -> Completed:
+        raise CommandError(f"`{argv[0]}` took longer than 20 seconds", returncode=None, output="")
+
+    monkeypatch.setenv("MONITOR_UNIT", "bedstone-shop-job-clean.service")
+    monkeypatch.setenv("MONITOR_SERVICE_RESULT", "timeout")
+    event = failures.event_of("bedstone-shop-job-clean.service", silent)
+    assert (event.title, event.error) == (
+        "The job clean of shop failed.",
+        "it took longer than it may.",
+    )
 
 
 def test_the_longest_name_of_an_app_is_taken(declared: Path) -> None:
