@@ -18,7 +18,10 @@ _SCOPE = "verifications"
 
 
 def tell(settings: Settings) -> tuple[str, ...]:
-    """Tell the hooks what has turned red, and what has been so for a day; return warnings."""
+    """Tell the hooks what has turned red, and what has been so for a day; return warnings.
+
+    What no hook could take is told again the next time.
+    """
     how = verify_settings.load()
     red: dict[str, tuple[str | None, str]] = {}
     if how.host is not None:
@@ -36,7 +39,7 @@ def tell(settings: Settings) -> tuple[str, ...]:
     concerned = {red[name][0] for name in due}
     first = red[due[0]][1]
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    return hooks.fire(
+    taken, warnings = hooks.tell(
         hooks.Event(
             kind="failure",
             # What concerns more than one app goes to every hook.
@@ -47,3 +50,6 @@ def tell(settings: Settings) -> tuple[str, ...]:
             details="\n".join(red[name][1] for name in due),
         )
     )
+    if not taken:
+        alarms.again(_SCOPE, due)
+    return warnings

@@ -84,6 +84,6 @@ def key(root: Path) -> Path:
 def elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """Repositories made of directories."""
     found = Elsewhere(root)
-    for module in ("media_snapshots", "copies", "copying", "arrivals_measured"):
+    for module in ("media_snapshots", "copies", "copying", "arrivals_measured", "verify_marks"):
         monkeypatch.setattr(f"bedstone.{module}.Repository", found.open)
     return found

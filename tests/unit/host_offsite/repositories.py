@@ -118,6 +118,10 @@ class Repository:
         (home,) = (path for path in self._home.glob(f"{snapshot}*") if path.is_dir())
         return Contents(home.name, media.count(home), media.regular_bytes(home))
 
+    def read(self, snapshot: str, path: str) -> str:
+        self._note("read", snapshot)
+        return (self._home / snapshot / path.lstrip("/")).read_text()
+
     def size(self) -> int:
         self._note("size")
         return media.regular_bytes(self._home)

@@ -19,9 +19,14 @@ from bedstone import (
     database_properties,
     dump,
     ledger,
+    manifest,
     past,
+    paths,
     throwaway,
+    throwaway_place,
+    verify,
     verify_history,
+    verify_marks,
     verify_parts,
 )
 from bedstone.commands import verify as command
@@ -34,6 +39,7 @@ from bedstone.pgbackrest_info import Backup, Info
 from bedstone.postgres import Server
 from bedstone.reach import UNREACHABLE
 from bedstone.restic_errors import DAMAGED, ResticError
+from bedstone.verify_settings import VerifySettings
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
@@ -286,3 +292,76 @@ def test_server_without_wal_proves_dumps_alone(
     assert cli.main(["verify"]) == 0
     assert set(recorded()) == {"dump at local", "dump at offsite"}
     assert world.asked == [world.path.name]
+
+
+@pytest.fixture
+def proofs(world: World, root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same, on a host that has the settings of `db1` and nothing else of it."""
+    home = root / "etc/bedstone/verify/db1"
+    home.mkdir(parents=True)
+    for name in ("backup.json", "destinations.json"):
+        shutil.move(root / "etc/bedstone" / name, home / name)
+    away = root / "offsite"
+    away.mkdir()
+    world.path = Path(shutil.move(world.path, away))
+    monkeypatch.setattr(copies, "manifest_of", lambda *_: manifest.read(world.path))
+    monkeypatch.setattr(verify_marks, "leave", lambda *_: [])
+    return world
+
+
+def test_other_host_proves_what_is_at_the_destinations_and_no_more(proofs: World) -> None:
+    assert cli.main(["verify", "--of", "db1"]) == 0
+    assert recorded() == {}
+    with paths.of_origin("db1"):
+        assert recorded() == {"dump at offsite": "succeeded", "wal at offsite": "succeeded"}
+    assert sorted(proofs.asked) == sorted([proofs.path.name, "wal at offsite"])
+
+
+@pytest.mark.parametrize("case", WAL)
+def test_other_host_finds_the_same_in_the_wal(proofs: World, case: str) -> None:
+    harm, state, said = WAL[case]
+    harm(proofs)
+    code = cli.main(["verify", "--of", "db1", "--kind", "wal"])
+    assert code == (1 if state == "failed" else 3)
+    with paths.of_origin("db1"):
+        assert recorded() == {"wal at offsite": state}
+        assert said in errors()
+
+
+def test_hint_names_the_server_on_which_its_command_helps(
+    proofs: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harm, _, _ = WAL["no rows"]
+    harm(proofs)
+    cli.main(["verify", "--of", "db1", "--kind", "wal"])
+    assert "On db1: Don't count on the WAL at offsite." in capsys.readouterr().err
+
+
+def test_proof_of_which_nobody_can_be_told_is_no_success(
+    proofs: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert proofs.there
+    away = ResticError("offsite doesn't answer.", UNREACHABLE)
+    monkeypatch.setattr(verify_marks, "leave", lambda *_: [away])
+    assert cli.main(["verify", "--of", "db1", "--kind", "dump"]) == 3
+    assert "db1 isn't told: offsite doesn't answer." in capsys.readouterr().err
+
+
+def test_killed_run_is_remembered_for_the_server_whose_backups_it_was_at(
+    proofs: World, root: Path
+) -> None:
+    assert proofs.there
+    home = root / "cache/verify"
+    with paths.of_origin("db1"):
+        place = throwaway_place.place(
+            home, app="payments", part="dump", destination="offsite", origin="db1"
+        )
+        left = place.__enter__()
+    marker = left.with_suffix(".json").read_text()
+    place.__exit__(None, None, None)
+    left.mkdir()
+    left.with_suffix(".json").write_text(marker)
+    verify.clear(VerifySettings(home, 60.0, {}))
+    assert recorded() == {}
+    with paths.of_origin("db1"):
+        assert recorded() == {"dump at offsite": "prevented"}

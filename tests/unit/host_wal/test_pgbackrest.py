@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import pgbackrest, pgbackrest_info
+from bedstone import paths, pgbackrest, pgbackrest_info
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.errors import CommandError, RefusedError
 from bedstone.pgbackrest import Stanza, address
@@ -129,6 +129,16 @@ def test_server_without_wal_is_told_how_to_turn_it_on() -> None:
 def test_no_wal_goes_to_a_destination_of_dumps() -> None:
     with pytest.raises(RefusedError, match="No WAL goes to dumps"):
         stanza(Programs()).info(DUMPS)
+
+
+def test_cluster_of_another_server_is_asked_for_by_a_configuration_of_its_own() -> None:
+    programs = answering(*WEEK)
+    with paths.of_origin("db1"):
+        stanza(programs).info(BUCKET)
+    assert programs.arguments("info")[1:3] == [
+        "--config=/etc/pgbackrest/verify/db1/pgbackrest.conf",
+        "--repo=2",
+    ]
 
 
 def test_info_is_asked_of_one_repository() -> None:
