@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone import config, container, current, ledger, lock, network, systemd
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
-from bedstone.supervise import Follower, report_end
+from bedstone.supervise import Follower, report_end, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -237,9 +237,9 @@ def _see_through(
     try:
         event = events.get(timeout=job.timeout_seconds)
         if event == _STOP:
-            docker.stop(wanted.name, wanted.stop_seconds)
+            stop(docker, wanted.name, wanted.stop_seconds)
     except queue.Empty:
-        docker.stop(wanted.name, wanted.stop_seconds)
+        stop(docker, wanted.name, wanted.stop_seconds)
         raise BedstoneError(
             f"The job {job.name} took longer than {job.timeout_seconds} seconds and was stopped.",
             hint="A longer `timeout_seconds` of the job in the settings gives it more time.",
@@ -259,7 +259,7 @@ def _see_through(
 
 
 def _end(docker: Docker, wanted: Container) -> None:
-    docker.stop(wanted.name, wanted.stop_seconds)
+    stop(docker, wanted.name, wanted.stop_seconds)
     docker.remove(wanted.name)
 
 

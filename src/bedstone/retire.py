@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bedstone import container, files, ledger, lock, maintenance, paths, slots
-from bedstone.rollout.context import STOP_SLACK_SECONDS, Host
+from bedstone.rollout.context import Host
+from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
 
 
@@ -18,10 +19,7 @@ def retire(app: str, host: Host | None = None) -> None:
     """
     host = host or Host()
     with lock.held(app, f"bedstone retire {app}"), ledger.opened() as connection:
-        keys = slots.keys(app)
-        units = [slots.unit(app, key) for key in keys]
-        host.systemd.stop(units, timeout=STOP_SLACK_SECONDS)
-        host.systemd.disable(units)
+        end(host, app, slots.keys(app), seconds=None)
         for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
             host.docker.remove(name)
         host.docker.remove_network(f"bedstone-{app}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bedstone import paths, slots
+from bedstone import current, paths, slots
 from bedstone.errors import BedstoneError, CommandError
+from bedstone.rollout.context import START_SLACK_SECONDS
 from bedstone.systemd import Systemd
-
-_SECONDS = 300.0
 
 
 def restart(app: str) -> tuple[str, ...]:
@@ -22,8 +21,11 @@ def restart(app: str) -> tuple[str, ...]:
     systemd = Systemd()
     running = [unit for unit, state in systemd.states(units).items() if state.is_active]
     if running:
+        services = current.load(app).app.services.values()
+        limit = max(service.stop_seconds for service in services)
+        limit += max(service.health_timeout_seconds for service in services)
         try:
-            systemd.restart(running, timeout=_SECONDS)
+            systemd.restart(running, timeout=limit + START_SLACK_SECONDS)
         except CommandError as error:
             raise BedstoneError(
                 f"The data of {app} is restored and in place, but its services didn't start again.",

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 
 from bedstone import config, container, files, network, nginx, paths, slots
 from bedstone.rollout import commands, pending
-from bedstone.rollout.context import (
-    START_SLACK_SECONDS,
-    STOP_SLACK_SECONDS,
-    drain_seconds,
-    stop_seconds,
-)
+from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
+from bedstone.rollout.ended import end
 from bedstone.rollout.prepare import STEP_KINDS
 from bedstone.rollout.switch import upstreams as upstreams_of
 from bedstone.slots import Slot
@@ -170,13 +166,7 @@ def put_right(host: Host, wanted: Plan) -> None:
         host.nginx.test()
         workers = host.nginx.reload()
         host.nginx.wait_for_end(workers, drain_seconds(app))
-    surplus = [slots.unit(app.name, key) for key in wanted.surplus]
-    host.systemd.stop(surplus, timeout=stop_seconds(services))
-    host.systemd.disable(surplus)
-    for key in wanted.surplus:
-        slots.remove(app.name, key)
-        service, _, name = key.partition("@")
-        host.docker.remove(container.name_of(app.name, service, name))
+    end(host, app.name, wanted.surplus, seconds=stop_seconds(services))
 
 
 def clear(host: Host, app_name: str) -> list[str]:
@@ -184,13 +174,7 @@ def clear(host: Host, app_name: str) -> list[str]:
     keys = list(slots.keys(app_name))
     for name in _left_running(host, app_name):
         host.docker.remove(name)
-    units = [slots.unit(app_name, key) for key in keys]
-    host.systemd.stop(units, timeout=STOP_SLACK_SECONDS)
-    host.systemd.disable(units)
-    for key in keys:
-        slots.remove(app_name, key)
-        service, _, name = key.partition("@")
-        host.docker.remove(container.name_of(app_name, service, name))
+    end(host, app_name, keys, seconds=None)
     return keys
 
 

@@ -35,6 +35,8 @@ STABLE_SECONDS = 3.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _PAUSE_GROWTH = 0.2, 2.0, 1.2
 _RECONNECT_EVERY_SECONDS = 0.5
 _LAST_LINES_SECONDS = 5.0
+# Beyond a service's own time to stop; systemd's limit is a minute.
+_DOCKER_AWAY_SECONDS = 40.0
 _STOP = "stop"
 _TIMESTAMP = re.compile(rb"^(\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d)) (.*)$", re.DOTALL)
 
@@ -80,7 +82,7 @@ class Supervisor:
             event = self.events.get()
         if event == _STOP:
             notify("STOPPING=1", "STATUS=Letting the last requests finish")
-            self.docker.stop(wanted.name, self.service.stop_seconds)
+            stop(self.docker, wanted.name, self.service.stop_seconds)
             return 0
         return int(event)
 
@@ -213,6 +215,41 @@ def report_end(
                 continue
             events.put(present.exit_code if present is not None else 1)
         return
+
+
+def stop(docker: Docker, name: str, seconds: int) -> None:
+    """Stop a container, also when dockerd restarts just then: the container would go on for ever.
+
+    Args:
+        docker: where it runs.
+        name: the container.
+        seconds: when they have passed it gets SIGKILL.
+
+    Raises:
+        CommandError: Docker can't stop it, or stays away.
+
+    """
+    deadline = time.monotonic() + seconds + _DOCKER_AWAY_SECONDS
+    while True:
+        try:
+            docker.stop(name, seconds)
+        except CommandError:
+            if _has_ended(docker, name):
+                return
+            if time.monotonic() > deadline:
+                raise
+            notify("STATUS=Docker doesn't answer; the container is stopped when it does")
+            time.sleep(_RECONNECT_EVERY_SECONDS)
+        else:
+            return
+
+
+def _has_ended(docker: Docker, name: str) -> bool:
+    try:
+        present = docker.container(name)
+    except CommandError:
+        return False
+    return present is None or not present.running
 
 
 def _now() -> bytes:

@@ -70,8 +70,12 @@ class Systemd:
         """Stop and start units, and wait until they are ready."""
         self._run(["systemctl", "restart", *units], timeout=timeout)
 
-    def stop(self, units: Sequence[str], *, timeout: float) -> None:
+    def stop(self, units: Sequence[str], *, timeout: float | None) -> None:
         """Stop units, and forget that they failed.
+
+        Args:
+            units: the units.
+            timeout: in seconds; None for as long as systemd gives each unit.
 
         Raises:
             CommandError: one of them still runs.

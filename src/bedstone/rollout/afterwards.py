@@ -6,6 +6,7 @@ from bedstone import destinations, files, history, paths, slots
 from bedstone.container import LABEL_APP
 from bedstone.errors import BedstoneError
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
+from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
 
 # Of role backup.
@@ -21,11 +22,7 @@ def drain(rollout: Rollout) -> str:
         return "nothing ran before"
     seconds = drain_seconds(app)
     finished = host.nginx.wait_for_end(rollout.nginx_workers, seconds)
-    units = [slots.unit(app.name, key) for key in surplus]
-    host.systemd.stop(units, timeout=stop_seconds(tuple(app.services.values())))
-    host.systemd.disable(units)
-    for key in surplus:
-        slots.remove(app.name, key)
+    end(host, app.name, surplus, seconds=stop_seconds(tuple(app.services.values())))
     late = "" if finished else f" (requests were still open after {seconds:g} seconds)"
     return f"{', '.join(surplus)} stopped{late}"
 

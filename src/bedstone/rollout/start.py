@@ -9,6 +9,7 @@ from bedstone import slots
 from bedstone.config import Service
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
+from bedstone.rollout.ended import end
 from bedstone.run import tail
 
 
@@ -33,15 +34,13 @@ def unstart(rollout: Rollout) -> None:
         BedstoneError: they do: nginx couldn't be told otherwise.
 
     """
-    app, units = rollout.app, rollout.http_units()
+    app = rollout.app
     if rollout.taken:
         raise BedstoneError(
             f"nginx still sends requests to slot {rollout.slot}, which therefore runs on."
         )
-    rollout.host.systemd.stop(units, timeout=stop_seconds(app.http_services))
-    rollout.host.systemd.disable(units)
-    for service in app.http_services:
-        slots.remove(app.name, f"{service.name}@{rollout.slot}")
+    keys = [f"{service.name}@{rollout.slot}" for service in app.http_services]
+    end(rollout.host, app.name, keys, seconds=stop_seconds(app.http_services))
 
 
 def start_units(

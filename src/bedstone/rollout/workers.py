@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bedstone import slots
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
+from bedstone.rollout.ended import end
 from bedstone.rollout.start import start_units
 
 
@@ -26,16 +27,17 @@ def workers(rollout: Rollout) -> str:
 def unworkers(rollout: Rollout) -> None:
     """Let the workers of before run again."""
     app, systemd = rollout.app, rollout.host.systemd
-    again, new = [], []
+    again: list[str] = []
+    new: list[str] = []
     for key, slot in rollout.old_workers.items():
         if slot is None:
-            new.append(slots.unit(app.name, key))
-            slots.remove(app.name, key)
+            new.append(key)
         else:
             again.append(slots.unit(app.name, key))
             slots.write(app.name, slot)
-    systemd.stop(new, timeout=stop_seconds(app.workers))
-    systemd.disable(new)
+    end(rollout.host, app.name, new, seconds=stop_seconds(app.workers))
     if again:
-        limit = max(service.health_timeout_seconds for service in app.workers)
+        # Each is stopped first.
+        limit = max(service.stop_seconds for service in app.workers)
+        limit += max(service.health_timeout_seconds for service in app.workers)
         systemd.restart(again, timeout=limit + START_SLACK_SECONDS)

@@ -16,6 +16,7 @@ import pytest
 
 from bedstone import detached, lock
 from bedstone.errors import BedstoneError
+from bedstone.systemd import Systemd
 
 # `start` runs what $UNIT holds as another process; `is-active` tells whether it is alive.
 SYSTEMCTL = """#!/bin/sh
@@ -173,8 +174,8 @@ def test_long_operation_does_not_count_as_one_that_does_not_end(
     monkeypatch.setattr(detached, "_END_SECONDS", 0.1)
     monkeypatch.setattr(detached, "_STATE_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(lock, "owner", lambda _name: next(owners))
-    monkeypatch.setattr(detached.Systemd, "active", lambda *_: next(states))
-    detached._wait_until_free(detached.Systemd(), "shop", 20)
+    monkeypatch.setattr(Systemd, "active", lambda *_: next(states))
+    detached._wait_until_free(Systemd(), "shop", 20)
     assert list(states) == []
 
 

@@ -14,7 +14,7 @@ from bedstone.outcome import Outcome
 from bedstone.rollout import schema
 from bedstone.rollout.context import Wishes
 from tests.unit.host.schema_world import World, world
-from tests.unit.host.server import Server, declare
+from tests.unit.host.server import APP, Server, declare
 
 __all__ = ["world"]
 
@@ -188,3 +188,31 @@ def test_slot_that_nginx_sends_requests_to_is_never_stopped(
     assert f"bedstone-shop-web@{wanted}.service" in server.active
     if cured:
         assert set(server.serves().values()) == {first}
+
+
+def test_container_whose_unit_could_not_end_it_goes_with_its_slot(server: Server) -> None:
+    release(server)
+    server.removed_containers.clear()
+    declare(server, source="two")
+    assert release(server).ok
+    assert {"bedstone-shop-web-blue", "bedstone-shop-api-blue"} <= set(server.removed_containers)
+
+
+def test_workers_that_stop_slowly_are_given_their_time_on_the_way_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = APP["services"]["worker"] | {"stop_seconds": 900, "health_timeout_seconds": 60}
+    declare(server, app=APP | {"services": APP["services"] | {"worker": slow}})
+    first = release(server).release
+    declare(server, app=APP | {"services": APP["services"] | {"worker": slow}}, source="two")
+    server.good, server.broken = {first}, {"worker"}
+    given: list[float] = []
+    restart = systemd.Systemd.restart
+
+    def remembered(self: systemd.Systemd, units: list[str], *, timeout: float) -> None:
+        given.append(timeout)
+        restart(self, units, timeout=timeout)
+
+    monkeypatch.setattr(systemd.Systemd, "restart", remembered)
+    assert release(server).failed_step == "workers"
+    assert [seconds > 900 + 60 for seconds in given] == [True, True]

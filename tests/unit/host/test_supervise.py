@@ -40,6 +40,7 @@ class Docker:
         self.present: ContainerFacts | None = None
         self.started: list[Container] = []
         self.stopped: list[tuple[str, int]] = []
+        self.stops: list[Exception] = []
         self.removed: list[str] = []
         self.waits: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
         self.looks: list[ContainerFacts | Exception | None] = []
@@ -62,6 +63,8 @@ class Docker:
         return ended
 
     def stop(self, name: str, seconds: int) -> None:
+        if self.stops:
+            raise self.stops.pop(0)
         self.stopped.append((name, seconds))
 
     def remove(self, name: str) -> None:
@@ -211,6 +214,32 @@ def test_stop_of_the_unit_stops_the_container_warm(
     assert running.run() == 0
     assert docker.stopped == [("bedstone-shop-web-blue", 12)]
     assert "STOPPING=1" in Notify.messages
+
+
+def test_container_is_stopped_although_dockerd_restarts_just_then(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, True)
+    monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
+    docker.looks = [None, GONE, GONE]
+    docker.stops = [GONE, GONE]
+    running = supervisor(docker, stop_seconds=12)
+    running.events.put("stop")
+    assert running.run() == 0
+    assert docker.stopped == [("bedstone-shop-web-blue", 12)]
+
+
+def test_dockerd_that_stays_away_is_not_waited_for_for_ever(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, True)
+    monkeypatch.setattr(supervise, "_DOCKER_AWAY_SECONDS", -12)
+    docker.looks = [None, GONE]
+    docker.stops = [GONE]
+    running = supervisor(docker, stop_seconds=12)
+    running.events.put("stop")
+    with pytest.raises(CommandError, match="doesn't answer"):
+        running.run()
 
 
 def test_restart_of_dockerd_is_survived(
