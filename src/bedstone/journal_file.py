@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from _typeshed import DataclassInstance
-
 Journal = TypeVar("Journal")
 
 
-def save(path: Path, journal: DataclassInstance) -> None:
-    """Bring a journal to the disk, in the place of the one of before."""
+def save(path: Path, journal: Any) -> None:
+    """Bring a journal, a dataclass, to the disk, in the place of the one of before."""
     paths.ensure_private(path.parent)
     files.write(path, json.dumps(asdict(journal), indent=2) + "\n", mode=0o600)
 
