@@ -315,7 +315,7 @@ def test_backup_of_a_destination_is_fetched_and_restored(
     payments.host.check_output(f"rm -r {HOME}")
     payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
     payments.upload("the second invoice")
-    payments.restored(f"{name} --from {destination}")
+    payments.restored(f"{name} --destination {destination}")
     assert payments.rows() == 500
     assert payments.uploaded() == "the first invoice"
     assert payments.host.run("ls -A /var/cache/bedstone-restore/payments | grep .").rc != 0

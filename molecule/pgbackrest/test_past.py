@@ -93,7 +93,7 @@ def running(host: Host) -> bool:
 
 def test_moment_comes_back_from_each_destination(past: Past) -> None:
     for name in past.cluster.repositories():
-        done = past.restore("one", f"--from {name} --into payments_{name}")
+        done = past.restore("one", f"--destination {name} --into payments_{name}")
         assert done.rc == 0, done.stderr
         result = json.loads(done.stdout)
         assert result["destination"] == name

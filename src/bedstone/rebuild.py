@@ -64,12 +64,14 @@ def register(subparsers: Subparsers) -> None:
             "Exit code 3: refused, and nothing was touched."
         ),
         examples=(
-            "bedstone rebuild --from offsite",
-            "bedstone rebuild --from offsite --time '2026-11-20 17:00:00 UTC'",
+            "bedstone rebuild --destination offsite",
+            "bedstone rebuild --destination offsite --time '2026-11-20 17:00:00 UTC'",
             "bedstone rebuild --finish        # archiving works, a full backup begins",
         ),
     )
-    parser.add_argument("--from", dest="source", metavar="DESTINATION", help="where from")
+    parser.add_argument(
+        "--destination", metavar="NAME", help="where from (`bedstone destinations`)"
+    )
     parser.add_argument(
         "--time",
         metavar="TIME",
@@ -106,23 +108,23 @@ def _command(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.finish:
             facts = finish()
-        elif arguments.source is None:
+        elif arguments.destination is None:
             raise RefusedError(
-                "Say where from: `bedstone rebuild --from DESTINATION`.",
+                "Say where from: `bedstone rebuild --destination NAME`.",
                 hint=f"There are: {', '.join(d.name for d in destinations.load().all)}.",
             )
         else:
             target = restore_source.moment(arguments.time) if arguments.time else None
-            facts = rebuild(arguments.source, target, asked=arguments.yes)
+            facts = rebuild(arguments.destination, target, asked=arguments.yes)
     print(json.dumps(facts, indent=2) if arguments.json else "\n".join(words(facts)))
     return 0
 
 
-def rebuild(source: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
+def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
     """Bring everything back, or go on where a killed call has stopped.
 
     Args:
-        source: name of the destination.
+        name: the destination's.
         target: the moment to go back to; None for all that was archived.
         asked: whether somebody has said yes already.
 
@@ -137,28 +139,28 @@ def rebuild(source: str, target: datetime | None, *, asked: bool = True) -> dict
     """
     settings = backup_settings.load()
     known = destinations.load()
-    destination = known.get(source)
+    destination = known.get(name)
     with ExitStack() as locks:
-        purpose = f"bedstone rebuild --from {source}"
+        purpose = f"bedstone rebuild --destination {name}"
         # What is copied from here meanwhile would pass for the newest.
         locks.enter_context(lock.held(copying.LOCK, purpose))
         for app in settings.apps:
-            for name in (app.app, f"{app.app}.backup"):
-                locks.enter_context(lock.held(name, purpose))
+            for held in (app.app, f"{app.app}.backup"):
+                locks.enter_context(lock.held(held, purpose))
         settle()
         journal = rebuild_journal.load()
         if journal is None or journal.phase == rebuild_journal.BESIDE:
-            begun = journal if journal and journal.destination == source else None
+            begun = journal if journal and journal.destination == name else None
             journal = _databases(settings, known, destination, target, begun, asked=asked)
-        elif journal.destination != source:
+        elif journal.destination != name:
             raise RefusedError(
                 f"A rebuild from {journal.destination} is under way, and its cluster is in place.",
-                hint=f"`bedstone rebuild --from {journal.destination}` goes on with it.",
+                hint=f"`bedstone rebuild --destination {journal.destination}` goes on with it.",
             )
         if journal.phase == rebuild_journal.CLUSTER:
             warnings = _prepare_archive(known, rebuild_cluster.of_host(settings))
             journal = _files(settings, destination, journal, warnings)
-    return {**journal.facts, "from": source, "phase": journal.phase}
+    return {**journal.facts, "destination": name, "phase": journal.phase}
 
 
 def _databases(
@@ -182,8 +184,9 @@ def _databases(
     if known.point_in_time is not None and destination.pgbackrest is not None:
         stanza = Stanza(known, server=server)
         found = stanza.info(destination)
-        if found.backups:
-            rebuild_cluster.require_fit(found, server, destination)
+        # Right after an upgrade there may be none of the present cluster yet.
+        if found.newest is not None:
+            rebuild_cluster.require_fit(found, server, destination, target)
         else:
             stanza = None
     dumps = {} if stanza else rebuild_dumps.newest(settings, destination)
@@ -272,7 +275,7 @@ def finish() -> dict[str, Any]:
     if journal is None or journal.phase != rebuild_journal.FILES:
         raise RefusedError(
             "There is no rebuild to finish on this server.",
-            hint="`bedstone rebuild --from DESTINATION` begins one.",
+            hint="`bedstone rebuild --destination NAME` begins one.",
         )
     known = destinations.load()
     archived = {}
@@ -283,7 +286,12 @@ def finish() -> dict[str, Any]:
         Systemd(run).start_soon(FULL_BACKUP_UNIT)
     rebuild_cluster.remove_former(journal)
     rebuild_journal.clear()
-    return {**journal.facts, "from": journal.destination, "phase": "done", "archived": archived}
+    return {
+        **journal.facts,
+        "destination": journal.destination,
+        "phase": "done",
+        "archived": archived,
+    }
 
 
 def words(facts: dict[str, Any]) -> list[str]:
@@ -292,19 +300,19 @@ def words(facts: dict[str, Any]) -> list[str]:
     if facts.get("kind") == "cluster" and facts["last_commit"]:
         lines.append(
             f"The databases are as they were at {_shown(facts['last_commit'])}: that is the last"
-            f" transaction in the log at {facts['from']} (backup {facts['backup']}, up to"
+            f" transaction in the log at {facts['destination']} (backup {facts['backup']}, up to"
             f" {facts['lsn']})."
         )
     elif facts.get("kind") == "cluster":
         lines.append(
             f"The databases are as they were when {facts['backup']} was made: the log at"
-            f" {facts['from']} has no transaction since (up to {facts['lsn']})."
+            f" {facts['destination']} has no transaction since (up to {facts['lsn']})."
         )
     for app, name in (facts.get("dumps") or {}).items():
         lines.append(f"{app}: the database and the uploads are those of {name}; no log was there.")
     for app, release in (facts.get("releases") or {}).items():
         lines.append(
-            f"{app}: the release {release} is the last that was copied to {facts['from']}."
+            f"{app}: the release {release} is the last that was copied to {facts['destination']}."
         )
     for app, upload in (facts.get("media") or {}).items():
         lines.append(f"{app}: {upload['files']} uploaded files, as of {_shown(upload['started'])}.")

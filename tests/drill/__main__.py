@@ -3,12 +3,17 @@
     python -m tests.drill                    # all of it; the servers are removed at the end
     python -m tests.drill --keep             # leaves them to look at
     python -m tests.drill --seconds 200      # people write for so long before the disaster
+    python -m tests.drill --destination s3   # the backups lie in a bucket, not at an SFTP server
+    python -m tests.drill --suite bookworm   # with Debian 12, whose SFTP destination has no log
+    python -m tests.drill --time             # back to a moment, not to the end of the log
 
 An offsite server and a server A are booted; A is provisioned with site.yml, backed up, and used.
 In the middle of it A is cut from power and its disk is gone. A bare server B, the inventory, the
 vault and what is offsite give the service back: playbooks/rebuild.yml. Then everything that was
 acknowledged is compared. It fails when anything is missing that was in the archive offsite at the
-moment of the disaster, or a file that was backed up, or when the app takes nothing new.
+moment of the disaster (or acknowledged until the moment, with --time; or in the dump, where there
+is no log), or a file that was backed up, or when the app takes nothing new. Before it and after it,
+playbooks/restore.yml brings back what was before a release, what is offsite, and a moment.
 """
 
 from __future__ import annotations
@@ -16,13 +21,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from testbed import images
 from testbed.errors import TestbedError
+from testbed.recipes import SUITES
 from testbed.servers import Server
 from testbed.shell import say
-from tests.drill import judge, world
+from tests.drill import judge, offsite, restores, world
+from tests.drill.offsite import Offsite
 from tests.drill.writers import FAILURES, Site, Writers
 
 ENTERING = 4
@@ -31,12 +41,52 @@ EARLY_UPLOADS = 12
 # Longer than PostgreSQL waits before it archives what there is (a minute), so that there is a
 # moment between two pieces of the log in which something can be lost.
 WRITING_SECONDS = 150
+REBUILD = ("-e", f"destination={world.DESTINATION}", "-e", f"confirm={world.HOST}")
 ANSWER_SECONDS = 300
-ARCHIVE_SECONDS = 180
-COPY_SECONDS = 300
+ARCHIVE_SECONDS = 600
+UNIT_SECONDS = 600
 POLL_SECONDS = 0.5
 # systemd's word for a oneshot unit that runs.
-COPYING = "activating"
+RUNNING = "activating"
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the drill is like.
+
+    Attributes:
+        destination: where backups go: `sftp` or `s3`.
+        suite: the Debian of the server that is gone and of the new one.
+        to_moment: whether to go back to a moment, and not to the end of the log.
+        seconds: how long people write before the power cut, at least.
+
+    """
+
+    destination: str
+    suite: str
+    to_moment: bool
+    seconds: float
+
+    @property
+    def logged(self) -> bool:
+        """Whether the destination gets the log: Debian 12's pgBackRest speaks no SFTP."""
+        return (self.destination, self.suite) != ("sftp", "bookworm")
+
+
+@dataclass(frozen=True)
+class Disaster:
+    """The power cut.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        moment: the one that is gone back to, likewise, or None.
+        archived: the names of what the destination had of the log.
+
+    """
+
+    at: float
+    moment: float | None
+    archived: list[str]
 
 
 class Clock:
@@ -56,19 +106,20 @@ class Clock:
         say(f"          {text}: {seconds:.1f} s")
 
 
-def first_server(clock: Clock) -> tuple[Server, Server]:
+def first_server(clock: Clock, course: Course) -> tuple[Offsite, Server]:
     """Boot the offsite server and A, and provision A; return both."""
-    clock.part("Boot an offsite server and a server A")
-    world.prepare_images()
+    clock.part(f"Boot an offsite server ({course.destination}) and a server A ({course.suite})")
+    world.prepare_images(course.suite)
     with ThreadPoolExecutor() as pool:
-        making = pool.submit(world.make_offsite)
-        booting = pool.submit(world.boot, "a")
-        (offsite, key), server = making.result(), booting.result()
-    world.write_inventory(offsite, key)
+        making = pool.submit(offsite.make, course.destination)
+        booting = pool.submit(world.boot, "a", course.suite)
+        place, server = making.result(), booting.result()
+    world.write_inventory(place, wal=course.logged)
     world.point_inventory_to(server)
     clock.part("Provision A with site.yml")
     clock.took("site.yml on A", world.playbook("site"))
-    return offsite, server
+    world.hold_nights(server)
+    return place, server
 
 
 def use_and_back_up(clock: Clock, server: Server, writers: Writers) -> set[str]:
@@ -94,29 +145,61 @@ def release_again(clock: Clock, server: Server) -> str:
     """Release the app once more, which copies the release by itself; return its id."""
     clock.part("Release the app again, after the night's copies")
     world.ssh(server, f"bedstone release {world.APP}")
-    limit = time.monotonic() + COPY_SECONDS
-    while world.ssh(server, f"systemctl is-active {world.COPY}", check=False).strip() == COPYING:
-        if time.monotonic() > limit:
-            raise TestbedError(f"{world.COPY} came to no end.")
-        time.sleep(POLL_SECONDS)
+    wait_for_end(server, world.COPY)
     return world.serving(server)
 
 
+def wait_for_end(server: Server, unit: str) -> None:
+    """Wait until a oneshot unit has ended.
+
+    Raises:
+        TestbedError: it runs on and on.
+
+    """
+    limit = time.monotonic() + UNIT_SECONDS
+    while world.ssh(server, f"systemctl is-active {unit}", check=False).strip() == RUNNING:
+        if time.monotonic() > limit:
+            raise TestbedError(f"{unit} came to no end.")
+        time.sleep(POLL_SECONDS)
+
+
 def burn_down(
-    clock: Clock, offsite: Server, server: Server, writers: Writers, seconds: float
-) -> tuple[float, list[str]]:
-    """Let people write, and end the server in the middle; return when, and what was archived."""
-    clock.part(f"{ENTERING} people write and one uploads, for {seconds:.0f} s")
+    clock: Clock, place: Offsite, server: Server, writers: Writers, course: Course
+) -> Disaster:
+    """Let people write, and end the server in the middle."""
+    clock.part(f"{ENTERING} people write and one uploads, for {course.seconds:.0f} s")
     writers.start(ENTERING)
-    limit = time.monotonic() + seconds
+    moment = None
+    limit = time.monotonic() + course.seconds
     while time.monotonic() < limit:
         time.sleep(POLL_SECONDS)
+        if course.to_moment and moment is None and time.monotonic() > limit - course.seconds / 2:
+            moment = time.time()
+    if moment is not None:
+        wait_for_log(place, writers, moment)
     clock.part("Power cut: A and its disk are gone")
     killed_at = world.cut_power(server)
     writers.stop()
-    archived = world.archived(offsite)
+    archived = place.archived() if course.logged else []
     world.scrap(server)
-    return killed_at, archived
+    return Disaster(killed_at, moment, archived)
+
+
+def wait_for_log(place: Offsite, writers: Writers, moment: float) -> None:
+    """Wait until the log at the destination leads beyond a moment.
+
+    Raises:
+        TestbedError: it doesn't.
+
+    """
+    limit = time.monotonic() + ARCHIVE_SECONDS
+    while True:
+        later = [write.position for write in list(writers.writes) if write.at > moment]
+        if later and min(later) < judge.archived_end(place.archived()):
+            return
+        if time.monotonic() > limit:
+            raise TestbedError("What was written after the moment isn't archived.")
+        time.sleep(POLL_SECONDS)
 
 
 def wait_for_answer(site: Site, limit_seconds: float) -> float:
@@ -142,27 +225,44 @@ def wait_for_answer(site: Site, limit_seconds: float) -> float:
     raise TestbedError(f"B doesn't answer: {last}")
 
 
-def rebuild(clock: Clock, killed_at: float, writers: Writers) -> tuple[Server, Site]:
+def rebuild(
+    clock: Clock, course: Course, disaster: Disaster, writers: Writers
+) -> tuple[Server, Site]:
     """Boot B, rebuild, and return it with the site behind its address."""
     clock.part("Boot a bare server B")
     began = time.monotonic()
-    server = world.boot("b")
+    server = world.boot("b", course.suite)
     world.point_inventory_to(server)
     clock.took("booting B", time.monotonic() - began)
     site = Site(world.DOMAIN, server.address, writers.site.authority)
-    clock.part("Rebuild: rebuild.yml -e from=offsite")
+    arguments = list(REBUILD)
+    if disaster.moment is not None:
+        arguments += ["-e", f"time={datetime.fromtimestamp(disaster.moment, UTC).isoformat()}"]
+    clock.part(f"Rebuild: rebuild.yml {' '.join(arguments)}")
     with ThreadPoolExecutor() as pool:
         answer: Future[float] = pool.submit(
             wait_for_answer, site, world.PLAYBOOK_SECONDS + ANSWER_SECONDS
         )
+        clock.took("rebuild.yml", world.playbook("rebuild", *arguments))
         clock.took(
-            "rebuild.yml",
-            world.playbook(
-                "rebuild", "-e", f"from={world.DESTINATION}", "-e", f"confirm={world.HOST}"
-            ),
+            "from the power cut to the first good answer (RTO)", answer.result() - disaster.at
         )
-        clock.took("from the power cut to the first good answer (RTO)", answer.result() - killed_at)
+    world.hold_nights(server)
     return server, site
+
+
+def expect(
+    course: Course, disaster: Disaster, writers: Writers, backed_up: Sequence[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return which entries have to come back, and which must not."""
+    moment = disaster.moment
+    if moment is not None:
+        due = frozenset(write.id for write in writers.writes if write.at <= moment)
+        return due, frozenset(name for name, asked in writers.sent.items() if asked > moment)
+    if not course.logged:
+        # A dump holds what was there when it was made, and nothing else.
+        return frozenset(backed_up), frozenset(writers.sent) - frozenset(backed_up)
+    return judge.archived(writers.writes, disaster.archived), frozenset()
 
 
 def look(before: judge.Before, site: Site) -> judge.Verdict:
@@ -176,19 +276,40 @@ def look(before: judge.Before, site: Site) -> judge.Verdict:
     return judge.judge(before, entries, uploads)
 
 
-def see_that_it_works(server: Server, site: Site, released: str, verdict: judge.Verdict) -> None:
+def see_that_it_works(server: Server, site: Site, released: str, verdict: judge.Verdict) -> bool:
     """See A's last release serve and take what is new, B's log archived, B refuse a rebuild."""
     if (serving := world.serving(server)) != released:
         verdict.problems.append(f"B serves the release {serving}, and A's last one was {released}")
     after = Writers(site)
     if not (after.enter("after-1") and after.enter("after-2") and after.upload("after-1")):
         verdict.problems.append(f"B doesn't take anything new: {after.failures}")
-        return
-    if code := world.exit_code(server, world.CHECK):
-        verdict.problems.append(f"B's log isn't archived: `{world.CHECK}` ended with {code}")
-    again = f"bedstone rebuild --from {world.DESTINATION} --yes"
+        return False
+    again = f"bedstone rebuild --destination {world.DESTINATION} --yes"
     if (code := world.exit_code(server, again)) != world.REFUSED:
         verdict.problems.append(f"B has data, and `{again}` wasn't refused: it ended with {code}")
+    if "has data in its databases" not in world.refused("rebuild", *REBUILD):
+        verdict.problems.append("B has data, and rebuild.yml failed otherwise than by refusing")
+    # Last: what is refused has changed nothing.
+    if code := world.exit_code(server, world.CHECK):
+        verdict.problems.append(f"B's log isn't archived: `{world.CHECK}` ended with {code}")
+    return True
+
+
+def see_restores(clock: Clock, server: Server, site: Site, early: Sequence[str]) -> list[str]:
+    """Let restore.yml bring back what is offsite and a moment; return what went wrong."""
+    clock.part("Wait for B's full backup, and restore from offsite and to a moment: restore.yml")
+    wait_for_end(server, world.FULL_BACKUP_UNIT)
+    wrong = []
+    result = world.ssh(server, f"systemctl show --property=Result {world.FULL_BACKUP_UNIT}")
+    if result.strip() != "Result=success":
+        wrong.append(f"B's full backup has failed: journalctl -u {world.FULL_BACKUP_UNIT}")
+    began = time.monotonic()
+    wrong += restores.from_elsewhere(server, early)
+    clock.took("restore.yml -e destination=offsite -e into=…", time.monotonic() - began)
+    began = time.monotonic()
+    wrong += restores.to_a_moment(site, Writers(site))
+    clock.took("restore.yml -e time=…", time.monotonic() - began)
+    return wrong
 
 
 def report(clock: Clock, verdict: judge.Verdict, writers: Writers) -> str:
@@ -217,28 +338,35 @@ def report(clock: Clock, verdict: judge.Verdict, writers: Writers) -> str:
     return "\n".join(lines)
 
 
-def drill(seconds: float) -> bool:
+def drill(course: Course) -> bool:
     """Do all of it; return whether nothing is missing."""
     clock = Clock()
     world.clear()
-    offsite, a = first_server(clock)
+    place, a = first_server(clock, course)
     writers = Writers(Site(world.DOMAIN, a.address, world.fetch_authority(a)))
     backed_up = use_and_back_up(clock, a, writers)
+    early = [write.id for write in writers.writes]
     released = release_again(clock, a)
-    killed_at, archived = burn_down(clock, offsite, a, writers, seconds)
-    b, site = rebuild(clock, killed_at, writers)
+    clock.part("Restore what was before this release, beside: restore.yml")
+    wrong = restores.before_release(a, released, early)
+    disaster = burn_down(clock, place, a, writers, course)
+    b, site = rebuild(clock, course, disaster, writers)
     writers.join()
     clock.part("Compare")
+    due, undone = expect(course, disaster, writers, early)
     before = judge.Before(
-        killed_at=killed_at,
+        killed_at=disaster.at,
         writes=tuple(writers.writes),
         sent=frozenset(writers.sent),
+        due=due,
+        undone=undone,
         uploads=dict(writers.uploads),
         backed_up=backed_up,
-        archived=archived,
     )
     verdict = look(before, site)
-    see_that_it_works(b, site, released, verdict)
+    verdict.problems += wrong
+    if see_that_it_works(b, site, released, verdict):
+        verdict.problems += see_restores(clock, b, site, early)
     print(report(clock, verdict, writers), flush=True)
     return not verdict.problems
 
@@ -253,9 +381,21 @@ def main() -> int:
         default=WRITING_SECONDS,
         help=f"how long people write before the power cut (default: {WRITING_SECONDS})",
     )
+    parser.add_argument(
+        "--destination", choices=offsite.KINDS, default="sftp", help="where backups go"
+    )
+    parser.add_argument(
+        "--suite", choices=SUITES, default=images.DEFAULT_SUITE, help="the servers' Debian"
+    )
+    parser.add_argument(
+        "--time", action="store_true", help="go back to a moment, not to the end of the log"
+    )
     arguments = parser.parse_args()
     try:
-        return 0 if drill(arguments.seconds) else 1
+        course = Course(arguments.destination, arguments.suite, arguments.time, arguments.seconds)
+        if course.to_moment and not course.logged:
+            parser.error("without a log at the destination there is no moment to go back to")
+        return 0 if drill(course) else 1
     except TestbedError as error:
         say(f"\nerror: {error.message}")
         if error.hint:

@@ -3,6 +3,8 @@
 Each acknowledged write knows a place in PostgreSQL's log at which it was written already. What
 the destination held at the moment of the disaster says up to which place the log can be had. So
 there is no doubt about any write: at or before that place it must be there; after it, it is lost.
+With a moment to go back to there is none either: what was acknowledged before it must be there,
+what was asked for after it must not.
 """
 
 from __future__ import annotations
@@ -41,18 +43,20 @@ class Before:
         killed_at: that moment, in seconds since the epoch.
         writes: the acknowledged entries.
         sent: the ids of all entries that were asked for, answered or not.
+        due: the ids of those that have to come back.
+        undone: the ids of those that must not.
         uploads: digests of the acknowledged uploads.
         backed_up: names of those that were there when the media were backed up.
-        archived: names of the files in the destination's archive.
 
     """
 
     killed_at: float
     writes: Sequence[Write]
     sent: Collection[str]
+    due: Collection[str]
+    undone: Collection[str]
     uploads: Mapping[str, str]
     backed_up: Collection[str]
-    archived: Collection[str]
 
 
 @dataclass
@@ -64,7 +68,6 @@ class Verdict:
     lost: int
     lost_seconds: float
     uploads_lost: int
-    archived_end: int
     recovery_point_seconds: float | None
     problems: list[str] = field(default_factory=list)
 
@@ -101,6 +104,18 @@ def archived_end(names: Iterable[str], segment_bytes: int = SEGMENT_BYTES) -> in
     return (last + 1) * segment_bytes
 
 
+def archived(writes: Iterable[Write], names: Iterable[str]) -> frozenset[str]:
+    """Return the ids of the entries that are in an archive.
+
+    Args:
+        writes: the acknowledged entries.
+        names: of the files in the archive.
+
+    """
+    end = archived_end(names)
+    return frozenset(write.id for write in writes if write.position <= end)
+
+
 def judge(before: Before, entries: Collection[str], uploads: Mapping[str, str]) -> Verdict:
     """Compare what was with what is there after the rebuild.
 
@@ -110,7 +125,6 @@ def judge(before: Before, entries: Collection[str], uploads: Mapping[str, str]) 
         uploads: the digests that it lists.
 
     """
-    end = archived_end(before.archived)
     there = set(entries)
     surviving = [write for write in before.writes if write.id in there]
     lost = [write for write in before.writes if write.id not in there]
@@ -121,14 +135,15 @@ def judge(before: Before, entries: Collection[str], uploads: Mapping[str, str]) 
         lost=len(lost),
         lost_seconds=before.killed_at - min((write.at for write in lost), default=before.killed_at),
         uploads_lost=sum(name not in uploads for name in before.uploads),
-        archived_end=end,
         recovery_point_seconds=None if newest is None else before.killed_at - newest,
     )
     say = verdict.problems.append
-    if end == 0:
-        say("The destination held nothing of the log at all.")
-    if missing := [write.id for write in lost if write.position <= end]:
+    if not before.due:
+        say("The destination held nothing at all.")
+    if missing := sorted(set(before.due) - there):
         say(f"{len(missing)} entries that were archived are missing: {_some(missing)}")
+    if undone := sorted(set(before.undone) & there):
+        say(f"{len(undone)} entries are there that came after the moment: {_some(undone)}")
     if strange := sorted(there - set(before.sent)):
         say(f"{len(strange)} entries are there that nobody wrote: {_some(strange)}")
     if gone := sorted(name for name in before.backed_up if name not in uploads):

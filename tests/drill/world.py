@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,11 @@ from testbed.paths import CACHE, ROOT, write
 from testbed.servers import Server, Spec
 from testbed.shell import podman, run
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.drill.offsite import Offsite
+
 GROUP = "drill"
 WORK = CACHE / "drill"
 INVENTORY = WORK / "inventory"
@@ -26,17 +31,19 @@ LOGS = WORK / "logs"
 APP = "drill"
 DOMAIN = "drill.localhost"
 DESTINATION = "offsite"
-USER = "bedstone"
-PATH = "/srv/bedstone"
 # The inventory's name of the server: it stays when the machine behind it is another one.
 HOST = "shop"
 SHOWN_LINES = 60
 PLAYBOOK_SECONDS = 1800
 COMMAND_SECONDS = 900
-# pgBackRest keeps each file of a restore open: see docs/operations.md.
-OFFSITE_FILES = 16384
 COPY = "bedstone-copy.service"
-FULL_BACKUP = "systemctl start bedstone-wal-full.service"
+FULL_BACKUP_UNIT = "bedstone-wal-full.service"
+FULL_BACKUP = f"systemctl start {FULL_BACKUP_UNIT}"
+# What begins by itself at night, and holds the locks that the drill needs.
+NIGHTS = " ".join(
+    f"bedstone-{name}.timer"
+    for name in ("backup", "verify", "destinations", "wal-full", "wal-incremental")
+)
 CHECK = "runuser -u postgres -- pgbackrest --stanza=main check"
 # What bedstone ends with when it has understood and not carried out.
 REFUSED = 3
@@ -60,62 +67,23 @@ def exit_code(server: Server, command: str) -> int:
     return run(server.ssh(command), check=False, timeout_seconds=COMMAND_SECONDS).returncode
 
 
+def hold_nights(server: Server) -> None:
+    """Let nothing begin by itself: the drill may run at any hour, and does it by hand."""
+    ssh(server, f"systemctl stop {NIGHTS}")
+
+
 def serving(server: Server) -> str:
     """Return the id of the app's release that serves on a server."""
     status = json.loads(ssh(server, "bedstone status --json", check=False))
     return str(next(app["release"] for app in status["apps"] if app["app"] == APP))
 
 
-def archived(offsite: Server) -> list[str]:
-    """Return the names of the files in the destination's archive of the write-ahead log."""
-    return ssh(offsite, f"find {PATH}/pgbackrest/archive -type f -printf '%f\\n'").split()
+def boot(name: str, suite: str = images.DEFAULT_SUITE, aliases: tuple[str, ...] = ()) -> Server:
+    """Start a bare server of a Debian, which the others find by its name and aliases."""
+    return servers.up(Spec(f"{GROUP}-{name}", suite, GROUP, aliases))[0]
 
 
-def spec(name: str) -> Spec:
-    """Return what a server of the drill is."""
-    return Spec(name=f"{GROUP}-{name}", group=GROUP)
-
-
-def boot(name: str) -> Server:
-    """Start a bare server."""
-    return servers.up(spec(name))[0]
-
-
-def make_offsite() -> tuple[Server, str]:
-    """Start the offsite server and return it with the private key that opens it."""
-    server = boot(DESTINATION)
-    WORK.mkdir(parents=True, exist_ok=True)
-    key = WORK / "offsite-key"
-    for path in (key, key.with_name(f"{key.name}.pub")):
-        path.unlink(missing_ok=True)
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "drill", "-f", str(key)])
-    public = key.with_name(f"{key.name}.pub").read_text().strip()
-    script = f"""
-        set -eu
-        useradd --create-home --shell /usr/sbin/nologin {USER}
-        install -d -o {USER} -g {USER} -m 0700 /home/{USER}/.ssh {PATH}
-        printf '%s\\n' {shlex.quote(public)} > /home/{USER}/.ssh/authorized_keys
-        printf 'Match User {USER}\\n  ForceCommand internal-sftp\\n  AllowTcpForwarding no\\n' \
-            > /etc/ssh/sshd_config.d/50-{USER}.conf
-        mkdir -p /etc/systemd/system/ssh.service.d
-        printf '[Service]\\nLimitNOFILE={OFFSITE_FILES}\\n' \
-            > /etc/systemd/system/ssh.service.d/10-files.conf
-        systemctl daemon-reload
-        systemctl restart ssh.service
-    """
-    done = run(server.ssh(script), check=False, timeout_seconds=60)
-    if done.returncode:
-        raise TestbedError(f"The offsite server can't be made: {done.stderr}")
-    return server, key.read_text()
-
-
-def host_keys(server: Server) -> list[str]:
-    """Return all public keys of a server: pgBackRest and ssh prefer different types."""
-    lines = ssh(server, "cat /etc/ssh/ssh_host_*_key.pub").splitlines()
-    return [" ".join(line.split()[:2]) for line in lines]
-
-
-def settings(offsite: Server, key: str) -> dict[str, Any]:
+def settings(offsite: Offsite, key: str, *, wal: bool) -> dict[str, Any]:
     """Return what an operator would write, who holds the backup key elsewhere, too."""
     from bedstone_control import backup_key
 
@@ -133,28 +101,21 @@ def settings(offsite: Server, key: str) -> dict[str, Any]:
         ],
         "bedstone_backup": {
             "destinations": [
-                {
-                    "name": DESTINATION,
-                    "sftp": {
-                        "host": offsite.name,
-                        "user": USER,
-                        "path": PATH,
-                        "host_keys": host_keys(offsite),
-                    },
-                }
+                {"name": DESTINATION, **({} if wal else {"wal": False}), **offsite.settings()}
             ],
             "key_held": backup_key.fingerprint(key),
         },
+        "bedstone_extra_ca_certificates": [str(path) for path in offsite.authorities()],
         "docker_image_archives": ["/opt/testbed/bedstone-python.tar"],
     }
 
 
-def write_inventory(offsite: Server, private_key: str) -> None:
+def write_inventory(offsite: Offsite, *, wal: bool) -> None:
     """Write the settings and an encrypted vault, as an operator has them."""
     from bedstone_control import backup_key, vault
 
     key = backup_key.make()
-    own = settings(offsite, key)
+    own = settings(offsite, key, wal=wal)
     (WORK / "inventory").mkdir(parents=True, exist_ok=True)
     PASSWORD.unlink(missing_ok=True)
     vault.write_password(PASSWORD)
@@ -162,7 +123,7 @@ def write_inventory(offsite: Server, private_key: str) -> None:
     content = vault.new_secrets(named)
     content["bedstone_secrets"]["backup"] = {
         "key": key,
-        "destinations": {DESTINATION: {"private_key": private_key}},
+        "destinations": {DESTINATION: offsite.secrets()},
     }
     directory = INVENTORY / "group_vars" / "all"
     write(directory / "settings.yml", yaml.safe_dump(own, sort_keys=False))
@@ -185,22 +146,46 @@ def playbook(name: str, *extra: str) -> float:
         TestbedError: it failed; the message has the end of what it said.
 
     """
-    LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{name}.log"
-    command = [
-        str(ROOT / ".venv/bin/ansible-playbook"),
+    began = time.monotonic()
+    ansible(
         f"playbooks/{name}.yml",
         "-i",
         str(INVENTORY),
         "--vault-password-file",
         str(PASSWORD),
         *extra,
-    ]
-    began = time.monotonic()
+    )
+    return time.monotonic() - began
+
+
+def refused(name: str, *extra: str) -> str:
+    """Run one of the project's playbooks, which has to fail, and return what it said.
+
+    Raises:
+        TestbedError: it didn't fail.
+
+    """
+    try:
+        playbook(name, *extra)
+    except TestbedError as error:
+        return error.message
+    raise TestbedError(f"{name}.yml {' '.join(extra)} should have been refused, and wasn't.")
+
+
+def ansible(path: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run a playbook of the project.
+
+    Raises:
+        TestbedError: it failed; the message has the end of what it said.
+
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    name = Path(path).stem
+    log = LOGS / f"{name}.log"
     with log.open("wb") as stream:
         try:
             code = subprocess.run(
-                command,
+                [str(ROOT / ".venv/bin/ansible-playbook"), path, *arguments],
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -208,6 +193,7 @@ def playbook(name: str, *extra: str) -> float:
                     "ANSIBLE_NOCOLOR": "1",
                     "PYTHONUNBUFFERED": "1",
                     "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+                    **(environment or {}),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -223,13 +209,13 @@ def playbook(name: str, *extra: str) -> float:
             "\n".join([f"{name}.yml ended with {code}:", *last]),
             f"All of it: {log}. To look around: run with --keep.",
         )
-    return time.monotonic() - began
 
 
-def prepare_images() -> None:
+def prepare_images(suite: str) -> None:
     """Make the images of servers and of the app's base, unless they are there."""
     images.python_image(images.DEFAULT_SUITE)
-    images.server_image(images.DEFAULT_SUITE)
+    for each in {suite, images.DEFAULT_SUITE}:
+        images.server_image(each)
 
 
 def cut_power(server: Server) -> float:
@@ -256,3 +242,4 @@ def clear() -> None:
     servers.remove_network(GROUP)
     for path in (WORK / "offsite-key", WORK / "offsite-key.pub", PASSWORD):
         path.unlink(missing_ok=True)
+    shutil.rmtree(WORK / "offsite", ignore_errors=True)

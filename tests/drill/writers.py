@@ -63,7 +63,8 @@ class Writers:
 
     site: Site
     writes: list[judge.Write] = field(default_factory=list)
-    sent: set[str] = field(default_factory=set)
+    # When each entry was asked for, in seconds since the epoch.
+    sent: dict[str, float] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -74,7 +75,7 @@ class Writers:
     def enter(self, name: str) -> bool:
         """Ask for an entry; return whether it was acknowledged."""
         with self._lock:
-            self.sent.add(name)
+            self.sent[name] = time.time()
         try:
             status, said = self.site.ask("PUT", f"/entries/{name}")
         except FAILURES as error:

@@ -64,7 +64,7 @@ def register(subparsers: Subparsers) -> None:
             "bedstone restore payments latest --into payments_yesterday   # beside, to look",
             "bedstone restore payments latest --table public.orders --into payments_look",
             "bedstone restore payments /mnt/usb/backup_20261120_020000",
-            "bedstone restore payments backup_20261120_020000 --from offsite",
+            "bedstone restore payments backup_20261120_020000 --destination offsite",
             "bedstone restore payments --time '2026-11-20 10:00:00+00:00' --into payments_look",
             "bedstone restore payments --release 20261120_101500-v1.4.2",
             "bedstone restore payments --list",
@@ -92,9 +92,8 @@ def register(subparsers: Subparsers) -> None:
         help="the restore point that was made before this release changed the schema",
     )
     parser.add_argument(
-        "--from",
-        dest="destination",
-        metavar="DESTINATION",
+        "--destination",
+        metavar="NAME",
         help="fetch it from there (`bedstone destinations`); default: this server, and for --time"
         " the first destination that has WAL",
     )

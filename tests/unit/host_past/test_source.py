@@ -120,7 +120,7 @@ def test_moment_is_restored_like_any_backup(
 def test_person_is_told_where_it_really_ended(
     wal: FakePast, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--time", "2026-11-20T10:00:00Z", "--yes", "--from", "offsite") == 0
+    assert run("--time", "2026-11-20T10:00:00Z", "--yes", "--destination", "offsite") == 0
     said = capsys.readouterr().out
     assert wal.asked == [("offsite", MOMENT)]
     assert "as it was at 2026-11-20 10:00:00 UTC, from offsite" in said
@@ -173,7 +173,7 @@ def test_server_that_does_not_answer_is_restored_from_what_is_there(
     [
         ((), "Say what is to be restored"),
         (("latest", "--time", "2026-11-20 10:00:00 UTC"), "One of these is enough"),
-        (("latest", "--from", "ofsite"), "Did you mean 'offsite'"),
+        (("latest", "--destination", "ofsite"), "Did you mean 'offsite'"),
         (("--release", "R12"), "There is no restore point of the release R12"),
         (("--time", "2026-11-20 10:00:00 UTC"), "nobody is there to answer"),
     ],
@@ -258,7 +258,7 @@ def test_backup_of_a_destination_is_fetched_and_gone_afterwards(
         return into / name
 
     monkeypatch.setattr(copies, "fetch", fetch)
-    assert run(made.name, "--from", "offsite", "--yes") == 0
+    assert run(made.name, "--destination", "offsite", "--yes") == 0
     assert postgres.rows("payments") == {"public.payment": 3}
     assert f"{made.name} was fetched from offsite" in capsys.readouterr().out
     assert not fetched[0].exists()

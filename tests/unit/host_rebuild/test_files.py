@@ -190,7 +190,7 @@ def test_the_words_say_what_came_back_and_what_did_not() -> None:
     said = rebuild.words(
         {
             "kind": "cluster",
-            "from": "offsite",
+            "destination": "offsite",
             "backup": "20261120-010000F",
             "lsn": "0/5000000",
             "last_commit": "2026-11-20T17:03:11.5+00:00",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.drill import judge
@@ -16,13 +18,15 @@ def segment(number: int, timeline: int = 1, suffix: str = ".zst") -> str:
 
 def before(*positions: int, archived: int, backed_up: tuple[str, ...] = ("a",)) -> Before:
     writes = [Write(f"w{n}", position, 100.0 + n) for n, position in enumerate(positions)]
+    names = [segment(number) for number in range(archived)]
     return Before(
         killed_at=110.0,
         writes=writes,
         sent={write.id for write in writes} | {"asked"},
+        due=judge.archived(writes, names),
+        undone=frozenset(),
         uploads={"a": "1", "b": "2"},
         backed_up=backed_up,
-        archived=[segment(number) for number in range(archived)],
     )
 
 
@@ -84,7 +88,13 @@ def test_it_fails_when_entries_are_there_that_nobody_asked_for() -> None:
 
 def test_it_fails_when_nothing_was_archived() -> None:
     verdict = judge.judge(before(1, archived=0), set(), {"a": "1"})
-    assert "nothing of the log" in verdict.problems[0]
+    assert "nothing at all" in verdict.problems[0]
+
+
+def test_it_fails_when_entries_are_there_that_came_after_the_moment() -> None:
+    moment = replace(before(1, 2, archived=1), undone={"w1"})
+    verdict = judge.judge(moment, {"w0", "w1"}, {"a": "1"})
+    assert verdict.problems == ["1 entries are there that came after the moment: w1"]
 
 
 def test_nothing_lost_is_no_time_lost() -> None:

@@ -89,7 +89,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     (home / "destinations.json").write_text(json.dumps(DESTINATIONS))
 
     def info(_destination: object) -> Any:
-        return SimpleNamespace(backups=made.backups, version="17", newest_wal=None)
+        newest = made.backups[-1] if made.backups else None
+        return SimpleNamespace(backups=made.backups, newest=newest, version="17", newest_wal=None)
 
     stanza = SimpleNamespace(info=info, create=made.step("create"))
     monkeypatch.setattr(rebuild, "Stanza", lambda *_, **__: stanza)
