@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import (
     __version__,
+    background,
     backup_history,
     backup_settings,
     catalogue,
@@ -254,7 +255,7 @@ def _fill(
     database = None
     if entry.database:
         database = dump.dump(
-            server, entry.database, directory / DUMP, jobs=settings.jobs, watch=watch
+            server, entry.database, directory / DUMP, jobs=settings.dump_jobs, watch=watch
         )
     archived = None
     if entry.media and deduplicated:
@@ -374,6 +375,7 @@ def _command(arguments: argparse.Namespace) -> int:
     names = arguments.app or [entry.app for entry in settings.apps]
     for name in names:
         settings.app(name)
+    background.step_back()
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     exit_code = 0

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MEBIBYTE = 1024 * 1024
 
-# More processes than this keep the database from the app.
 _MOST_JOBS = 4
 
 
@@ -52,10 +51,11 @@ class Settings:
         keep_at_least: the newest so many are kept whatever their age, so that
             neither a long outage nor a jumped clock empties the directory.
         reserve_bytes: what a backup or restore leaves free on a disk.
-        jobs: parallel processes of a dump or restore.
+        jobs: parallel processes of a restore.
         socket: directory of PostgreSQL's socket.
         port: PostgreSQL's port (it names the socket).
         apps: the apps, in the file's order.
+        dump_jobs: parallel processes of a dump.
 
     """
 
@@ -69,6 +69,7 @@ class Settings:
     socket: str
     port: int
     apps: tuple[App, ...]
+    dump_jobs: int = 1
 
     def app(self, name: str) -> App:
         """Return one app's entry.
@@ -134,6 +135,15 @@ def of_app(name: str) -> Settings | None:
     return settings if any(entry.app == name for entry in settings.apps) else None
 
 
+def default_dump_jobs(processors: int) -> int:
+    """Return how many processes dump in parallel while the app serves, unless the settings say it.
+
+    Each keeps one of the database's busy, too: one processor is left to the app. A restore may
+    take them all, since visitors wait for it.
+    """
+    return min(max(processors - 1, 1), _MOST_JOBS)
+
+
 def parse(data: Mapping[str, Any]) -> Settings:
     """Return settings from the file's parsed JSON.
 
@@ -156,6 +166,7 @@ def parse(data: Mapping[str, Any]) -> Settings:
         socket=str(data["socket"]),
         port=int(data["port"]),
         apps=_apps(data),
+        dump_jobs=int(data["jobs"]) or default_dump_jobs(os.cpu_count() or 1),
     )
     for name, value, least in (
         ("keep_days", settings.keep_days, 1),

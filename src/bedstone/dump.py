@@ -80,8 +80,9 @@ def dump(
     # this one opened, and owns it for the time of the dump alone.
     _give(directory, server.account)
     with Snapshot(server, database) as snapshot, _opened(directory) as descriptor:
-        # The counts run beside the dump and take locks as it does; both see one moment.
-        snapshot.begin(COUNTS)
+        # The counts run beside the dump and take locks as it does; both see one moment. Without
+        # helpers of their own, which would take the processors from those that the app waits for.
+        snapshot.begin(f"SET LOCAL max_parallel_workers_per_gather = 0;\n{COUNTS}")
         try:
             guarded.run(
                 server.command(

@@ -58,7 +58,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
             past.server,
             app.database,
             incomplete / DUMP,
-            jobs=settings.jobs,
+            jobs=settings.dump_jobs,
             watch=lambda: space.still(home, settings.reserve_bytes, what),
         )
         _complete(app, incomplete, name, target, database)

@@ -7,7 +7,16 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, cli, destinations, lock, pgbackrest_ready, pgbackrest_run, space
+from bedstone import (
+    age,
+    background,
+    cli,
+    destinations,
+    lock,
+    pgbackrest_ready,
+    pgbackrest_run,
+    space,
+)
 from bedstone.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_info import FULL
@@ -71,6 +80,7 @@ def wal(arguments: argparse.Namespace) -> int:
         chosen = (stanza.destinations.get(arguments.destination),)
     if arguments.action == "list":
         return _list(stanza, chosen, as_json=arguments.json)
+    background.step_back()
     kind = "full" if arguments.action == "full" else "incr"
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
     outcomes = pgbackrest_run.everywhere(stanza, kind, chosen, say=say)  # type: ignore[arg-type]

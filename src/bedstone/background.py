@@ -1,0 +1,46 @@
+"""What a person starts by hand is no hurry either: it gets the weights that its timer's unit has.
+
+A session's processes share the processors with all services together, half and half, whatever
+`nice` says. So this process moves into a scope beside the services, where it counts for little. The
+database's own processes stay where they are: one that holds a lock and gets no time would hold up
+all that wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from bedstone.errors import BedstoneError
+from bedstone.run import run
+
+# As in roles/backup/templates/backup/etc/systemd/system/bedstone-backup.service.j2.
+NICE = 10
+WEIGHT = 20
+_SECONDS = 10
+_CGROUP = Path("/proc/self/cgroup")
+
+
+def step_back() -> None:
+    """Let everybody else come first from now on, if this process isn't in a unit that does."""
+    with suppress(OSError):
+        if "/bedstone-" in _CGROUP.read_text(encoding="utf-8"):
+            return
+        os.nice(NICE)
+    # That it can't be had (no systemd, not root) is no reason to have no backup.
+    with suppress(BedstoneError):
+        run(["ionice", "--class", "2", "--classdata", "7", "--pid", str(os.getpid())], check=False)
+        run(scope(os.getpid()), timeout=_SECONDS, check=False)
+
+
+def scope(pid: int) -> list[str]:
+    """Return the command that moves a process into a scope of its own."""
+    name = f"bedstone-by-hand-{secrets.token_hex(4)}.scope"
+    weights = [part for what in ("CPU", "IO") for part in (f"{what}Weight", "t", str(WEIGHT))]
+    return [
+        "busctl", "--quiet", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+        "org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail",
+        "4", "PIDs", "au", "1", str(pid), *weights, "CollectMode", "s", "inactive-or-failed", "0",
+    ]  # fmt: skip

@@ -1,0 +1,19 @@
+"""What all unit tests need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let nothing that is tested give way to others: it would be the tests' own process."""
+    path = tmp_path / "cgroup-of-a-test"
+    path.write_text("0::/system.slice/bedstone-backup.service\n")
+    monkeypatch.setattr("bedstone.background._CGROUP", path)
+    return path
