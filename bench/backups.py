@@ -8,14 +8,13 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench import releases
-from bench.releases import on
+from bench.load import load, on
 from testbed.errors import TestbedError
 from testbed.paths import ROOT
 from testbed.servers import Server
@@ -152,7 +151,7 @@ def measure_cluster(server: Server, results: Results) -> None:
         during(
             server,
             "pgBackRest, full",
-            f"{pgbackrest} backup --type=full",
+            "bedstone wal full --destination local",
             lambda _: size_of_repository(on(server, f"{pgbackrest} info --output=json")),
         )
     )
@@ -223,7 +222,7 @@ def during(
         size: returns the bytes of what was made, from what the command printed.
 
     """
-    with load(server) as result:
+    with load(server, CLIENT) as result:
         began = time.monotonic()
         said = on(server, command)
         seconds = time.monotonic() - began
@@ -234,22 +233,6 @@ def during(
     for line in result["failures"][:3]:
         say(f"   {what}: {line}")
     return made
-
-
-@contextmanager
-def load(server: Server) -> Iterator[dict[str, Any]]:
-    """Send requests during a block; the dict gets what came of them."""
-    directory = on(server, "mktemp -d").strip()
-    on(server, f"cat > {directory}/latency.py", CLIENT.read_bytes())
-    on(server, f"systemd-run --quiet --collect python3 {directory}/latency.py {directory}")
-    on(server, f"timeout 60 sh -c 'until test -e {directory}/started; do sleep 0.1; done'")
-    result: dict[str, Any] = {}
-    try:
-        yield result
-    finally:
-        wait = f"until test -e {directory}/result.json; do sleep 0.2; done"
-        on(server, f"touch {directory}/stop; timeout 120 sh -c '{wait}'")
-    result.update(json.loads(on(server, f"cat {directory}/result.json")))
 
 
 def percentile(times: Sequence[float], share: float) -> float:

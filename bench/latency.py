@@ -58,6 +58,9 @@ class Connection(threading.Thread):
             connection.request("GET", "/look")
         response = connection.getresponse()
         response.read()
+        if response.will_close:
+            # By itself, http.client would look its name up, which nobody knows.
+            self._connection = None
         if response.status not in {200, 201}:
             raise http.client.HTTPException(f"answered {response.status}")
 

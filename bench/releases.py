@@ -5,19 +5,17 @@ brings the same change up. The app is tests/apps/ledger without its workers.
 """
 
 import json
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import TestbedError
+from bench.load import load, on
 from testbed.paths import ROOT
 from testbed.servers import Server
-from testbed.shell import failure, say
+from testbed.shell import say
 from tests.apps.ledger import variant
 
 CLIENT = ROOT / "molecule" / "release" / "client.py"
@@ -27,7 +25,6 @@ UPSTREAMS = "/etc/nginx/bedstone/upstreams"
 PORTS = {"web": (8000, 18000), "api": (8001, 18001)}
 # How long the slow requests of the load take.
 SLOW_SECONDS = 5
-LIMIT_SECONDS = 300
 # As people write it; the services have no more to wait for than their own start.
 COMPOSE_FILE = """\
 services:
@@ -111,7 +108,7 @@ def released(server: Server, operation: str) -> Change:
     """Release new code, or roll it back."""
     if operation == "release":
         send_source(server, f"{STATE}/source.tar.gz")
-    with load(server) as result:
+    with load(server, CLIENT, f"bench{time.time_ns()}", str(SLOW_SECONDS)) as result:
         began = time.monotonic()
         outcome = json.loads(on(server, f"bedstone {operation} ledger --json"))
         seconds = time.monotonic() - began
@@ -144,7 +141,7 @@ def bring_compose_up(server: Server) -> None:
 def composed(server: Server) -> Change:
     """Bring new code up by compose."""
     compose_source(server)
-    with load(server) as result:
+    with load(server, CLIENT, f"bench{time.time_ns()}", str(SLOW_SECONDS)) as result:
         began = time.monotonic()
         on(server, compose())
         seconds = time.monotonic() - began
@@ -173,26 +170,6 @@ def send_source(server: Server, path: str) -> None:
         on(server, f"cat > {path}.new && mv {path}.new {path}", archive.read_bytes())
 
 
-@contextmanager
-def load(server: Server) -> Iterator[dict[str, Any]]:
-    """Send requests of every kind during a block; the dict gets what came of them."""
-    directory = on(server, "mktemp -d").strip()
-    on(server, f"cat > {directory}/client.py", CLIENT.read_bytes())
-    on(
-        server,
-        f"systemd-run --quiet --collect python3 {directory}/client.py {directory}"
-        f" bench{time.time_ns()} {SLOW_SECONDS}",
-    )
-    on(server, f"timeout 60 sh -c 'until test -e {directory}/started; do sleep 0.1; done'")
-    result: dict[str, Any] = {}
-    try:
-        yield result
-    finally:
-        wait = f"until test -e {directory}/result.json; do sleep 0.2; done"
-        on(server, f"touch {directory}/stop; timeout 120 sh -c '{wait}'")
-    result.update(json.loads(on(server, f"cat {directory}/result.json")))
-
-
 def counted(change: Change, result: dict[str, Any]) -> Change:
     """Add to a change what came of the requests."""
     failures: Sequence[str] = result["failures"]
@@ -212,24 +189,6 @@ def moment(line: str) -> float:
 def dark(moments: Sequence[float]) -> float:
     """Return the seconds between the first and the last request that failed."""
     return max(moments) - min(moments) if moments else 0.0
-
-
-def on(server: Server, command: str, data: bytes = b"") -> str:
-    """Run a shell command on a server and return what it printed.
-
-    Raises:
-        TestbedError: it failed.
-
-    """
-    done = subprocess.run(
-        server.ssh(command), input=data, capture_output=True, check=False, timeout=LIMIT_SECONDS
-    )
-    if done.returncode:
-        text = subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-        )
-        raise TestbedError(failure(["ssh", command], text))
-    return done.stdout.decode()
 
 
 def rows(changes: Sequence[Change]) -> list[str]:
