@@ -18,7 +18,8 @@ from tests.drill import judge
 
 ENTRY_PACE_SECONDS = 0.2
 UPLOAD_PACE_SECONDS = 2.0
-LIMIT_SECONDS = 15.0
+# Also of a machine that is ten times slower than usual.
+LIMIT_SECONDS = 60.0
 UPLOAD_BYTES = 64 * 1024
 
 
