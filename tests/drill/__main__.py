@@ -320,7 +320,7 @@ def report(clock: Clock, verdict: judge.Verdict, writers: Writers) -> str:
         (verdict.surviving, "of them came back"),
         (
             verdict.lost,
-            f"lost, not archived or later than the moment: of the last {verdict.lost_seconds:.1f} s",
+            f"lost, not archived or after the moment: of the last {verdict.lost_seconds:.1f} s",
         ),
         (len(writers.uploads), "files acknowledged"),
         (verdict.uploads_lost, "lost: those after the last backup of the media"),
