@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bedstone.run import Runner
+
+_SYNC_SECONDS = 900.0
+
 
 def write(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Replace a file by ``text`` atomically and durably, with the given mode."""
@@ -43,6 +47,18 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_filesystem(directory: Path, runner: Runner) -> None:
+    """Bring all that was written to the filesystem of a directory to the disk.
+
+    For many files at once, and for those of others: one by one, each costs a turn of the disk.
+
+    Raises:
+        CommandError: the disk doesn't take it.
+
+    """
+    runner(["sync", "--file-system", str(directory)], timeout=_SYNC_SECONDS)
 
 
 def remove_tree(directory: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import history, slots, source
+from bedstone import files, history, paths, slots, source
 
 if TYPE_CHECKING:
     from bedstone.docker import ImageFacts
@@ -25,6 +25,9 @@ def image(rollout: Rollout) -> str:
             rollout.on_line,
             fresh=rollout.wishes.rebuild,
         )
+        # Docker itself leaves an image's layers to the kernel's own time.
+        if (stored := paths.host("/var/lib/docker")).is_dir():
+            files.sync_filesystem(stored, rollout.host.run)
     docker.tag(facts.id, image_name(app.name, rollout.id))
     rollout.image = facts.id
     rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user, app=app.name)

@@ -45,6 +45,8 @@ def static(rollout: Rollout) -> str:
     own = _readable_by_all(partial)
     files.write(rollout.directory / _OWN, "".join(f"{path}\n" for path in own), mode=0o600)
     inherited = _inherit(rollout, partial)
+    # A power cut just after the release would leave them by name alone, all of them empty.
+    files.sync_filesystem(partial, rollout.host.run)
     partial.rename(final)
     files.sync_directory(final.parent)
     return (

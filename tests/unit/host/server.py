@@ -72,6 +72,7 @@ class Server:
         self.enabled: set[str] = set()
         self.removed_containers: list[str] = []
         self.left_running: set[str] = set()
+        self.synced: dict[str, list[str]] = {}
         self.reloads: list[dict[str, str]] = []
         self.journal = ""
         self.front_doors: list[tuple[str, str]] = []
@@ -119,7 +120,7 @@ class Server:
             return self.systemctl(verb, units)
         if program == "docker" and rest[0] in {"image", "network"}:
             program, rest = f"docker_{rest[0]}", rest[1:]
-        if program in {"nginx", "journalctl", "tar"}:
+        if program in {"nginx", "journalctl", "tar", "sync"}:
             method: Callable[..., Answered] = getattr(self, program)
             return method(words)
         method = getattr(self, f"{program}_{rest[0]}", self.unknown)
@@ -131,6 +132,11 @@ class Server:
     def tar(self, words: list[str]) -> Answered:
         subprocess.run(words, check=True)
         return DONE
+
+    def sync(self, words: list[str]) -> Answered:
+        directory = Path(words[-1])
+        self.synced[directory.name] = sorted(path.name for path in directory.iterdir())
+        return (1, "", "sync: Input/output error") if "disk" in self.broken else DONE
 
     def nginx(self, _words: list[str]) -> Answered:
         return (1, "", "nginx: unknown directive") if "nginx" in self.broken else DONE

@@ -466,6 +466,25 @@ def test_worker_only_app_needs_no_nginx(server: Server) -> None:
     assert release(server).ok
 
 
+def test_image_and_static_files_are_on_the_disk_before_they_are_used(server: Server) -> None:
+    (server.root / "var/lib/docker").mkdir(parents=True)
+    outcome = release(server)
+    assert server.synced == {"docker": [], f".{outcome.release}.partial": ["site.css"]}
+    order = [call[:2] for call in server.calls]
+    assert order.index(["docker", "build"]) < order.index(["sync", "--file-system"])
+    assert order.index(["sync", "--file-system"]) < order.index(["docker", "tag"])
+    release(server)
+    assert sum(call[0] == "sync" for call in server.calls) == 3, "the image is the same"
+
+
+def test_disk_that_takes_nothing_fails_the_release(server: Server) -> None:
+    first = release(server).release
+    declare(server, source="two")
+    server.broken = {"disk"}
+    assert release(server).failed_step == "static"
+    assert set(server.serves().values()) == {first}
+
+
 def test_unknown_app_is_refused_with_the_known_ones(server: Server) -> None:
     with pytest.raises(ConfigError, match=r"No app is called 'ship'.*Declared: shop"):
         perform.release("ship", host=server.host())
