@@ -54,6 +54,9 @@ _QUICK_SECONDS = 180
 _LOCK_SECONDS = 180
 _PAUSE_SECONDS = 0.3
 _CONNECT_SECONDS = 10
+# Whoever connects to an ssh server again and again and leaves is soon let in no more, with all that
+# comes from the same address: the WAL, too (PerSourcePenalties).
+_REACHED_SECONDS = 60
 _HTTPS = 443
 _WORDS = {"full": "The full backup", "incr": "The incremental backup"}
 
@@ -92,6 +95,8 @@ class Stanza:
         self.server = server or _server()
         self._run = runner
         self._connect = connect or _connect
+        # When a destination was last seen to answer.
+        self._reached: dict[str, float] = {}
 
     @property
     def name(self) -> str:
@@ -455,8 +460,12 @@ class Stanza:
         """Raise at once when a destination is away: pgBackRest would try for minutes."""
         if destination is None or destination.is_local:
             return
+        last = self._reached.get(destination.name)
+        if last is not None and time.monotonic() - last < _REACHED_SECONDS:
+            return
         try:
             self._connect(address(destination))
+            self._reached[destination.name] = time.monotonic()
         except OSError as error:
             raise UnreachableError(
                 f"{what} failed: {destination.name} ({destination.words()}) can't be reached:"
@@ -474,10 +483,10 @@ class Stanza:
             options.append(f"--repo={number(destination)}")
         return self.server.command("pgbackrest", *options, command, *arguments)
 
-    @staticmethod
     def _explained(
-        error: CommandError, destination: Destination | None, what: str
+        self, error: CommandError, destination: Destination | None, what: str
     ) -> BedstoneError:
+        self._reached.clear()
         if error.returncode is None:
             kind = (
                 BedstoneError if destination is None or destination.is_local else UnreachableError

@@ -380,3 +380,18 @@ def test_backup_is_ended_by_what_watches_it(
 
     with pytest.raises(RefusedError, match="The disk is full"):
         Stanza(KNOWN, server=Server("/run", 5432)).backup("full", LOCAL, watch=watch)
+
+
+def test_server_is_knocked_at_once_in_a_while_and_again_after_a_failure() -> None:
+    knocks: list[tuple[str, int]] = []
+    programs = answering(*WEEK)
+    found = Stanza(KNOWN, server=FakeServer("/run", 5432), runner=programs, connect=knocks.append)
+    for _ in range(20):
+        found.info(BUCKET)
+    assert knocks == [("s3.example", 443)]
+
+    programs.answers["info"] = CommandError("failed", returncode=49, output="ERROR: [049]: away")
+    for _ in range(2):
+        with pytest.raises(UnreachableError):
+            found.info(BUCKET)
+    assert len(knocks) == 2
