@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, config, lock, paths, restore_journal, space
+from bedstone import catalogue, config, lock, paths, pgbackrest_run, restore_journal, space
 from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, CommandError, RefusedError
 from bedstone.run import run
@@ -164,7 +164,8 @@ def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]
 def busy(settings: Settings) -> Iterator[str]:
     """Yield who is at work with the apps' data, and what was left half done."""
     names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
-    for name in [*names, *(f"{name}.backup" for name in names), VERIFY_LOCK]:
+    others = (*(f"{name}.backup" for name in names), VERIFY_LOCK, pgbackrest_run.LOCK)
+    for name in (*names, *others):
         if (owner := lock.owner(name)) is not None:
             yield f"{owner.words()} is at work: wait until it has finished"
     for name in names:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
+from bedstone import cli, lock, pgbackrest_run
 from bedstone.errors import BedstoneError
 from bedstone.overview import upgrades
 from bedstone.run import Completed
 from bedstone.terminal import Paint
-from bedstone.upgrade import contents, journal, waiting
+from bedstone.upgrade import checks, contents, journal, waiting
 from bedstone.upgrade.cluster import Cluster, all_clusters
 
 if TYPE_CHECKING:
@@ -164,6 +164,19 @@ def test_a_damaged_journal_says_what_to_do(root: Path) -> None:
         journal.load()
     assert root.exists()
     assert "pg_lsclusters" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", [pgbackrest_run.LOCK, "payments.backup"])
+def test_a_backup_at_work_is_waited_for(
+    root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("bedstone.config.declared", lambda: ["payments"])
+    assert list(checks.busy(settings)) == []
+    with lock.held(name, "a backup of a test"):
+        (said,) = checks.busy(settings)
+    assert root.exists()
+    assert "a backup of a test" in said
+    assert "wait until it has finished" in said
 
 
 def test_rehearse_goes_with_a_version(
