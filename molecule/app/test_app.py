@@ -20,14 +20,18 @@ SITE = "https://hello.example.com"
 ENVIRONMENT = "/etc/bedstone/apps/hello/app.env"
 MIGRATE_ENVIRONMENT = "/etc/bedstone/apps/hello/migrate.env"
 
-# The variable that breaks a release, the file it goes into, the step, words of the message.
+# The variable that breaks a release, the file it goes into, the step, words of the message. Which
+# step fails how has nothing to do with Debian's release: half of them on each.
 BROKEN = [
-    ("FAIL_CHECK", ENVIRONMENT, "check", "FAIL_CHECK is set, which no settings may have"),
-    ("FAIL_MIGRATE", MIGRATE_ENVIRONMENT, "migrate", "relation does not exist"),
-    ("NEVER_HEALTHY", ENVIRONMENT, "start", "GET /health/ answered 503"),
-    ("DIES_AT_START", ENVIRONMENT, "start", "hello dies: no database, say"),
-    ("FAIL_BEHIND_NGINX", ENVIRONMENT, "verify", "answered 500"),
-    ("WORKER_DIES", ENVIRONMENT, "workers", "worker dies"),
+    pytest.param(*case, marks=pytest.mark.only_on(suite), id=case[0])
+    for suite, *case in (
+        ("trixie", "FAIL_CHECK", ENVIRONMENT, "check", "FAIL_CHECK is set, which no settings may"),
+        ("bookworm", "FAIL_MIGRATE", MIGRATE_ENVIRONMENT, "migrate", "relation does not exist"),
+        ("bookworm", "NEVER_HEALTHY", ENVIRONMENT, "start", "GET /health/ answered 503"),
+        ("trixie", "DIES_AT_START", ENVIRONMENT, "start", "hello dies: no database, say"),
+        ("trixie", "FAIL_BEHIND_NGINX", ENVIRONMENT, "verify", "answered 500"),
+        ("bookworm", "WORKER_DIES", ENVIRONMENT, "workers", "worker dies"),
+    )
 ]
 
 
@@ -35,6 +39,12 @@ def answer(host: Host) -> dict[str, Any]:
     """Return what the app says through nginx."""
     said: dict[str, Any] = json.loads(host.check_output(f"{CURL} -f {SITE}/"))
     return said
+
+
+def answering(host: Host) -> str | None:
+    """Return the container that answers through nginx, None when none does."""
+    run = host.run(f"{CURL} -f {SITE}/")
+    return str(json.loads(run.stdout)["host"]) if run.rc == 0 else None
 
 
 def status(host: Host) -> dict[str, Any]:
@@ -72,7 +82,7 @@ def load(host: Host, wait_until: Callable[..., None]) -> Iterator[dict[str, Any]
         yield result
     finally:
         host.check_output("touch %s/stop", directory)
-        wait_until(lambda: host.file(f"{directory}/result.json").exists, seconds=60)
+        wait_until(lambda: host.file(f"{directory}/result.json").exists, seconds=120)
     result.update(json.loads(host.check_output("cat %s/result.json", directory)))
 
 
@@ -123,6 +133,7 @@ def test_secrets_are_for_root_alone(host: Host) -> None:
     assert host.file(ENVIRONMENT).mode == 0o600
 
 
+@pytest.mark.only_on("trixie")
 def test_secrets_are_in_no_arguments_during_a_release(host: Host) -> None:
     script = """
     bedstone release hello > /dev/null & release=$!
@@ -144,9 +155,10 @@ def test_migrations_ran_with_their_own_environment(host: Host) -> None:
     assert host.file("/srv/bedstone/hello/media/migrated.txt").exists
 
 
-def test_logs_show_the_apps_own_lines(host: Host) -> None:
+def test_logs_show_the_apps_own_lines(host: Host, wait_until: Callable[..., None]) -> None:
     answer(host)
-    assert "hello request" in host.check_output("journalctl -o cat -u %s", serving_unit(host))
+    unit = serving_unit(host)
+    wait_until(lambda: "hello request" in host.check_output("journalctl -o cat -u %s", unit))
     assert "worker starts as hello" in host.check_output("bedstone logs hello worker")
 
 
@@ -176,6 +188,7 @@ def test_release_under_load_fails_no_request(host: Host, wait_until: Callable[..
     assert set(result["answers"]) == {before, answer(host)["host"]}
 
 
+@pytest.mark.only_on("bookworm")
 def test_new_environment_is_released(host: Host) -> None:
     with variable(host, ENVIRONMENT, "GREETING=good day"):
         run = host.run("bedstone release hello --if-changed --json")
@@ -185,7 +198,7 @@ def test_new_environment_is_released(host: Host) -> None:
     assert answer(host)["greeting"] == "hello"
 
 
-@pytest.mark.parametrize(("name", "path", "step", "words"), BROKEN, ids=lambda word: word[:20])
+@pytest.mark.parametrize(("name", "path", "step", "words"), BROKEN)
 def test_broken_release_leaves_the_old_one_serving(
     host: Host, wait_until: Callable[..., None], name: str, path: str, step: str, words: str
 ) -> None:
@@ -208,8 +221,7 @@ def test_broken_release_leaves_the_old_one_serving(
 def test_killed_container_comes_back(host: Host, wait_until: Callable[..., None]) -> None:
     before = answer(host)["host"]
     host.check_output("docker kill bedstone-hello-web-%s", status(host)["slot"])
-    wait_until(lambda: host.run(f"{CURL} -f {SITE}/").rc == 0, what="it answers again")
-    assert answer(host)["host"] != before
+    wait_until(lambda: answering(host) not in {None, before}, what="another one answers")
 
 
 def test_killed_supervisor_leaves_its_container_serving(
@@ -237,12 +249,12 @@ def test_restart_of_docker_is_not_noticed(host: Host, wait_until: Callable[..., 
         host.check_output("systemctl restart docker")
     assert result["failures"] == []
     assert set(result["answers"]) == {before}
-    assert status(host)["ok"]
+    wait_until(lambda: status(host)["ok"], what="all is well")
     # Its supervisor found it again: output still comes, and a stop still stops it.
     unit = serving_unit(host)
     wait_until(lambda: "hello request" in last_lines(host, unit))
     host.check_output("systemctl restart %s", unit)
-    assert answer(host)["host"] != before
+    wait_until(lambda: answering(host) not in {None, before}, what="another one answers")
 
 
 def last_lines(host: Host, unit: str) -> str:
@@ -250,6 +262,7 @@ def last_lines(host: Host, unit: str) -> str:
     return str(host.check_output("journalctl -o cat -n 2 -u %s", unit))
 
 
+@pytest.mark.only_on("trixie")
 def test_stopped_unit_is_started_again(host: Host) -> None:
     host.check_output("systemctl stop bedstone-hello-worker@2")
     assert host.run("bedstone status").rc == 1
@@ -300,8 +313,7 @@ def test_serving_slot_starts_by_itself_after_a_reboot(
 ) -> None:
     before = answer(host)["host"]
     subprocess.run([sys.executable, "-m", "testbed", "restart", server_name], check=True)
-    wait_until(lambda: host.run(f"{CURL} -f {SITE}/").rc == 0, seconds=60, what="it answers")
-    wait_until(lambda: status(host)["ok"], seconds=30)
-    assert answer(host)["host"] != before
+    wait_until(lambda: answering(host) not in {None, before}, seconds=180, what="it answers")
+    wait_until(lambda: status(host)["ok"], seconds=60)
     outcome = json.loads(host.check_output("bedstone release hello --if-changed --json"))
     assert outcome["changed"] is False
