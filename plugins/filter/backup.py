@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control import origins_layout
-from bedstone_control.backup_layout import backup_destinations, backup_files
+from bedstone_control.backup_layout import (
+    backup_destinations,
+    backup_files,
+    backup_key_directories,
+)
 from bedstone_control.plain import plain
 
 if TYPE_CHECKING:
@@ -40,5 +44,6 @@ class FilterModule:
         return {
             "backup_destinations": backup_destinations,
             "backup_files": backup_files,
+            "backup_key_directories": backup_key_directories,
             "backup_origins": backup_origins,
         }

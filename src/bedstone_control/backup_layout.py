@@ -91,6 +91,26 @@ def backup_files(
     return files
 
 
+def backup_key_directories(
+    files: Iterable[Mapping[str, Any]], **attributes: str
+) -> list[dict[str, Any]]:
+    """Return the directories of a destination's files of keys, as converge's `directories`.
+
+    Made by themselves, they would be everybody's to look into.
+
+    Args:
+        files: those of keys, of whatever program.
+        attributes: of the directories, like `mode`.
+
+    """
+    parents = {PurePosixPath(entry["path"]).parent for entry in files}
+    return [
+        {"path": str(path), **attributes}
+        for path in sorted(parents)
+        if path.parent.name == PurePosixPath(DIRECTORY).name
+    ]
+
+
 def _value(entry: Mapping[str, Any], name: str) -> Any:
     value = entry.get(name)
     return _DEFAULTS.get(name) if value is None else value

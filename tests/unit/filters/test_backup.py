@@ -6,8 +6,12 @@ import json
 from typing import Any
 
 from bedstone import destinations as host_destinations
-from plugins.filter.backup import backup_destinations, backup_files
-from plugins.filter.pgbackrest import pgbackrest_files, pgbackrest_repositories
+from bedstone_control.backup_layout import (
+    backup_destinations,
+    backup_files,
+    backup_key_directories,
+)
+from bedstone_control.pgbackrest_layout import pgbackrest_files, pgbackrest_repositories
 
 OFFSITE: dict[str, Any] = {
     "name": "offsite",
@@ -78,3 +82,17 @@ def test_keys_are_roots_alone_and_hidden_from_differences() -> None:
     assert {entry.get("owner", "root") for entry in files} == {"root"}
     hidden = {entry["path"].rpartition("/")[2] for entry in files if entry["sensitive"]}
     assert hidden == {"id", "s3.json"}
+
+
+def test_directories_of_keys_are_those_of_the_destinations_alone() -> None:
+    every = [{**entry, "wal": True} for entry in (OFFSITE, BUCKET)]
+    files = backup_files(every, pgbackrest_files(pgbackrest_repositories(every)))
+
+    found = backup_key_directories(
+        [{"path": "/etc/bedstone/backup.key"}, *files], mode="0700", owner="root"
+    )
+
+    assert found == [
+        {"path": f"/etc/bedstone/destinations/{name}", "mode": "0700", "owner": "root"}
+        for name in ("bucket", "offsite")
+    ]
