@@ -167,6 +167,19 @@ class Docker:
         rows = (line.split() for line in output.splitlines())
         return {row[0]: row[1] for row in rows if len(row) == 2 and row[0] != "<none>"}  # noqa: PLR2004
 
+    def names(self, repository: str) -> list[tuple[str, str]]:
+        """Return all names of a repository's images on this server, each with the image's id."""
+        shown = ["--no-trunc", "--digests", "--format", "{{.Tag}} {{.Digest}} {{.ID}}"]
+        output = self._run(["docker", "image", "ls", *shown, repository]).stdout
+        found = []
+        for tag, digest, image in (line.split() for line in output.splitlines()):
+            # A name without a tag is what was pulled by its digest, or has lost its tag.
+            if tag != "<none>":
+                found.append((f"{repository}:{tag}", image))
+            elif digest != "<none>":
+                found.append((f"{repository}@{digest}", image))
+        return found
+
     def image_sizes(self) -> list[dict[str, str]]:
         """Return every image with its sizes in Docker's words: UniqueSize, SharedSize, ID."""
         output = self._run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bedstone import destinations, files, history, paths, slots
 from bedstone.container import LABEL_APP
 from bedstone.errors import BedstoneError
+from bedstone.rollout import pulled
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
@@ -36,6 +37,7 @@ def prune(rollout: Rollout) -> str:
         if tag not in kept:
             docker.untag(image_name(app, tag))
             removed += 1
+    removed += pulled.drop(rollout, kept)
     docker.remove_dangling(f"{LABEL_APP}={app}")
     for directory in (paths.release(app, "x").parent, paths.served(app) / "static"):
         if not directory.is_dir():

@@ -67,6 +67,7 @@ class Server:
         self.broken: set[str] = set()
         self.good: set[str | None] = set()
         self.images: dict[str, str] = {}
+        self.registry: dict[str, str] = {}
         self.networks: dict[str, str] = {}
         self.active: set[str] = set()
         self.enabled: set[str] = set()
@@ -158,7 +159,7 @@ class Server:
         return DONE
 
     def docker_pull(self, rest: list[str]) -> Answered:
-        self.images[rest[-1]] = IMAGE
+        self.images[rest[-1]] = self.registry.get(rest[-1], IMAGE)
         return DONE
 
     def docker_load(self, _rest: list[str]) -> Answered:
@@ -170,6 +171,8 @@ class Server:
 
     def docker_image_ls(self, rest: list[str]) -> Answered:
         found = [n.split(":")[1] for n in self.images if n.startswith(f"{rest[-1]}:")]
+        if "--digests" in rest:
+            found = [f"{tag} <none> {self.images[f'{rest[-1]}:{tag}']}" for tag in found]
         return 0, "\n".join(found), ""
 
     def docker_image_prune(self, _rest: list[str]) -> Answered:

@@ -16,6 +16,7 @@ from bedstone import history, ledger, lock, perform
 from bedstone.errors import BedstoneError, ConfigError
 from bedstone.forecast import would_change
 from bedstone.outcome import Outcome
+from bedstone.rollout import pulled
 from tests.unit.host.server import APP, Server, declare
 
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
@@ -426,6 +427,51 @@ def test_ten_releases_are_kept(server: Server) -> None:
     assert len(tags) == 10
     assert len(list((server.root / "var/lib/bedstone/apps/shop/releases").iterdir())) == 10
     assert len(list((server.root / "srv/bedstone/shop/static").iterdir())) == 11
+
+
+def test_pulled_images_go_with_the_releases_that_had_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "KEPT_RELEASES", 2)
+    name = "registry.example.com/shop"
+    # Somebody else's: of the same repository, but never released.
+    server.images[f"{name}:by-hand"] = "sha256:" + "b" * 64
+    for number in range(1, 5):
+        reference = f"{name}:{number}"
+        server.registry[reference] = f"sha256:{number:064d}"
+        declare(server, app=APP | {"image": {"kind": "pull", "reference": reference}})
+        assert release(server).ok
+    left = sorted(n for n in server.images if n.startswith(name))
+    assert left == [f"{name}:3", f"{name}:4", f"{name}:by-hand"]
+
+
+def test_image_that_another_app_has_stays(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "KEPT_RELEASES", 1)
+    name = "registry.example.com/shop"
+    server.registry = {f"{name}:1": f"sha256:{1:064d}", f"{name}:2": f"sha256:{2:064d}"}
+    with ledger.opened() as connection:
+        new = history.NewRelease("1", "f")
+        other, operation = history.begin(connection, "wiki", new)
+        history.set_image(connection, "wiki", other, server.registry[f"{name}:1"])
+        history.commit(connection, "wiki", other, "blue", operation)
+    for number in (1, 2):
+        image = {"kind": "pull", "reference": f"{name}:{number}"}
+        declare(server, app=APP | {"image": image})
+        assert release(server).ok
+    assert f"{name}:1" in server.images
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("shop", "shop"),
+        ("localhost:5000/team/shop", "localhost:5000/team/shop"),
+        ("localhost:5000/team/shop:2.1", "localhost:5000/team/shop"),
+        ("shop:2.1@sha256:" + "1" * 64, "shop"),
+    ],
+)
+def test_repository_of_a_reference(reference: str, said: str) -> None:
+    assert pulled.repository(reference) == said
 
 
 def test_secrets_stay_out_of_arguments_and_open_files(server: Server) -> None:
