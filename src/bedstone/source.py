@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bedstone import paths
 from bedstone.container import LABEL_APP
@@ -146,38 +148,65 @@ def _resolve(image: Image, runner: Runner) -> str:
     wanted = image.version or "HEAD"
     if _COMMIT.fullmatch(wanted):
         return wanted
+    url, environment = _without_login(image.url or "")
     names = [wanted] if wanted == "HEAD" else [f"refs/heads/{wanted}", f"refs/tags/{wanted}"]
     output = runner(
         # `^{}` is the commit that an annotated tag points to.
-        ["git", "ls-remote", image.url or "", *names, *(f"{name}^{{}}" for name in names)],
-        env=_GIT_ENVIRONMENT,
+        ["git", "ls-remote", url, *names, *(f"{name}^{{}}" for name in names)],
+        env=environment,
     ).stdout
     commits = {line.split("\t")[1]: line.split("\t")[0] for line in output.splitlines()}
     for name in reversed([*names, *(f"{name}^{{}}" for name in names)]):
         if name in commits:
             return commits[name]
     raise BedstoneError(
-        f"{image.url} has no branch or tag {wanted!r}.",
+        f"{url} has no branch or tag {wanted!r}.",
         hint="Under `source: {version: ...}` goes a branch, a tag, or all 40 characters of a"
         " commit.",
     )
 
 
 def _clone(image: Image, commit: str, target: Path, runner: Runner) -> None:
+    url, environment = _without_login(image.url or "")
+
     def git(*arguments: str, check: bool = True) -> int:
         return runner(
             ["git", "-C", str(target), *arguments],
             timeout=_GIT_SECONDS,
-            env=_GIT_ENVIRONMENT,
+            env=environment,
             check=check,
         ).returncode
 
     git("init", "--quiet")
     # Not every server hands out a single commit; all hand out everything.
-    if git("fetch", "--quiet", "--depth", "1", image.url or "", commit, check=False) != 0:
-        git("fetch", "--quiet", "--tags", image.url or "", "+refs/heads/*:refs/remotes/origin/*")
+    if git("fetch", "--quiet", "--depth", "1", url, commit, check=False) != 0:
+        git("fetch", "--quiet", "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
     git("checkout", "--quiet", commit)
     git("submodule", "update", "--init", "--recursive", "--quiet")
+
+
+def _without_login(url: str) -> tuple[str, dict[str, str]]:
+    """Return an address without the login in it, and the environment that brings it to git.
+
+    In git's arguments every user of the server could read it, and in its complaints everybody
+    who reads a log.
+    """
+    try:
+        parts = urlsplit(url)
+        login, at, place = parts.netloc.rpartition("@")
+    except ValueError:
+        return url, _GIT_ENVIRONMENT
+    if parts.scheme not in {"http", "https"} or not at:
+        return url, _GIT_ENVIRONMENT
+    name, _, password = login.partition(":")
+    token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return urlunsplit(parts._replace(netloc=place)), {
+        **_GIT_ENVIRONMENT,
+        "GIT_CONFIG_COUNT": "1",
+        # To this server alone, not to where it may redirect.
+        "GIT_CONFIG_KEY_0": f"http.{parts.scheme}://{place}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {token}",
+    }
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from bedstone import config, paths, source
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
-from bedstone.run import run
+from bedstone.run import Completed, run
 from tests.unit.host.server import APP, IMAGE, Server
 
 
@@ -76,6 +79,39 @@ def test_git_source_is_built_at_its_commit(server: Server, repository: Path) -> 
     identity = source.identify(app, Docker(server.run), run)
     source.obtain(app, identity, Docker(runner), runner)
     assert seen == [[".git", "Dockerfile"]]
+
+
+def test_login_in_a_git_address_is_in_nobodys_arguments_or_messages(server: Server) -> None:
+    asked: list[str | None] = []
+    calls: list[Sequence[str]] = []
+
+    class Repository(http.server.BaseHTTPRequestHandler):
+        """A git server of the simple kind, which is a directory of files."""
+
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization"))
+            body = f"{'a' * 40}\trefs/heads/main\n" if "info/refs" in self.path else ""
+            self.send_response(200 if body else 404)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    def spying(argv: Sequence[str], **options: Any) -> Completed:
+        calls.append(argv)
+        return run(argv, **options)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Repository) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        url = f"http://deploy:tell%40nobody@127.0.0.1:{listener.server_port}/shop.git"
+        app = app_with(kind="git", url=url, version="main")
+        assert source.identify(app, Docker(server.run), spying) == f"git:{'a' * 40}"
+        with pytest.raises(BedstoneError, match="no branch or tag 'v9'") as caught:
+            source.identify(app_with(kind="git", url=url, version="v9"), Docker(server.run), spying)
+        listener.shutdown()
+    assert set(asked) == {"Basic " + base64.b64encode(b"deploy:tell@nobody").decode()}
+    assert "nobody" not in f"{calls}{caught.value.text()}"
 
 
 def test_unknown_git_version_is_told(server: Server, repository: Path) -> None:
