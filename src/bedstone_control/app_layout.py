@@ -44,10 +44,25 @@ def files(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ValueError: an environment holds what no program can get.
 
     """
+    undo = {"undo_seconds": undo_seconds(apps)}
     return [
-        *({"path": f"{UNITS}/{name}", "template": f"{name}.j2"} for name in COMMON_UNITS),
+        *(
+            {"path": f"{UNITS}/{name}", "template": f"{name}.j2", "variables": undo}
+            for name in COMMON_UNITS
+        ),
         *(file for app in apps for file in _files(app)),
     ]
+
+
+def undo_seconds(apps: Sequence[Mapping[str, Any]]) -> int:
+    """Return how long undoing a release of any of the apps may take when it is called off.
+
+    Requests in the new slot end, the workers of before start again, the new slot stops.
+    """
+    services = [values for app in apps for values in app["config"]["services"].values()]
+    stop = max((values.get("stop_seconds") or 0 for values in services), default=0)
+    start = max((values.get("health_timeout_seconds") or 60 for values in services), default=60)
+    return 3 * stop + start + START_SLACK_SECONDS + STOP_SLACK_SECONDS
 
 
 def units(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -105,6 +105,16 @@ def test_operation_is_put_right_whatever_ended_it_and_stops_before_what_it_needs
     assert "Install" not in parsed
 
 
+def test_operation_that_is_called_off_has_the_time_that_the_slowest_service_needs() -> None:
+    slow = {"web": {"port": 80}, "worker": {"stop_seconds": 900, "health_timeout_seconds": 120}}
+    wiki = {**SHOP, "name": "wiki", "config": {**SHOP["config"], "services": slow}}
+    parsed = unit(units_of(SHOP, wiki)["bedstone-operation@.service"])
+    # The worker of before has to end, the new one, too, and to get healthy again.
+    assert int(parsed["Service"]["TimeoutStopSec"]) > 2 * 900 + 120
+    parsed = unit(units_of()["bedstone-operation@.service"])
+    assert int(parsed["Service"]["TimeoutStopSec"]) >= 180
+
+
 def test_boot_settles_and_can_not_be_held_up_by_it_for_ever() -> None:
     parsed = unit(units_of(SHOP)["bedstone-settle.service"])
     assert parsed["Service"]["ExecStart"] == "/usr/local/bin/bedstone settle"
