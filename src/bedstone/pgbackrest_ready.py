@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import archive_health, arrivals, ledger, pgbackrest_arrivals
+from bedstone import archive_health, arrivals, ledger, paths, pgbackrest_arrivals, space
 from bedstone.errors import RefusedError
 from bedstone.pgbackrest_errors import UnreachableError
 
 if TYPE_CHECKING:
     from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
+
+_SETTINGS = "/etc/pgbackrest/pgbackrest.conf"
+_QUEUE = re.compile(r"^archive-push-queue-max=(\d+)MB$", re.MULTILINE)
+_MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class Ready:
     Attributes:
         created: destinations that got a repository.
         without_backup: those that have none of this cluster yet.
-        warnings: sentences about those that can't be reached just now, but could be before.
+        warnings: sentences about those that can't be reached just now, but could be before, and
+            about too little room for what waits meanwhile.
 
     """
 
@@ -45,7 +51,8 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
 
     """
     _require_archiving(stanza)
-    created, warnings = [], []
+    queue = _too_long_a_queue(stanza)
+    created, warnings = [], [queue] if queue else []
     reached: list[Destination] = []
     for destination in stanza.repositories:
         try:
@@ -80,6 +87,25 @@ def _require_archiving(stanza: Stanza) -> None:
             hint="Role postgresql turns it on by `postgresql_archive_command: pgbackrest"
             f" --stanza={stanza.name} archive-push %p` and a restart.",
         )
+
+
+def _too_long_a_queue(stanza: Stanza) -> str | None:
+    """Return a warning if WAL that waits for a destination could fill the database's disk."""
+    try:
+        settings = paths.host(_SETTINGS).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = _QUEUE.search(settings)
+    most = int(found[1]) * _MEBIBYTE if found else 0
+    log = paths.host(stanza.server.execute("SHOW data_directory").strip()) / "pg_wal"
+    free = space.free_bytes(log)
+    if most <= free // 2:
+        return None
+    return (
+        f"while a destination is away, up to {space.human(most)} of WAL is kept at {log}, where"
+        f" only {space.human(free)} is free: a database whose disk is full stops. Give it more"
+        " room, or set `pgbackrest_queue_max_mb` to less than half of that."
+    )
 
 
 def _seen_before(destination: Destination) -> bool:
