@@ -29,6 +29,7 @@ PULL_SECONDS = 1800.0
 # Ends the name of the container that an image is looked into with.
 LOOK = "look"
 _FIRST_WITH_BUILDX = 23
+_LONGEST_LINE_BYTES = 60_000
 
 
 @dataclass(frozen=True)
@@ -406,9 +407,9 @@ def environment_prefix(container: str) -> str:
 class _environment_file:  # noqa: N801 - reads as a function at its uses
     """Hand an environment to `docker run`: by a file that lives as long as the call.
 
-    Docker's format has no line breaks in values, so variables with one go by
-    the environment of the docker command itself (`--env NAME`). Neither way
-    shows a value in ``argv``.
+    Docker's format has no line breaks in values, drops a carriage return at their end, and ends
+    at lines of 64 KiB, so such variables go by the environment of the docker command itself
+    (`--env NAME`). Neither way shows a value in ``argv``.
     """
 
     def __init__(self, container: Container) -> None:
@@ -417,7 +418,13 @@ class _environment_file:  # noqa: N801 - reads as a function at its uses
         self._path: Path | None = None
 
     def __enter__(self) -> tuple[list[str], dict[str, str]]:
-        broken = {name: value for name, value in self._environment.items() if "\n" in value}
+        broken = {
+            name: value
+            for name, value in self._environment.items()
+            if "\n" in value
+            or value.endswith("\r")
+            or len(f"{name}={value}".encode()) >= _LONGEST_LINE_BYTES
+        }
         directory = paths.ensure_private(paths.runtime())
         # A container of this name is started once at a time: what is there, a kill has left.
         for left in directory.glob(f"{self._prefix}*"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import history, ledger, lock, perform
+from bedstone import config, container, docker, history, ledger, lock, perform, slots
 from bedstone.errors import BedstoneError, ConfigError
 from bedstone.forecast import would_change
 from bedstone.outcome import Outcome
@@ -483,6 +483,22 @@ def test_secrets_stay_out_of_arguments_and_open_files(server: Server) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
     assert [entry["mode"] for entry in server.environments] == ["0o100600"] * 3
     assert list((server.root / "run/bedstone").glob("environment-*")) == []
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "from Windows\r", "long" * 20_000])
+def test_value_that_dockers_file_can_not_hold_goes_by_the_environment(
+    server: Server, value: str
+) -> None:
+    app = config.parse(APP)
+    made = slots.Made("sha256:1", 1, 1)
+    wanted = container.for_command(
+        app, "r1", made, {"ODD": value, "PLAIN": "x"}, ("true",), kind="run-1"
+    )
+    with docker._environment_file(wanted) as (arguments, variables):
+        assert arguments[2:] == ["--env", "ODD"]
+        assert variables == {"ODD": value}
+        assert Path(arguments[1]).read_text() == "PLAIN=x\n"
+    assert not list((server.root / "run/bedstone").glob("environment-*"))
 
 
 def test_migrations_get_their_own_environment(server: Server) -> None:
