@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from testinfra.host import Host
 
 HOME = "/var/backups/bedstone/payments"
 MEDIA = "/srv/bedstone/payments/media"
+# The copying unit runs while this is there.
+COPIES = "/run/bedstone-test-copies"
 ADMIN = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
 
 SCHEMA = """
@@ -85,8 +89,7 @@ class Payments:
         )
         done = self.host.run(
             # Copies to other destinations have tests of their own, and take their time.
-            "systemctl mask --quiet --runtime --now bedstone-copy.service;"
-            "systemctl stop bedstone-backup.service;"
+            f"rm -f {COPIES}; systemctl stop bedstone-backup.service bedstone-copy.service;"
             f" rm -rf {HOME} {MEDIA}_before_* /srv/bedstone/payments/.media* && mkdir -p {MEDIA}"
             f" && echo 'the first invoice' > {MEDIA}/invoice.txt && cd /"
             f" && printf '%s\\n' {shlex.quote(drop)} | {ADMIN} -d postgres"
@@ -139,6 +142,25 @@ class Payments:
     def _checked(done: Any) -> str:
         assert done.rc == 0, done.stderr
         return str(done.stdout).strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet(without_timers: None) -> None:
+    """No backup and no look at the destinations but those of the tests."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_copies(host: Host) -> Iterator[None]:
+    """Let the nightly unit start no copy, unless a test asks for them."""
+    # It can't be masked until the next start: its file is below /etc, which comes before /run.
+    directory = "/run/systemd/system/bedstone-copy.service.d"
+    asked = f"[Unit]\\nConditionPathExists={COPIES}\\n"
+    host.check_output(
+        f"mkdir -p {directory} && printf '{asked}' > {directory}/asked.conf"
+        " && systemctl daemon-reload"
+    )
+    yield
+    host.check_output(f"rm -rf {directory} {COPIES} && systemctl daemon-reload")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import again
 import pytest
+import units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ HOME = "/var/backups/bedstone/payments"
 LOCAL = "/var/backups/bedstone/.restic"
 KEYS = "/etc/bedstone/destinations/offsite"
 DECLARED = "/etc/bedstone/destinations.json"
+COPIES = "/run/bedstone-test-copies"
 TOLD = "/run/bedstone-test-told.json"
 
 
@@ -42,9 +44,7 @@ class Offsite:
     def begin(self) -> None:
         """Make a backup, and let systemd copy it as each night."""
         self.payments.begin()
-        self.host.check_output(
-            f"systemctl unmask --quiet --runtime bedstone-copy.service; rm -rf {TOLD} /root/back"
-        )
+        self.host.check_output(f"touch {COPIES}; rm -rf {TOLD} /root/back")
         self.payments.upload("an invoice in the clear")
         self.name = self.payments.backup().rpartition("/")[2]
         self.host.check_output("systemctl start bedstone-copy.service")
@@ -145,19 +145,20 @@ def test_nothing_leaves_the_server_in_the_clear(arrived: Offsite) -> None:
 
 @pytest.mark.parametrize("destination", ["offsite", "bucket"])
 def test_a_lost_disk_is_restored_from_a_destination(arrived: Offsite, destination: str) -> None:
-    arrived.host.check_output(f"mv {LOCAL} {LOCAL}.lost")
+    for path in (LOCAL, HOME):
+        arrived.host.check_output(f"mv {path} {path}.lost")
     arrived.payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
     arrived.payments.upload("overwritten")
     try:
-        brought = arrived.fetch(destination)
-        assert brought.rc == 0, brought.stderr
-
-        arrived.payments.restored(str(brought.stdout).strip())
+        arrived.payments.restored(f"{arrived.name} --destination {destination}")
     finally:
-        arrived.host.check_output(f"mv {LOCAL}.lost {LOCAL}; rm -rf /root/back")
+        for path in (LOCAL, HOME):
+            arrived.host.check_output(f"rm -rf {path}; mv {path}.lost {path}")
 
     assert arrived.payments.rows() == 500
     assert arrived.payments.uploaded() == "an invoice in the clear"
+    # What was brought here is gone again.
+    assert arrived.host.run("ls -A /var/cache/bedstone-restore/payments | grep .").rc != 0
 
 
 def test_the_configuration_comes_back_with_the_ledger(arrived: Offsite) -> None:
@@ -255,12 +256,20 @@ DAMAGES: dict[str, tuple[Callable[[Offsite], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+# restic 0.14 of bookworm tries again for a minute; its words have a unit test.
+SLOW_ON_BOOKWORM = {"truncated pack", "flipped bytes", "disk full"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(name, marks=pytest.mark.only_on("trixie") if name in SLOW_ON_BOOKWORM else [])
+        for name in DAMAGES
+    ],
+)
 def test_damage_at_a_destination_is_told_and_harms_nothing_here(
-    offsite: Offsite, suite: str, damage: str
+    offsite: Offsite, damage: str
 ) -> None:
-    if suite == "bookworm" and damage in {"truncated pack", "flipped bytes", "disk full"}:
-        pytest.skip("restic 0.14 tries again for a minute; its words have a unit test")
     before = offsite.host.check_output(f"find {HOME} -type f -exec sha256sum {{}} + | sort")
     harm, words = DAMAGES[damage]
 
@@ -282,12 +291,17 @@ def test_a_killed_copy_leaves_nothing_that_counts_and_the_next_one_sends_it(
     host.check_output("head -c 60000000 /dev/urandom > /srv/bedstone/payments/media/large.bin")
     try:
         name = offsite.payments.backup().rpartition("/")[2]
-        host.check_output("systemctl start --no-block bedstone-copy.service")
-        wait_until(
-            lambda: host.run("pgrep -f '^restic.* copy '").rc == 0, seconds=60, what="it copies"
+        units.run_until(
+            host,
+            "systemctl start --no-block bedstone-copy.service",
+            "pgrep -f '^restic.* copy '",
+            "systemctl kill --signal=KILL bedstone-copy.service",
         )
-        host.check_output("systemctl kill --signal=KILL bedstone-copy.service")
-        wait_until(lambda: host.run("systemctl is-failed bedstone-copy.service").rc == 0)
+        wait_until(
+            lambda: host.run("systemctl is-failed bedstone-copy.service").rc == 0, seconds=60
+        )
+        # The hook is told of it; that is no matter of the next test.
+        units.settle(host)
 
         found = offsite.newest()
         assert found["local", "dump"] == name
@@ -301,18 +315,28 @@ def test_a_killed_copy_leaves_nothing_that_counts_and_the_next_one_sends_it(
         host.check_output("rm -f /srv/bedstone/payments/media/large.bin")
 
 
+@pytest.mark.only_on("trixie")
 def test_second_copy_waits_for_the_first(offsite: Offsite, wait_until: Callable[..., None]) -> None:
     host = offsite.host
+    lock = "/run/bedstone/locks/copies.run.lock"
     host.check_output(
-        "systemd-run --quiet --collect --unit bedstone-test-copies flock"
-        " /run/bedstone/locks/copies.run.lock sleep 5"
+        "systemd-run --quiet --collect --unit bedstone-test-first"
+        f" flock --no-fork {lock} sleep infinity"
     )
-    wait_until(lambda: host.run("pgrep -x sleep").rc == 0)
+    wait_until(lambda: host.run(f"flock --nonblock {lock} true").rc != 0, seconds=60)
 
-    second = offsite.copy()
+    second = host.run(
+        "/usr/local/bin/bedstone copy payments --destination offsite & pid=$!;"
+        f" asks() {{ find /proc/$pid/fd -lname {lock} | grep -q .; }};"
+        " until asks || ! kill -0 $pid; do :; done; begun=$(ps -o etimes= -p $pid);"
+        # Who doesn't wait gives up within an instant.
+        " while asks && [ $(ps -o etimes= -p $pid) -lt $((begun + 3)) ]; do :; done;"
+        " asks && echo 'it still waits';"
+        " systemctl stop bedstone-test-first; wait $pid"
+    )
 
     assert second.rc == 0, second.stderr
-    assert host.run("pgrep -x sleep").rc != 0
+    assert second.stdout.startswith("it still waits"), second.stdout
 
 
 # --- Freshness ----------------------------------------------------------------------------------
@@ -322,6 +346,7 @@ def test_a_timer_that_was_stopped_for_a_day_turns_red_and_is_told_once(
     offsite: Offsite, wait_until: Callable[..., None]
 ) -> None:
     host = offsite.host
+    units.settle(host)
     host.check_output(f"rm -f {TOLD}; touch -d '3 days ago' {DECLARED}")
     older = "timedelta(hours=27)"
     for name in offsite.payments.names():
@@ -331,7 +356,11 @@ def test_a_timer_that_was_stopped_for_a_day_turns_red_and_is_told_once(
 
     host.check_output("systemctl start bedstone-destinations.service")
 
-    wait_until(lambda: host.file(TOLD).exists, what="the hook is told")
+    wait_until(
+        lambda: host.file(TOLD).exists and host.file(TOLD).content_string.endswith("}"),
+        seconds=60,
+        what="the hook is told",
+    )
     told = json.loads(host.file(TOLD).content_string)
     assert told["event"] == "failure"
     assert "dump of payments at local: the newest there is 1 day old" in told["details"]
@@ -342,14 +371,7 @@ def test_a_timer_that_was_stopped_for_a_day_turns_red_and_is_told_once(
 # --- The role -----------------------------------------------------------------------------------
 
 
-def test_units_are_sound(host: Host) -> None:
-    done = host.run(
-        "systemd-analyze verify bedstone-copy.service bedstone-destinations.service"
-        " bedstone-destinations.timer"
-    )
-    assert done.rc == 0, done.stderr
-
-
+@pytest.mark.only_on("trixie")
 def test_destinations_without_a_key_are_refused(server_name: str) -> None:
     said = again.refused(server_name, backup_key="")
 

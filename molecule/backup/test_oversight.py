@@ -58,19 +58,23 @@ def test_transaction_that_was_left_open_is_named(
         " sh -c '(echo \"BEGIN; SELECT 1;\"; sleep 600) | psql -Xq -d payments'"
     )
     try:
-        wait_until(lambda: bool(database(payments)["idle_in_transaction"]), what="it is idle")
+        wait_until(lambda: database(payments)["idle_in_transaction"], seconds=60, what="it is idle")
         (session,) = database(payments)["idle_in_transaction"]
         assert (session["program"], session["database"]) == ("forgotten", "payments")
     finally:
         payments.host.check_output("systemctl stop bedstone-test-idle")
 
 
-def test_table_that_autovacuum_leaves_alone_is_named(payments: Payments) -> None:
+def test_table_that_autovacuum_leaves_alone_is_named(
+    payments: Payments, wait_until: Callable[..., None]
+) -> None:
     payments.admin("ALTER TABLE audit.entry SET (autovacuum_enabled = false)", "payments")
     payments.admin(
         "INSERT INTO audit.entry (payment) SELECT 1 FROM generate_series(1, 20000)", "payments"
     )
     payments.admin("UPDATE audit.entry SET payment = 2", "payments")
+    # A session's statistics are there when its process has ended, after psql.
+    wait_until(lambda: database(payments)["problems"], seconds=60)
     (problem,) = database(payments)["problems"]
     assert "doesn't keep up with audit.entry (payments)" in problem
     assert "It is switched off for this table" in problem
@@ -78,7 +82,7 @@ def test_table_that_autovacuum_leaves_alone_is_named(payments: Payments) -> None
     assert "PostgreSQL: autovacuum doesn't keep up with audit.entry" in said
     command = problem.partition("`")[2].partition("`")[0]
     payments.host.check_output(f"cd / && {command}")
-    assert database(payments)["problems"] == []
+    wait_until(lambda: database(payments)["problems"] == [], seconds=60)
 
 
 def test_server_that_is_down_is_the_problem(payments: Payments) -> None:

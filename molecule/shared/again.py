@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 900
 
 
 def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
