@@ -14,7 +14,7 @@ from bedstone.run import Runner, run
 from bedstone.systemd import Systemd
 
 _LINES = 30
-_SYSTEMD_SECONDS = 20.0
+_SYSTEMD_SECONDS = 15.0
 _PREFIX = "bedstone-"
 _OPERATION = "bedstone-operation@"
 _RESULTS = {

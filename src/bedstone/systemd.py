@@ -16,7 +16,7 @@ from bedstone.run import Runner, run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_JOURNAL_SECONDS = 20.0
+_JOURNAL_SECONDS = 15.0
 _MOMENT = "%a %Y-%m-%d %H:%M:%S UTC"
 
 
