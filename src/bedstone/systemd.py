@@ -200,7 +200,8 @@ class Systemd:
             ).splitlines():
                 entry = json.loads(line)
                 if entry.get("INVOCATION_ID", invocation) != invocation:
-                    return began, _moment_of(entry)
+                    # journalctl shows what came at the very moment, too.
+                    return began, _moment_of(entry, before=1)
             return began, None
         return None, None
 
@@ -210,9 +211,9 @@ class Systemd:
         ).stdout
 
 
-def _moment_of(entry: dict[str, Any]) -> str:
-    """Return when an entry of the journal came, as journalctl takes it."""
-    return f"@{int(entry['__REALTIME_TIMESTAMP']) / 1_000_000:.6f}"
+def _moment_of(entry: dict[str, Any], *, before: int = 0) -> str:
+    """Return when an entry of the journal came (or microseconds before), as journalctl takes it."""
+    return f"@{(int(entry['__REALTIME_TIMESTAMP']) - before) / 1_000_000:.6f}"
 
 
 def notify(*messages: str) -> None:

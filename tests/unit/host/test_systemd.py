@@ -41,7 +41,7 @@ def test_lines_of_a_run_end_where_the_next_one_begins() -> None:
     ]
     journal = Journal("\n".join(map(json.dumps, said)))
     Systemd(journal).journal(["a.service"], invocation="abc")
-    assert journal.calls[-1][-2:] == ["--until", "@1700000003.500000"]
+    assert journal.calls[-1][-2:] == ["--until", "@1700000003.499999"]
 
 
 def test_journald_that_does_not_answer_hides_nothing_else() -> None:
