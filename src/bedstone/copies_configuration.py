@@ -126,7 +126,7 @@ def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
             f"The image {name} ({image[:19]}) of the release that serves isn't on this server.",
             details=found.stderr,
         )
-    directory = paths.ensure_private(place() / "image")
+    directory = paths.ensure_private(place() / IMAGE)
     size = int(found.stdout.split()[1])
     space.require(directory, size, reserve_bytes, f"The image of {app}")
     target = directory / f"{app}.tar"

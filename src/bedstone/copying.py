@@ -113,6 +113,8 @@ def run(
 
     """
     with lock.held(LOCK, "bedstone copy", wait_seconds=wait_seconds):
+        # Of a run that was killed: an image is large.
+        files.remove_tree(copies_configuration.place() / IMAGE)
         begun = datetime.now(UTC)
         sends = [_One(settings, known, place, Result(place.name), say) for place in wanted]
         for one in sends:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bedstone import (
     backup_settings,
     files,
+    kept_backups,
     ledger,
     lock,
     paths,
@@ -18,6 +19,7 @@ from bedstone import (
     space,
     wal_retention,
 )
+from bedstone.arrivals import SERVER, WAL
 from bedstone.destinations import SFTP
 from bedstone.errors import BedstoneError
 from bedstone.pgbackrest_errors import TooFewHandlesError
@@ -211,14 +213,8 @@ def retain(stanza: Stanza, destination: Destination) -> int:
     """Remove what is older than the settings ask for, and return how many chains there are."""
     found = stanza.info(destination)
     with ledger.opened() as connection:
-        verified = {
-            str(row["backup"])
-            for row in connection.execute(
-                "SELECT backup FROM verifications WHERE kind = 'wal' AND destination = ?"
-                " AND state = 'succeeded' AND backup IS NOT NULL",
-                (destination.name,),
-            )
-        }
+        # What passed once and failed since is proved no longer.
+        verified = kept_backups.verified_names(connection, SERVER, destination.name).get(WAL, ())
     keep = wal_retention.full_backups_to_keep(
         found.backups,
         datetime.now(UTC),

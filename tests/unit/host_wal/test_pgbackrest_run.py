@@ -209,3 +209,23 @@ def test_backup_that_takes_the_last_of_the_disk_is_ended_and_leaves_nothing(
     assert isinstance(outcomes["local"].error, space.DiskFullError)
     assert sorted(path.name for path in home.iterdir()) == ["20261101-010000F", "latest"]
     assert outcomes["bucket"].backup is not None
+
+
+def test_chain_that_failed_its_last_verification_is_proved_no_longer(world: World) -> None:
+    for _ in range(6):
+        run(world)
+    labels = [made.label for made in world.there["bucket"]]
+    # The second was proved and so was the fourth, which has since been found damaged.
+    with ledger.opened() as connection:
+        for label, state in ((1, "succeeded"), (3, "succeeded"), (3, "failed"), (3, "prevented")):
+            connection.execute(
+                "INSERT INTO verifications (app, kind, backup, destination, state, started_at,"
+                " finished_at, seconds) VALUES ('', 'wal', ?, 'bucket', ?, 'x', 'x', 1)",
+                (labels[label], state),
+            )
+    world.expired.clear()
+
+    run(world)
+
+    # Of seven, the first alone goes.
+    assert ("bucket", 6) in world.expired
