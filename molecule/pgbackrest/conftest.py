@@ -22,7 +22,7 @@ PORT = 5499
 Told = dict[str, Any]
 
 # What is harmed comes after what is whole: a gap in the archive stays one until its chain goes.
-ORDER = ("test_wal", "test_past", "test_damage", "test_outage")
+ORDER = ("test_wal", "test_past", "test_elsewhere", "test_damage", "test_outage")
 
 
 @pytest.hookimpl(trylast=True)

@@ -216,7 +216,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_the_next_does_not_clear(
     assert left(host, PLACES) == []
 
 
-def test_wal_of_each_destination_is_verified_in_the_unit(past: Past) -> None:
+def test_wal_of_each_destination_is_verified_in_the_unit(past: Past, suite: str) -> None:
     cluster, host = past.cluster, past.cluster.host
     cluster.bedstone("copy")
     # Caches may be emptied by anybody.
@@ -235,8 +235,10 @@ def test_wal_of_each_destination_is_verified_in_the_unit(past: Past) -> None:
     assert left(host, VERIFY) == []
     assert not running(host)
     shown = cluster.status()["wal_verifications"]
+    # What another host proves (test_elsewhere.py) isn't on this one.
+    first = 1 if suite == "trixie" else 0
     assert [entry["destination"] for entry in shown if entry["verified_at"]] == (
-        cluster.repositories()
+        cluster.repositories()[first:]
     )
 
 
