@@ -81,8 +81,8 @@ def differs(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
 
 
 def still_running(ledger: sqlite3.Connection) -> Iterator[str]:
-    """Say which operations the ledger takes for running."""
-    for table in ("releases", "operations"):
+    """Say which operations and steps the ledger takes for running."""
+    for table in ("releases", "operations", "operation_steps"):
         known = ledger.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         columns = {row[1] for row in ledger.execute(f"PRAGMA table_info({table})")}
         if known and "state" in columns:
