@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import units
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -22,7 +23,7 @@ PORT = 5499
 Told = dict[str, Any]
 
 # What is harmed comes after what is whole: a gap in the archive stays one until its chain goes.
-ORDER = ("test_wal", "test_past", "test_elsewhere", "test_damage", "test_outage")
+ORDER = ("test_timers", "test_wal", "test_past", "test_elsewhere", "test_damage", "test_outage")
 
 
 @pytest.hookimpl(trylast=True)
@@ -86,6 +87,13 @@ class Cluster:
         said = self.status()["problems"]
         return "\n".join(line for line in said if line.startswith("WAL"))
 
+    def is_well(self) -> None:
+        """Wait until status calls nothing wrong with the WAL.
+
+        A segment is at its destination before PostgreSQL knows that it was archived.
+        """
+        units.wait(lambda: self.problems() == "", "status calls nothing wrong with the WAL")
+
     def ready_files(self) -> int:
         """Return how many segments wait to be archived."""
         return int(
@@ -141,18 +149,23 @@ class Cluster:
             f" echo 'local all all peer' > {RESTORED}/pg_hba.conf;"
             f" chown postgres: {RESTORED}/*.conf"
         )
-        done = self.host.run(f"{self.control()} start -w -t 60 -l /tmp/restored.log")
-        assert done.rc == 0, self.host.run("tail -30 /tmp/restored.log").stdout
-        self.host.check_output(
-            f"cd /; until [ $({ADMIN} -h /tmp -p {PORT} -d postgres"
-            " -c 'SELECT pg_is_in_recovery()') = f ]; do sleep 0.2; done"
+        done = self.host.run(
+            f"{self.control()} start -w -t {units.LIMIT_SECONDS} -l /tmp/restored.log"
         )
+        assert done.rc == 0, self.host.run("tail -30 /tmp/restored.log").stdout
+        recovers, there = "SELECT pg_is_in_recovery()", f"-h /tmp -p {PORT}"
+        units.wait(lambda: self.sql(recovers, "postgres", there) == "f", "it is promoted")
 
     def rows_restored(self) -> list[str]:
         """Return the rows of the restored cluster."""
         return self.sql(
             "SELECT title FROM payment ORDER BY id", extra=f"-h /tmp -p {PORT}"
         ).splitlines()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet(without_timers: None) -> None:
+    """No backup and no look at the destinations but those of the tests."""
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import units
 
 if TYPE_CHECKING:
     from molecule.pgbackrest.conftest import Cluster
 
 UNITS = ["postgresql@*"]
+CONF = "/etc/pgbackrest/pgbackrest.conf"
 # The role's argument in this scenario: 64 MB.
 SEGMENTS_KEPT = 4
 
@@ -19,7 +21,7 @@ SEGMENTS_KEPT = 4
 def backed_up(cluster: Cluster) -> Cluster:
     """A cluster with a backup at each destination."""
     cluster.backup("full")
-    assert cluster.problems() == ""
+    cluster.is_well()
     return cluster
 
 
@@ -33,7 +35,9 @@ def away(backed_up: Cluster, configuration: Callable[..., None]) -> Iterator[Cal
     ended = []
 
     def back() -> None:
-        backed_up.host.check_output(f"ip route del unreachable {address}/32")
+        backed_up.host.check_output(
+            f"ip route del unreachable {address}/32; cp -p {CONF}.before {CONF}"
+        )
         ended.append(True)
 
     try:
@@ -50,8 +54,9 @@ def test_outage_is_seen_and_heals_without_loss(
     backed_up.pay("during the outage")
     segment = backed_up.switch()
     # The others get theirs meanwhile.
-    wait_until(lambda: backed_up.listed("local")["newest_wal"] > local, seconds=60)
-    wait_until(lambda: "WAL isn't archived" in backed_up.problems(), seconds=90)
+    limit = units.LIMIT_SECONDS
+    wait_until(lambda: backed_up.listed("local")["newest_wal"] > local, seconds=limit)
+    wait_until(lambda: "WAL isn't archived" in backed_up.problems(), seconds=limit)
     assert backed_up.ready_files() >= 1
     backed_up.pay("the database serves on")
     # A convergence isn't stopped by somebody else's trouble.
@@ -63,21 +68,23 @@ def test_outage_is_seen_and_heals_without_loss(
     away()
     backed_up.bedstone("wal ready")
     assert backed_up.listed("bucket")["newest_wal"] >= segment
-    wait_until(lambda: backed_up.ready_files() == 0, seconds=60)
-    assert backed_up.problems() == ""
+    wait_until(lambda: backed_up.ready_files() == 0, seconds=limit)
+    backed_up.is_well()
 
 
+# What an outage looks like on each suite, the test above has.
+@pytest.mark.only_on("trixie")
 def test_wal_is_kept_up_to_the_limit_and_a_gap_is_told(
     backed_up: Cluster, away: Callable[[], None], wait_until: Callable[..., None]
 ) -> None:
     for number in range(3 * SEGMENTS_KEPT):
         backed_up.pay(f"a segment of its own, {number}")
         backed_up.switch()
-    wait_until(lambda: backed_up.ready_files() <= SEGMENTS_KEPT + 1, seconds=90)
+    wait_until(lambda: backed_up.ready_files() <= SEGMENTS_KEPT + 1, seconds=units.LIMIT_SECONDS)
     backed_up.pay("the database serves on")
 
     away()
     backed_up.bedstone("wal ready")
     assert "the WAL there has a gap" in backed_up.problems()
     backed_up.backup("incremental")
-    assert backed_up.problems() == ""
+    backed_up.is_well()

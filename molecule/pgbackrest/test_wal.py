@@ -29,16 +29,6 @@ def backed_up(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def test_timers_wait(host: Host) -> None:
-    for name, day in (("full", "Sun"), ("incremental", "Mon..Sat")):
-        timer = host.service(f"bedstone-wal-{name}.timer")
-        assert timer.is_enabled
-        assert timer.is_running
-        shown = host.check_output(f"systemctl cat bedstone-wal-{name}.timer")
-        assert "Persistent=true" in shown
-        assert f"OnCalendar={day} *-*-* 01:00:00" in shown
-
-
 def test_units_are_sound_and_come_last(host: Host) -> None:
     units = "/etc/systemd/system/bedstone-wal-*"
     done = host.run(f"systemd-analyze verify {units}.service {units}.timer")
@@ -61,10 +51,13 @@ def test_secrets_are_the_databases_users_alone(host: Host, cluster: Cluster) -> 
     assert host.run(f"runuser -u nobody -- cat {CONF}").rc != 0
 
 
-def test_convergence_ended_with_archived_wal(cluster: Cluster) -> None:
+def test_convergence_ended_with_archived_wal(
+    cluster: Cluster, wait_until: Callable[..., None]
+) -> None:
     archived = cluster.sql("SELECT archived_count > 0 FROM pg_stat_archiver")
     assert archived == "t"
-    assert cluster.ready_files() == 0
+    # Each minute there may be a segment on its way.
+    wait_until(lambda: cluster.ready_files() == 0, seconds=60)
 
 
 def test_row_arrives_at_each_destination(cluster: Cluster, wait_until: Callable[..., None]) -> None:
@@ -73,6 +66,7 @@ def test_row_arrives_at_each_destination(cluster: Cluster, wait_until: Callable[
     for name in cluster.repositories():
         wait_until(
             lambda name=name: (cluster.listed(name)["newest_wal"] or "") >= segment,
+            seconds=120,
             what=f"{segment} is at {name}",
         )
 
@@ -86,7 +80,7 @@ def test_backups_arrive_at_each_destination(backed_up: Cluster) -> None:
     for name in backed_up.repositories():
         types = [backup["type"] for backup in backed_up.listed(name)["backups"]]
         assert types[-2:] == ["full", "incr"], name
-    assert backed_up.problems() == ""
+    backed_up.is_well()
     places = {place["name"]: place for place in backed_up.status()["wal"]["destinations"]}
     assert all(places[name]["newest_at"] for name in backed_up.repositories())
 
@@ -107,12 +101,11 @@ def test_nobody_reads_what_left_the_server(backed_up: Cluster, offsite: Host) ->
     assert raw == "Salted__"
 
 
-@pytest.mark.parametrize("destination", ["local", "offsite", "bucket"])
+@pytest.mark.parametrize(
+    "destination",
+    ["local", pytest.param("offsite", marks=pytest.mark.only_on("trixie")), "bucket"],
+)
 def test_cluster_is_restored_from_each_destination(backed_up: Cluster, destination: str) -> None:
-    if destination not in backed_up.repositories():
-        assert destination == "offsite"
-        assert "libssh2" not in backed_up.host.check_output("ldd /usr/bin/pgbackrest")
-        return
     done = backed_up.restore(destination)
     assert done.rc == 0, done.stderr
     assert done.stdout.strip() == backed_up.listed(destination)["backups"][-1]["label"]
@@ -142,6 +135,8 @@ def test_moment_before_the_first_backup_is_refused(backed_up: Cluster) -> None:
     assert backed_up.host.check_output("ls -A /var/lib/postgresql/restored") == ""
 
 
+# The same restore as above with one more option.
+@pytest.mark.only_on("trixie")
 def test_one_database_alone_is_restored(backed_up: Cluster) -> None:
     assert backed_up.restore("local", "databases=['payments']").rc == 0
     backed_up.recover()
