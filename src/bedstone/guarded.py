@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone.errors import CommandError
@@ -28,6 +30,7 @@ def run(
     allowed: Collection[int] = (0,),
     descriptors: Collection[int] = (),
     every_seconds: float = 0.5,
+    with_children: bool = False,
 ) -> str:
     """Run a program to its end and return its standard error.
 
@@ -39,6 +42,7 @@ def run(
         allowed: exit codes that aren't a failure.
         descriptors: open files that it inherits under their numbers.
         every_seconds: time between two calls of ``watch``.
+        with_children: end those that it has started, too, which would go on by themselves.
 
     Raises:
         CommandError: it isn't there or failed.
@@ -54,6 +58,7 @@ def run(
                 cwd="/",
                 pass_fds=descriptors,
                 env={**os.environ, **(env or {})},
+                start_new_session=with_children,
             )
         except OSError as error:
             raise CommandError(
@@ -68,6 +73,10 @@ def run(
                     watch()
         except BaseException:
             _end(process)
+            if with_children:
+                # Those that didn't end with it.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             raise
         errors.seek(0)
         text = errors.read().decode("utf-8", "replace")
@@ -82,6 +91,8 @@ def run(
 
 def runner(watch: Callable[[], None]) -> Runner:
     """Return what runs programs as :func:`bedstone.run.run` does, but watched and without a limit.
+
+    What ends a program ends its children.
 
     Args:
         watch: called again and again meanwhile; what it raises ends the program.
@@ -99,7 +110,7 @@ def runner(watch: Callable[[], None]) -> Runner:
         with tempfile.TemporaryFile() as kept:
             output = stdout if stdout is not None else kept
             try:
-                errors = run(arguments, watch=watch, env=env, stdout=output)
+                errors = run(arguments, watch=watch, env=env, stdout=output, with_children=True)
             except CommandError as error:
                 kept.seek(0)
                 said = kept.read().decode("utf-8", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -369,7 +370,11 @@ def test_backup_is_ended_by_what_watches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "pgbackrest"
-    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec tail -f /dev/null\n")
+    # Its own processes would copy on what they have begun.
+    program.write_text(
+        f"#!/bin/sh\ntail -f /dev/null & echo $! > {tmp_path}/child\n"
+        f"touch {tmp_path}/begun\nexec tail -f /dev/null\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -380,6 +385,12 @@ def test_backup_is_ended_by_what_watches_it(
 
     with pytest.raises(RefusedError, match="The disk is full"):
         Stanza(KNOWN, server=Server("/run", 5432)).backup("full", LOCAL, watch=watch)
+
+    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
+    limit = time.monotonic() + 30
+    # Ended, or ended and not yet waited for by whoever inherited it.
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < limit
 
 
 def test_server_is_knocked_at_once_in_a_while_and_again_after_a_failure() -> None:
