@@ -87,23 +87,33 @@ def execute(
         StepFailedError: a step failed or was interrupted.
 
     """
-    for position, step in enumerate(steps):
-        started = time.monotonic()
-        try:
-            journal.started(position, step.name)
-            said = step.do(context)
-            journal.done(position, step.name, time.monotonic() - started, said)
-        except BaseException as error:
-            if decided():
+    position = 0
+    try:
+        for position, step in enumerate(steps):
+            started = time.monotonic()
+            try:
+                journal.started(position, step.name)
+                said = step.do(context)
+                journal.done(position, step.name, time.monotonic() - started, said)
+            except BaseException as error:
+                if decided():
+                    with suppress(Exception):
+                        seconds = time.monotonic() - started
+                        journal.done(position, step.name, seconds, f"done, in spite of: {error}")
+                    continue
+                # Undoing matters more than writing down that it is done: the disk may be full.
                 with suppress(Exception):
-                    seconds = time.monotonic() - started
-                    journal.done(position, step.name, seconds, f"done, in spite of: {error}")
-                continue
-            # Undoing matters more than writing down that it is done: the disk may be full.
-            with suppress(Exception):
-                journal.failed(position, step.name, time.monotonic() - started, error)
-            not_undone = _undo(steps[: position + 1], context, journal)
-            raise StepFailedError(step.name, error, not_undone) from error
+                    journal.failed(position, step.name, time.monotonic() - started, error)
+                not_undone = _undo(steps[: position + 1], context, journal)
+                raise StepFailedError(step.name, error, not_undone) from error
+    except StepFailedError:
+        raise
+    except BaseException as error:
+        # A signal between two steps.
+        if decided():
+            return
+        not_undone = _undo(steps[: position + 1], context, journal)
+        raise StepFailedError(steps[position].name, error, not_undone) from error
 
 
 def _undo(steps: Sequence[Step[C]], context: C, journal: Journal) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from bedstone import backup_settings, history, ledger, perform, systemd
+from bedstone import backup_settings, history, ledger, perform, systemd, transaction
 from bedstone.errors import BedstoneError
 from bedstone.outcome import Outcome
 from bedstone.rollout import schema
@@ -47,7 +47,8 @@ def killed_at(moment: str, operate: Callable[[], object]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(perform._Record, "done", done)
         patch.setattr(perform._Record, "failed", lambda *_: None)
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        for name in ("bedstone.transaction._undo", "bedstone.perform._decided"):
+            patch.setattr(name, lambda *_: (_ for _ in ()).throw(KilledError()))
         # After the moment of record, a kill is no failed step either.
         patch.setattr("bedstone.perform._tidy_up", lambda *_: None)
         with pytest.raises(KilledError):
@@ -216,3 +217,34 @@ def test_workers_that_stop_slowly_are_given_their_time_on_the_way_back(
     monkeypatch.setattr(systemd.Systemd, "restart", remembered)
     assert release(server).failed_step == "workers"
     assert [seconds > 900 + 60 for seconds in given] == [True, True]
+
+
+class Interrupting(list[transaction.Step[list[str]]]):
+    """Steps between the first and the second of which a signal comes."""
+
+    def __iter__(self) -> Iterator[transaction.Step[list[str]]]:
+        yield self[0]
+        raise perform.Interrupted("ended by SIGTERM")
+
+
+class Silent:
+    """A journal that nobody reads."""
+
+    def started(self, *_: object) -> None:
+        """Tell nobody."""
+
+    done = failed = undone = started
+
+
+def test_signal_between_two_steps_undoes_the_first() -> None:
+    def append(done: list[str]) -> str:
+        done.append("x")
+        return ""
+
+    steps = Interrupting(
+        transaction.Step[list[str]](name, append, list.clear) for name in ("first", "second")
+    )
+    done: list[str] = []
+    with pytest.raises(transaction.StepFailedError, match="ended by SIGTERM"):
+        transaction.execute(steps, done, Silent())
+    assert done == []

@@ -419,7 +419,8 @@ def test_killed_rollback_leaves_one_release_with_its_schema(
 
     with monkeypatch.context() as patch:
         patch.setattr(perform._Record, "done", killed)
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        for name in ("bedstone.transaction._undo", "bedstone.perform._decided"):
+            patch.setattr(name, lambda *_: (_ for _ in ()).throw(KilledError()))
         with pytest.raises(KilledError):
             rollback(server)
     settled = perform.put_right("shop", host=server.host())
