@@ -103,12 +103,15 @@ def wait_until() -> Callable[..., None]:
 @pytest.fixture(scope="module")
 def without_timers(host: Host) -> Iterator[None]:
     """Keep Bedstone's timers from firing in the middle of a module's tests, at whatever hour."""
-    timers = "$(systemctl list-unit-files --type=timer 'bedstone-*' | grep -o '^bedstone-[^ ]*')"
-    host.check_output(f"systemctl stop {timers}")
+    listed = "systemctl list-units --type=timer --state=active --plain --no-legend 'bedstone-*'"
+    timers = [line.split()[0] for line in host.check_output(listed).splitlines()]
+    for timer in timers:
+        host.check_output("systemctl stop %s", timer)
     # What had fired by then.
     units.settle(host)
     yield
-    host.check_output(f"systemctl start {timers}")
+    for timer in timers:
+        host.check_output("systemctl start %s", timer)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
