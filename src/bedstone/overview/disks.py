@@ -52,6 +52,7 @@ def problems(shown: Sequence[dict[str, Any]]) -> list[str]:
 def _places() -> Iterator[tuple[str, Path]]:
     yield "Docker", paths.host("/var/lib/docker")
     yield "the database", paths.host("/var/lib/postgresql")
+    yield "the archived log", paths.host("/var/lib/pgbackrest")
     try:
         yield "backups", backup_settings.load().directory
     except BedstoneError:
