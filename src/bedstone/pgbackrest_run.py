@@ -17,6 +17,7 @@ from bedstone import (
     paths,
     pgbackrest_arrivals,
     space,
+    verify_settings,
     wal_retention,
 )
 from bedstone.arrivals import SERVER, WAL
@@ -26,7 +27,7 @@ from bedstone.pgbackrest_errors import TooFewHandlesError
 from bedstone.pgbackrest_info import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from bedstone.destinations import Destination
@@ -212,20 +213,31 @@ def _reserve() -> int:
 def retain(stanza: Stanza, destination: Destination) -> int:
     """Remove what is older than the settings ask for, and return how many chains there are."""
     found = stanza.info(destination)
-    with ledger.opened() as connection:
-        # What passed once and failed since is proved no longer.
-        verified = kept_backups.verified_names(connection, SERVER, destination.name).get(WAL, ())
     keep = wal_retention.full_backups_to_keep(
         found.backups,
         datetime.now(UTC),
         keep_days=stanza.settings.keep_days,
         keep_full=stanza.settings.keep_full,
-        verified=verified,
+        verified=_verified(destination),
     )
     chains = sum(backup.type == FULL for backup in found.backups)
     if chains > keep:
         stanza.expire(destination, keep)
     return min(chains, keep)
+
+
+def _verified(destination: Destination) -> Collection[str]:
+    """Return the labels of the backups at a destination that were proved."""
+    if (
+        destination.is_local
+        and backup_settings.path().exists()
+        and verify_settings.load().host is not None
+    ):
+        # Nobody proves them any longer: what was proved once would stay, and all since, for ever.
+        return ()
+    with ledger.opened() as connection:
+        # What passed once and failed since is proved no longer.
+        return kept_backups.verified_names(connection, SERVER, destination.name).get(WAL, ())
 
 
 def _words(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run, space
+from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run, space, verify_history
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Kind, Stanza
 from bedstone.pgbackrest_errors import TooFewHandlesError, UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_run import Outcome
 from bedstone.postgres import Server
+from bedstone.verify_history import Verification
 
 LOCAL = Destination("local", "local", 1)
 OFFSITE = Destination("offsite", "sftp", 2, host="h", user="u", path="/p")
@@ -229,3 +231,31 @@ def test_chain_that_failed_its_last_verification_is_proved_no_longer(world: Worl
 
     # Of seven, the first alone goes.
     assert ("bucket", 6) in world.expired
+
+
+def test_chain_that_was_proved_here_before_another_host_does_it_does_not_stay_for_ever(
+    world: World, tmp_path: Path
+) -> None:
+    for _ in range(6):
+        run(world)
+    for place in ("local", "bucket"):
+        verify_history.record(
+            Verification("", "wal", world.there[place][1].label, place, "succeeded", "x", "x", 1.0)
+        )
+    settings = {
+        **dict.fromkeys(("schema", "keep_days", "keep_at_least", "reserve_mb", "jobs"), 1),
+        "directory": "/b",
+        "socket": "/s",
+        "port": 1,
+        "databases": [],
+        "media": [],
+        "verify": {"host": "proofs1", "origin": "db1"},
+    }
+    (tmp_path / "etc/bedstone").mkdir(parents=True)
+    (tmp_path / "etc/bedstone/backup.json").write_text(json.dumps(settings))
+    world.expired.clear()
+
+    run(world)
+
+    assert ("bucket", 6) in world.expired
+    assert ("local", 2) in world.expired
