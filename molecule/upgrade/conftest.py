@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAYBOOK_SECONDS = 900
+FULL_BACKUP = "bedstone-wal-full.service"
+# What begins by itself at some hours, and holds locks that the tests need: Bedstone's and apt's.
+TIMERS = (
+    "$(systemctl list-unit-files --type=timer --no-legend 'bedstone-*' 'apt-*' | cut -d' ' -f1)"
+)
 
 ADMIN = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
 
@@ -93,6 +105,10 @@ class Server:
     def __init__(self, host: Host) -> None:
         self.host = host
 
+    def hold_timers(self) -> None:
+        """Let nothing begin by itself; the roles start the timers again."""
+        self.host.check_output(f"systemctl stop {TIMERS}")
+
     def sql(self, sql: str, role: str = "payments_app") -> Any:
         """Run SQL over TLS with a password, as the app and its migrations do."""
         password = role.removeprefix("payments_") + "-password-of-a-test"
@@ -155,6 +171,33 @@ class Server:
         """Call the command."""
         return self.host.run("bedstone upgrade postgresql " + shlex.join(arguments))
 
+    def playbook(self, *extra: str) -> subprocess.CompletedProcess[str]:
+        """Run playbooks/upgrade.yml from the operator's machine."""
+        servers = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory/servers.yml"
+        return subprocess.run(
+            [
+                Path(sys.executable).with_name("ansible-playbook"),
+                f"--inventory={servers}",
+                f"--inventory={Path(__file__).with_name('groups.yml')}",
+                f"--limit={self.host.backend.get_hostname()}",
+                ROOT / "playbooks/upgrade.yml",
+                *(f"--extra-vars={argument}" for argument in extra),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PLAYBOOK_SECONDS,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            cwd=ROOT,
+        )
+
+    def played(self, *extra: str) -> str:
+        """Run playbooks/upgrade.yml, which has to work, and return its words on one line."""
+        done = self.playbook(*extra)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return " ".join(done.stdout.split())
+
     def upgraded(self, *arguments: str) -> str:
         """Call the command, which has to work."""
         done = self.upgrade(*arguments)
@@ -166,6 +209,35 @@ class Server:
         done = self.upgrade(*arguments)
         assert done.rc == 3, f"{done.rc}: {done.stdout}\n{done.stderr}"
         return str(done.stderr)
+
+    def chain(self) -> list[dict[str, Any]]:
+        """Return the backups of the whole cluster, the oldest first."""
+        listed = self.host.check_output("bedstone wal list --json")
+        found: list[dict[str, Any]] = json.loads(listed)[0]["backups"]
+        return found
+
+    def archives(self) -> bool:
+        """Return whether the write-ahead log arrives in the archive of what serves."""
+        return bool(self.host.run("bedstone wal ready").rc == 0)
+
+    def backs_up(self) -> bool:
+        """Return whether the full backup runs that begins by itself after a change."""
+        state = self.host.run(f"systemctl is-active {FULL_BACKUP}").stdout.strip()
+        return bool(state == "activating")
+
+    def at(self, moment: str) -> Any:
+        """Bring the database of a moment back beside, as `payments_then`."""
+        return self.host.run(
+            f"bedstone restore payments --time {shlex.quote(moment)} --into payments_then --yes"
+        )
+
+    def titles_at(self, moment: str) -> set[str]:
+        """Return the titles of a moment's payments."""
+        done = self.at(moment)
+        assert done.rc == 0, f"{done.stdout}\n{done.stderr}"
+        found = self.admin("SELECT DISTINCT title FROM payment", "payments_then")
+        self.admin("DROP DATABASE payments_then")
+        return set(found.splitlines())
 
     def problems(self) -> list[str]:
         """Return what the status complains about."""
@@ -182,10 +254,12 @@ class Server:
 def _prepared(request: pytest.FixtureRequest) -> None:
     host = request.getfixturevalue("host")
     server = Server(host)
+    server.hold_timers()
     present = server.admin("SELECT to_regclass('payment') IS NOT NULL", "payments")
     if present == "f":
         server.admin(SCHEMA, "payments")
         assert host.run("bedstone backup").rc == 0
+        host.check_output(f"systemctl start {FULL_BACKUP}")
     if not host.file("/usr/lib/postgresql/17/bin/postgres").exists:
         done = host.run(NEXT_DEBIAN)
         assert done.rc == 0, done.stdout + done.stderr

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from again import applied, refused
+from units import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
 
     from molecule.upgrade.conftest import Server
 
-UNITS = ["bedstone-upgrade.service", "postgresql@15-main.service", "postgresql@17-main.service"]
+UNITS = [
+    "bedstone-upgrade.service",
+    "bedstone-wal-full.service",
+    "postgresql@15-main.service",
+    "postgresql@17-main.service",
+]
 PAGE = "/etc/nginx/bedstone/maintenance/payments.html"
 JOURNAL = "/var/lib/bedstone/upgrade/journal.json"
 SORTED = """
@@ -46,7 +53,8 @@ def test_all_that_stands_in_the_way_is_told_at_once(db: Server, host: Host) -> N
         f"cp -a {settings} {settings}.before;"
         f""" sed -i 's/"reserve_mb": [0-9]*/"reserve_mb": 900000000/' {settings};"""
         f" mv {control}.control {control}.away; mkdir -p -m 700 /run/bedstone/locks;"
-        f" systemd-run --quiet --unit test-backup flock {locked} sleep infinity"
+        f" systemd-run --quiet --unit test-backup flock {locked} sleep infinity;"
+        f" while flock --nonblock {locked} true; do :; done"
     )
     db.admin("SELECT pg_create_physical_replication_slot('standby')")
     db.admin("CREATE DATABASE shut ALLOW_CONNECTIONS false")
@@ -68,9 +76,19 @@ def test_all_that_stands_in_the_way_is_told_at_once(db: Server, host: Host) -> N
         "the extension pg_trgm of payments isn't there for PostgreSQL 17",
         "indexes of payments were sorted by an older version of their collation: by_name",
         "The copy of the cluster needs about",
+        "which archives the write-ahead log, doesn't know PostgreSQL 17",
     ):
         assert words in said
     assert db.version() == 15
+
+
+def test_the_next_debians_pgbackrest_goes_on_with_the_archive(db: Server, host: Host) -> None:
+    host.check_output(
+        "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Options::=--force-confold"
+        " pgbackrest"
+    )
+    assert db.archives()
+    assert [backup["type"] for backup in db.chain()] == ["full"]
 
 
 def test_the_role_makes_no_empty_cluster_beside_the_data(
@@ -85,7 +103,7 @@ def test_the_role_makes_no_empty_cluster_beside_the_data(
 
 def test_a_rehearsal_harms_nobody_and_says_how_long_it_will_be_dark(db: Server, host: Host) -> None:
     started = db.admin("SELECT pg_postmaster_start_time()")
-    said = db.upgraded("--to", "17", "--rehearse")
+    said = db.played("to=17", "rehearse=true")
     assert "pg_upgrade of PostgreSQL 17 finds nothing in the way" in said
     assert re.search(r"\d+ rows of 2 tables are as they were counted", said)
     assert re.search(r"The apps will be closed for \d+ minutes? at most", said)
@@ -102,14 +120,19 @@ def test_killed_in_the_middle_the_old_version_serves(
     db: Server, host: Host, wait_until: Callable[..., None]
 ) -> None:
     host.run("bedstone upgrade postgresql --to 17 --yes > /tmp/killed 2>&1 & disown")
+    # It stays where it is then, however long the next questions take.
     wait_until(
-        lambda: host.run("pgrep -x pg_upgrade").rc == 0, seconds=60, what="pg_upgrade is at work"
+        lambda: host.run("pkill -STOP -x pg_upgrade").rc == 0,
+        seconds=LIMIT_SECONDS,
+        what="pg_upgrade is at work",
     )
     assert db.sql("SELECT 1").rc != 0, "nobody but the superuser gets in meanwhile"
     assert host.file(PAGE).exists, "visitors see the page"
     host.run("kill -9 $(systemctl show -P MainPID bedstone-upgrade)")
     wait_until(
-        lambda: host.run("pgrep -f 'upgrade postgresql'").rc != 0, seconds=60, what="it is settled"
+        lambda: host.run("pgrep -f '[u]pgrade postgresql'").rc != 0,
+        seconds=LIMIT_SECONDS,
+        what="it is settled",
     )
     said = host.file("/tmp/killed").content_string
     assert "PostgreSQL 15 serves again" in said
@@ -171,8 +194,9 @@ def test_a_copy_that_is_not_equal_does_not_come_to_serve(db: Server, host: Host)
 
 def test_the_upgrade_keeps_data_privileges_and_passwords(db: Server, host: Host) -> None:
     db.pay("before the upgrade")
-    said = db.upgraded("--to", "17", "--yes")
+    said = db.played("to=17")
     assert "PostgreSQL 17 takes over" in said
+    assert "A new archive of the write-ahead log has begun" in said
     assert re.search(r"The apps were closed for \d+ s", said)
     assert db.version() == 17
     assert db.open()
@@ -191,12 +215,35 @@ def test_the_upgrade_keeps_data_privileges_and_passwords(db: Server, host: Host)
     assert "before PostgreSQL 17" in points
 
 
+def test_what_is_archived_goes_on_and_what_was_archived_can_be_had(
+    db: Server, wait_until: Callable[..., None]
+) -> None:
+    wait_until(lambda: not db.backs_up(), seconds=LIMIT_SECONDS, what="the full backup has ended")
+    old, new = db.chain()
+    assert (old["type"], new["type"]) == ("full", "full")
+    assert db.archives()
+    db.pay("in the new archive")
+    moment = db.admin("SELECT clock_timestamp()")
+    db.pay("later than the moment")
+    titles = db.titles_at(moment)
+    assert "in the new archive" in titles
+    assert "later than the moment" not in titles
+    # With the programs of 15, which are there until somebody removes them.
+    then = datetime.fromisoformat(old["finished_at"]) + timedelta(seconds=2)
+    titles = db.titles_at(then.isoformat())
+    assert "payment 5000" in titles
+    assert "before the upgrade" not in titles
+    wrong = [problem for problem in db.status()["problems"] if problem.startswith("WAL")]
+    assert wrong == []
+
+
 def test_the_role_goes_on_with_the_new_version(db: Server, host: Host, server_name: str) -> None:
     assert MESSAGE in refused(server_name, postgresql_version="15")
     first = applied(server_name, postgresql_version="17")
     assert "failed=0" in first
     second = applied(server_name, postgresql_version="17")
     assert re.search(r"changed=0\b", second)
+    db.hold_timers()
     assert host.run("bedstone backup").rc == 0
     assert db.version() == 17
 
@@ -226,6 +273,7 @@ def test_the_way_back_leads_to_the_data_of_before(db: Server) -> None:
     db.upgraded("--back", "--yes")
     assert db.version() == 15
     assert db.open()
+    assert db.archives(), "the log goes on where 15 serves"
     found = db.sql("SELECT title FROM payment WHERE title LIKE '% the upgrade'").stdout.split("\n")
     assert found[0] == "before the upgrade"
     assert "after the upgrade" not in found, "it is in the other cluster"
@@ -252,11 +300,29 @@ def test_what_was_written_since_can_be_fetched_as_the_docs_say(db: Server, host:
     assert db.version() == 15
 
 
-def test_the_old_cluster_goes_when_a_person_says_so(db: Server, host: Host) -> None:
-    db.upgraded("--back", "--yes")
+def test_the_old_cluster_goes_when_a_person_says_so(
+    db: Server, host: Host, wait_until: Callable[..., None]
+) -> None:
+    wait_until(lambda: not db.backs_up(), seconds=LIMIT_SECONDS, what="the full backup has ended")
+    db.played("back=true")
     assert db.version() == 17, "the way back leads forth again"
     assert "no way back" in db.refused("--drop-old")
     db.upgraded("--drop-old", "--yes")
     assert not host.file("/var/lib/postgresql/15/main").exists
     assert "no cluster of before" in db.refused("--back")
     assert db.version() == 17
+    wait_until(lambda: not db.backs_up(), seconds=LIMIT_SECONDS, what="the full backup has ended")
+    assert db.archives()
+
+
+def test_without_the_old_programs_its_moments_say_what_they_need(db: Server, host: Host) -> None:
+    programs = "/usr/lib/postgresql/15"
+    then = datetime.fromisoformat(db.chain()[0]["finished_at"]) + timedelta(seconds=2)
+    host.check_output(f"mv {programs} {programs}.away")
+    try:
+        done = db.at(then.isoformat())
+    finally:
+        host.check_output(f"mv {programs}.away {programs}")
+    assert done.rc != 0
+    assert "The cluster is of PostgreSQL 15, which this server doesn't have" in done.stderr
+    assert "Install postgresql-15" in done.stderr
