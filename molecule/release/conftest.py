@@ -36,6 +36,11 @@ def web_alone(host: Host) -> Iterator[None]:
     host.check_output("mv %s %s", kept, APP)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quiet(without_timers: None) -> None:
+    """Let no nightly run hold the app's lock."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let those with workers come first: a change between the two is a release."""
     items.sort(key=lambda item: "web_alone" in getattr(item, "fixturenames", ()))

@@ -1,4 +1,7 @@
-"""What breaks in the middle leaves the release of before serving, and says what and why."""
+"""What breaks in the middle leaves the release of before serving, and says what and why.
+
+That it leaves the workers alone, too, is seen in test_load.py.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,20 @@ import pytest
 from ledger_app import ENVIRONMENT, Ledger
 from testinfra.host import Host
 
+pytestmark = pytest.mark.usefixtures("web_alone")
+
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service", "docker.service"]
 
 
 @contextmanager
-def nothing_changes(ledger: Ledger) -> Iterator[dict[str, object]]:
-    """Assert that a block's failed release leaves all as it was, and that the next one works."""
+def nothing_changes(ledger: Ledger, *, releases: bool = True) -> Iterator[dict[str, object]]:
+    """Assert that a block's failed release leaves all as it was, and that the next one works.
+
+    Args:
+        ledger: the app.
+        releases: whether to try the next one: not where nothing was touched that it needs.
+
+    """
     before, release = ledger.answer(), ledger.status()["release"]
     workers = ledger.workers()
     failed: dict[str, object] = {}
@@ -29,25 +40,9 @@ def nothing_changes(ledger: Ledger) -> Iterator[dict[str, object]]:
     assert f"failed at {failed['failed_step']}" in said
     assert str(failed["error"]).splitlines()[0] in said
     version = ledger.source()
-    ledger.release()
-    assert ledger.answer()["version"] == version
-
-
-def test_broken_file_of_nginx(host: Host, ledger: Ledger) -> None:
-    """Somebody has edited nginx's files by hand, and not tested them."""
-    broken = "/etc/nginx/conf.d/by-hand.conf"
-    with nothing_changes(ledger) as failed:
-        with ledger.load() as load:
-            host.check_output("echo 'server { listen 8080; no_such_word; }' > %s", broken)
-            ledger.source()
-            try:
-                failed.update(ledger.fails("release ledger"))
-            finally:
-                host.check_output("rm %s", broken)
-        ledger.check_nothing_lost(load)
-        assert failed["failed_step"] == "switch"
-        assert "no_such_word" in f"{failed['error']}{failed['details']}"
-        assert "by-hand.conf" in f"{failed['error']}{failed['details']}"
+    if releases:
+        ledger.release()
+        assert ledger.answer()["version"] == version
 
 
 def test_database_stopped(host: Host, ledger: Ledger) -> None:
@@ -80,12 +75,12 @@ def full_temporary_directory(host: Host) -> Iterator[str]:
     try:
         yield "/run/small"
     finally:
-        host.check_output("umount /run/small")
+        host.check_output("umount --lazy /run/small")
 
 
 def test_disk_full_while_building(host: Host, ledger: Ledger) -> None:
     """The source is unpacked into a file system that is full."""
-    with nothing_changes(ledger) as failed:
+    with nothing_changes(ledger, releases=False) as failed:
         ledger.source()
         with full_temporary_directory(host) as small:
             run = host.run("TMPDIR=%s bedstone release ledger --foreground --json", small)
@@ -109,7 +104,10 @@ def full_state(host: Host, left_kilobytes: int) -> Iterator[None]:
         host.check_output("rm -f /run/full/filler")
     finally:
         host.check_output(
-            "set -e; rm -f /run/full/filler; umount /var/lib/bedstone;"
+            "set -e; rm -f /run/full/filler;"
+            # A process of the operation may just be ending.
+            "for i in $(seq 300); do umount /var/lib/bedstone && break; sleep 0.2; done;"
+            "if mountpoint -q /var/lib/bedstone; then exit 1; fi;"
             "find /var/lib/bedstone -mindepth 1 -delete; cp -a /run/full/. /var/lib/bedstone/;"
             "umount /run/full"
         )

@@ -77,7 +77,7 @@ def test_migration_that_waits_for_a_lock_holds_nobody_up(host: Host, ledger: Led
         with table_held(host, ledger):
             version = ledger.source("late", ["locking"])
             host.check_output("systemd-run --quiet --collect bedstone release ledger")
-            ledger.wait_until(lambda: ledger.sql(HELD) != "0", seconds=60, what="it waits")
+            ledger.wait_until(lambda: ledger.sql(HELD) != "0", seconds=300, what="it waits")
             ledger.wait_until(lambda: ledger.sql(HELD) == "0", what="it gives up")
             written = len(ledger.written(load))
             ledger.wait_until(

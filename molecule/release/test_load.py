@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ledger_app import Ledger
+from ledger_app import Ledger, Load
 from testinfra.host import Host
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service"]
@@ -27,24 +28,50 @@ def test_restart(ledger: Ledger) -> None:
     assert ledger.status()["release"] == release
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "step"), [("never_healthy", "start"), ("worker_dies", "workers")]
-)
-def test_failed_release(ledger: Ledger, behaviour: str, step: str) -> None:
+@contextmanager
+def nothing_changes(ledger: Ledger) -> Iterator[Load]:
+    """Assert that a block's failed release, under load, leaves all as it was."""
     before, release = ledger.answer(), ledger.status()["release"]
     workers = ledger.workers()
     with ledger.load() as load:
-        version = ledger.source("bad", (), [behaviour])
-        failed = ledger.fails("release ledger")
-    assert failed["failed_step"] == step
+        yield load
     ledger.check_nothing_lost(load)
-    # Requests that the bad release answered before its worker failed were answered well.
-    assert load.versions <= {before["version"], version}
-    assert (step == "workers") == (version in load.versions)
     assert ledger.answer() == before
     assert ledger.get("/api/")["version"] == before["version"]
     assert (ledger.workers(), ledger.status()["release"]) == (workers, release)
     assert ledger.status()["ok"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "step"), [("never_healthy", "start"), ("worker_dies", "workers")]
+)
+def test_failed_release(ledger: Ledger, behaviour: str, step: str) -> None:
+    before = ledger.answer()["version"]
+    with nothing_changes(ledger) as load:
+        version = ledger.source("bad", (), [behaviour])
+        failed = ledger.fails("release ledger")
+    assert failed["failed_step"] == step
+    # Requests that the bad release answered before its worker failed were answered well.
+    assert load.versions <= {before, version}
+    assert (step == "workers") == (version in load.versions)
+
+
+def test_broken_file_of_nginx(host: Host, ledger: Ledger) -> None:
+    """Somebody has edited nginx's files by hand, and not tested them."""
+    broken = "/etc/nginx/conf.d/by-hand.conf"
+    with nothing_changes(ledger):
+        host.check_output("echo 'server { listen 8080; no_such_word; }' > %s", broken)
+        version = ledger.source()
+        try:
+            failed = ledger.fails("release ledger")
+        finally:
+            host.check_output("rm %s", broken)
+    assert failed["failed_step"] == "switch"
+    assert "no_such_word" in f"{failed['error']}{failed['details']}"
+    assert "by-hand.conf" in f"{failed['error']}{failed['details']}"
+    assert "failed at switch" in host.run("bedstone status").stdout
+    ledger.release()
+    assert ledger.answer()["version"] == version
 
 
 def test_another_certificate(
