@@ -119,7 +119,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen, left = [], []
     for item in items:
         suites = {mark.args[0] for mark in item.iter_markers("only_on")}
-        fits = not suites or any(f"-{suite}" in item.nodeid for suite in suites)
+        # Each test's server is a parameter of its own; its other ones may speak of servers, too.
+        callspec = getattr(item, "callspec", None)
+        host = callspec.params.get("_testinfra_host") if callspec else None
+        ends = tuple(f"-{suite}" for suite in suites)
+        fits = not suites or host is None or host.backend.get_hostname().endswith(ends)
         (chosen if fits else left).append(item)
     items[:] = chosen
     config.hook.pytest_deselected(items=left)
