@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cgroup(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let nothing that is tested give way to others: it would be the tests' own process."""
-    path = tmp_path / "cgroup-of-a-test"
+    # Not in the test's own directory, which may have to be empty.
+    path = tmp_path_factory.mktemp("cgroup") / "cgroup-of-a-test"
     path.write_text("0::/system.slice/bedstone-backup.service\n")
     monkeypatch.setattr("bedstone.background._CGROUP", path)
     return path
