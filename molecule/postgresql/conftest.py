@@ -157,7 +157,7 @@ def reboot(wait_until: Callable[..., None]) -> Callable[[Host, str], None]:
         subprocess.run(end, check=False, capture_output=True)
         command = [sys.executable, "-m", "testbed", "restart", name]
         subprocess.run(command, check=True, cwd=project, capture_output=True)
-        wait_until(lambda: host.run("true").rc == 0, seconds=60, what=f"{name} is up")
+        wait_until(lambda: host.run("true").rc == 0, seconds=180, what=f"{name} is up")
 
     return restart
 
