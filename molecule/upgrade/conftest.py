@@ -188,7 +188,13 @@ class Server:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=PLAYBOOK_SECONDS,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            # Molecule wants colours, which part the words.
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+            },
             cwd=ROOT,
         )
 
