@@ -21,7 +21,7 @@ lock: setup  ## requirements.txt anew from pyproject.toml
 	  --no-emit-index-url --no-annotate --no-header -o requirements.txt
 
 .PHONY: check
-check: setup  ## lint, types and unit tests (about a minute)
+check: setup  ## lint, types and unit tests (under two minutes)
 	@scripts/check.sh
 
 .PHONY: test
