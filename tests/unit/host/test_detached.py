@@ -127,7 +127,9 @@ def test_whoever_comes_later_sees_all_of_it(unit: Path) -> None:
 
 
 def test_caller_that_is_killed_ends_nothing(unit: Path) -> None:
+    # As a terminal starts it: who runs these tests by nohup has the signal ignored.
     code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL);"
         "from bedstone import detached; detached.start('shop', ['release', 'shop']);"
         "print('started', flush=True); detached.follow('shop', print)"
     )
