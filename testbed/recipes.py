@@ -102,11 +102,6 @@ def server(suite: str, around: Surroundings) -> Recipe:
     """Return the recipe of a bare server."""
     files = common_files(around)
     files[BOOT] = (0o755, (FILES / "boot.sh").read_text())
-    # A server shares the machine's clock; a program that sets it would set it for all.
-    files["/etc/systemd/system.conf.d/10-testbed.conf"] = (
-        0o644,
-        "[Manager]\nCapabilityBoundingSet=~CAP_SYS_TIME\n",
-    )
     files["/etc/sudoers.d/90-testbed"] = (0o440, "debian ALL=(ALL) NOPASSWD:ALL\n")
     return Recipe(
         kind="server",
