@@ -54,6 +54,12 @@ def status(host: Host) -> dict[str, Any]:
     return next(app for app in apps if app["app"] == "hello")
 
 
+def usable_releases(host: Host) -> list[str]:
+    """Return the releases that serve or can serve again."""
+    rows = json.loads(host.check_output("bedstone releases hello --json"))
+    return [row["release"] for row in rows if row["serves"] or row["can_serve_again"]]
+
+
 def serving_unit(host: Host) -> str:
     return f"bedstone-hello-web@{status(host)['slot']}.service"
 
@@ -308,12 +314,29 @@ def test_image_archive_is_loaded_and_a_removed_app_leaves_its_data(host: Host) -
     assert answer(host)["greeting"] == "hello"
 
 
-def test_serving_slot_starts_by_itself_after_a_reboot(
+def test_serving_slot_starts_by_itself_after_a_crash_and_a_reboot_without_a_ledger(
     host: Host, server_name: str, wait_until: Callable[..., None]
 ) -> None:
+    ledger = "/var/lib/bedstone/ledger.sqlite"
+    before, releases = answer(host)["host"], usable_releases(host)
+    host.check_output(
+        "rm -f %s-wal %s-shm; truncate -s 0 %s; truncate -s 64K %s", *[ledger] * 4
+    )
+    host.check_output("docker kill bedstone-hello-web-%s", status(host)["slot"])
+    wait_until(lambda: answering(host) not in {None, before}, what="another one answers")
     before = answer(host)["host"]
     subprocess.run([sys.executable, "-m", "testbed", "restart", server_name], check=True)
     wait_until(lambda: answering(host) not in {None, before}, seconds=180, what="it answers")
     wait_until(lambda: status(host)["ok"], seconds=60)
+    assert "`bedstone ledger rebuild`" in host.run("bedstone status").stdout
+    refused = host.run("bedstone rollback hello")
+    assert refused.rc == 1
+    assert "`bedstone ledger rebuild`" in refused.stderr
+    assert "made again" in host.check_output("bedstone ledger rebuild")
+    assert "nothing to do" in host.check_output("bedstone ledger rebuild")
+    assert "ledger" not in host.check_output("bedstone status")
+    assert usable_releases(host) == releases
+    assert host.run("bedstone rollback hello").rc == 0
+    assert host.run("bedstone release hello").rc == 0
     outcome = json.loads(host.check_output("bedstone release hello --if-changed --json"))
     assert outcome["changed"] is False

@@ -14,10 +14,11 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__
+from bedstone import __version__, ledger
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
@@ -42,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "maintenance": "bedstone.commands.maintenance",
     "notify": "bedstone.commands.notify",
     "retire": "bedstone.commands.retire",
+    "ledger": "bedstone.commands.ledger",
     "supervise": "bedstone.commands.supervise",
     "backup": "bedstone.backup",
     "backups": "bedstone.backups",
@@ -52,6 +54,12 @@ COMMANDS: dict[str, str] = {
     "wal": "bedstone.commands.wal",
     "rebuild": "bedstone.rebuild",
     "upgrade": "bedstone.commands.upgrade",
+}
+
+# They look, work in what serves, or put it right: none depends on a ledger that can be read.
+WITHOUT_LEDGER = {
+    *("status", "metrics", "releases", "logs", "watch", "settle", "maintenance", "notify"),
+    *("console", "run", "exec", "job"),
 }
 
 # What people come for -> its commands, as `bedstone --help` lists them.
@@ -69,6 +77,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "rebuild",
         "wal",
         "upgrade",
+        "ledger",
     ),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
@@ -190,6 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0 and not os.environ.get("BEDSTONE_ROOT"):
         print("bedstone works as root: put `sudo` in front.", file=sys.stderr)
         return 1
+    if arguments and arguments[0] in WITHOUT_LEDGER:
+        ledger.stand_in = _stand_in
     try:
         return int(parsed.func(parsed))
     except BedstoneError as error:
@@ -202,6 +213,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        ledger.stand_in = None
+
+
+def _stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
+    """Connect to what stands in for an unreadable ledger, whose module is seldom needed."""
+    module = importlib.import_module("bedstone.ledger_rebuild")
+    connection: sqlite3.Connection = module.stand_in(error)
+    return connection
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:

@@ -41,6 +41,14 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
+class Network:
+    """The subnet of a network, and the part of it that Docker gives addresses of by itself."""
+
+    subnet: str
+    ip_range: str | None
+
+
+@dataclass(frozen=True)
 class ContainerFacts:
     """What is known of a container."""
 
@@ -360,13 +368,15 @@ class Docker:
 
     # --- networks ----------------------------------------------------------------------
 
-    def network_subnet(self, name: str) -> str | None:
-        """Return the IPv4 subnet of a network, or None when there is no such network."""
+    def network(self, name: str) -> Network | None:
+        """Return a network's IPv4 part, or None when there is no such network."""
         found = self._inspect("network", name)
         if found is None:
             return None
-        subnets = [str(entry["Subnet"]) for entry in found["IPAM"]["Config"] or []]
-        return next((subnet for subnet in subnets if ":" not in subnet), None)
+        for entry in found["IPAM"]["Config"] or []:
+            if ":" not in str(entry["Subnet"]):
+                return Network(str(entry["Subnet"]), entry.get("IPRange"))
+        return None
 
     def create_network(
         self, name: str, *, labels: Mapping[str, str], subnet: str | None, ip_range: str | None

@@ -26,7 +26,7 @@ def would_change(name: str, host: Host | None = None) -> Outcome:
         old = history.serving(connection, name)
         if old is not None:
             outcome.release = outcome.previous = old.release
-            outcome.put_right = settle.plan(host, connection, name, old).words()
+            outcome.put_right = settle.plan(host, name, old).words()
         identity = source.identify(app, host.docker, host.run, pull=False)
         prints = fingerprint.of(app, identity)
         outcome.reason = reason(connection, name, prints)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, container, current, ledger, lock, network, systemd
+from bedstone import config, container, current, lock, network, systemd
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 from bedstone.supervise import Follower, report_end, stop
@@ -207,8 +207,7 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
             # Nobody holds the lock: the process that looked after it was killed.
             print("The container of a run that was killed is ended first.", flush=True)
             _end(docker, wanted)
-        with ledger.opened() as connection:
-            network.ensure(docker, connection, found.app)
+        network.ensure(docker, found.app)
         with _signals() as events:
             docker.start(wanted)
             print(f"The job {name} of {app} runs in release {found.release}.", flush=True)

@@ -10,11 +10,14 @@ import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from bedstone import paths
+from bedstone import paths, slots
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_MENDED = "The apps serve on; `bedstone ledger rebuild` makes it again from the kept files."
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -186,7 +189,23 @@ MIGRATIONS: tuple[str, ...] = (
         read_at TEXT NOT NULL
     ) STRICT;
     """,
+    # What a container needs to start is in the app's files: network.json.
+    """
+    DROP TABLE networks;
+    DROP TABLE addresses;
+    """,
 )
+
+
+class UnreadableError(BedstoneError):
+    """The ledger is damaged, gone, or of a newer program. What serves doesn't depend on it."""
+
+
+# Set by commands that only look, and by those that put right what serves: what connects in place
+# of an unreadable ledger, to one that was made of the kept files.
+stand_in: Callable[[UnreadableError], sqlite3.Connection] | None = None
+# Once a process is enough: damage that comes later shows itself in what is read.
+_sound: set[Path] = set()
 
 
 def connect() -> sqlite3.Connection:
@@ -196,10 +215,20 @@ def connect() -> sqlite3.Connection:
     :func:`transaction`.
 
     Raises:
-        BedstoneError: the file can't be opened, or a newer program wrote it.
+        UnreadableError: the file can't be opened, or a newer program wrote it.
 
     """
-    path = paths.ledger()
+    try:
+        return connect_file(paths.ledger())
+    except UnreadableError as error:
+        if stand_in is None or paths.origin() is not None:
+            raise
+        return stand_in(error)
+
+
+def connect_file(path: Path) -> sqlite3.Connection:
+    """Open a ledger by its path; see :func:`connect`."""
+    _require_present(path)
     paths.ensure_private(path.parent)
     try:
         connection = sqlite3.connect(path, timeout=10, isolation_level=None)
@@ -209,15 +238,55 @@ def connect() -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection)
+            _require_sound(connection, path)
         except BaseException:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise BedstoneError(
+        raise UnreadableError(
             f"The ledger {path} can't be opened: {error}.",
-            hint=f"Is the disk full? `df -h {path.parent}` shows it.",
+            hint=f"{_MENDED} Is the disk full? `df -h {path.parent}` shows it.",
         ) from error
     return connection
+
+
+def problem() -> str | None:
+    """Return in words why the ledger can't be read and what mends it, or None when it can."""
+    try:
+        connect_file(paths.ledger()).close()
+    except UnreadableError as error:
+        return f"{error.message} {error.hint}"
+    return None
+
+
+def version_of(path: Path) -> int | None:
+    """Return the schema that a ledger says it has; None when it can't be read."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return _version(connection)
+    except sqlite3.Error:
+        return None
+
+
+def _require_present(path: Path) -> None:
+    if path.exists() and path.stat().st_size:
+        return
+    if paths.origin() is None and path == paths.ledger() and (apps := slots.apps_that_serve()):
+        # A new one would say that nothing was ever released here.
+        raise UnreadableError(
+            f"The ledger {path} is {'empty' if path.exists() else 'missing'}, although"
+            f" {', '.join(apps)} {'serves' if len(apps) == 1 else 'serve'} on this server.",
+            hint=_MENDED,
+        )
+
+
+def _require_sound(connection: sqlite3.Connection, path: Path) -> None:
+    if path in _sound:
+        return
+    found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+    if found != ["ok"]:
+        raise UnreadableError(f"The ledger {path} is damaged: {found[0]}.", hint=_MENDED)
+    _sound.add(path)
 
 
 @contextmanager
@@ -246,10 +315,11 @@ def _migrate(connection: sqlite3.Connection) -> None:
         # Another process may have migrated while this one waited for the lock.
         version = _version(connection)
         if version > len(MIGRATIONS):
-            raise BedstoneError(
+            raise UnreadableError(
                 f"The ledger has schema {version}, but this program knows only"
                 f" {len(MIGRATIONS)}: a newer bedstone wrote it.",
-                hint="Run `site.yml` of the newer version, which installs its program.",
+                hint="Run `site.yml` of the newer version, which installs its program. If no newer"
+                f" one was ever here, the file is damaged: {_MENDED}",
             )
         for script in MIGRATIONS[version:]:
             for statement in script.split(";"):

@@ -332,6 +332,7 @@ class Collector:
     def _problems(self) -> None:
         """Count what `bedstone status` would show in red, as far as ledger and files tell."""
         counts: dict[str, int] = {"": len(disks.problems(disks.usage()))}
+        counts[""] += ledger.problem() is not None
         with ledger.opened() as connection:
             for app in _apps(connection):
                 first = operations.first_served(connection, app)

@@ -321,7 +321,7 @@ def _working(
 def _settle(work: _Work, old: Serving) -> None:
     outcome = work.outcome
     try:
-        wanted = settle.plan(work.host, work.connection, work.app, old, alone=True)
+        wanted = settle.plan(work.host, work.app, old, alone=True)
         for words in wanted.words():
             work.talk.say(f"  putting right: {words}")
         settle.put_right(work.host, wanted)
@@ -409,7 +409,7 @@ def _tidy_up(work: _Work) -> None:
         serving = work.old
         if serving is None:
             return
-        wanted = settle.plan(work.host, work.connection, work.app, serving, alone=True)
+        wanted = settle.plan(work.host, work.app, serving, alone=True)
         settle.put_right(work.host, wanted)
     except (BedstoneError, sqlite3.Error, Interrupted) as error:
         work.outcome.warnings.append(f"Not put right: {error}")

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from bedstone import copies, files, ledger, manifest, media, paths
+from bedstone import copies, files, ledger, manifest, media, paths, slots
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError, RefusedError
@@ -175,3 +175,4 @@ def _bring_image(
 def _forget_serving(app: str) -> None:
     with ledger.opened() as connection, ledger.transaction(connection):
         connection.execute("DELETE FROM apps WHERE app = ?", (app,))
+    slots.forget_serving(app)

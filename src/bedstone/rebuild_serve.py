@@ -37,7 +37,7 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
     ):
         rollout = Rollout(found.app, found.release, 0, None, host, connection)
         say(f"{app}: {prepare.revive(rollout)}")
-        network.ensure(host.docker, connection, found.app)
+        network.ensure(host.docker, found.app)
         # Of a call that was killed they may be there already.
         if found.made.static is not None and not paths.host(found.made.static).is_dir():
             say(f"{app}: static files: {static(rollout)}")

@@ -31,5 +31,4 @@ def retire(app: str, host: Host | None = None) -> None:
         files.remove_tree(paths.served(app) / "static")
         files.remove_tree(paths.app_state(app))
         with ledger.transaction(connection):
-            for table in ("apps", "networks", "addresses"):
-                connection.execute(f"DELETE FROM {table} WHERE app = ?", (app,))  # noqa: S608
+            connection.execute("DELETE FROM apps WHERE app = ?", (app,))

@@ -18,8 +18,6 @@ from bedstone.rollout.switch import upstreams as upstreams_of
 from bedstone.slots import Slot
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from bedstone.config import App
     from bedstone.history import Serving
     from bedstone.rollout.context import Host
@@ -32,6 +30,7 @@ class Plan:
 
     app: App
     serving: str
+    slot: str
     slots: tuple[Slot, ...]
     start: tuple[str, ...]
     enable: tuple[str, ...]
@@ -57,7 +56,6 @@ class Plan:
 
 def plan(
     host: Host,
-    connection: sqlite3.Connection,
     app_name: str,
     serving: Serving,
     *,
@@ -67,7 +65,6 @@ def plan(
 
     Args:
         host: the server.
-        connection: of the ledger.
         app_name: whose.
         serving: what serves by the ledger.
         alone: the app's lock is held, so a step's container was left by a kill. Who looks
@@ -76,13 +73,11 @@ def plan(
     """
     app = config.load_file(paths.release(app_name, serving.release) / "app.json")
     made = slots.read_made(app_name, serving.release)
-    addresses = {}
-    subnet = network.subnet(connection, app_name)
-    if subnet is not None:
-        addresses = {
-            service.name: network.address(connection, app_name, service.name, serving.slot, subnet)
-            for service in app.http_services
-        }
+    subnet = network.subnet(app_name) or network.ensure(host.docker, app)
+    addresses = {
+        service.name: network.address(app_name, service.name, serving.slot, subnet)
+        for service in app.http_services
+    }
     wanted = [
         Slot(service.name, serving.slot, serving.release, made, addresses[service.name])
         for service in app.http_services
@@ -102,6 +97,7 @@ def plan(
     return Plan(
         app=app,
         serving=serving.release,
+        slot=serving.slot,
         slots=tuple(
             slot
             for slot in wanted
@@ -139,6 +135,7 @@ def put_right(host: Host, wanted: Plan) -> None:
 
     """
     app = wanted.app
+    slots.write_serving(app.name, wanted.serving, wanted.slot)
     for name in wanted.running:
         # A migration that is still at work ends here; PostgreSQL undoes what it hadn't committed.
         host.docker.remove(name)

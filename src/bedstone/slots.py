@@ -6,6 +6,7 @@ After a reboot the unit starts from it what it ran before.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from bedstone.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 SCHEMA = 1
+HTTP_SLOTS = ("blue", "green")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,67 @@ def remove(app: str, key: str) -> None:
 def keys(app: str) -> Sequence[str]:
     """Return ``SERVICE@SLOT`` of all slots that a release of the app has used."""
     return sorted(path.stem for path in paths.slots(app).glob("*@*.json"))
+
+
+def all_of(app: str) -> list[Slot]:
+    """Return what the app's slots run, without those whose file can't be read."""
+    found = []
+    for key in keys(app):
+        with suppress(ConfigError, KeyError, TypeError):
+            found.append(read(app, key))
+    return found
+
+
+def write_serving(app: str, release: str, slot: str) -> None:
+    """Write which release serves, and in which slot, unless the file says so already.
+
+    The ledger decides it; the file says it where the ledger can't be read.
+    """
+    if _read_serving(app) == (release, slot):
+        return
+    paths.ensure_private(paths.app_state(app))
+    text = json.dumps({"schema": SCHEMA, "release": release, "slot": slot}, indent=2)
+    files.write(_serving(app), text + "\n", mode=0o600)
+
+
+def serving(app: str) -> tuple[str, str] | None:
+    """Return the release that serves and its slot as the files say it, or None.
+
+    Without a file (an earlier version didn't write it) the slots tell it, if all are of one
+    release.
+    """
+    if (known := _read_serving(app)) is not None:
+        return known
+    found = all_of(app)
+    if len({slot.release for slot in found}) != 1:
+        return None
+    named = [slot.name for slot in found if slot.name in HTTP_SLOTS]
+    return found[0].release, named[0] if named else HTTP_SLOTS[0]
+
+
+def forget_serving(app: str) -> None:
+    """Remove the file that says which release serves."""
+    _serving(app).unlink(missing_ok=True)
+
+
+def apps_that_serve() -> list[str]:
+    """Return the apps of which a release serves by the files."""
+    directory = paths.state() / "apps"
+    names = {path.parent.name for path in directory.glob("*/serving.json")}
+    names |= {path.parent.parent.name for path in directory.glob("*/slots/*@*.json")}
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _serving(app: str) -> Path:
+    return paths.app_state(app) / "serving.json"
+
+
+def _read_serving(app: str) -> tuple[str, str] | None:
+    try:
+        data = json.loads(_serving(app).read_text(encoding="utf-8"))
+        return str(data["release"]), str(data["slot"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def write_made(app: str, release: str, made: Made) -> None:

@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, environment, ledger, network, paths, probe, slots
+from bedstone import config, container, environment, network, paths, probe, slots
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.systemd import notify
@@ -98,8 +98,7 @@ class Supervisor:
                 # This process was killed, its container was not: it still serves.
                 return True
             self.docker.remove(wanted.name)
-        with ledger.opened() as connection:
-            network.ensure(self.docker, connection, self.app)
+        network.ensure(self.docker, self.app)
         self.docker.start(wanted)
         return False
 

@@ -62,7 +62,7 @@ def problems() -> Iterator[str]:
     yield from (f"{name} is {states[name]}" for name in running & units if states[name] != "active")
     enabled = {path.name for path in WANTS.glob(f"bedstone-{APP}-*@*.service")}
     yield from differs("enabled units", enabled, units)
-    yield from nginx(ledger, slot)
+    yield from nginx(slot)
     if (link := STATE_STATIC.readlink().name if STATE_STATIC.is_symlink() else None) != release:
         yield f"static/current: {link}"
     yield from containers(release, keys)
@@ -91,18 +91,15 @@ def still_running(ledger: sqlite3.Connection) -> Iterator[str]:
                 yield f"{number} of {table} are running"
 
 
-def nginx(ledger: sqlite3.Connection, slot: str) -> Iterator[str]:
+def nginx(slot: str) -> Iterator[str]:
     """Say which upstream leads elsewhere."""
-    (subnet,) = ledger.execute("SELECT subnet FROM networks WHERE app = ?", (APP,)).fetchone()
+    kept = json.loads((STATE / "network.json").read_text())
     for service in HTTP:
         text = (UPSTREAMS / f"{APP}-{service}.conf").read_text()
         found = re.search(r"server (\S+):\d+;", text)
-        (number,) = ledger.execute(
-            "SELECT number FROM addresses WHERE app = ? AND service = ? AND slot = ?",
-            (APP, service, slot),
-        ).fetchone()
+        number = kept["addresses"][f"{service}@{slot}"]
         # Fixed addresses are of the subnet's upper half: 172.20.0.128 + number.
-        wanted = f"{subnet.rpartition('.')[0]}.{128 + number}"
+        wanted = f"{kept['subnet'].rpartition('.')[0]}.{128 + number}"
         if not found or found[1] != wanted:
             yield f"nginx sends {service} to {found[1] if found else 'nobody'}, not to {wanted}"
 

@@ -80,9 +80,13 @@ def settle(arguments: argparse.Namespace) -> int:
     # by itself has left nothing behind.
     if os.environ.get("EXIT_CODE") == "exited":
         return 0
+    results, code = [], 0
+    if (unreadable := ledger.problem()) is not None:
+        # What serves is put right by the apps' files; people are told, since the unit fails.
+        print(f"bedstone: {unreadable}", file=sys.stderr)
+        code = 1
     with ledger.opened() as connection:
         names = arguments.app or sorted({*config.declared(), *history.known_apps(connection)})
-    results, code = [], 0
     for name in names:
         try:
             restore_journal.settle(name)

@@ -57,6 +57,7 @@ class Tools:
 def gather(tools: Tools | None = None) -> dict[str, Any]:
     """Return the whole picture, as `bedstone status --json` prints it."""
     tools = tools or Tools()
+    unreadable = ledger.problem()
     with closing(ledger.connect()) as connection:
         names = sorted({*config.declared(), *history.known_apps(connection)})
         apps = [_App(name, connection) for name in names]
@@ -76,6 +77,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
     return {
         "ok": all(app["ok"] for app in shown) and not deaf,
         "problems": [
+            *([unreadable] if unreadable else []),
             *(["Docker doesn't answer: `systemctl status docker`"] if deaf else []),
             *(f"{app['app']}: {problem}" for app in shown for problem in app["problems"]),
             *disks.problems(used),

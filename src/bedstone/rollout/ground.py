@@ -11,11 +11,11 @@ from bedstone.rollout.context import Rollout
 
 def ground(rollout: Rollout) -> str:
     """Make what the containers stand on: network, addresses, the directory of uploads."""
-    app, connection = rollout.app, rollout.connection
-    subnet = network.ensure(rollout.host.docker, connection, app)
+    app = rollout.app
+    subnet = network.ensure(rollout.host.docker, app)
     for service in app.http_services:
         rollout.addresses[service.name] = network.address(
-            connection, app.name, service.name, rollout.slot, subnet
+            app.name, service.name, rollout.slot, subnet
         )
     if app.media is not None:
         media = paths.served(app.name) / "media"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import history
+from bedstone import history, ledger_rebuild, slots
 
 if TYPE_CHECKING:
     from bedstone.rollout.context import Rollout
@@ -15,4 +16,8 @@ def record(rollout: Rollout) -> str:
     history.commit(
         rollout.connection, rollout.app.name, rollout.id, rollout.slot, rollout.operation
     )
+    # The ledger has decided. A full disk is no failure of the release: the next settling writes it.
+    with suppress(OSError):
+        ledger_rebuild.keep_record(rollout.connection, rollout.app.name, rollout.id)
+        slots.write_serving(rollout.app.name, rollout.id, rollout.slot)
     return rollout.id

@@ -69,6 +69,7 @@ class Server:
         self.images: dict[str, str] = {}
         self.registry: dict[str, str] = {}
         self.networks: dict[str, str] = {}
+        self.ip_ranges: dict[str, str] = {}
         self.active: set[str] = set()
         self.enabled: set[str] = set()
         self.removed_containers: list[str] = []
@@ -201,11 +202,17 @@ class Server:
     def docker_network_inspect(self, rest: list[str]) -> Answered:
         if rest[0] not in self.networks:
             return 1, "[]", f"Error: No such network: {rest[0]}"
-        return 0, json.dumps([{"IPAM": {"Config": [{"Subnet": self.networks[rest[0]]}]}}]), ""
+        config = {"Subnet": self.networks[rest[0]]}
+        if rest[0] in self.ip_ranges:
+            config["IPRange"] = self.ip_ranges[rest[0]]
+        return 0, json.dumps([{"IPAM": {"Config": [config]}}]), ""
 
     def docker_network_create(self, rest: list[str]) -> Answered:
         subnet = rest[rest.index("--subnet") + 1] if "--subnet" in rest else SUBNET
         self.networks[rest[-1]] = subnet
+        self.ip_ranges.pop(rest[-1], None)
+        if "--ip-range" in rest:
+            self.ip_ranges[rest[-1]] = rest[rest.index("--ip-range") + 1]
         return DONE
 
     def docker_network_rm(self, rest: list[str]) -> Answered:

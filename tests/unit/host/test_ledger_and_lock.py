@@ -29,11 +29,11 @@ def test_each_schema_is_brought_up_to_date(root: Path, monkeypatch: pytest.Monke
     latest = ledger.MIGRATIONS
     monkeypatch.setattr(ledger, "MIGRATIONS", latest[:1])
     with ledger.opened() as connection:
-        connection.execute("INSERT INTO networks VALUES ('shop', '10.0.0.0/24')")
+        connection.execute("INSERT INTO apps VALUES ('shop', 'r1', 'blue')")
     monkeypatch.setattr(ledger, "MIGRATIONS", (*latest, "CREATE TABLE later (x TEXT) STRICT"))
     with ledger.opened() as connection:
         assert connection.execute("SELECT count(*) FROM later").fetchone()[0] == 0
-        assert connection.execute("SELECT subnet FROM networks").fetchone()[0] == "10.0.0.0/24"
+        assert connection.execute("SELECT slot FROM apps").fetchone()[0] == "blue"
 
 
 def test_steps_of_earlier_releases_become_an_operation(
@@ -86,9 +86,9 @@ def test_failed_transaction_leaves_nothing(root: Path) -> None:
     del root
     with ledger.opened() as connection:
         with suppress(KeyError), ledger.transaction(connection):
-            connection.execute("INSERT INTO networks VALUES ('shop', 'x')")
+            connection.execute("INSERT INTO apps VALUES ('shop', 'x', 'blue')")
             raise KeyError
-        assert connection.execute("SELECT count(*) FROM networks").fetchone()[0] == 0
+        assert connection.execute("SELECT count(*) FROM apps").fetchone()[0] == 0
 
 
 HOLDER = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, ledger, network, perform
+from bedstone import config, history, ledger, network, paths, perform
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
 from bedstone.retire import retire
@@ -62,42 +62,49 @@ def test_reload_that_nginx_refuses_is_told_with_its_words(server: Server) -> Non
 
 def test_network_keeps_its_subnet(server: Server) -> None:
     docker = Docker(server.run)
-    with ledger.opened() as connection:
-        assert network.ensure(docker, connection, SHOP) == SUBNET
-        create = server.calls[-1]
-        assert create[create.index("--ip-range") + 1] == "172.20.0.0/25"
-        server.networks.clear()
-        server.networks["somebody-elses"] = SUBNET
-        network.ensure(docker, connection, SHOP)
-        assert server.networks["bedstone-shop"] == SUBNET
+    assert network.ensure(docker, SHOP) == SUBNET
+    create = server.calls[-1]
+    assert create[create.index("--ip-range") + 1] == "172.20.0.0/25"
+    server.networks.clear()
+    server.networks["somebody-elses"] = SUBNET
+    network.ensure(docker, SHOP)
+    assert server.networks["bedstone-shop"] == SUBNET
+
+
+@pytest.mark.parametrize("damage", ["gone", "", "{", '{"schema": 99}', "[]"])
+def test_lost_file_of_a_network_is_made_again(server: Server, damage: str) -> None:
+    perform.release("shop", host=server.host())
+    path = paths.app_state("shop") / "network.json"
+    before, calls = path.read_text(), len(server.calls)
+    path.unlink() if damage == "gone" else path.write_text(damage)
+    assert network.ensure(Docker(server.run), SHOP) == SUBNET
+    assert path.read_text() == before, "Docker knows the subnet, the slots know their addresses"
+    assert not [call for call in server.calls[calls:] if call[2] in {"create", "rm"}]
 
 
 def test_network_made_by_somebody_else_is_replaced(server: Server) -> None:
     server.networks["bedstone-shop"] = "10.9.0.0/24"
-    with ledger.opened() as connection:
-        network.ensure(Docker(server.run), connection, SHOP)
+    network.ensure(Docker(server.run), SHOP)
     assert server.networks["bedstone-shop"] == SUBNET
 
 
 def test_addresses_are_fixed_and_in_the_upper_half(server: Server) -> None:
     del server
-    with ledger.opened() as connection:
-        found = [
-            network.address(connection, "shop", service, slot, SUBNET)
-            for service in ("web", "api", "web")
-            for slot in ("blue", "green")
-        ]
+    found = [
+        network.address("shop", service, slot, SUBNET)
+        for service in ("web", "api", "web")
+        for slot in ("blue", "green")
+    ]
     assert found[:2] == found[4:] == ["172.20.0.129", "172.20.0.130"]
     assert found[2:4] == ["172.20.0.131", "172.20.0.132"]
 
 
 def test_full_network_is_told(server: Server) -> None:
     del server
-    with ledger.opened() as connection:
-        for number in range(14):
-            network.address(connection, "shop", f"s{number}", "blue", "10.0.0.0/27")
-        with pytest.raises(BedstoneError, match="has no address left"):
-            network.address(connection, "shop", "one-more", "blue", "10.0.0.0/27")
+    for number in range(14):
+        network.address("shop", f"s{number}", "blue", "10.0.0.0/27")
+    with pytest.raises(BedstoneError, match="has no address left"):
+        network.address("shop", "one-more", "blue", "10.0.0.0/27")
 
 
 def test_retired_app_leaves_its_data(server: Server) -> None:
@@ -112,4 +119,4 @@ def test_retired_app_leaves_its_data(server: Server) -> None:
     assert media.read_text() == "kept"
     assert not (server.root / "var/lib/bedstone/apps/shop").exists()
     with ledger.opened() as connection:
-        assert connection.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0
+        assert history.known_apps(connection) == []

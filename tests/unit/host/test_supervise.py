@@ -70,7 +70,7 @@ class Docker:
     def remove(self, name: str) -> None:
         self.removed.append(name)
 
-    def network_subnet(self, _name: str) -> None:
+    def network(self, _name: str) -> None:
         return None
 
 

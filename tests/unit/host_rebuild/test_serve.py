@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import environment, ledger, paths, perform, rebuild_serve
+from bedstone import environment, network, paths, perform, rebuild_serve
 from bedstone.errors import BedstoneError
 from tests.unit.host.server import Server
 
@@ -48,8 +48,7 @@ def test_it_serves_as_it_did_without_being_built(server: Server, release: str) -
 def test_it_gets_its_network_with_the_addresses_of_before(server: Server, release: str) -> None:
     del release
     serve(server)
-    with ledger.opened() as connection:
-        (known,) = connection.execute("SELECT subnet FROM networks").fetchone()
+    known = network.subnet("shop")
     assert server.networks == {"bedstone-shop": known}
 
 

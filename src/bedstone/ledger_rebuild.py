@@ -1,0 +1,272 @@
+"""Make the ledger again from what is kept in files, for when it can't be read.
+
+The directories of the releases say what was released, the apps' files what serves, the
+backups' manifests what was backed up; whatever of the old file can still be read comes
+along. The same, made for a moment in memory's own directory, stands in for an unreadable
+ledger while people look.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bedstone import backup_settings, catalogue, files, history, ledger, lock, paths, slots
+from bedstone.errors import BedstoneError
+
+RECORD = "record.json"
+_SIDE_FILES = ("", "-wal", "-shm")
+_stand_in_lock = threading.Lock()
+_stand_in_path: list[Path] = []
+
+
+def keep_record(connection: sqlite3.Connection, app: str, release: str) -> None:
+    """Keep with a release what the ledger knows of it and no other file does."""
+    entry = history.get(connection, app, release)
+    if entry is None:
+        return
+    known = {key: getattr(entry, key) for key in ("version", "fingerprint", "declared", "build")}
+    text = json.dumps({**known, "started_at": entry.started_at}, indent=2)
+    files.write(paths.release(app, release) / RECORD, text + "\n", mode=0o600)
+
+
+def rebuild() -> tuple[Path | None, list[str]]:
+    """Put a new ledger in the place of one that can't be read.
+
+    Returns:
+        where the old file is kept, if there was one, and in words what couldn't be recovered.
+
+    Raises:
+        LockedError: a release, rollback or restart is on its way.
+        BedstoneError: the new one can't be written.
+
+    """
+    path = paths.ledger()
+    with ExitStack() as stack:
+        stack.enter_context(lock.held("ledger", "bedstone ledger rebuild"))
+        for app in _apps():
+            stack.enter_context(lock.held(app, "bedstone ledger rebuild"))
+        fresh = path.with_name(f"{path.name}.rebuilt")
+        for suffix in _SIDE_FILES:
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+        paths.ensure_private(path.parent)
+        try:
+            lost = _fill(fresh, path)
+            kept = _put_in_place(fresh, path)
+        except (OSError, sqlite3.Error) as error:
+            raise BedstoneError(
+                f"The new ledger can't be written: {error}.",
+                hint=f"Is the disk full? `df -h {path.parent}` shows it.",
+            ) from error
+    return kept, lost
+
+
+def stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
+    """Connect to a ledger made for this process alone; it is gone when the process ends.
+
+    Raises:
+        UnreadableError: not even that can be made.
+
+    """
+    with _stand_in_lock:
+        if not _stand_in_path:
+            directory = Path(tempfile.mkdtemp(dir=paths.ensure_private(paths.runtime())))
+            atexit.register(shutil.rmtree, directory, ignore_errors=True)
+            try:
+                _fill(directory / "ledger.sqlite", paths.ledger())
+            except (OSError, sqlite3.Error):
+                raise error from None
+            _stand_in_path.append(directory / "ledger.sqlite")
+    return ledger.connect_file(_stand_in_path[0])
+
+
+def _fill(fresh: Path, old: Path) -> list[str]:
+    """Write a new ledger from the old file and from what is kept; return what was lost."""
+    with closing(ledger.connect_file(fresh)) as connection:
+        # One transaction: a sync of the disk for each row would take minutes.
+        with ledger.transaction(connection):
+            lost = _salvage(connection, old)
+            for app in _apps():
+                lost += _app(connection, app)
+            _backups(connection)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = DELETE")
+    fresh.chmod(0o600)
+    return lost
+
+
+def _put_in_place(fresh: Path, path: Path) -> Path | None:
+    kept = None
+    if path.exists():
+        kept = path.with_name(f"ledger.damaged-{datetime.now(UTC):%Y%m%d_%H%M%S}.sqlite")
+        for suffix in _SIDE_FILES:
+            with suppress(FileNotFoundError):
+                os.link(path.with_name(path.name + suffix), kept.with_name(kept.name + suffix))
+    # A log of changes to the old file must not be applied to the new one.
+    for suffix in _SIDE_FILES[1:]:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    fresh.replace(path)
+    files.sync_directory(path.parent)
+    return kept
+
+
+def _salvage(connection: sqlite3.Connection, old: Path) -> list[str]:
+    """Copy what can still be read of the old file, table by table."""
+    if not old.exists():
+        return ["the old file: it is gone"]
+    tables = [
+        str(row["name"])
+        for row in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )
+    ]
+    # Parents before what refers to them.
+    tables.sort(key=lambda name: name.endswith("_steps"))
+    lost = []
+    with tempfile.TemporaryDirectory(dir=paths.ensure_private(paths.runtime())) as name:
+        # A copy: SQLite would write to the file that it reads, if only to apply its log.
+        copy = Path(name) / "old.sqlite"
+        for suffix in _SIDE_FILES[:2]:
+            with suppress(OSError):
+                shutil.copyfile(
+                    old.with_name(old.name + suffix), copy.with_name(copy.name + suffix)
+                )
+        for table in tables:
+            try:
+                _copy_table(connection, copy, table)
+            except (sqlite3.Error, OSError) as error:
+                lost.append(f"{_WORDS.get(table, table)} ({error})")
+    return lost
+
+
+_WORDS = {
+    "releases": "how releases went, but for those that are kept",
+    "apps": "what the old file says of what serves",
+    "operations": "who released and rolled back, when, and how it went",
+    "operation_steps": "the steps of releases and rollbacks",
+    "backups": "failed attempts at backups",
+    "verifications": "which backups were proved: none counts as proved until the next proof",
+    "measurements": "how databases and disks have grown",
+    "copies": "attempts to copy backups elsewhere",
+    "arrivals": "what lies at the destinations: `bedstone destinations` looks again",
+    "alarms": "which alarms were told: they are told again",
+    "verification_marks": "which proofs of other hosts were read: they are read again",
+}
+
+
+def _copy_table(connection: sqlite3.Connection, copy: Path, table: str) -> None:
+    columns = [str(row["name"]) for row in connection.execute(f"PRAGMA table_info({table})")]
+    with closing(sqlite3.connect(copy)) as source:
+        source.execute("PRAGMA query_only = ON")
+        there = {str(row[1]) for row in source.execute(f"PRAGMA table_info({table})")}
+        names = ", ".join(name for name in columns if name in there)
+        if not names:
+            raise sqlite3.DatabaseError("the table isn't there")
+        marks = ", ".join("?" for name in columns if name in there)
+        for row in source.execute(f"SELECT {names} FROM {table}"):  # noqa: S608 - our own names
+            # A row that the schema doesn't take was damaged.
+            with suppress(sqlite3.IntegrityError):
+                connection.execute(
+                    f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})",  # noqa: S608
+                    row,
+                )
+
+
+def _apps() -> list[str]:
+    directory = paths.state() / "apps"
+    if not directory.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and (path / "releases").is_dir()
+    )
+
+
+def _app(connection: sqlite3.Connection, app: str) -> list[str]:
+    """Enter an app's kept releases, and the one that serves; return what was lost."""
+    lost = []
+    for directory in sorted((paths.app_state(app) / "releases").iterdir()):
+        if (directory / "made.json").exists():
+            lost += _release(connection, app, directory)
+    serving = slots.serving(app)
+    if serving is not None and paths.release(app, serving[0]).is_dir():
+        connection.execute("INSERT OR REPLACE INTO apps VALUES (?, ?, ?)", (app, *serving))
+    elif slots.keys(app):
+        lost.append(
+            f"which release of {app} serves: its slots run several, and no file says it;"
+            f" `bedstone release {app}` decides it"
+        )
+    return lost
+
+
+def _release(connection: sqlite3.Connection, app: str, directory: Path) -> list[str]:
+    try:
+        made = slots.read_made(app, directory.name)
+        record: dict[str, Any] = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        record = {}
+    except (BedstoneError, OSError, ValueError, TypeError) as error:
+        return [f"the release {directory.name} of {app} ({error})"]
+    known = history.get(connection, app, directory.name)
+    if known is not None and known.state != "running":
+        return []
+    time, _, version = directory.name.partition("-")
+    try:
+        started = datetime.strptime(time, history.ID_TIME).replace(tzinfo=UTC).isoformat()
+    except ValueError:
+        return [f"the release {directory.name} of {app}: its name has no time"]
+    connection.execute(
+        "INSERT OR REPLACE INTO releases (app, id, version, image, fingerprint, declared, build,"
+        " state, started_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'succeeded', ?, ?)",
+        (
+            *(app, directory.name, str(record.get("version", version)), made.image),
+            *(str(record.get("fingerprint", "")), record.get("declared"), record.get("build")),
+            *(str(record.get("started_at", started)), started),
+        ),
+    )
+    connection.execute(
+        "INSERT INTO operations (app, kind, release, state, started_at, finished_at)"
+        " VALUES (?, 'release', ?, 'succeeded', ?, ?)",
+        (app, directory.name, started, started),
+    )
+    if record.get("fingerprint"):
+        return []
+    made_from = f"what the release {directory.name} of {app} was made from"
+    return [f"{made_from}: the next deploy.yml releases {app} again"]
+
+
+def _backups(connection: sqlite3.Connection) -> None:
+    """Enter the backups that lie on this server, and which of them are releases' restore points."""
+    directory = paths.backups("x").parent
+    with suppress(BedstoneError):
+        directory = backup_settings.load().directory
+    if not directory.is_dir():
+        return
+    known = {row["path"] for row in connection.execute("SELECT path FROM backups")}
+    for place in sorted(path for path in directory.iterdir() if path.is_dir()):
+        for backup in reversed(catalogue.backups(place)):
+            manifest = backup.manifest
+            if manifest is None or not backup.good:
+                continue
+            connection.execute(
+                "UPDATE operations SET restore_point = ?"
+                " WHERE app = ? AND release = ? AND restore_point IS NULL",
+                (backup.name, manifest.app, manifest.label),
+            )
+            if str(backup.path) not in known:
+                started = manifest.started.isoformat()
+                connection.execute(
+                    "INSERT INTO backups (app, path, label, state, started_at, finished_at)"
+                    " VALUES (?, ?, ?, 'succeeded', ?, ?)",
+                    (manifest.app, str(backup.path), manifest.label, started, started),
+                )
