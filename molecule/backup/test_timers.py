@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 SCHEDULES = {
-    "bedstone-backup": "*-*-* 02:00:00",
-    "bedstone-verify": "Sun *-*-* 04:30:00",
+    "bedstone-backup": "*-*-* 04:00:00",
+    "bedstone-verify": "Sun *-*-* 06:00:00",
     "bedstone-destinations": "hourly",
 }
 

@@ -22,4 +22,4 @@ def test_timer_waits_for_its_hour(host: Host, name: str, days: str) -> None:
     assert timer.is_running
     shown = host.check_output(f"systemctl cat bedstone-wal-{name}.timer").splitlines()
     assert "Persistent=true" in shown
-    assert f"OnCalendar={days} *-*-* 01:00:00" in shown
+    assert f"OnCalendar={days} *-*-* 05:00:00" in shown

@@ -107,10 +107,11 @@ class Backup(Model):
     """The nightly backup, the continuous one, and where they go."""
 
     time: str = Field(
-        "02:30",
+        "04:00",
         pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
-        description="When it starts, in the servers' time zone; quoted.",
-        examples=["02:30"],
+        description="When it starts, in the servers' time zone; quoted. A time that a night of "
+        "daylight saving leaves out is refused.",
+        examples=["04:00"],
     )
     keep_days: int = Field(
         30,
@@ -138,7 +139,7 @@ class Backup(Model):
         description="When the newest backup of each app is restored into a throwaway cluster and "
         "checked, as systemd has it (`systemd.time(7)`), in the servers' time zone. When left "
         "out, each Sunday, two hours after the nightly backup.",
-        examples=["Sun *-*-* 04:30:00"],
+        examples=["Sun *-*-* 06:00:00"],
     )
     directory: str = Field(
         "/var/backups/bedstone",

@@ -94,7 +94,7 @@ class Job(Model):
         description="When, as systemd has it (`systemd.time(7)`), in the servers' time zone: "
         "`daily`, `Mon..Fri 07:30`, `*-*-* *:00/15`. One that was missed is made up for. Without "
         "a schedule it runs by hand alone: `bedstone job APP JOB`.",
-        examples=["*-*-* 03:00:00"],
+        examples=["*-*-* 04:00:00"],
     )
     timeout_seconds: int = Field(
         3600,

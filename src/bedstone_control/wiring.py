@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import destinations, hooks, names, vault
+from bedstone_control import clock, destinations, hooks, names, vault
 from bedstone_control.app_config import (
     app_files,
     host_config,
@@ -268,9 +268,8 @@ def backup_verify_schedule(site: Site) -> str:
     """Return when backups are verified: as said, else on Sundays two hours after the backup."""
     if site.settings.backup.verify_schedule is not None:
         return site.settings.backup.verify_schedule
-    hour, _, minute = site.settings.backup.time.partition(":")
-    days, later = divmod(int(hour) + 2, 24)
-    return f"{'Mon' if days else 'Sun'} *-*-* {later:02}:{minute}:00"
+    days, later = clock.shifted(site.settings.timezone, site.settings.backup.time, hours=2)
+    return f"{'Mon' if days else 'Sun'} *-*-* {later}:00"
 
 
 def backup_checks(site: Site) -> dict[str, list[str]]:
@@ -376,8 +375,7 @@ def _backup_key(site: Site) -> str:
 
 def _hour_before(site: Site) -> str:
     """Return the time an hour before the nightly backup: both at once would slow each other."""
-    hour, _, minute = site.settings.backup.time.partition(":")
-    return f"{(int(hour) - 1) % 24:02}:{minute}"
+    return clock.shifted(site.settings.timezone, site.settings.backup.time, hours=-1)[1]
 
 
 # --- host_program ------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bedstone_control import clock
 from bedstone_control.checks.apps import located
-from bedstone_control.checks.jobs import schedule_fault
+from bedstone_control.checks.jobs import left_out, schedule_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,9 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
         yield context.problem(
             ("bedstone_backup", "verify_schedule"),
             f"{schedule!r} is no time that systemd knows: {wrong}.",
-            {"verify_schedule": "Sun *-*-* 04:30:00"},
+            {"verify_schedule": "Sun *-*-* 06:00:00"},
         )
+    yield from _left_out(context, settings)
     for place, app in located(context, settings):
         if app.backup_checks and app.database is None:
             yield context.problem(
@@ -43,3 +45,21 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
                     f"{query!r} is no single query that could be true.",
                     _EXAMPLE,
                 )
+
+
+def _left_out(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Find times that a night of daylight saving leaves out."""
+    backup, zone = settings.backup, settings.timezone
+    if (day := clock.missing_on(zone, backup.time)) is not None:
+        yield context.problem(
+            ("bedstone_backup", "time"),
+            left_out(backup.time, zone, day, "there would be no backup that night"),
+            {"time": clock.ALWAYS_THERE},
+        )
+    schedule = backup.verify_schedule
+    if schedule is not None and (found := clock.schedule_missing_on(zone, schedule)) is not None:
+        yield context.problem(
+            ("bedstone_backup", "verify_schedule"),
+            left_out(found[0], zone, found[1], "nothing would be verified that day"),
+            {"verify_schedule": "Sun *-*-* 06:00:00"},
+        )

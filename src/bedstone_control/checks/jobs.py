@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bedstone_control import names
+from bedstone_control import clock, names
 from bedstone_control.checks.apps import located
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
     from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
     from bedstone_control.settings import Settings
 
-_EXAMPLE = {"command": "python manage.py clearsessions", "schedule": "*-*-* 03:00:00"}
+_EXAMPLE = {"command": "python manage.py clearsessions", "schedule": "*-*-* 04:00:00"}
 # Only what no calendar of systemd.time(7) holds; systemd itself judges the rest on the server.
 _FOREIGN = re.compile(r"[^A-Za-z0-9 :*/.,~_+-]")
 _CRON_FIELDS = 5
@@ -32,6 +33,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check names, commands and times of the jobs, and the tool for migrations."""
     for place, app in located(context, settings):
         yield from _jobs(context, place, app)
+        yield from _left_out(context, settings, place, app)
         yield from _migrations(context, place, app)
 
 
@@ -49,10 +51,26 @@ def _jobs(context: Context, place: Place, app: App) -> Iterator[Problem]:
         if job.schedule is not None and (wrong := schedule_fault(job.schedule)) is not None:
             message = f"{job.schedule!r} is no time that systemd knows: {wrong}."
             example = (
-                "schedule: '*-*-* 03:00:00'   # or: hourly; Mon..Fri 07:30; *-*-* *:00/15\n"
+                "schedule: '*-*-* 04:00:00'   # or: hourly; Mon..Fri 07:30; *-*-* *:00/15\n"
                 f"# systemd-analyze calendar --iterations=3 '{_EXAMPLE['schedule']}'   says when"
             )
             yield context.problem((*where, "schedule"), message, example)
+
+
+def left_out(time: str, zone: str, day: date, so: str) -> str:
+    """Say that a time doesn't exist on a day, and what follows."""
+    return (
+        f"In {zone} the time {time} doesn't exist on {day:%Y-%m-%d}, when the clocks go forward:"
+        f" {so}. Times from 04:00 to 21:59 exist on every day in every zone."
+    )
+
+
+def _left_out(context: Context, settings: Settings, place: Place, app: App) -> Iterator[Problem]:
+    for name, job in app.jobs.items():
+        found = clock.schedule_missing_on(settings.timezone, job.schedule or "")
+        if found is not None:
+            message = left_out(found[0], settings.timezone, found[1], "the job wouldn't run")
+            yield context.problem((*place, "jobs", name, "schedule"), message, _EXAMPLE)
 
 
 def schedule_fault(text: str) -> str | None:

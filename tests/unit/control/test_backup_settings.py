@@ -18,7 +18,7 @@ CHECK = "SELECT count(*) > 0 FROM payments_request"
 @pytest.mark.parametrize(
     ("backup", "expected"),
     [
-        ({}, "Sun *-*-* 04:30:00"),
+        ({}, "Sun *-*-* 06:00:00"),
         ({"time": "05:00"}, "Sun *-*-* 07:00:00"),
         ({"time": "22:45"}, "Mon *-*-* 00:45:00"),
         ({"time": "22:45", "verify_schedule": "Sat 12:00"}, "Sat 12:00"),
@@ -141,7 +141,7 @@ def test_missing_secret_is_named() -> None:
 @pytest.mark.parametrize(
     ("backup", "full", "incremental"),
     [
-        ({}, "Sun *-*-* 01:30:00", "Mon..Sat *-*-* 01:30:00"),
+        ({}, "Sun *-*-* 03:00:00", "Mon..Sat *-*-* 03:00:00"),
         ({"time": "00:15"}, "Sun *-*-* 23:15:00", "Mon..Sat *-*-* 23:15:00"),
         ({"time": "23:45"}, "Sun *-*-* 22:45:00", "Mon..Sat *-*-* 22:45:00"),
     ],

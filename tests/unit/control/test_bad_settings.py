@@ -368,7 +368,7 @@ CASES = [
     *(
         Case(
             f"schedule {schedule!r}", app("jobs", {"cleanup": JOB | {"schedule": schedule}}),
-            f"{PAYMENTS}.jobs.cleanup.schedule", message, "schedule: '*-*-* 03:00:00'",
+            f"{PAYMENTS}.jobs.cleanup.schedule", message, "schedule: '*-*-* 04:00:00'",
             line="schedule:",
         )
         for schedule, message in (
@@ -682,7 +682,7 @@ CASES = [
     ),
     Case(
         "time of the backup", put("bedstone_backup", {"time": "2:30"}), "bedstone_backup.time",
-        "does not have the right form", "02:30", line="time:",
+        "does not have the right form", "04:00", line="time:",
     ),
     Case(
         "no day of backups", put("bedstone_backup", {"keep_days": 0}),
