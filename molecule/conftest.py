@@ -15,7 +15,6 @@ import yaml
 from testinfra.host import Host
 
 JOURNAL_LINES = 40
-ONLY_ON = "only_on(suite): what it proves doesn't depend on the suite, and is proved on this one"
 
 
 def ephemeral() -> Path:
@@ -114,21 +113,6 @@ def without_timers(host: Host) -> Iterator[None]:
         host.check_output("systemctl start %s", timer)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out on the suites that they don't name (`only_on`)."""
-    chosen, left = [], []
-    for item in items:
-        suites = {mark.args[0] for mark in item.iter_markers("only_on")}
-        # Each test's server is a parameter of its own; its other ones may speak of servers, too.
-        callspec = getattr(item, "callspec", None)
-        host = callspec.params.get("_testinfra_host") if callspec else None
-        ends = tuple(f"-{suite}" for suite in suites)
-        fits = not suites or host is None or host.backend.get_hostname().endswith(ends)
-        (chosen if fits else left).append(item)
-    items[:] = chosen
-    config.hook.pytest_deselected(items=left)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Add the journal of the units that a test module names in UNITS to a failure."""
@@ -169,6 +153,5 @@ class Outcomes:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count from the start, and know the marks."""
-    config.addinivalue_line("markers", ONLY_ON)
+    """Count from the start."""
     config.pluginmanager.register(Outcomes(config), "bedstone-outcomes")

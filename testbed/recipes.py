@@ -11,7 +11,8 @@ from pathlib import Path
 from testbed import apt, trust
 from testbed.paths import FILES
 
-SUITES = ("trixie", "bookworm")
+# The first is the one that Bedstone supports; `testing` is there to try the next one early.
+SUITES = ("trixie", "testing")
 BOOT = "/usr/local/lib/testbed/boot"
 # A Debian server "that has nothing but ssh and python3"; ca-certificates is in
 # every provider's image, and without iproute2 Ansible knows no addresses.

@@ -90,7 +90,6 @@ def test_failed_job_is_a_failed_unit_that_the_hooks_hear_of(host: Host) -> None:
     host.check_output("systemctl reset-failed %s", unit)
 
 
-@pytest.mark.only_on("bookworm")
 @pytest.mark.usefixtures("restored")
 def test_time_that_systemd_does_not_know_is_refused_before_anything_changes(
     host: Host, server_name: str, hello: dict[str, Any]
@@ -103,7 +102,6 @@ def test_time_that_systemd_does_not_know_is_refused_before_anything_changes(
     assert host.check_output(UNIT_FILES) == before
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("restored")
 def test_changed_time_counts_at_once_and_a_removed_job_is_gone(
     host: Host, server_name: str, hello: dict[str, Any]
@@ -120,7 +118,6 @@ def test_changed_time_counts_at_once_and_a_removed_job_is_gone(
     assert host.file(f"{DIRECTORY}/bedstone-hello-job-recount.service").exists
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("restored")
 def test_dropped_service_runs_on_until_a_release_without_it_serves(
     host: Host, server_name: str, hello: dict[str, Any]
@@ -141,7 +138,6 @@ def test_dropped_service_runs_on_until_a_release_without_it_serves(
     assert workers <= running(host), "a rollback finds what it starts"
 
 
-@pytest.mark.only_on("bookworm")
 @pytest.mark.usefixtures("restored")
 def test_units_of_an_app_that_is_gone_go_once_it_has_stopped(
     host: Host, server_name: str, hello: dict[str, Any], wait_until: Callable[..., None]

@@ -256,17 +256,7 @@ DAMAGES: dict[str, tuple[Callable[[Offsite], Any], str]] = {
 }
 
 
-# restic 0.14 of bookworm tries again for a minute; its words have a unit test.
-SLOW_ON_BOOKWORM = {"truncated pack", "flipped bytes", "disk full"}
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(name, marks=pytest.mark.only_on("trixie") if name in SLOW_ON_BOOKWORM else [])
-        for name in DAMAGES
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_at_a_destination_is_told_and_harms_nothing_here(
     offsite: Offsite, damage: str
 ) -> None:
@@ -315,7 +305,6 @@ def test_a_killed_copy_leaves_nothing_that_counts_and_the_next_one_sends_it(
         host.check_output("rm -f /srv/bedstone/payments/media/large.bin")
 
 
-@pytest.mark.only_on("trixie")
 def test_second_copy_waits_for_the_first(offsite: Offsite, wait_until: Callable[..., None]) -> None:
     host = offsite.host
     lock = "/run/bedstone/locks/copies.run.lock"
@@ -371,7 +360,6 @@ def test_a_timer_that_was_stopped_for_a_day_turns_red_and_is_told_once(
 # --- The role -----------------------------------------------------------------------------------
 
 
-@pytest.mark.only_on("trixie")
 def test_destinations_without_a_key_are_refused(server_name: str) -> None:
     said = again.refused(server_name, backup_key="")
 

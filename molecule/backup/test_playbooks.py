@@ -7,15 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from testinfra.host import Host
 
     from molecule.backup.conftest import Payments
-
-# They run on the operator's machine, and there call what other tests prove on each suite.
-pytestmark = pytest.mark.only_on("trixie")
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -111,8 +111,6 @@ def damaged(app: Payments, whole: str) -> str:
     return "/root/damaged"
 
 
-# Python's work alone, the same on each suite.
-@pytest.mark.only_on("trixie")
 @pytest.mark.parametrize("damage", [*DAMAGES, *REFUSALS])
 def test_what_is_no_backup_for_here_is_refused_and_nothing_is_touched(
     app: Payments, damaged: str, damage: str
@@ -158,7 +156,6 @@ def test_dump_that_pg_restore_stumbles_over_leaves_what_serves_alone(
     assert app.state() == before
 
 
-@pytest.mark.only_on("trixie")
 def test_nobody_to_answer_is_a_refusal(payments: Payments) -> None:
     payments.backup()
     asked = payments.bedstone("restore payments latest < /dev/null")
@@ -166,7 +163,6 @@ def test_nobody_to_answer_is_a_refusal(payments: Payments) -> None:
     assert "Database payments is REPLACED" in asked.stderr
 
 
-@pytest.mark.only_on("trixie")
 def test_person_who_types_another_name_stops_it(payments: Payments) -> None:
     payments.backup()
     oid = payments.oid()
@@ -255,7 +251,6 @@ def test_other_apps_backup_belongs_to_the_app_afterwards(payments: Payments) -> 
     assert payments.admin(owners, "other").stdout.split() == ["other_owner"]
 
 
-@pytest.mark.only_on("trixie")
 def test_copied_away_backup_restores_by_its_path(payments: Payments) -> None:
     path = payments.backup()
     payments.host.check_output(f"cp -r {path} /root/carried && rm -r {path}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from molecule.backup.conftest import Payments
 
@@ -44,7 +42,6 @@ def test_owners_and_privileges_are_those_of_the_backup(payments: Payments) -> No
     assert payments.admin(may, "payments_look").stdout.strip() == "t|f|f"
 
 
-@pytest.mark.only_on("trixie")
 def test_table_that_is_not_there_is_refused_with_the_nearest(payments: Payments) -> None:
     payments.backup()
     before = payments.state()
@@ -56,7 +53,6 @@ def test_table_that_is_not_there_is_refused_with_the_nearest(payments: Payments)
     assert payments.state() == before
 
 
-@pytest.mark.only_on("trixie")
 def test_table_is_never_put_in_place(payments: Payments) -> None:
     payments.backup()
     before = payments.state()
@@ -66,7 +62,6 @@ def test_table_is_never_put_in_place(payments: Payments) -> None:
     assert payments.state() == before
 
 
-@pytest.mark.only_on("trixie")
 def test_latest_leaves_restore_points_out(payments: Payments) -> None:
     path = payments.backup("--label nightly")
     point = f"{path.rpartition('/')[0]}/backup_29991231_235959"

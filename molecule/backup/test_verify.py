@@ -190,17 +190,7 @@ DAMAGES = {
 }
 
 
-# What PostgreSQL's own programs say; the rest is Python's work, the same on each suite.
-OF_POSTGRESQL = {"no compressed data, but recorded as right", "an extension that isn't here"}
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(name, marks=[] if name in OF_POSTGRESQL else pytest.mark.only_on("trixie"))
-        for name in DAMAGES
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_told_in_words(app: Payments, whole: str, damage: str) -> None:
     harm, changes, message = DAMAGES[damage]
     app.host.check_output(f"rm -rf /root/damaged && cp -r {whole} /root/damaged")
@@ -216,7 +206,6 @@ def test_damage_is_told_in_words(app: Payments, whole: str, damage: str) -> None
     assert not running(app)
 
 
-@pytest.mark.only_on("trixie")
 def test_role_that_this_server_does_not_have_is_made_there_alone(app: Payments, whole: str) -> None:
     app.host.check_output(f"rm -rf /root/damaged && cp -r {whole} /root/damaged")
     app.rewrite(
@@ -257,7 +246,6 @@ def test_what_a_dump_runs_does_not_reach_production(payments: Payments) -> None:
         payments.admin("DROP FUNCTION reach CASCADE", "payments")
 
 
-@pytest.mark.only_on("trixie")
 def test_check_that_is_not_true_is_a_failure(payments: Payments) -> None:
     payments.sql("DELETE FROM audit.entry; DELETE FROM payment", "payments_migrate")
     payments.backup()
@@ -266,7 +254,6 @@ def test_check_that_is_not_true_is_a_failure(payments: Payments) -> None:
     assert "isn't true for what was restored: it says false" in failed.stderr
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("backed_up")
 def test_too_little_room_is_refused_before_it_begins(payments: Payments) -> None:
     host = payments.host
@@ -281,7 +268,6 @@ def test_too_little_room_is_refused_before_it_begins(payments: Payments) -> None
         host.check_output("mv /root/backup.json /etc/bedstone/backup.json")
 
 
-@pytest.mark.only_on("trixie")
 def test_second_one_at_once_is_told_who_is_at_it(payments: Payments) -> None:
     much(payments)
     payments.backup()
@@ -298,7 +284,7 @@ def test_second_one_at_once_is_told_who_is_at_it(payments: Payments) -> None:
     assert left(payments) == []
 
 
-@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.only_on("trixie"))])
+@pytest.mark.parametrize("frozen", [False, True])
 def test_killed_verification_leaves_nothing_that_the_next_does_not_clear(
     payments: Payments, wait_until: Callable[..., None], *, frozen: bool
 ) -> None:
@@ -349,7 +335,6 @@ def test_killed_unit_cleans_up_at_once(payments: Payments, wait_until: Callable[
     payments.host.check_output("systemctl reset-failed bedstone-verify.service")
 
 
-@pytest.mark.only_on("trixie")
 def test_ended_unit_cleans_up(payments: Payments) -> None:
     much(payments)
     payments.backup()

@@ -80,7 +80,6 @@ def test_strangers_are_refused(login: Login, strange_key: Path) -> None:
     assert "Permission denied" in login("olivia", key=strange_key).stderr
 
 
-@pytest.mark.only_on("trixie")
 def test_key_taken_from_the_list_can_not_log_in_any_more(
     login: Login, server_name: str, strange_key: Path, host: Host
 ) -> None:
@@ -93,7 +92,6 @@ def test_key_taken_from_the_list_can_not_log_in_any_more(
     assert login("olivia").returncode == 0
 
 
-@pytest.mark.only_on("bookworm")
 def test_keys_that_do_not_let_the_controller_in_are_taken_back(
     host: Host, login: Login, server_name: str, strange_key: Path
 ) -> None:
@@ -107,14 +105,12 @@ def test_keys_that_do_not_let_the_controller_in_are_taken_back(
     assert "Permission denied" in login("olivia", key=strange_key).stderr
 
 
-@pytest.mark.only_on("trixie")
 def test_operator_that_nobody_could_use_is_refused_first(host: Host, server_name: str) -> None:
     said = refused(server_name, base_operator_name="nobodys", base_operator_authorized_keys=[])
     assert "nobody could log in as nobodys" in said
     assert not host.user("nobodys").exists
 
 
-@pytest.mark.only_on("bookworm")
 def test_run_without_changes_makes_no_further_login(host: Host, server_name: str) -> None:
     # The last test's logins may be on their way into the journal.
     count = (
@@ -126,7 +122,6 @@ def test_run_without_changes_makes_no_further_login(host: Host, server_name: str
     assert host.check_output(count) == before
 
 
-@pytest.mark.only_on("trixie")
 def test_check_mode_neither_logs_in_nor_closes_anything(
     host: Host, server_name: str, strange_key: Path
 ) -> None:
@@ -141,7 +136,6 @@ def test_check_mode_neither_logs_in_nor_closes_anything(
 # The tests below leave sshd open; the module's end converges the server again.
 
 
-@pytest.mark.only_on("bookworm")
 @pytest.mark.usefixtures("open_server")
 def test_nothing_is_closed_when_the_operator_can_not_log_in(
     host: Host, login: Login, server_name: str, strange_key: Path
@@ -162,7 +156,6 @@ def test_nothing_is_closed_when_the_operator_can_not_log_in(
     assert login("olivia", "sudo -n true").returncode == 0
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("open_server")
 def test_nothing_is_closed_when_the_operator_can_not_become_root(
     host: Host, login: Login, server_name: str
@@ -178,7 +171,6 @@ def test_nothing_is_closed_when_the_operator_can_not_become_root(
     assert "password" in offered(login)
 
 
-@pytest.mark.only_on("bookworm")
 @pytest.mark.usefixtures("open_server")
 def test_setting_that_would_have_no_effect_is_refused(
     host: Host, login: Login, server_name: str

@@ -139,7 +139,6 @@ def test_authoritys_key_is_nowhere_on_the_server(host: Host) -> None:
     assert host.run("grep -rlF --devices=skip -e 'BEGIN CERTIFICATE' /etc/bedstone").stdout
 
 
-@pytest.mark.only_on("trixie")
 def test_authoritys_key_appears_in_no_output(server_name: str) -> None:
     run = apply(server_name, "-vvvv", "--diff")
     said = run.stdout + run.stderr
@@ -182,7 +181,6 @@ def test_certificate_close_to_its_end_is_renewed_on_its_key(
     test_reader_was_told(host)
 
 
-@pytest.mark.only_on("bookworm")
 def test_new_name_is_issued_and_check_mode_says_so_first(
     host: Host, server_name: str, certificates: list[dict[str, Any]]
 ) -> None:
@@ -195,7 +193,6 @@ def test_new_name_is_issued_and_check_mode_says_so_first(
     assert host.run(f"{VERIFY} -verify_hostname new.example.com {TLS}/site.crt").rc == 0
 
 
-@pytest.mark.only_on("trixie")
 def test_lost_key_is_replaced_with_its_certificate(host: Host, server_name: str) -> None:
     key = key_of(host)
     host.check_output(f"rm {TLS}/site.key")
@@ -207,14 +204,12 @@ def test_lost_key_is_replaced_with_its_certificate(host: Host, server_name: str)
     assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
 
 
-@pytest.mark.only_on("bookworm")
 def test_key_that_others_could_read_is_closed_again(host: Host, server_name: str) -> None:
     host.check_output(f"chmod 0644 {TLS}/site.key")
     applied(server_name)
     assert host.file(f"{TLS}/site.key").mode == 0o640
 
 
-@pytest.mark.only_on("trixie")
 def test_both_authorities_are_trusted_while_one_replaces_the_other(
     host: Host, server_name: str
 ) -> None:
@@ -232,7 +227,6 @@ def test_both_authorities_are_trusted_while_one_replaces_the_other(
     host.check_output(f"rm {old}")
 
 
-@pytest.mark.only_on("bookworm")
 def test_certificate_that_is_no_longer_listed_is_removed_with_its_key(
     host: Host, server_name: str, certificates: list[dict[str, Any]]
 ) -> None:
@@ -246,7 +240,6 @@ def test_certificate_that_is_no_longer_listed_is_removed_with_its_key(
 
 
 # The unit tests have all kinds of wrong input; here it is that nothing changes.
-@pytest.mark.only_on("bookworm")
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

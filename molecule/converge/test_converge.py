@@ -71,7 +71,6 @@ def test_change_reloads_without_a_restart(host: Host, server_name: str) -> None:
     assert host.check_output("systemctl show -P MainPID parrot.service") == process
 
 
-@pytest.mark.only_on("trixie")
 def test_invalid_configuration_is_refused_and_nothing_changes(host: Host, server_name: str) -> None:
     before = host.check_output(EVERYTHING)
     said = refused(server_name, parrot_words=["bad"], parrot_extra=False)
@@ -97,7 +96,6 @@ def test_no_mount_of_a_validator_is_left(host: Host) -> None:
     assert "/etc" not in host.check_output("findmnt --list --noheadings -t overlay -o TARGET")
 
 
-@pytest.mark.only_on("bookworm")
 def test_secret_appears_in_no_output_and_no_log(host: Host, server_name: str) -> None:
     runs = []
     # The parrot itself may have said it before: it is the runs' own lines that count.
@@ -152,7 +150,6 @@ def test_killed_run_is_completed_by_the_next(
     assert "killed" in words(host, "/run/parrot-words")
 
 
-@pytest.mark.only_on("trixie")
 def test_changed_upload_is_put_back(host: Host, server_name: str) -> None:
     before = host.check_output("sha256sum /opt/parrot/blob")
     host.check_output("echo x >> /opt/parrot/blob")
@@ -160,7 +157,6 @@ def test_changed_upload_is_put_back(host: Host, server_name: str) -> None:
     assert host.check_output("sha256sum /opt/parrot/blob") == before
 
 
-@pytest.mark.only_on("bookworm")
 def test_wrong_value_is_refused_with_the_template_named(server_name: str) -> None:
     said = refused(server_name, parrot_words=["{{ nowhere }}"])
     assert "templates/parrot/etc/parrot/words.j2, which makes /etc/parrot/words" in said

@@ -20,15 +20,13 @@ RUN ["python", "-c", "import os; open('/x', 'wb').write(os.urandom(80 << 20))"]
 """
 
 
-@pytest.fixture(scope="session")
-def _built(server: Callable[[str], Host]) -> Iterator[None]:
-    """A build of more than the limit, on all servers: BuildKit looks a minute after a build."""
+@pytest.fixture(scope="module")
+def _built(host: Host) -> Iterator[None]:
+    """A build of more than the limit: BuildKit looks a minute after a build."""
     applied("servers", docker_daemon_settings={"builder": LIMIT})
-    for suite in ("trixie", "bookworm"):
-        host = server(suite)
-        host.check_output("mkdir -p /tmp/large && printf %%s %s > /tmp/large/Dockerfile", LARGE)
-        host.check_output("docker build --quiet --tag molecule-large /tmp/large")
-        host.check_output("docker image rm molecule-large")
+    host.check_output("mkdir -p /tmp/large && printf %%s %s > /tmp/large/Dockerfile", LARGE)
+    host.check_output("docker build --quiet --tag molecule-large /tmp/large")
+    host.check_output("docker image rm molecule-large")
     yield
     applied("servers")
 

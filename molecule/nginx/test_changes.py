@@ -7,7 +7,6 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from again import applied, refused
 from web_client import Client
 
@@ -33,7 +32,6 @@ def answers(client: Client, name: str) -> bool:
         return False
 
 
-@pytest.mark.only_on("trixie")
 def test_broken_site_is_refused_and_the_old_ones_serve_on(
     host: Host, client: Client, server_name: str, variables: dict[str, Any]
 ) -> None:
@@ -47,7 +45,6 @@ def test_broken_site_is_refused_and_the_old_ones_serve_on(
     assert client.get("/").status == 200
 
 
-@pytest.mark.only_on("bookworm")
 def test_value_with_nginx_syntax_in_it_is_refused(
     server_name: str, variables: dict[str, Any]
 ) -> None:
@@ -77,7 +74,6 @@ def test_reload_leaves_requests_in_flight_alone_and_takes_the_change(
     wait_until(lambda: seen() == (False, True), what="the former one serves again")
 
 
-@pytest.mark.only_on("trixie")
 def test_site_that_is_no_longer_listed_is_no_longer_served(
     host: Host,
     client: Client,
@@ -93,7 +89,6 @@ def test_site_that_is_no_longer_listed_is_no_longer_served(
     wait_until(lambda: answers(client, "shop.example.com"), what="the site is back")
 
 
-@pytest.mark.only_on("bookworm")
 def test_certificate_brought_along_is_served_and_one_without_its_key_is_not(
     host: Host,
     client: Client,
@@ -126,7 +121,6 @@ def test_certificate_brought_along_is_served_and_one_without_its_key_is_not(
     wait_until(lambda: answers(client, "shop.example.com"), what="the former one is served again")
 
 
-@pytest.mark.only_on("trixie")
 def test_released_upstreams_are_left_alone(host: Host, server_name: str) -> None:
     path = "/etc/nginx/bedstone/upstreams/pay-web.conf"
     before = host.file(path).content_string

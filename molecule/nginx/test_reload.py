@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from again import applied, refused
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ def test_request_after_a_reload_is_answered_by_the_new_configuration(host: Host)
 
 
 # For twenty seconds, until a reload that nothing comes of is given up.
-@pytest.mark.only_on("trixie")
 def test_configuration_that_nginx_can_not_take_fails_the_reload(
     host: Host, client: Client, server_name: str
 ) -> None:

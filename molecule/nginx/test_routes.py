@@ -168,7 +168,6 @@ def test_errors_of_the_app_pass_unchanged(client: Client) -> None:
     assert answer.json()["stub"] == "pay-web"
 
 
-@pytest.mark.only_on("bookworm")
 def test_silent_app_is_given_up_after_the_sites_time(client: Client) -> None:
     answer = client.get("/?seconds=13")
     assert answer.status == 504

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from molecule.pgbackrest.conftest import Cluster
 
-# A cluster's files fit the same Debian alone: the verifier has trixie.
-pytestmark = pytest.mark.only_on("trixie")
-
 MEDIA = "/srv/bedstone/payments/media"
 PLACE = "/var/cache/bedstone-verify"
 TOLD = "/run/bedstone-test-told.json"

@@ -72,8 +72,6 @@ def test_outage_is_seen_and_heals_without_loss(
     backed_up.is_well()
 
 
-# What an outage looks like on each suite, the test above has.
-@pytest.mark.only_on("trixie")
 def test_wal_is_kept_up_to_the_limit_and_a_gap_is_told(
     backed_up: Cluster, away: Callable[[], None], wait_until: Callable[..., None]
 ) -> None:

@@ -119,7 +119,6 @@ def test_moment_after_the_last_backup_comes_out_of_the_wal(past: Past) -> None:
 
 
 # The same recovery as above, and then Python's work alone.
-@pytest.mark.only_on("trixie")
 def test_single_table_of_a_moment(past: Past) -> None:
     done = past.restore("two", "--into payments_look --table public.event")
     assert done.rc == 0, done.stderr
@@ -165,7 +164,6 @@ def test_moment_that_can_not_be_reached_names_those_that_can(
 
 
 # The same recovery as above, and then Python's work alone.
-@pytest.mark.only_on("trixie")
 def test_moment_behind_a_hole_is_not_the_moment_before_it(past: Past) -> None:
     cluster = past.cluster
     first = cluster.switch()
@@ -204,7 +202,6 @@ def test_what_can_be_reached_is_listed(past: Past) -> None:
 
 
 # The same recovery as above, and then Python's work alone.
-@pytest.mark.only_on("trixie")
 def test_killed_in_the_middle_it_leaves_nothing_that_the_next_does_not_clear(
     past: Past, wait_until: Callable[..., None]
 ) -> None:
@@ -224,7 +221,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_the_next_does_not_clear(
     assert left(host, PLACES) == []
 
 
-def test_wal_of_each_destination_is_verified_in_the_unit(past: Past, suite: str) -> None:
+def test_wal_of_each_destination_is_verified_in_the_unit(past: Past) -> None:
     cluster, host = past.cluster, past.cluster.host
     cluster.bedstone("copy")
     # Caches may be emptied by anybody.
@@ -244,14 +241,12 @@ def test_wal_of_each_destination_is_verified_in_the_unit(past: Past, suite: str)
     assert not running(host)
     shown = cluster.status()["wal_verifications"]
     # What another host proves (test_elsewhere.py) isn't on this one.
-    first = 1 if suite == "trixie" else 0
     assert [entry["destination"] for entry in shown if entry["verified_at"]] == (
-        cluster.repositories()[first:]
+        cluster.repositories()[1:]
     )
 
 
 # The same recovery as above, and then Python's work alone.
-@pytest.mark.only_on("trixie")
 def test_wal_that_lacks_a_table_of_the_last_backup_fails(past: Past) -> None:
     cluster, host = past.cluster, past.cluster.host
     cluster.sql("SET ROLE payments_owner; CREATE TABLE missing (id int)")

@@ -100,7 +100,6 @@ def test_local_role_is_its_system_user_and_nobody_else(host: Host) -> None:
     assert "rejects connection" in host.run("psql -U payments_app -d payments -c ''").stderr
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("restored")
 def test_host_outside_the_allowed_networks_is_refused(query: Query, server_name: str) -> None:
     assert query("SELECT 1").rc == 0
@@ -108,7 +107,6 @@ def test_host_outside_the_allowed_networks_is_refused(query: Query, server_name:
     assert "pg_hba.conf rejects connection" in query("SELECT 1").stderr
 
 
-@pytest.mark.only_on("bookworm")
 @pytest.mark.usefixtures("restored")
 def test_client_certificate_is_asked_for_when_declared(
     query: Query, peer: Host, server_name: str, issue: Callable[..., tuple[str, str]]
@@ -126,7 +124,6 @@ def test_client_certificate_is_asked_for_when_declared(
     assert query("SELECT 1", **other).rc != 0
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("restored")
 def test_changed_password_counts_for_new_sessions(
     query: Query, server_name: str, variables: dict[str, list[dict[str, str]]]

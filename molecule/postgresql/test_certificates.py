@@ -111,7 +111,6 @@ def test_key_of_another_certificate_fails_the_reload_and_changes_nothing(
     applied(server_name)
 
 
-@pytest.mark.only_on("trixie")
 def test_certificate_that_was_never_loaded_is_noticed_by_the_next_run(
     host: Host, server_name: str, unit: str, issue: Issue, place: Place
 ) -> None:

@@ -47,7 +47,6 @@ def test_memory_is_that_of_the_hosts_size(host: Host, superuser: Superuser) -> N
         assert same == "t", name
 
 
-@pytest.mark.only_on("bookworm")
 def test_configuration_that_would_not_start_is_refused_before_it_is_in_place(
     host: Host, server_name: str, unit: str, major: str, query: Query
 ) -> None:
@@ -61,7 +60,6 @@ def test_configuration_that_would_not_start_is_refused_before_it_is_in_place(
     assert host.run("ls /var/tmp | grep bedstone").stdout == ""
 
 
-@pytest.mark.only_on("trixie")
 @pytest.mark.usefixtures("restored")
 def test_setting_counts_at_once_or_is_reported_as_waiting_and_drops_no_session(
     host: Host, server_name: str, unit: str, superuser: Superuser
@@ -75,7 +73,6 @@ def test_setting_counts_at_once_or_is_reported_as_waiting_and_drops_no_session(
     assert main_pid(host, unit) == before
 
 
-@pytest.mark.only_on("bookworm")
 @pytest.mark.usefixtures("restored")
 def test_more_connections_come_with_a_restart(
     host: Host, server_name: str, unit: str, superuser: Superuser
@@ -86,7 +83,6 @@ def test_more_connections_come_with_a_restart(
     assert main_pid(host, unit) != before
 
 
-@pytest.mark.only_on("trixie")
 def test_address_that_the_server_does_not_have_is_refused_before_it_is_declared(
     host: Host, server_name: str, unit: str, query: Query
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from again import applied, apply
 from testinfra.host import Host
 
@@ -51,7 +50,6 @@ def test_after_a_reboot_it_listens_on_the_address_that_comes_late(
     assert "changed=0 " in applied(server_name)
 
 
-@pytest.mark.only_on("trixie")
 def test_cluster_without_checksums_is_reported_and_gets_them_on_request(
     host: Host, server_name: str, unit: str, major: str, superuser: Callable[..., str]
 ) -> None:

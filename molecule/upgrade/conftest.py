@@ -1,4 +1,4 @@
-"""A server of Debian 12 whose PostgreSQL 15 holds an app's data, and Debian 13's beside it."""
+"""A server whose PostgreSQL 15 holds an app's data, and Debian's own 17 next to it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,9 @@ CREATE TRIGGER noted AFTER INSERT ON payment FOR EACH ROW EXECUTE FUNCTION noted
 INSERT INTO payment (title, amount) SELECT 'payment ' || i, i FROM generate_series(1, 5000) i;
 """
 
-# What an upgrade of Debian brings, by the server's own sources of packages.
-NEXT_DEBIAN = """
+# What an operator installs before an upgrade.
+NEXT_MAJOR = """
 set -e
-sed 's/bookworm/trixie/g' /etc/apt/sources.list > /etc/apt/sources.list.d/next.list
-apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Options::=--force-confold \
     postgresql-17 > /tmp/apt.log 2>&1 || { tail -30 /tmp/apt.log; exit 1; }
 """
@@ -267,7 +265,7 @@ def _prepared(request: pytest.FixtureRequest) -> None:
         assert host.run("bedstone backup").rc == 0
         host.check_output(f"systemctl start {FULL_BACKUP}")
     if not host.file("/usr/lib/postgresql/17/bin/postgres").exists:
-        done = host.run(NEXT_DEBIAN)
+        done = host.run(NEXT_MAJOR)
         assert done.rc == 0, done.stdout + done.stderr
     if not host.file("/usr/local/bin/test-writer").exists:
         host.check_output(DECLARE)

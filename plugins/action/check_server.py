@@ -4,7 +4,6 @@ Runs src/bedstone_control/survey.py there in one round trip, which writes nothin
 Ansible's facts that roles read, by their usual names. A second time in one run is skipped.
 
     check_server:
-      debian_releases: {"13": trixie}
       min_memory_mb: 900
       min_free_disk_mb: 4096
       max_clock_difference_seconds: 300
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 
 _ARGUMENTS = {
-    "debian_releases": {"type": "dict", "required": True},
     "min_memory_mb": {"type": "int", "required": True},
     "min_free_disk_mb": {"type": "int", "required": True},
     "max_clock_difference_seconds": {"type": "int", "required": True},
@@ -52,7 +50,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             return {**result, "skipped": True, "msg": "Checked already in this run."}
         host = str(variables["inventory_hostname"])
         limits = server.Limits(
-            debian_releases={str(key): name for key, name in given["debian_releases"].items()},
             memory_mb=given["min_memory_mb"],
             free_disk_mb=given["min_free_disk_mb"],
             clock_difference_seconds=given["max_clock_difference_seconds"],

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ansible.plugins.action import ActionBase
 
 from bedstone_control.checks import verifier
+from bedstone_control.debian import postgresql_major
 from bedstone_control.plain import plain
 from bedstone_control.problems import report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# Debian's own, where an inventory says nothing else.
-_MAJORS = {"bookworm": "15", "trixie": "17"}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -50,5 +48,5 @@ def _server(variables: Mapping[str, Any], name: str) -> dict[str, str] | None:
     release = facts.get("distribution_release")
     if release is None:
         return None
-    version = plain(known.get("postgresql_version")) or _MAJORS.get(str(release), "")
+    version = plain(known.get("postgresql_version")) or postgresql_major(str(release))
     return {"release": str(release), "postgresql": str(version).partition(".")[0]}

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bedstone_control.debian import postgresql_major
+
 MIN_CONNECTIONS, MANY_CONNECTIONS = 50, 100
 SMALL_SERVER_MB = 1024
 # Sorts and hashes may each take work_mem; a usual query has a few.
@@ -167,6 +169,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "debian_postgresql_major": postgresql_major,
             "postgresql_hba": postgresql_hba,
             "postgresql_ident": postgresql_ident,
             "postgresql_memory": postgresql_memory,

@@ -227,7 +227,7 @@ def _stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
     """Parse; an optional positional may come after options, which only newer argparse takes.
 
-    The argparse of Debian 12 gives `--yes` in `restore APP --yes NAME` no NAME any more: by then it
+    Python 3.11's argparse gives `--yes` in `restore APP --yes NAME` no NAME any more: by then it
     has taken it for left out. A command names the one that it has by the default `late`.
     """
     parsed, extra = parser.parse_known_args(arguments)

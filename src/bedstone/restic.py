@@ -1,7 +1,7 @@
 """The one place that calls restic: encrypted, deduplicated snapshots at a destination.
 
-Written for restic 0.14 (Debian 12) to 0.18 (Debian 13): an error is known by its exit code where
-there is one, else by its words. The key goes by a file, access keys by the environment.
+Written for restic 0.18 (Debian 13): an error is known by its exit code where there is one, else
+by its words. The key goes by a file, access keys by the environment.
 """
 
 from __future__ import annotations

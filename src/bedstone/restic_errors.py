@@ -24,7 +24,7 @@ HOST_KEY = reach.HOST_KEY
 REFUSED = reach.REFUSED
 OTHER = "other"
 
-# Exit codes that came with restic 0.17; before it was 1, and words.
+# Exit codes of their own; every other failure is 1, and words.
 _CODES = {10: MISSING, 11: LOCKED, 12: KEY}
 _GONE = (
     r"no such file or directory|file does not exist|specified key does not exist|NoSuchBucket"

@@ -136,7 +136,7 @@ def _present(docker: Docker, reference: str) -> ImageFacts:
 
 
 def _unpack(archive: Path, target: Path, runner: Runner) -> None:
-    # GNU tar, since Python 3.11.2 (Debian 12) has no extraction filters: tar
+    # GNU tar, since Python 3.11 may have no extraction filters: tar
     # itself keeps out of absolute paths and `..`.
     runner(
         ["tar", "--extract", "--no-same-owner", "--file", str(archive), "--directory", str(target)],

@@ -98,7 +98,7 @@ class Destination(Model):
     wal: bool = Field(
         default=True,
         description="Whether the database's log (WAL) and the backups it belongs to are kept "
-        "there, too: what `point_in_time` needs. Debian 12 can't send it to an SFTP server.",
+        "there, too: what `point_in_time` needs.",
         examples=[True],
     )
 

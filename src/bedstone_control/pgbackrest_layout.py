@@ -77,33 +77,26 @@ def known_hosts(host: str, port: int, keys: Iterable[str]) -> str:
 
 
 def pgbackrest_checks(
-    destinations: Iterable[Mapping[str, Any]], *, has_key: bool, old: bool
+    destinations: Iterable[Mapping[str, Any]], *, has_key: bool
 ) -> list[dict[str, Any]]:
     """Return for each destination whether it can be used, and if not, why.
 
     Args:
         destinations: the role's `pgbackrest_destinations`.
         has_key: whether there is a key to encrypt with.
-        old: whether the server's pgBackRest is bookworm's.
 
     """
     return [
         {"name": entry["name"], "ok": message is None, "message": message or ""}
         for entry in destinations
-        for message in [_problem(entry, has_key=has_key, old=old)]
+        for message in [_problem(entry, has_key=has_key)]
     ]
 
 
-def _problem(entry: Mapping[str, Any], *, has_key: bool, old: bool) -> str | None:
+def _problem(entry: Mapping[str, Any], *, has_key: bool) -> str | None:
     if not entry.get("wal", True):
         return None
     name, kind = entry["name"], entry["type"]
-    if old and kind == "sftp":
-        return (
-            f"WAL can't go to {name}: the pgBackRest of Debian 12 (2.45) speaks no SFTP. Set"
-            f" `wal: false` for {name} (dumps and uploads go there all the same), or take an S3"
-            " destination, or Debian 13. Nothing was changed."
-        )
     if not has_key:
         return (
             f"There is no key to encrypt what goes to {name}: `bedstone_secrets.backup.key` in the"

@@ -71,7 +71,7 @@ def _load(text: str) -> _Key:
         wrong = "OpenSSH has no keys of this kind; leave the key out for a new one."
     elif isinstance(key, ed25519.Ed25519PrivateKey) and not ours:
         wrong = (
-            "OpenSSH of Debian 12 reads an Ed25519 key in its own form only, not as PKCS#8; leave "
+            "An Ed25519 key has to be in OpenSSH's own form, not PKCS#8; leave "
             "the key out for a new one."
         )
     elif isinstance(key, rsa.RSAPrivateKey) and key.key_size < _FEWEST_RSA_BITS:

@@ -4,7 +4,7 @@
     python -m tests.drill --keep             # leaves them to look at
     python -m tests.drill --seconds 200      # people write for so long before the disaster
     python -m tests.drill --destination s3   # the backups lie in a bucket, not at an SFTP server
-    python -m tests.drill --suite bookworm   # with Debian 12, whose SFTP destination has no log
+    python -m tests.drill --no-log           # without a log at the destination: the dumps come back
     python -m tests.drill --time             # back to a moment, not to the end of the log
 
 An offsite server and a server A are booted; A is provisioned with site.yml, backed up, and used.
@@ -26,9 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from testbed import images
 from testbed.errors import TestbedError
-from testbed.recipes import SUITES
 from testbed.servers import Server
 from testbed.shell import say
 from tests.drill import judge, offsite, restores, world
@@ -56,21 +54,16 @@ class Course:
 
     Attributes:
         destination: where backups go: `sftp` or `s3`.
-        suite: the Debian of the server that is gone and of the new one.
+        logged: whether the destination gets the log.
         to_moment: whether to go back to a moment, and not to the end of the log.
         seconds: how long people write before the power cut, at least.
 
     """
 
     destination: str
-    suite: str
+    logged: bool
     to_moment: bool
     seconds: float
-
-    @property
-    def logged(self) -> bool:
-        """Whether the destination gets the log: Debian 12's pgBackRest speaks no SFTP."""
-        return (self.destination, self.suite) != ("sftp", "bookworm")
 
 
 @dataclass(frozen=True)
@@ -108,11 +101,11 @@ class Clock:
 
 def first_server(clock: Clock, course: Course) -> tuple[Offsite, Server]:
     """Boot the offsite server and A, and provision A; return both."""
-    clock.part(f"Boot an offsite server ({course.destination}) and a server A ({course.suite})")
-    world.prepare_images(course.suite)
+    clock.part(f"Boot an offsite server ({course.destination}) and a server A")
+    world.prepare_images()
     with ThreadPoolExecutor() as pool:
         making = pool.submit(offsite.make, course.destination)
-        booting = pool.submit(world.boot, "a", course.suite)
+        booting = pool.submit(world.boot, "a")
         place, server = making.result(), booting.result()
     world.write_inventory(place, wal=course.logged)
     world.point_inventory_to(server)
@@ -225,13 +218,11 @@ def wait_for_answer(site: Site, limit_seconds: float) -> float:
     raise TestbedError(f"B doesn't answer: {last}")
 
 
-def rebuild(
-    clock: Clock, course: Course, disaster: Disaster, writers: Writers
-) -> tuple[Server, Site]:
+def rebuild(clock: Clock, disaster: Disaster, writers: Writers) -> tuple[Server, Site]:
     """Boot B, rebuild, and return it with the site behind its address."""
     clock.part("Boot a bare server B")
     began = time.monotonic()
-    server = world.boot("b", course.suite)
+    server = world.boot("b")
     world.point_inventory_to(server)
     clock.took("booting B", time.monotonic() - began)
     site = Site(world.DOMAIN, server.address, writers.site.authority)
@@ -350,7 +341,7 @@ def drill(course: Course) -> bool:
     clock.part("Restore what was before this release, beside: restore.yml")
     wrong = restores.before_release(a, released, early)
     disaster = burn_down(clock, place, a, writers, course)
-    b, site = rebuild(clock, course, disaster, writers)
+    b, site = rebuild(clock, disaster, writers)
     writers.join()
     clock.part("Compare")
     due, undone = expect(course, disaster, writers, early)
@@ -385,14 +376,15 @@ def main() -> int:
         "--destination", choices=offsite.KINDS, default="sftp", help="where backups go"
     )
     parser.add_argument(
-        "--suite", choices=SUITES, default=images.DEFAULT_SUITE, help="the servers' Debian"
+        "--no-log", action="store_true", help="no log at the destination: the dumps come back"
     )
     parser.add_argument(
         "--time", action="store_true", help="go back to a moment, not to the end of the log"
     )
     arguments = parser.parse_args()
     try:
-        course = Course(arguments.destination, arguments.suite, arguments.time, arguments.seconds)
+        logged = not arguments.no_log
+        course = Course(arguments.destination, logged, arguments.time, arguments.seconds)
         if course.to_moment and not course.logged:
             parser.error("without a log at the destination there is no moment to go back to")
         return 0 if drill(course) else 1

@@ -78,9 +78,9 @@ def serving(server: Server) -> str:
     return str(next(app["release"] for app in status["apps"] if app["app"] == APP))
 
 
-def boot(name: str, suite: str = images.DEFAULT_SUITE, aliases: tuple[str, ...] = ()) -> Server:
+def boot(name: str, aliases: tuple[str, ...] = ()) -> Server:
     """Start a bare server of a Debian, which the others find by its name and aliases."""
-    return servers.up(Spec(f"{GROUP}-{name}", suite, GROUP, aliases))[0]
+    return servers.up(Spec(f"{GROUP}-{name}", group=GROUP, aliases=aliases))[0]
 
 
 def settings(offsite: Offsite, key: str, *, wal: bool) -> dict[str, Any]:
@@ -211,11 +211,10 @@ def ansible(path: str, *arguments: str, environment: Mapping[str, str] | None = 
         )
 
 
-def prepare_images(suite: str) -> None:
+def prepare_images() -> None:
     """Make the images of servers and of the app's base, unless they are there."""
     images.python_image(images.DEFAULT_SUITE)
-    for each in {suite, images.DEFAULT_SUITE}:
-        images.server_image(each)
+    images.server_image(images.DEFAULT_SUITE)
 
 
 def cut_power(server: Server) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control import debian
 from bedstone_control.problems import Problem
 
 if TYPE_CHECKING:
@@ -20,14 +21,12 @@ class Limits:
     """What a server needs.
 
     Attributes:
-        debian_releases: supported releases by number.
         memory_mb: least memory in MiB.
         free_disk_mb: least free space in MiB.
         clock_difference_seconds: how far the clock may be from the controller's.
 
     """
 
-    debian_releases: Mapping[str, str]
     memory_mb: int
     free_disk_mb: int
     clock_difference_seconds: int
@@ -44,7 +43,7 @@ def check(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> li
 
     """
     return [
-        *_system(host, found, limits),
+        *_system(host, found),
         *_size(host, found, limits),
         *_clock(host, found, limits, now),
         *_listeners(host, found),
@@ -67,21 +66,20 @@ def _problem(host: str, message: str, example: str, file: str = "(on the server)
     return Problem(message, f"server {host}", file, example)
 
 
-def _system(host: str, found: Mapping[str, Any], limits: Limits) -> Iterator[Problem]:
+def _system(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
     """Check for root, Debian and Python."""
     if found["user_id"] != 0:
         message = "Tasks run there without root's rights."
         yield _problem(host, message, "ansible_user: root\n# or\nansible_become: true", "hosts.yml")
     version = str(found["version"])
-    if found["distribution"] != "debian" or version not in limits.debian_releases:
-        names = [f"{number} ({name})" for number, name in limits.debian_releases.items()]
+    if not debian.is_supported(found["distribution"], version):
         is_now = f"{found['distribution_name'] or 'an unknown system'} {version}".strip()
-        message = f"It runs {is_now}; Bedstone supports Debian {' and '.join(names)}."
+        message = f"It runs {is_now}; Bedstone supports {debian.SUPPORTED} only."
         yield _problem(host, message, "a server with Debian 13")
     if tuple(found["python"][:2]) < OLDEST_PYTHON:
         given = ".".join(str(part) for part in found["python"])
         message = f"Its python3 is {given}; {'.'.join(map(str, OLDEST_PYTHON))} is the oldest."
-        yield _problem(host, message, "the python3 of Debian 12 or 13")
+        yield _problem(host, message, "the python3 of Debian 13")
 
 
 def _size(host: str, found: Mapping[str, Any], limits: Limits) -> Iterator[Problem]:

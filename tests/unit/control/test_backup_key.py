@@ -165,7 +165,7 @@ def test_private_keys_are_read_in_the_forms_that_openssh_reads(key: str) -> None
         ("ssh-ed25519 AAAA alice@laptop", "no private key as OpenSSH writes it"),
         ("", "no private key as OpenSSH writes it"),
         (None, "no private key as OpenSSH writes it"),
-        (pem(ED25519, PKCS8), "in its own form only"),
+        (pem(ED25519, PKCS8), "in OpenSSH's own form, not PKCS#8"),
         (pem(ed448.Ed448PrivateKey.generate(), PKCS8), "no keys of this kind"),
         (
             pem(rsa.generate_private_key(65537, 1024), PKCS1),

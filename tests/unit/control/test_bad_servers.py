@@ -12,7 +12,7 @@ import pytest
 
 from bedstone_control.checks import server
 
-LIMITS = server.Limits({"12": "bookworm", "13": "trixie"}, 900, 4096, 300)
+LIMITS = server.Limits(900, 4096, 300)
 NOW = 1_795_000_000.0
 GOOD: dict[str, Any] = {
     "user_id": 0,
@@ -41,16 +41,16 @@ def test_good_server_has_no_problem() -> None:
     [
         ({"user_id": 1000}, "without root's rights", "ansible_become: true"),
         (
-            {"version": "11", "release": "bullseye"},
-            "runs Debian 11; Bedstone supports",
+            {"version": "12", "release": "bookworm"},
+            "runs Debian 12; Bedstone supports Debian 13 (trixie) only",
             "Debian 13",
         ),
         (
             {"distribution": "ubuntu", "distribution_name": "Ubuntu", "version": "24.04"},
-            "runs Ubuntu 24.04; Bedstone supports Debian 12 (bookworm) and 13 (trixie)",
+            "runs Ubuntu 24.04; Bedstone supports Debian 13 (trixie) only",
             "Debian 13",
         ),
-        ({"python": [3, 9, 2]}, "python3 is 3.9.2; 3.11 is the oldest", "Debian 12 or 13"),
+        ({"python": [3, 9, 2]}, "python3 is 3.9.2; 3.11 is the oldest", "Debian 13"),
         ({"memory_mb": 480}, "480 MiB of memory; 900 are the least", "preflight_min_memory_mb"),
         ({"free_mb": {"/": 900}}, "/ has 900 MiB free; 4096 are the least", "docker system df"),
         ({"time": NOW - 4000}, "4000 seconds behind this machine's", "timedatectl"),

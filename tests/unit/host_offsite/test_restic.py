@@ -1,4 +1,4 @@
-"""How restic is called, and what its words mean: recorded from 0.14 (Debian 12) and 0.18 (13)."""
+"""How restic is called, and what its words mean: recorded from 0.14 and 0.18."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ S3: dict[str, Any] = {
 }  # fmt: skip
 
 
-def problem(entry: dict[str, Any], *, has_key: bool = True, old: bool = False) -> str:
-    (found,) = pgbackrest_checks([entry], has_key=has_key, old=old)
+def problem(entry: dict[str, Any], *, has_key: bool = True) -> str:
+    (found,) = pgbackrest_checks([entry], has_key=has_key)
     assert found["ok"] == (not found["message"])
     return str(found["message"])
 
@@ -62,15 +62,6 @@ def test_what_is_no_key_is_left_out() -> None:
 def test_complete_destinations_are_fine() -> None:
     assert problem(SFTP) == ""
     assert problem(S3) == ""
-    assert problem(S3, old=True) == ""
-
-
-def test_sftp_on_bookworm_is_refused_with_what_to_do() -> None:
-    words = problem(SFTP, old=True)
-    assert "speaks no SFTP" in words
-    for way in ("`wal: false`", "S3", "Debian 13"):
-        assert way in words
-    assert problem({**SFTP, "wal": False}, old=True) == ""
 
 
 def test_destination_without_a_key_is_refused() -> None:

@@ -80,5 +80,5 @@ def test_docker_archive_names_its_layer_by_its_digest(tmp_path: Path) -> None:
 
 
 def test_unknown_suite_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(TestbedError, match="trixie and bookworm"):
+    with pytest.raises(TestbedError, match="trixie and testing"):
         images.check_suite("jessie")

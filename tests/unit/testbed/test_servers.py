@@ -51,7 +51,7 @@ def test_spec_survives_its_label() -> None:
 
 
 def test_labels_of_an_older_testbed_are_read() -> None:
-    assert Spec.from_json('{"name": "web", "suite": "bookworm"}') == Spec("web", suite="bookworm")
+    assert Spec.from_json('{"name": "web", "suite": "testing"}') == Spec("web", suite="testing")
 
 
 def test_servers_are_not_privileged_and_publish_on_the_loopback_alone() -> None:
