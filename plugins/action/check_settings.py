@@ -18,14 +18,16 @@ from ansible.plugins.action import ActionBase
 
 from bedstone_control import once
 from bedstone_control import wiring as _preloaded  # noqa: F401 - see the end of the docstring
-from bedstone_control.checks import check_settings
+from bedstone_control.checks import check_settings, templates
 from bedstone_control.checks.context import Context, Locator
-from bedstone_control.origin import origin_of
+from bedstone_control.origin import origin_of, written
 from bedstone_control.plain import plain
-from bedstone_control.problems import Problem, report
+from bedstone_control.problems import report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bedstone_control.problems import Problem
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Looked at by the checks of the inventory, beside what begins with our prefixes.
@@ -64,15 +66,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         own = raw[str(variables["inventory_hostname"])]
         directory = Path(plain(variables.get("inventory_dir")) or ".")
         locator = Locator(own, origin_of, directory)
+        loaded: dict[str, Any] = {}
         values: dict[str, Any] = {}
         problems: list[Problem] = []
         for name in (name for name in own if name.startswith("bedstone_")):
-            try:
-                values[name] = plain(self._templar.template(own[name]))
-            except AnsibleError as error:
-                first = str(error).strip().splitlines()[0]
-                text = f"This can't be evaluated: {first}"
-                problems.append(Problem(text, name, locator.file((name,)), _EXAMPLES.get(name, "")))
+            found = list(templates.check(locator, name, own[name], self._fault))
+            problems += found
+            if not found:
+                loaded[name] = self._templar.template(own[name])
+                values[name] = plain(loaded[name])
         prefixes = ("bedstone_", *_CONNECTION, *(f"{role}_" for role in arguments))
         seen = {
             host: {
@@ -83,7 +85,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             for host, there in raw.items()
         }
         groups = {str(group): plain(names) for group, names in variables["groups"].items()}
-        return Context(values, locator, directory, groups, seen, arguments), problems
+        context = Context(values, locator, directory, groups, seen, arguments, loaded, written)
+        return context, problems
+
+    def _fault(self, value: Any) -> str | None:
+        """Return why a value can't be evaluated, None when it can."""
+        try:
+            plain(self._templar.template(value))
+        except AnsibleError as error:
+            return str(error).strip().splitlines()[0]
+        return None
 
     def _value(self, name: str, value: Any) -> Any:
         """Return a host's variable, templated where a check looks at its value."""
@@ -93,12 +104,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             except AnsibleError:
                 return None
         return None
-
-
-_EXAMPLES = {
-    "bedstone_secrets": "--vault-password-file inventories/NAME/.vault-password",
-    "bedstone_operator": "authorized_keys: [\"{{ lookup('file', '~/.ssh/id_ed25519.pub') }}\"]",
-}
 
 
 def _role_arguments() -> dict[str, frozenset[str]]:

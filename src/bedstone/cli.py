@@ -14,7 +14,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__, ledger
+from bedstone import __version__, errors, ledger
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if arguments and arguments[0] in WITHOUT_LEDGER:
         ledger.stand_in = _stand_in
+    errors.mask_with(_hide)
     try:
         return int(parsed.func(parsed))
     except BedstoneError as error:
@@ -222,6 +223,12 @@ def _stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
     module = importlib.import_module("bedstone.ledger_rebuild")
     connection: sqlite3.Connection = module.stand_in(error)
     return connection
+
+
+def _hide(text: str) -> str:
+    from bedstone import redact  # noqa: PLC0415 - read when something is said, not at each start
+
+    return redact.hide_all(text)
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:

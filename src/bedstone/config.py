@@ -33,6 +33,8 @@ class Image:
 
     ``build`` needs ``archive`` (a tar of the source), ``git`` ``url`` (and takes
     ``version``), ``pull`` ``reference``, ``load`` ``archive`` (of `docker save`).
+    ``secrets`` are the names of the build's secrets; their values, and those of the placeholders
+    in ``url`` and ``args``, are in `source_secrets`.
     ``label`` is a name for the source's version, shown in the release's id.
     """
 
@@ -43,6 +45,7 @@ class Image:
     reference: str | None = None
     dockerfile: str = "Dockerfile"
     args: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
     target: str | None = None
     label: str | None = None
 
@@ -306,6 +309,7 @@ class _Reader(Fields):
             reference=self.optional_string(data.get("reference"), "image.reference"),
             dockerfile=self.string(data.get("dockerfile") or "Dockerfile", "image.dockerfile"),
             args=self.string_mapping(data.get("args") or {}, "image.args"),
+            secrets=self.strings(data.get("secrets") or [], "image.secrets"),
             target=self.optional_string(data.get("target"), "image.target"),
             label=self.optional_string(data.get("label"), "image.label"),
         )
@@ -318,7 +322,7 @@ class _Reader(Fields):
             name=name,
             command=None
             if data.get("command") is None
-            else self.strings(data["command"], f"{where}.command"),
+            else self.command(data["command"], f"{where}.command"),
             port=None if port is None else self.integer(port, f"{where}.port", 1, 65535),
             route=self.url_path(data.get("route"), f"{where}.route"),
             health=self.url_path(data.get("health"), f"{where}.health"),
@@ -345,7 +349,7 @@ class _Reader(Fields):
     def job(self, name: str, value: Any) -> Job:
         where = f"jobs.{name}"
         data = self.mapping(value, where)
-        command = self.strings(data.get("command"), f"{where}.command")
+        command = self.command(data.get("command"), f"{where}.command")
         if not command:
             raise self.fail(f"{where}.command", "is empty; a job runs a command.")
         return Job(
@@ -374,12 +378,12 @@ class _Reader(Fields):
         return Commands(
             **{
                 key: tuple(
-                    self.strings(command, f"commands.{key}")
+                    self.command(command, f"commands.{key}")
                     for command in self.items(data.get(key, []), f"commands.{key}")
                 )
                 for key in ("check", "migrate", "static")
             },
-            console=None if console is None else self.strings(console, "commands.console"),
+            console=None if console is None else self.command(console, "commands.console"),
         )
 
     def files(self, value: Any, where: str) -> Files | None:

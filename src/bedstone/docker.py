@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import paths
 from bedstone.container import LABEL_APP
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.errors import BedstoneError, CommandError, ConfigError
 from bedstone.run import Completed, Runner, run
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ PULL_SECONDS = 1800.0
 # Ends the name of the container that an image is looked into with.
 LOOK = "look"
 _FIRST_WITH_BUILDX = 23
+_SECRET = "BEDSTONE_BUILD_SECRET_"  # noqa: S105 - how the names of variables begin
 _LONGEST_LINE_BYTES = 60_000
 
 
@@ -74,10 +75,39 @@ class Docker:
         args: Mapping[str, str],
         target: str | None,
         labels: Mapping[str, str],
+        secret_args: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
         fresh: bool = False,
         on_line: Callable[[str], None] | None = None,
     ) -> str:
-        """Build an image and return its id; ``fresh`` takes nothing from earlier builds."""
+        """Build an image and return its id.
+
+        Args:
+            context: the directory that is built.
+            dockerfile: its Dockerfile, from there.
+            args: build arguments, which stay in the image's history.
+            target: the stage to build.
+            labels: of the image.
+            secret_args: build arguments whose values are not to be seen in ``argv``; they go
+                before those of the same name.
+            secrets: what `RUN --mount=type=secret,id=NAME` finds; no layer holds them.
+            fresh: take nothing from earlier builds.
+            on_line: is called with each line of the output.
+
+        Raises:
+            CommandError: the build failed.
+            ConfigError: there are secrets, and no BuildKit, which alone keeps them.
+
+        """
+        buildkit = self.has_buildkit()
+        if secrets and not buildkit:
+            raise ConfigError(
+                "The build has secrets, and this server's Docker has no BuildKit.",
+                hint="Install it: `apt install docker-buildx`.",
+            )
+        # Both go by the environment of the docker command itself.
+        environment = {"DOCKER_BUILDKIT": "1" if buildkit else "0", **(secret_args or {})}
+        environment |= {f"{_SECRET}{name}": text for name, text in (secrets or {}).items()}
         with tempfile.TemporaryDirectory(prefix="bedstone-build-") as temporary:
             id_file = Path(temporary) / "id"
             argv = [
@@ -89,7 +119,10 @@ class Docker:
                 str(context / dockerfile),
             ]
             for name, value in sorted(args.items()):
-                argv += ["--build-arg", f"{name}={value}"]
+                hidden = secret_args is not None and name in secret_args
+                argv += ["--build-arg", name if hidden else f"{name}={value}"]
+            for name in sorted(secrets or {}):
+                argv += ["--secret", f"id={name},env={_SECRET}{name}"]
             for name, value in sorted(labels.items()):
                 argv += ["--label", f"{name}={value}"]
             if target:
@@ -99,7 +132,7 @@ class Docker:
             self._run(
                 [*argv, str(context)],
                 timeout=BUILD_SECONDS,
-                env={"DOCKER_BUILDKIT": "1" if self.has_buildkit() else "0"},
+                env=environment,
                 on_line=on_line,
             )
             return id_file.read_text(encoding="utf-8").strip()

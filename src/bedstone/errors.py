@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What takes the secrets out of a text before it is shown or kept; the command line sets it.
+_MASKS: list[Callable[[str], str]] = []
+
+
+def mask_with(mask: Callable[[str], str]) -> None:
+    """Let a function take the secrets out of all messages and outputs from now on."""
+    _MASKS[:] = [mask]
+
+
+def masked(text: str) -> str:
+    """Return a text without secrets."""
+    for mask in _MASKS:
+        text = mask(text)
+    return text
+
 
 class BedstoneError(Exception):
     """Something failed that the person at the keyboard can do something about.
@@ -14,10 +34,12 @@ class BedstoneError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None, details: str = "") -> None:
+        message = masked(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.details = details
+        # From here they go to the terminal, the journal, the ledger, the hooks, and Ansible.
+        self.details = masked(details)
 
     def text(self) -> str:
         """Return message, details and hint as one text for a terminal."""

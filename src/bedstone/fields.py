@@ -7,7 +7,9 @@ from typing import Any
 
 from bedstone.errors import ConfigError
 
-NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+# Of an app, a service, a job: part of names of images, networks, units and containers, and Docker
+# takes no repository that ends in a dash.
+NAME = re.compile(r"^[a-z](?:[a-z0-9-]{0,29}[a-z0-9])?$")
 
 
 class Fields:
@@ -26,11 +28,11 @@ class Fields:
 
     def name(self, value: Any, where: str) -> str:
         """Return a name of an app, a service or a job."""
-        if not isinstance(value, str) or not NAME.match(value):
+        if not isinstance(value, str) or not NAME.fullmatch(value):
             raise self.fail(
                 where,
-                f"holds {value!r}; a name begins with a letter and holds up to 31 small letters,"
-                " digits and dashes.",
+                f"holds {value!r}; a name begins with a letter, holds up to 31 small letters,"
+                " digits and dashes, and does not end with a dash.",
             )
         return value
 
@@ -87,6 +89,13 @@ class Fields:
     def strings(self, value: Any, where: str) -> tuple[str, ...]:
         """Return a list of texts."""
         return tuple(self.string(item, where) for item in self.items(value, where))
+
+    def command(self, value: Any, where: str) -> tuple[str, ...]:
+        """Return a program and its arguments, of which any may be empty but the program."""
+        parts = tuple(self.text(item, where) for item in self.items(value, where))
+        if parts:
+            self.string(parts[0], where)
+        return parts
 
     def string_mapping(self, value: Any, where: str) -> dict[str, str]:
         """Return an object of texts, which may be empty."""

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import container, environment, paths
+from bedstone import container, environment, paths, source_secrets
 from bedstone.source import digest_of_file
 
 if TYPE_CHECKING:
@@ -58,14 +58,18 @@ def of(app: App, identity: str) -> Fingerprint:
             for name, digest in parts["files"].items()
         },
     }
-    return Fingerprint(_hash(parts), _hash(without_secrets), _build(app, identity))
+    args = source_secrets.load(app.name).args
+    whole = {**parts, "args": dict(args)} if args else parts
+    return Fingerprint(_hash(whole), _hash(without_secrets), _build(app, identity))
 
 
 def _build(app: App, identity: str) -> str | None:
     image = app.image
     if image.kind not in {"build", "git"}:
         return None
-    return _hash([identity, image.dockerfile, dict(image.args), image.target])
+    # The build's secrets are left out, as BuildKit leaves them out: they don't show in the image.
+    args = {**image.args, **source_secrets.load(app.name).args}
+    return _hash([identity, image.dockerfile, args, image.target])
 
 
 def _digest(name: str) -> str:

@@ -1,36 +1,80 @@
-"""Keep an app's secrets out of texts that leave the server."""
+"""Keep the apps' secrets out of messages, logs and the ledger, and of what leaves the server."""
 
 from __future__ import annotations
 
-import sqlite3
+import json
 from contextlib import suppress
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from bedstone import config, environment, history, ledger, paths
+from bedstone import config, environment, paths, source_secrets
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
 MASK = "***"
 # Shorter ones are words that stand everywhere ("on", "root").
 _SHORTEST = 6
+# What fails while the secrets are read has none in it yet.
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 def secrets_of(app: str) -> frozenset[str]:
-    """Return the secret values of an app: as declared, and of the release that serves.
+    """Return the secret values of an app: as declared, of its source, and of its kept releases.
 
     Never raises: what can't be read can't be hidden either.
     """
     found: set[str] = set()
-    for described, paths_of_files in _descriptions(app):
-        for path in paths_of_files:
-            variables = _variables(path)
-            for name in described.secret_variables:
-                found.update(_parts(variables.get(name, "")))
+    for directory in _directories(app):
+        described = None
+        with suppress(BedstoneError):
+            described = config.load_file(directory / "app.json")
+        if described is not None:
+            for name in ("app.env", "migrate.env"):
+                variables = _variables(directory / name)
+                for variable in described.secret_variables:
+                    found.update(_parts(variables.get(variable, "")))
+    with suppress(BedstoneError):
+        for value in source_secrets.load(app).values():
+            found.update(_parts(value))
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        login = json.loads(paths.app_config(app).with_name("registry.json").read_text("utf-8"))
+        found.update(_parts(str(login["password"])))
     return frozenset(value for value in found if len(value) >= _SHORTEST)
+
+
+def hide_all(text: str) -> str:
+    """Return text with a mask in place of every secret of every app on this server.
+
+    Never raises. The files are read again when one of them has changed.
+    """
+    if not text or _READING.get():
+        return text
+    token = _READING.set(True)
+    try:
+        with suppress(OSError):
+            return hide(text, _known(_stamp()))
+    finally:
+        _READING.reset(token)
+    return text
+
+
+@lru_cache(maxsize=1)
+def _known(stamp: tuple[tuple[str, int], ...]) -> frozenset[str]:
+    apps = {Path(name).parent.name for name, _ in stamp if name.endswith("app.json")}
+    apps &= set(config.declared())
+    return frozenset(value for app in apps for value in secrets_of(app))
+
+
+def _stamp() -> tuple[tuple[str, int], ...]:
+    """Return the files with secrets, and when each was changed."""
+    declared = paths.apps_config().glob("*/*.*")
+    kept = paths.state().glob("apps/*/releases/*/*.env")
+    return tuple(sorted((str(path), path.stat().st_mtime_ns) for path in (*declared, *kept)))
 
 
 def hide(text: str, secrets: Collection[str]) -> str:
@@ -40,18 +84,11 @@ def hide(text: str, secrets: Collection[str]) -> str:
     return text
 
 
-def _descriptions(app: str) -> Iterator[tuple[config.App, list[Path]]]:
-    with suppress(BedstoneError):
-        declared = config.load(app)
-        files = (declared.environment_file, declared.migrate_environment_file)
-        yield declared, [paths.host(file) for file in files if file]
-    # On a full disk or with a damaged ledger, too, people want to be told.
-    with suppress(BedstoneError, OSError, sqlite3.Error), ledger.opened() as connection:
-        serving = history.serving(connection, app)
-        if serving is not None:
-            kept = paths.release(app, serving.release)
-            described = config.load_file(kept / "app.json")
-            yield described, [kept / "app.env", kept / "migrate.env"]
+def _directories(app: str) -> Iterator[Path]:
+    """Yield where descriptions and environments of an app are."""
+    yield paths.app_config(app).parent
+    with suppress(OSError):
+        yield from sorted((paths.app_state(app) / "releases").iterdir())
 
 
 def _variables(path: Path) -> dict[str, str]:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import shutil
+import stat
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from bedstone import paths
+from bedstone import paths, source_secrets
 from bedstone.container import LABEL_APP
-from bedstone.errors import BedstoneError, ConfigError
+from bedstone.errors import BedstoneError, CommandError, ConfigError
 from bedstone.run import Runner, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from bedstone.config import App, Image
     from bedstone.docker import Docker, ImageFacts
+    from bedstone.run import Completed
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -29,6 +34,19 @@ _VERSION_CHARACTERS = 40
 _GIT_SECONDS = 600.0
 _UNPACK_SECONDS = 600.0
 _GIT_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0"}
+_LFS = b"version https://git-lfs.github.com/spec/v1\n"
+_LFS_BYTES = 1024
+# Words of git's complaints, and what to do.
+_GIT_HINTS = {
+    "Host key verification failed": "The server shows other keys than `source: {host_keys: …}` has."
+    " Compare them with what its operator publishes, then declare them.",
+    "Permission denied (publickey": "The server doesn't know the deploy key:"
+    " `python -m bedstone_control secrets NAME` shows the line for the repository's deploy keys.",
+    "could not read Username": "The repository needs a login:"
+    ' `source: {git: "https://deploy:${secret.git_token}@…"}`, or an address of ssh.',
+    "Authentication failed": "The login in `source: {git: …}` is refused: the token may have ended,"
+    " or may not read this repository.",
+}
 
 
 def digest_of_file(path: Path) -> str:
@@ -59,7 +77,8 @@ def identify(app: App, docker: Docker, runner: Runner = run, *, pull: bool = Tru
     if image.kind in {"build", "load"}:
         return f"sha256:{digest_of_file(paths.host(image.archive or ''))}"
     if image.kind == "git":
-        return f"git:{_resolve(image, runner)}"
+        with _repository(app) as repository:
+            return f"git:{_resolve(repository, image.version or 'HEAD', runner)}"
     reference = image.reference or ""
     facts = docker.image(reference) if not pull or "@sha256:" in reference else None
     if facts is None and not pull:
@@ -108,7 +127,8 @@ def obtain(
     with tempfile.TemporaryDirectory(prefix="bedstone-source-") as temporary:
         context = Path(temporary)
         if image.kind == "git":
-            _clone(image, identity.removeprefix("git:"), context, runner)
+            with _repository(app) as repository:
+                _clone(repository, identity.removeprefix("git:"), context, runner)
         else:
             _unpack(paths.host(image.archive or ""), context, runner)
         if not (context / image.dockerfile).is_file():
@@ -116,10 +136,13 @@ def obtain(
                 f"The source of {app.name} has no {image.dockerfile}.",
                 hint="Add one, or say under `build: {dockerfile: ...}` where it is.",
             )
+        kept = source_secrets.load(app.name)
         built = docker.build(
             context,
             dockerfile=image.dockerfile,
             args=image.args,
+            secret_args=_named(app, kept.args, image.args),
+            secrets=_named(app, kept.secrets, image.secrets),
             target=image.target,
             labels={LABEL_APP: app.name},
             fresh=fresh,
@@ -144,45 +167,116 @@ def _unpack(archive: Path, target: Path, runner: Runner) -> None:
     )
 
 
-def _resolve(image: Image, runner: Runner) -> str:
-    wanted = image.version or "HEAD"
+def _named(app: App, values: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """Return the values that belong to names of the description.
+
+    Raises:
+        ConfigError: the description names a secret that is not there.
+
+    """
+    missing = [name for name in names if name not in values and name in app.image.secrets]
+    if missing:
+        raise ConfigError(
+            f"The secrets of {app.name}'s source lack {', '.join(sorted(missing))}.",
+            hint="Ansible puts them there: run `ansible-playbook playbooks/site.yml`.",
+        )
+    return {name: values[name] for name in names if name in values}
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """A repository, and the environment in which git reaches it."""
+
+    url: str
+    environment: Mapping[str, str] = field(repr=False)
+
+    def git(
+        self, runner: Runner, *arguments: str, check: bool = True, seconds: float = _GIT_SECONDS
+    ) -> Completed:
+        """Run git.
+
+        Raises:
+            BedstoneError: it failed; the hint says how the repository is reached.
+
+        """
+        try:
+            return runner(["git", *arguments], timeout=seconds, env=self.environment, check=check)
+        except CommandError as error:
+            hint = next(
+                (text for words, text in _GIT_HINTS.items() if words in error.details), None
+            )
+            raise BedstoneError(
+                f"git can't fetch {self.url}: {error.message}", hint, error.details
+            ) from error
+
+
+@contextmanager
+def _repository(app: App) -> Iterator[_Repository]:
+    """Yield an app's repository for the time of a block."""
+    kept = source_secrets.load(app.name)
+    url, environment = _without_login(kept.url or app.image.url or "")
+    with source_secrets.ssh(kept) as ssh:
+        yield _Repository(url, {**environment, **ssh})
+
+
+def _resolve(repository: _Repository, wanted: str, runner: Runner) -> str:
     if _COMMIT.fullmatch(wanted):
         return wanted
-    url, environment = _without_login(image.url or "")
     names = [wanted] if wanted == "HEAD" else [f"refs/heads/{wanted}", f"refs/tags/{wanted}"]
-    output = runner(
-        # `^{}` is the commit that an annotated tag points to.
-        ["git", "ls-remote", url, *names, *(f"{name}^{{}}" for name in names)],
-        env=environment,
-    ).stdout
+    # `^{}` is the commit that an annotated tag points to.
+    asked = [*names, *(f"{name}^{{}}" for name in names)]
+    output = repository.git(runner, "ls-remote", repository.url, *asked, seconds=60).stdout
     commits = {line.split("\t")[1]: line.split("\t")[0] for line in output.splitlines()}
-    for name in reversed([*names, *(f"{name}^{{}}" for name in names)]):
+    for name in reversed(asked):
         if name in commits:
             return commits[name]
     raise BedstoneError(
-        f"{url} has no branch or tag {wanted!r}.",
+        f"{repository.url} has no branch or tag {wanted!r}.",
         hint="Under `source: {version: ...}` goes a branch, a tag, or all 40 characters of a"
         " commit.",
     )
 
 
-def _clone(image: Image, commit: str, target: Path, runner: Runner) -> None:
-    url, environment = _without_login(image.url or "")
-
+def _clone(repository: _Repository, commit: str, target: Path, runner: Runner) -> None:
     def git(*arguments: str, check: bool = True) -> int:
-        return runner(
-            ["git", "-C", str(target), *arguments],
-            timeout=_GIT_SECONDS,
-            env=environment,
-            check=check,
-        ).returncode
+        return repository.git(runner, "-C", str(target), *arguments, check=check).returncode
 
+    url = repository.url
     git("init", "--quiet")
     # Not every server hands out a single commit; all hand out everything.
     if git("fetch", "--quiet", "--depth", "1", url, commit, check=False) != 0:
         git("fetch", "--quiet", "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
     git("checkout", "--quiet", commit)
     git("submodule", "update", "--init", "--recursive", "--quiet")
+    if _lfs_pointer(target) is not None and shutil.which("git-lfs"):
+        git("remote", "add", "origin", url)
+        git("lfs", "pull", "origin", check=False)
+        git("remote", "remove", "origin")
+    pointer = _lfs_pointer(target)
+    if pointer is not None:
+        raise BedstoneError(
+            f"{pointer} in {url} is a pointer of Git LFS, and the file it stands for is not there.",
+            hint="The server fetches such files when it has git-lfs (`apt install git-lfs`) and the"
+            " login may read them.",
+        )
+
+
+def _lfs_pointer(directory: Path) -> str | None:
+    """Return the first file that Git LFS keeps in place of a large one.
+
+    https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+    """
+    for place, folders, names in os.walk(directory):
+        if ".git" in folders:
+            folders.remove(".git")
+        for name in sorted(names):
+            path = Path(place) / name
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size < _LFS_BYTES:
+                with path.open("rb") as stream:
+                    if stream.read(len(_LFS)) == _LFS:
+                        return str(path.relative_to(directory))
+    return None
 
 
 def _without_login(url: str) -> tuple[str, dict[str, str]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from bedstone_control import guesses, names, source
+from bedstone_control import gitserver, guesses, names, placeholders, source
 from bedstone_control.environment import placeholder_values, secret_variables
 from bedstone_control.placeholders import expand
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bedstone_control.app_settings import App
     from bedstone_control.service_settings import Service
     from bedstone_control.site import Site
@@ -20,11 +23,16 @@ _DEFAULT_REGISTRY = "docker.io"
 def source_archive(site: Site, app: App) -> str | None:
     """Return the archive on the controller that an app's image is made of, if any."""
     if app.source.path is not None:
-        prepared = source.prepare(Path(site.path(app.source.path)), app.build)
+        prepared = _prepared(site, app)
         return str(prepared.archive(site.cache_directory, app.name))
     if app.source.archive is not None:
         return site.path(app.source.archive)
     return None
+
+
+def _prepared(site: Site, app: App) -> source.Prepared:
+    directory = Path(site.path(app.source.path or "."))
+    return source.prepare(directory, app.build, git_directory=app.source.git_directory)
 
 
 def app_files(site: Site, app: App) -> list[dict[str, Any]]:
@@ -111,17 +119,19 @@ def _image(site: Site, app: App) -> dict[str, Any]:
             "url": app.source.git,
             "version": app.source.version,
             "dockerfile": app.build.dockerfile or "Dockerfile",
-            "args": dict(app.build.args),
+            "args": _args(app.build.args),
             "target": app.build.target,
+            **_secrets(app),
             "default_dockerfile": False,
         }
-    prepared = source.prepare(Path(site.path(app.source.path or ".")), app.build)
+    prepared = _prepared(site, app)
     return {
         "kind": "build",
         "archive": f"{state}/source.tar.gz",
         "dockerfile": prepared.dockerfile,
-        "args": prepared.build_args,
+        "args": _args(prepared.build_args),
         "target": app.build.target,
+        **_secrets(app),
         "default_dockerfile": prepared.default_dockerfile is not None,
     }
 
@@ -143,7 +153,7 @@ def _default_command(site: Site, app: App, service: Service) -> list[str] | None
     """Return gunicorn for a web service of the default Dockerfile, else the image's own."""
     if app.source.path is None or service.port is None:
         return None
-    prepared = source.prepare(Path(site.path(app.source.path)), app.build)
+    prepared = _prepared(site, app)
     if prepared.default_dockerfile is None or prepared.default_dockerfile.wsgi is None:
         return None
     return [
@@ -170,6 +180,41 @@ def service_routes(app: App) -> dict[str, str]:
     if not routes and len(with_port) == 1 and app.domains:
         return {with_port[0]: "/"}
     return routes
+
+
+def _args(args: Mapping[str, str]) -> dict[str, str]:
+    """Return build arguments; those with a secret keep their placeholders."""
+    return {
+        name: text if placeholders.used(text) else expand(text, {}) for name, text in args.items()
+    }
+
+
+def _secrets(app: App) -> dict[str, list[str]]:
+    """Return the names of the build's secrets, whose values are elsewhere."""
+    return {"secrets": sorted(app.build.secrets)} if app.build.secrets else {}
+
+
+def source_secrets(site: Site, app: App) -> dict[str, Any] | None:
+    """Return what the image's source needs and app.json can't hold, None when that is nothing.
+
+    app.json holds the same texts with their placeholders.
+    """
+    values = {f"secret.{name}": text for name, text in site.app_secrets(app).items()}
+    result: dict[str, Any] = {}
+    if app.source.git is not None and placeholders.used(app.source.git):
+        result["url"] = expand(
+            app.source.git, {name: quote(text, safe="") for name, text in values.items()}
+        )
+    args = {name: text for name, text in app.build.args.items() if placeholders.used(text)}
+    if args:
+        result["args"] = {name: expand(text, values) for name, text in args.items()}
+    if app.build.secrets:
+        result["secrets"] = {name: expand(text, values) for name, text in app.build.secrets.items()}
+    server = gitserver.of(app.source.git) if app.source.git is not None else None
+    if server is not None and server.ssh:
+        result["deploy_key"] = site.app_secrets(app)["deploy_key"].strip() + "\n"
+        result["known_hosts"] = gitserver.known_hosts(server, app.source.host_keys)
+    return result or None
 
 
 def registry(site: Site, app: App) -> dict[str, str] | None:

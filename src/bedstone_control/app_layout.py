@@ -109,6 +109,9 @@ def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
         wanted.append(
             {"path": f"{directory}/registry.json", "content": _json(app["registry"]), **SECRET}
         )
+    if app.get("source_secrets"):
+        secrets = _json(app["source_secrets"])
+        wanted.append({"path": f"{directory}/source.json", "content": secrets, **SECRET})
     if app.get("source_archive"):
         archive = {"path": config["image"]["archive"], "source": app["source_archive"]}
         wanted.append({**archive, "mode": "0600"})
@@ -129,7 +132,7 @@ def _jobs(app: Mapping[str, Any]) -> Mapping[str, Any]:
 def packages(apps: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the Debian packages that the apps' sources need."""
     kinds = {app["config"]["image"]["kind"] for app in apps}
-    return ["git"] if "git" in kinds else []
+    return ["git", "openssh-client"] if "git" in kinds else []
 
 
 def released(apps: Sequence[Mapping[str, Any]], only: Sequence[str] | str = ()) -> list[str]:

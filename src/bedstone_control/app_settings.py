@@ -11,7 +11,6 @@ from bedstone_control.service_settings import Job, Service
 from bedstone_control.setting_types import (
     Command,
     Commands,
-    EnvironmentValue,
     Model,
     Text,
     all_commands,
@@ -31,11 +30,25 @@ class Source(Model):
     )
     git: str | None = Field(
         None,
-        description="Repository that the server clones; needs `version`.",
+        description="Repository that the server clones; needs `version`. A login in it is a "
+        "secret: `https://deploy:${secret.git_token}@git.example.com/team/payments.git`.",
         examples=["https://git.example.com/team/payments.git"],
     )
+    git_directory: bool = Field(
+        False,
+        description="Whether the build of a `path` gets a `.git` with the commit, its history and "
+        "its tags, for versions by setuptools-scm or `git describe`.",
+        examples=[True],
+    )
+    host_keys: list[str] = Field(
+        default_factory=list,
+        description="The public keys of `git`'s server, when that is reached by ssh: all lines "
+        "that `ssh-keyscan HOST` prints, compared with those that the server's operator "
+        "publishes. The key to log in with is the app's secret `deploy_key`.",
+        examples=[["ssh-ed25519 AAAAC3Nza..."]],
+    )
     version: Text | None = Field(
-        None, description="Tag, branch or commit of `git`.", examples=["v1.4.2"]
+        None, min_length=1, description="Tag, branch or commit of `git`.", examples=["v1.4.2"]
     )
     image: str | None = Field(
         None,
@@ -61,18 +74,27 @@ class Build(Model):
 
     dockerfile: str | None = Field(
         None,
-        description="Dockerfile within the source. Without one, a source with a manage.py and "
+        description="Dockerfile, from the source's directory; of a `path` it may be outside of "
+        "that, too. Without one, a source with a manage.py and "
         "without a Dockerfile gets a default one for Django.",
         examples=["docker/Dockerfile"],
     )
     args: dict[str, Text] = Field(
         default_factory=dict,
         description="Build arguments. The default Dockerfile knows BASE_IMAGE, BUILD_PACKAGES, "
-        "RUNTIME_PACKAGES and PIP_INDEX_URL.",
+        "RUNTIME_PACKAGES and PIP_INDEX_URL. They stay in the image's history; for a secret there "
+        "is `secrets`.",
         examples=[{"BASE_IMAGE": "python:3.13-slim"}],
     )
+    secrets: dict[str, Text] = Field(
+        default_factory=dict,
+        description="Secrets of the build, which are in no layer of the image: "
+        "`RUN --mount=type=secret,id=NAME` finds one in /run/secrets/NAME. The default Dockerfile "
+        "knows PIP_INDEX_URL.",
+        examples=[{"NPM_TOKEN": "${secret.npm_token}"}],
+    )
     target: str | None = Field(
-        None, description="Stage of the Dockerfile to build.", examples=["production"]
+        None, min_length=1, description="Stage of the Dockerfile to build.", examples=["production"]
     )
 
 
@@ -204,10 +226,10 @@ class App(Model):
         description="Commands that run on a schedule, or by hand, by name.",
         examples=[{"cleanup": {"command": "python manage.py clearsessions", "schedule": "daily"}}],
     )
-    env: dict[str, EnvironmentValue] = Field(
+    env: dict[str, Text | None] = Field(
         default_factory=dict,
         description="Environment variables; values may hold placeholders; `null` takes a default "
-        "variable away.",
+        'variable away. What YAML would change is quoted: `"1.10"`, `"no"`, `"0755"`.',
         examples=[{"LOG_LEVEL": "INFO", "DB_HOST": "${database.host}"}],
     )
     default_env: bool = Field(
@@ -259,6 +281,7 @@ class App(Model):
     )
     user: Text | None = Field(
         None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$",
         description="User (and group) of the processes; the image's when left out.",
         examples=["1000:1000"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from bedstone_control import names
 from bedstone_control.setting_types import Model
 
 
@@ -68,7 +69,7 @@ class Destination(Model):
     """A place off the server where backups are kept, encrypted: exactly one of `sftp`, `s3`."""
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+        pattern=names.APP_NAME,
         description="What it is called in commands and in the vault; not `local`.",
         examples=["offsite"],
     )

@@ -57,7 +57,7 @@ class Wanted:
     """A certificate as it should be."""
 
     name: str
-    common_name: str
+    common_name: str | None
     names: tuple[str, ...]
     usage: str = "server"
     days: int = 90
@@ -164,7 +164,7 @@ def parse_wanted(entries: list[dict[str, Any]]) -> list[Wanted]:
         problems.extend(found)
         if not found:
             names = tuple(str(name).lower() for name in entry.get("names", []))
-            common_name = entry.get("common_name") or names[0]
+            common_name = entry.get("common_name") or _fitting(names)
             reload = tuple(entry.get("reload", ()))
             more = {"names": names, "common_name": common_name, "reload": reload}
             wanted.append(Wanted(**{**entry, **more}))
@@ -197,8 +197,8 @@ def _problems_of(entry: dict[str, Any], where: str) -> list[str]:
         for name in names
         if not is_name(str(name))
     )
-    common_name = entry.get("common_name") or (names[0] if names else "")
-    if not 1 <= len(str(common_name)) <= LONGEST_COMMON_NAME:
+    common_name = str(entry.get("common_name", ""))
+    if len(common_name) > LONGEST_COMMON_NAME or not (common_name or names):
         problems.append(f"{where}: common_name has 1 to {LONGEST_COMMON_NAME} characters.")
     longest = LONGEST_SERVER_DAYS if usage == "server" else LONGEST_CLIENT_DAYS
     if not isinstance(days, int) or not 1 <= days <= longest:
@@ -209,6 +209,15 @@ def _problems_of(entry: dict[str, Any], where: str) -> list[str]:
             "certificate would be renewed on every run."
         )
     return problems
+
+
+def _fitting(names: tuple[str, ...]) -> str | None:
+    """Return the name that is the subject as well, None when it is too long for one.
+
+    Clients read the alternative names alone (RFC 9525, section 2); RFC 5280 ends a common name at
+    64 characters, and a domain at 253.
+    """
+    return names[0] if len(names[0]) <= LONGEST_COMMON_NAME else None
 
 
 def is_name(name: str) -> bool:
@@ -287,9 +296,12 @@ def issue(request_pem: str, wanted: Wanted, authority: Authority, now: dt.dateti
             f"The request for {wanted.name} is for another key than a P-256 one."
         )
     now = now.replace(microsecond=0)
+    subject = (
+        [x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name)] if wanted.common_name else []
+    )
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name)]))
+        .subject_name(x509.Name(subject))
         .issuer_name(authority.certificate.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
@@ -303,7 +315,8 @@ def issue(request_pem: str, wanted: Wanted, authority: Authority, now: dt.dateti
     )
     if wanted.names:
         names = x509.SubjectAlternativeName(_general_names(wanted.names))
-        builder = builder.add_extension(names, critical=False)
+        # RFC 5280, section 4.1.2.6: critical where the subject is empty.
+        builder = builder.add_extension(names, critical=not subject)
     certificate = builder.sign(authority.key, hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 

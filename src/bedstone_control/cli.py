@@ -150,6 +150,8 @@ def _secrets(arguments: argparse.Namespace) -> int:
     print(f"Added to {vault_file}: {', '.join(added)}" if added else "Nothing had to be added.")
     for account, line in inventory.public_keys(directory, arguments.vault_password_file).items():
         print(f"{account} lets the servers in by this line of its authorized_keys:\n  {line}")
+    for source, line in inventory.deploy_keys(directory, arguments.vault_password_file).items():
+        print(f"{source} needs this deploy key, for reading alone:\n  {line}")
     if missing:
         print(
             f"Only you can add, under bedstone_secrets: {', '.join(missing)}\n"

@@ -7,15 +7,44 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DOCKERFILE = ".bedstone/Dockerfile"
+# The build secret with the package index's address, for one that has a login in it.
+INDEX_SECRET = "PIP_INDEX_URL"  # noqa: S105 - its name
+_BASE_IMAGE = "python:3.13-slim"
 _REQUIREMENTS = (
     "requirements.txt",
     "requirements/production.txt",
     "requirements/prod.txt",
     "requirements/base.txt",
 )
-_INCLUDE = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[\s=]+(\S+)", re.MULTILINE)
+# Files that pip includes: `-r base.in`, `-rbase.in`, `--requirement=base.in`; no addresses.
+_INCLUDE = re.compile(
+    r"^\s*(?:-[rc]\s*|--(?:requirement|constraint)[\s=]+)(?![a-z+]+://)([^\s#]+)", re.MULTILINE
+)
+# What pip looks for from the directory it runs in: `-e .`, `./libs/foo`, `name @ file:./foo`.
+_LOCAL = re.compile(
+    r"^\s*(?:-e\s*|--editable[\s=]+)?"
+    r"(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?:file:(?!//))?"
+    r"(?P<path>\.{1,2}(?:/[^\s#;\[]*)?)(?=\s|[;#\[]|$)",
+    re.MULTILINE,
+)
+# Lines of the template that some projects need otherwise.
+_COPY = b"COPY .bedstone/ /tmp/bedstone/\n"
+_PIP = b"RUN /opt/venv/bin/p"
+_PIP_WITH_SECRET = (
+    b"RUN --mount=type=secret,id=PIP_INDEX_URL,required=true \\\n"
+    b'    export PIP_INDEX_URL="$(cat /run/secrets/PIP_INDEX_URL)" && \\\n'
+    b"    /opt/venv/bin/p"
+)
+_PINNED_BINARY = re.compile(r"^\s*psycopg2-binary\s*==\s*([0-9.]+)", re.MULTILINE)
+_PYTHON_IMAGE = re.compile(r"(?:.*/)?python:3\.(\d+)(?:[.-].*)?$")
+# The first psycopg2-binary with a wheel for Python 3.N (https://www.psycopg.org/docs/news.html).
+_FIRST_BINARY = {11: (2, 9, 5), 12: (2, 9, 9), 13: (2, 9, 10), 14: (2, 9, 11)}
 _SKIPPED = {"node_modules", "venv", "env", "site-packages", "tests"}
 
 # Drivers that are compiled, and what they need: (name, build packages, runtime packages).
@@ -55,6 +84,7 @@ class DefaultDockerfile:
         wsgi_candidates: the modules that were found.
         generated: files that the source archive gets in addition, by path.
         build_args: build arguments that follow from the project.
+        requirements: the text of the requirement files.
 
     """
 
@@ -63,36 +93,105 @@ class DefaultDockerfile:
     wsgi_candidates: list[str]
     generated: dict[str, bytes]
     build_args: dict[str, str]
+    requirements: str
 
 
-def detect(source: Path) -> DefaultDockerfile:
+def detect(source: Path, secrets: Sequence[str] = ()) -> DefaultDockerfile:
     """Look at a Django project and make what its default Dockerfile needs.
 
     Args:
         source: the directory with the project.
+        secrets: the names of the build's secrets.
 
     Raises:
         ValueError: it is no Django project, or its requirements can't be found.
 
     """
     home = _home(source)
-    requirements, text = _requirements(source, home)
+    requirements, text, beside = _requirements(source, home)
     candidates = _wsgi_modules(home)
     args = {}
     if home != source:
         args["APP_DIRECTORY"] = home.relative_to(source).as_posix()
+    python = _python_version(source, home)
+    if python is not None:
+        args["BASE_IMAGE"] = f"python:{python}-slim"
     for expression, build, runtime in _COMPILED:
         if expression.search(text):
             args |= {"BUILD_PACKAGES": build} if build else {}
             args["RUNTIME_PACKAGES"] = runtime
     template = files("bedstone_control").joinpath("templates/Dockerfile").read_bytes()
+    if any(_inside(source, beside, found["path"]) for found in _LOCAL.finditer(text)):
+        # pip builds them from where they are, so the source is there before it runs.
+        place = beside.relative_to(source).as_posix()
+        template = template.replace(_COPY, _COPY + f"COPY . /app\nWORKDIR /app/{place}\n".encode())
+    if INDEX_SECRET in secrets:
+        template = template.replace(_PIP, _PIP_WITH_SECRET)
     return DefaultDockerfile(
         directory=home.relative_to(source).as_posix(),
         wsgi=candidates[0] if len(candidates) == 1 else None,
         wsgi_candidates=candidates,
         generated={DOCKERFILE: template, **requirements},
         build_args=args,
+        requirements=text,
     )
+
+
+def wheel_fault(requirements: str, base_image: str | None) -> str | None:
+    """Say why a pinned psycopg2-binary can't be installed, None when it can or nothing is known.
+
+    Without a wheel pip compiles it, and stops at the missing pg_config.
+    """
+    image = _PYTHON_IMAGE.match(base_image or _BASE_IMAGE)
+    pinned = _PINNED_BINARY.search(requirements)
+    first = _FIRST_BINARY.get(int(image[1])) if image else None
+    if image is None or pinned is None or first is None:
+        return None
+    if _numbers(pinned[1]) >= first:
+        return None
+    needed = ".".join(map(str, first))
+    fitting = max(
+        (minor for minor, one in _FIRST_BINARY.items() if one <= _numbers(pinned[1])), default=10
+    )
+    return (
+        f"psycopg2-binary {pinned[1]} has no wheel for the Python 3.{image[1]} of the base image; "
+        f"{needed} is the first that has. Raise it, or build on python:3.{fitting}-slim."
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part)
+
+
+def _inside(source: Path, directory: Path, path: str) -> bool:
+    """Return whether a path of the requirements leads into the source.
+
+    Raises:
+        ValueError: it leads out of it.
+
+    """
+    if not (directory / path).resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"The requirements name {path}, which is outside of {source} and can't be sent along. "
+            "Move the source's directory up, or add a Dockerfile."
+        )
+    return True
+
+
+def _python_version(source: Path, home: Path) -> str | None:
+    """Return the Python that the project names, as 3.N; its patch level is the base image's."""
+    for directory in dict.fromkeys((source, home)):
+        for name in (".python-version", "runtime.txt"):
+            if (directory / name).is_file():
+                text = (directory / name).read_text(encoding="utf-8", errors="replace")
+                found = re.match(r"\s*(?:c?python-)?(3\.\d+)(?:\.\d+)?\s*(?:$|\n)", text)
+                if found is None:
+                    raise ValueError(
+                        f"{directory / name} names no Python that the default Dockerfile knows, "
+                        "for example 3.13. Add a Dockerfile, or set `build.args.BASE_IMAGE`."
+                    )
+                return found[1]
+    return None
 
 
 def _home(source: Path) -> Path:
@@ -108,15 +207,15 @@ def _home(source: Path) -> Path:
     )
 
 
-def _requirements(source: Path, home: Path) -> tuple[dict[str, bytes], str]:
-    """Return the requirement files for the image, and their text."""
+def _requirements(source: Path, home: Path) -> tuple[dict[str, bytes], str, Path]:
+    """Return the requirement files for the image, their text, and where pip is run from."""
     for directory in dict.fromkeys((source, home)):
         for name in _REQUIREMENTS:
             if (directory / name).is_file():
-                return _requirement_files(source, directory / name)
+                return *_requirement_files(source, directory / name), directory
     for directory in dict.fromkeys((source, home)):
         if (directory / "pyproject.toml").is_file():
-            return _from_pyproject(directory / "pyproject.toml")
+            return *_from_pyproject(directory / "pyproject.toml"), directory
     raise ValueError(
         f"{source} has no Dockerfile, and the default one needs a requirements.txt or a "
         "pyproject.toml with the project's dependencies."

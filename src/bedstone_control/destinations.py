@@ -6,13 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control import placeholders, vault
+from bedstone_control.gitserver import host_key
 
 if TYPE_CHECKING:
     from bedstone_control.backup_settings import S3, Destination, Sftp
     from bedstone_control.site import Site
 
 _ENDPOINT = re.compile(r"(?:https://)?([A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?)/?")
-_HOST_KEY = re.compile(r"(?:^|\s)(\S+\s+AAAA[A-Za-z0-9+/=]+)")
 
 
 def entries(site: Site) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def _sftp(site: Site, given: Sftp) -> dict[str, Any]:
         "port": given.port,
         "user": given.user,
         "path": _path(site, given.path),
-        "host_keys": [_host_key(line) for line in given.host_keys],
+        "host_keys": [host_key(line) for line in given.host_keys],
     }
 
 
@@ -75,9 +75,3 @@ def _s3(site: Site, given: S3) -> dict[str, Any]:
 def _path(site: Site, text: str) -> str:
     """Return a path without a slash at its end, so that another one can follow; "" is the top."""
     return placeholders.expand(text, {"host": site.host}).rstrip("/")
-
-
-def _host_key(line: str) -> str:
-    """Return type and data of a key; what `ssh-keyscan` writes before them is the host."""
-    match = _HOST_KEY.search(line)
-    return " ".join(match[1].split()) if match else line

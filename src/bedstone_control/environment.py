@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from bedstone_control import names, placeholders
+from bedstone_control import gitserver, names, placeholders
 from bedstone_control.placeholders import used
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ DATABASE_VARIABLES: dict[str, str] = {
     "POSTGRES_PORT": "${database.port}",
     "POSTGRES_SSL_MODE": "${database.sslmode}",
     "POSTGRES_SSL_ROOT_CERT": "${database.sslrootcert}",
+    # libpq reads it where an address names no authority.
+    "PGSSLROOTCERT": "${database.sslrootcert}",
 }
 APP_VARIABLES: dict[str, str] = {
     "SECRET_KEY": "${app.secret_key}",
@@ -36,6 +38,7 @@ APP_VARIABLES: dict[str, str] = {
 # What each placeholder is, for the documentation.
 PLACEHOLDERS: dict[str, str] = {
     "database.url": "postgresql://… with user, password, host, port, name and TLS options",
+    "database.postgres_url": "the same as postgres://…, for an app that takes no postgresql://",
     "database.host": "name of the database's host, as its certificate has it",
     "database.port": "its port",
     "database.name": "the app's database",
@@ -53,6 +56,7 @@ _HTTPS = 443
 
 _SECRETS_BEHIND = {
     "database.url": "database_password",
+    "database.postgres_url": "database_password",
     "database.password": "database_password",
     "app.secret_key": "secret_key",
 }
@@ -84,11 +88,20 @@ def secret_variables(app: App) -> list[str]:
 
 def required_secrets(app: App) -> list[str]:
     """Return the names of the secrets that an app needs in the vault."""
-    texts = [*variables(app).values(), *(file.content or "" for file in app.files)]
+    texts = [
+        *variables(app).values(),
+        *(file.content or "" for file in app.files),
+        *app.build.args.values(),
+        *app.build.secrets.values(),
+        app.source.git or "",
+    ]
     mentioned = [name for text in texts for name in used(text)]
     wanted = {"database_password", "database_migrate_password"} if app.database else set()
     if app.source.registry_user is not None:
         wanted.add("registry_password")
+    server = gitserver.of(app.source.git) if app.source.git is not None else None
+    if server is not None and server.ssh:
+        wanted.add("deploy_key")
     for name in mentioned:
         kind, _, rest = name.partition(".")
         if kind == "secret" and rest:
@@ -136,9 +149,10 @@ def _database_values(database: str, role: str, password: str) -> dict[str, str]:
         {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}, safe="/", quote_via=quote
     )
     host, port = names.DATABASE_HOST, str(names.DATABASE_PORT)
+    place = f"{role}:{quote(password, safe='')}@{host}:{port}/{database}?{options}"
     return {
-        "database.url": f"postgresql://{role}:{quote(password, safe='')}@{host}:{port}/{database}"
-        f"?{options}",
+        "database.url": f"postgresql://{place}",
+        "database.postgres_url": f"postgres://{place}",
         "database.host": host,
         "database.port": port,
         "database.name": database,

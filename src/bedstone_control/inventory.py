@@ -73,7 +73,7 @@ class NewInventory:
             ("an account's name", self.user, r"^[a-z_][a-z0-9_-]*$"),
             ("an account's name", self.operator, r"^[a-z][a-z0-9_-]{0,30}$"),
         ):
-            if not re.match(pattern, text):
+            if not re.fullmatch(pattern, text):
                 raise ValueError(f"{text!r} can't be {what}.")
         if not _PLAIN_VALUE.match(self.source):
             raise ValueError(f"{self.source!r} can't be used as a path here. Example: ../../app")
@@ -236,6 +236,33 @@ def public_keys(directory: Path, password_file: Path | None = None) -> dict[str,
         for there in settings.backup.destinations
         if there.sftp is not None
         and isinstance(key := kept.get(there.name, {}).get("private_key"), str)
+        and ssh_keys.private_key_fault(key) is None
+    }
+
+
+def deploy_keys(directory: Path, password_file: Path | None = None) -> dict[str, str]:
+    """Return the public keys with which servers fetch the apps' sources, by app and repository.
+
+    Raises:
+        ValueError: the settings or the vault can't be read.
+
+    """
+    settings = Settings.model_validate(
+        {
+            name.removeprefix("bedstone_"): value
+            for name, value in _written_settings(directory).items()
+        }
+    )
+    content = vault_content(directory, password_file).get("bedstone_secrets")
+    apps = content.get("apps") if isinstance(content, dict) else None
+    kept = apps if isinstance(apps, dict) else {}
+    return {
+        f"{app.name}: {app.source.git}": ssh_keys.public_line(
+            key, f"bedstone-{directory.resolve().name}-{app.name}"
+        )
+        for app in settings.apps
+        if app.source.git is not None
+        and isinstance(key := (kept.get(app.name) or {}).get("deploy_key"), str)
         and ssh_keys.private_key_fault(key) is None
     }
 

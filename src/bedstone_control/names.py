@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-APP_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+from bedstone.fields import NAME
+
+# As the program on the server has it.
+APP_NAME = NAME.pattern
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 CONFIG_DIRECTORY = "/etc/bedstone/apps"

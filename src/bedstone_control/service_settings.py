@@ -58,13 +58,25 @@ class Service(Model):
         examples=[2],
     )
     memory_mb: int | None = Field(
-        None, ge=16, description="Memory limit of each process in MiB.", examples=[512]
+        None,
+        ge=16,
+        le=10_000_000,
+        description="Memory limit of each process in MiB.",
+        examples=[512],
     )
     cpus: float | None = Field(
-        None, gt=0, description="CPU limit of each process in cores.", examples=[1.5]
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="CPU limit of each process in cores.",
+        examples=[1.5],
     )
     pids: int = Field(
-        512, ge=1, description="Limit of processes and threads in the container.", examples=[512]
+        512,
+        ge=1,
+        le=4_000_000,
+        description="Limit of processes and threads in the container.",
+        examples=[512],
     )
     stop_seconds: int = Field(
         30,
@@ -103,8 +115,16 @@ class Job(Model):
         description="Longest time it may take; then it is stopped and counts as failed.",
         examples=[600],
     )
-    memory_mb: int | None = Field(None, ge=16, description="Memory limit in MiB.", examples=[512])
-    cpus: float | None = Field(None, gt=0, description="CPU limit in cores.", examples=[1.5])
+    memory_mb: int | None = Field(
+        None, ge=16, le=10_000_000, description="Memory limit in MiB.", examples=[512]
+    )
+    cpus: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="CPU limit in cores.", examples=[1.5]
+    )
     pids: int = Field(
-        512, ge=1, description="Limit of processes and threads in the container.", examples=[512]
+        512,
+        ge=1,
+        le=4_000_000,
+        description="Limit of processes and threads in the container.",
+        examples=[512],
     )

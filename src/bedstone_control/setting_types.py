@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Model(BaseModel):
@@ -53,20 +53,32 @@ def all_commands(value: object) -> object:
 
 
 def _text(value: object) -> object:
-    """Accept a number where a text is meant: YAML reads 1000 as one."""
+    """Accept a number where a text is meant.
+
+    YAML has changed some of them by now (1.10 is 1.1): the preflight, which knows what was
+    written, refuses those (checks/written.py).
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
 
 
-def _environment_value(value: object) -> object:
-    """Accept what YAML makes of unquoted values; an environment holds texts only."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _text(value)
+def _argument(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a NUL character, which ends an argument")
+    return value
 
 
-Command = Annotated[list[Annotated[str, BeforeValidator(_text)]], BeforeValidator(_command)]
-Commands = Annotated[list[Command], BeforeValidator(_commands)]
+def _program(command: list[str]) -> list[str]:
+    if command and not command[0]:
+        raise ValueError("begins with an empty text where the program is named")
+    return command
+
+
 Text = Annotated[str, BeforeValidator(_text)]
-EnvironmentValue = Annotated[str | None, BeforeValidator(_environment_value)]
+Command = Annotated[
+    list[Annotated[Text, AfterValidator(_argument)]],
+    BeforeValidator(_command),
+    AfterValidator(_program),
+]
+Commands = Annotated[list[Annotated[Command, Field(min_length=1)]], BeforeValidator(_commands)]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # How many random bytes stand behind each secret that we make; 48 give 64 characters.
 _BYTES = {"secret_key": 48, "database_password": 32, "database_migrate_password": 32}
 _AUTHORITY_DAYS = 3650
+_TEXT = "tag:yaml.org,2002:str"
 _HEADER = "# Secrets. Change them with: ansible-vault edit FILE\n"
 
 
@@ -68,6 +69,8 @@ def new_secrets(
         for name in required_secrets(app):
             if name in _BYTES and name not in own:
                 own[name] = secrets.token_urlsafe(_BYTES[name])
+            elif name == "deploy_key" and name not in own:
+                own[name] = ssh_keys.make_private_key()
     return content
 
 
@@ -193,7 +196,7 @@ def read_vault(path: Path, password_file: Path) -> dict[str, Any]:
         text = VaultLib([("default", _password(password_file))]).decrypt(encrypted)
     except AnsibleError as error:
         raise ValueError(f"{path} can't be decrypted with {password_file}: {error}") from error
-    content = yaml.safe_load(text)
+    content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no mapping of names to values.")  # noqa: TRY004 - see Raises
     return content
@@ -206,13 +209,29 @@ def _password(path: Path) -> VaultSecret:
     return VaultSecret(path.read_bytes().strip())
 
 
+class Unsafe(str):
+    """A text that Ansible does not evaluate: `!unsafe` in the file."""
+
+    __slots__ = ()
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `!unsafe`, too."""
+
+
 class _Dumper(yaml.SafeDumper):
-    """Writes certificates and keys as blocks of lines, as people know them."""
+    """Writes certificates and keys as blocks of lines, and `!unsafe` where it was."""
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, text: str, tag: str = _TEXT) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return dumper.represent_scalar(tag, text, style=style)
 
 
+def _unsafe(loader: _Loader, node: yaml.ScalarNode) -> Unsafe:
+    return Unsafe(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!unsafe", _unsafe)
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(Unsafe, lambda dumper, text: _represent_text(dumper, str(text), "!unsafe"))

@@ -17,6 +17,7 @@ from bedstone_control.app_config import (
     registry,
     service_routes,
     source_archive,
+    source_secrets,
 )
 from bedstone_control.app_config import database as database_of
 from bedstone_control.environment import environment
@@ -44,6 +45,7 @@ def app_apps(site: Site) -> list[dict[str, Any]]:
             "source_archive": source_archive(site, app),
             "files": app_files(site, app),
             "registry": registry(site, app),
+            "source_secrets": source_secrets(site, app),
         }
         for app in site.settings.apps
     ]
@@ -148,7 +150,6 @@ def ca_certificates(site: Site) -> list[dict[str, Any]]:
         result.extend(
             {
                 "name": app.name,
-                "common_name": app.domains[0],
                 "names": list(app.domains),
                 "usage": "server",
                 "reload": ["nginx.service"],

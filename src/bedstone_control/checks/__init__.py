@@ -15,9 +15,11 @@ from bedstone_control.checks import (
     operators,
     schema,
     secrets,
+    sources,
     topology,
     variables,
     verifier,
+    written,
 )
 
 if TYPE_CHECKING:
@@ -31,10 +33,14 @@ def check_settings(context: Context) -> list[Problem]:
     Nothing is read but files of the controller, nothing is written.
     """
     problems = list(variables.check(context))
+    changed = written.check(context)
     wrong, settings = schema.check(context)
+    # What YAML changed says more than that it is of the wrong type.
+    wrong = changed + [item for item in wrong if item.where not in {one.where for one in changed}]
     problems += wrong
     later = [
         *apps.check(context, settings),
+        *sources.check(context, settings),
         *domains.check(context, settings),
         *content.check(context, settings),
         *jobs.check(context, settings),

@@ -1,11 +1,11 @@
-"""Names, sources, services and routes of the apps."""
+"""Names, services and routes of the apps."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from bedstone_control import names, source
+from bedstone_control import names
 from bedstone_control.app_config import service_routes
 
 if TYPE_CHECKING:
@@ -19,19 +19,12 @@ if TYPE_CHECKING:
 # Names that files and databases of Bedstone and PostgreSQL have already.
 _RESERVED_APPS = {"ca", "postgresql"}
 _RESERVED_DATABASES = {"postgres", "template0", "template1"}
-# https://pkg.go.dev/github.com/distribution/reference: host, path, tag, digest.
-_IMAGE = re.compile(
-    r"^(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?"
-    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
-)
 
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check the apps, one by one and against each other."""
     yield from _colliding_names(context, settings)
     for place, app in located(context, settings):
-        yield from _source(context, place, app)
         yield from _services(context, place, app)
         yield from _routes(context, place, app)
 
@@ -72,7 +65,12 @@ def _colliding_names(context: Context, settings: Settings) -> Iterator[Problem]:
             name = app.database.name or names.database_name(app.name)
             where = (*place, "database")
             example = {"database": {"name": f"{name}_two"}}
-            if name in _RESERVED_DATABASES:
+            if name.startswith("pg_"):
+                message = (
+                    f"PostgreSQL keeps names that begin with pg_ for itself, as `{name}` does."
+                )
+                yield context.problem(where, message, {"database": {"name": f"app_{name[3:]}"}})
+            elif name in _RESERVED_DATABASES:
                 yield context.problem(where, f"PostgreSQL has a database `{name}`.", example)
             elif name in databases:
                 message = f"The apps `{databases[name]}` and `{app.name}` share the database {name}"
@@ -106,79 +104,14 @@ def _units(app: App) -> Iterator[tuple[str, str, tuple[str, str]]]:
             yield "job", name, (kind, names.job(app.name, name))
 
 
-def _source(context: Context, place: Place, app: App) -> Iterator[Problem]:
-    """Check that there is one source, and that it can be used."""
-    where = (*place, "source")
-    kinds = ("path", "git", "image", "archive")
-    given = [kind for kind in kinds if getattr(app.source, kind) is not None]
-    if len(given) != 1:
-        message = (
-            f"An image comes from one place, and here are {len(given)}: {', '.join(given)}."
-            if given
-            else "One of `path`, `git`, `image` and `archive` is needed."
-        )
-        yield context.problem(where, message, {"source": {"path": "../../app"}})
-        return
-    if app.source.git is not None and app.source.version is None:
-        example = {"source": {"git": app.source.git, "version": "v1.4.2"}}
-        message = "A git source needs a `version`: a tag, a branch or a commit."
-        yield context.problem(where, message, example)
-    if app.source.git is None and app.source.version is not None:
-        message = f"`version` belongs to `git`; this source is `{given[0]}`."
-        yield context.problem((*where, "version"), message, {"source": {given[0]: "…"}})
-    if app.source.image is None and app.source.registry_user is not None:
-        message = f"`registry_user` belongs to `image`; this source is `{given[0]}`."
-        example = {"source": {"image": "registry.example.com/team/payments:1.4.2"}}
-        yield context.problem((*where, "registry_user"), message, example)
-    if app.source.image is not None and not _IMAGE.match(app.source.image):
-        message = f"{app.source.image!r} is no image reference."
-        example = {"source": {"image": "registry.example.com/team/payments:1.4.2"}}
-        yield context.problem((*where, "image"), message, example)
-    if app.source.archive is not None and not context.path(app.source.archive).is_file():
-        message = f"There is no file {context.path(app.source.archive)}."
-        yield context.problem(
-            (*where, "archive"), message, {"source": {"archive": "../../payments-1.4.2.tar"}}
-        )
-    if given[0] in {"image", "archive"} and app.build.model_fields_set:
-        message = f"`build` has no effect on a source of the kind `{given[0]}`."
-        yield context.problem((*place, "build"), message, {"source": {"path": "../../app"}})
-    if app.source.path is not None:
-        yield from _directory(context, place, app)
-
-
-def _directory(context: Context, place: Place, app: App) -> Iterator[Problem]:
-    """Check for a Dockerfile, or for what the default one needs."""
-    try:
-        prepared = source.prepare(context.path(app.source.path or ""), app.build)
-    except ValueError as error:
-        wrong = "build" if app.build.dockerfile and "Dockerfile" in str(error) else "source"
-        example = {"dockerfile": "Dockerfile"} if wrong == "build" else {"path": "../../app"}
-        yield context.problem((*place, wrong), str(error), {wrong: example})
-        return
-    default = prepared.default_dockerfile
-    for name, service in app.services.items():
-        if default is None or service.command is not None:
-            continue
-        if service.port is None:
-            message = "The default Dockerfile has no command of its own; a worker needs one."
-            right = {"command": "celery -A config worker"}
-        elif default.wsgi is None:
-            found = ", ".join(default.wsgi_candidates) or "none"
-            message = f"One WSGI module is needed to guess the command; found: {found}."
-            right = {"command": f"gunicorn config.wsgi --bind 0.0.0.0:{service.port}"}
-        else:
-            continue
-        yield context.problem((*place, "services", name, "command"), message, right)
-
-
 def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
     """Check names, ports, health paths and replicas of the services."""
     for name, service in app.services.items():
         where = (*place, "services", name)
-        if not re.match(names.APP_NAME, name):
+        if not re.fullmatch(names.APP_NAME, name):
             message = (
                 f"The service name `{name}` can't be used: lower-case letters, digits and dashes, "
-                "a letter first."
+                "a letter first, no dash last."
             )
             yield context.problem(where, message, {"web": {"port": 8000}})
         if service.route is not None and service.port is None:

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from bedstone_control.settings import Settings
 
 
+# What the docker command takes from its environment, by which a secret argument reaches it.
+_OF_DOCKER = re.compile(r"PATH|HOME|(?:DOCKER|BUILDX|BUILDKIT|LD)_.*")
+
+
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check what the containers of each app find."""
     for place, app in located(context, settings):
         yield from _environment(context, place, app)
+        yield from _build(context, place, app)
         yield from _directories(context, place, app)
         yield from _files(context, place, app)
 
@@ -31,11 +36,14 @@ def _environment(context: Context, place: Place, app: App) -> Iterator[Problem]:
     """Check names, line breaks and placeholders of the variables."""
     for name, value in app.env.items():
         where = (*place, "env", name)
-        if not re.match(names.ENVIRONMENT_NAME, name):
+        if not re.fullmatch(names.ENVIRONMENT_NAME, name):
             message = f"`{name}` can't be the name of an environment variable."
             yield context.problem(where, message, {"env": {"LOG_LEVEL": "INFO"}})
         if value is None:
             continue
+        if "\0" in value:
+            message = "The value holds a NUL character, at which a variable ends."
+            yield context.problem(where, message, {"env": {"LOG_LEVEL": "INFO"}})
         if "\n" in value or "\r" in value:
             message = "An environment file holds one line a variable; this value has several."
             example = {"files": [{"target": "/app/key.pem", "content": "${secret.key}"}]}
@@ -47,7 +55,7 @@ def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterat
     """Check for placeholders that stand for nothing."""
     for name in placeholders.used(text):
         known = [item for item in environment.PLACEHOLDERS if item != "secret.NAME"]
-        if name.startswith("secret.") and re.match(names.ENVIRONMENT_NAME, name[7:]):
+        if name.startswith("secret.") and re.fullmatch(names.ENVIRONMENT_NAME, name[7:]):
             continue  # a missing one is a missing secret
         if name.startswith("database.") and name in known:
             if app.database is None:
@@ -60,6 +68,39 @@ def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterat
                 hint = f"{hint[:-1]}, `secret.NAME`."
             message = f"Unknown placeholder ${{{name}}}. {hint}"
             yield context.problem(where, message, {"DB_HOST": "${database.host}"})
+
+
+def _build(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check names and placeholders of what the build gets, and of the source's address."""
+    for kind, values in (("args", app.build.args), ("secrets", app.build.secrets)):
+        for name, text in values.items():
+            where = (*place, "build", kind, name)
+            if not re.fullmatch(names.ENVIRONMENT_NAME, name):
+                message = f"`{name}` can't be the name of a build's {kind[:-1]}."
+                yield context.problem(where, message, {kind: {"NPM_TOKEN": "${secret.npm_token}"}})
+            if placeholders.used(text) and _OF_DOCKER.fullmatch(name):
+                message = f"`{name}` means something to Docker itself; give it another name."
+                yield context.problem(where, message, {kind: {"NPM_TOKEN": "${secret.npm_token}"}})
+            yield from _only_secrets(context, where, text)
+            if kind == "secrets" and not placeholders.used(text):
+                message = "The secret stands here in plain text. Move it into the vault."
+                right = {name: f"${{secret.{name.lower()}}}"}
+                yield context.problem(where, message, right)
+            elif kind == "args" and name in app.build.secrets:
+                message = f"`{name}` is among the build's secrets already."
+                yield context.problem(where, message, {"args": {"BASE_IMAGE": "python:3.13-slim"}})
+    yield from _only_secrets(context, (*place, "source", "git"), app.source.git or "")
+
+
+def _only_secrets(context: Context, where: Place, text: str) -> Iterator[Problem]:
+    """Check that a text names no other placeholders than secrets."""
+    for name in placeholders.used(text):
+        if not re.fullmatch(r"secret\.[A-Za-z_][A-Za-z0-9_]*", name):
+            message = (
+                f"Unknown placeholder ${{{name}}}. Known is only `secret.NAME`; a plain `${{` is "
+                "written as `$${`."
+            )
+            yield context.problem(where, message, {str(where[-1]): "${secret.git_token}"})
 
 
 def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
@@ -108,8 +149,8 @@ def _files(context: Context, place: Place, app: App) -> Iterator[Problem]:
         where = (*place, "files", index)
         example = {"source": "files/features.json", "target": "/app/features.json"}
         target = PurePosixPath(file.target)
-        if not target.is_absolute() or ".." in target.parts:
-            message = f"The path in the container is absolute; {file.target!r} is not."
+        if not target.is_absolute() or ".." in target.parts or not target.name:
+            message = f"The path in the container is absolute, of a file; {file.target!r} is not."
             yield context.problem((*where, "target"), message, example)
         if file.target in targets:
             message = f"{file.target} is there already."

@@ -25,6 +25,10 @@ def _no_origin(_value: Any) -> Origin | None:
     return None
 
 
+def _unwritten(_value: Any) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Locator:
     """Finds the file and line of a value.
@@ -91,6 +95,8 @@ class Context:
         groups: the inventory's groups and their hosts.
         host_variables: all variables of each host.
         role_arguments: the arguments of each role, by role.
+        loaded: the variables `bedstone_*`, templated, with whatever marks their origin.
+        written_of: returns a loaded number or date as its file has it, None when that is unknown.
 
     """
 
@@ -100,6 +106,8 @@ class Context:
     groups: Mapping[str, list[str]] = field(default_factory=dict)
     host_variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     role_arguments: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    loaded: Mapping[str, Any] = field(default_factory=dict)
+    written_of: Callable[[Any], str | None] = _unwritten
 
     @property
     def secrets(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone_control import backup_key, destinations, placeholders, ssh_keys, vault
 from bedstone_control.checks.context import did_you_mean, nearest
-from bedstone_control.checks.operators import key_fault
+from bedstone_control.checks.operators import host_key_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def _one(context: Context, place: Place, there: Destination) -> Iterator[Problem
             message = "The root directory is no place for backups; name one below it."
             yield context.problem((*place, "sftp", "path"), message, {"path": "/srv/bedstone"})
         for index, key in enumerate(there.sftp.host_keys):
-            if (wrong := _host_key_fault(key)) is not None:
+            if (wrong := host_key_fault(key)) is not None:
                 example = {"host_keys": _SFTP["host_keys"]}
                 yield context.problem((*place, "sftp", "host_keys", index), wrong, example)
     if there.s3 is not None:
@@ -104,15 +104,6 @@ def _path(context: Context, place: Place, path: str, right: str) -> Iterator[Pro
         message = f"{path!r} holds something else than letters, digits and / . _ - @ +, or `..`."
     if message is not None:
         yield context.problem(place, message, {"path": right})
-
-
-def _host_key_fault(text: str) -> str | None:
-    """Say what is wrong with a server's public key, None when nothing is."""
-    if text.lstrip().startswith(("@", "#")):
-        return (
-            "This is no line with a key: neither marks (`@cert-authority`) nor comments are read."
-        )
-    return key_fault(text)
 
 
 def _shared(context: Context, declared: list[Destination]) -> Iterator[Problem]:

@@ -118,7 +118,9 @@ def _placeholders(context: Context, settings: Settings) -> Iterator[Problem]:
     for place, text in hooks.texts(settings):
         for name in placeholders.used(text):
             secret = name.removeprefix(hooks.PREFIX)
-            if not name.startswith(hooks.PREFIX) or not re.match(names.ENVIRONMENT_NAME, secret):
+            if not name.startswith(hooks.PREFIX) or not re.fullmatch(
+                names.ENVIRONMENT_NAME, secret
+            ):
                 message = f"Unknown placeholder ${{{name}}}. Known is only `secret.NAME`."
                 key = str(place[-1])
                 right = "${secret.mail_password}" if key == "password" else "${secret.chat_url}"

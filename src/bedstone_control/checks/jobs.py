@@ -40,10 +40,10 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
 def _jobs(context: Context, place: Place, app: App) -> Iterator[Problem]:
     for name, job in app.jobs.items():
         where = (*place, "jobs", name)
-        if not re.match(names.APP_NAME, name):
+        if not re.fullmatch(names.APP_NAME, name):
             message = (
                 f"The job name `{name}` can't be used: lower-case letters, digits and dashes, "
-                "a letter first."
+                "a letter first, no dash last."
             )
             yield context.problem(where, message, {"cleanup": _EXAMPLE})
         if not job.command:

@@ -96,3 +96,12 @@ def _data_fault(kind: str, encoded: str) -> str | None:
     if kind == "ssh-rsa" and len(data) < _MIN_RSA_BYTES:
         return "This RSA key has fewer than 2048 bits; make one with `ssh-keygen -t ed25519`."
     return None
+
+
+def host_key_fault(text: str) -> str | None:
+    """Say what is wrong with a server's public key, None when nothing is."""
+    if text.lstrip().startswith(("@", "#")):
+        return (
+            "This is no line with a key: neither marks (`@cert-authority`) nor comments are read."
+        )
+    return key_fault(text)

@@ -87,7 +87,7 @@ def _message(error: ErrorDetails, name: str) -> str:
     if kind == "literal_error":
         return f"{given!r} is none of {error['ctx']['expected'].replace(' or ', ', ')}."
     if kind == "string_pattern_mismatch":
-        rule = "must be lower-case letters, digits and dashes, begin with a letter"
+        rule = "must be lower-case letters, digits and dashes, a letter first, no dash last"
         if name == "name":
             return f"The name {given!r} can't be used: it {rule}, and be short."
         return f"{given!r} does not have the right form."

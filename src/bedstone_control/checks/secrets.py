@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from bedstone_control import environment, placeholders
+from bedstone_control import environment, placeholders, ssh_keys
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import nearest, readable
 from bedstone_control.problems import Problem
@@ -146,6 +146,9 @@ def _app(context: Context, app: App, seen: dict[str, str]) -> Iterator[Problem]:
             continue
         if (fault := weakness(name, value)) is not None:
             yield context.problem(where, f"`{name}` {fault}.", strong)
+        fault = ssh_keys.private_key_fault(value) if name == "deploy_key" else None
+        if fault is not None and name in wanted:
+            yield context.problem(where, fault, _add(context))
         single = name in GENERATED or f"secret.{name}" in in_environment
         if single and ("\n" in value or "\r" in value):
             message = (
@@ -176,9 +179,9 @@ def _missing(context: Context, app: App, missing: list[str]) -> str:
 
 def _missing_example(context: Context, app: App, missing: list[str]) -> str:
     """Return how the missing secrets get into the vault."""
-    if all(name in GENERATED for name in missing):
+    if all(name in {*GENERATED, "deploy_key"} for name in missing):
         return _add(context)
-    name = next(name for name in missing if name not in GENERATED)
+    name = next(name for name in missing if name not in {*GENERATED, "deploy_key"})
     return _edit(context, app, name, "the secret")
 
 

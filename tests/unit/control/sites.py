@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from bedstone_control import inventory, vault
 from bedstone_control.checks import check_settings
 from bedstone_control.checks.context import Context, Locator
-from bedstone_control.origin import origin_of
+from bedstone_control.origin import origin_of, written
 from bedstone_control.plain import plain
 
 if TYPE_CHECKING:
@@ -121,6 +121,10 @@ class Site:
     def check(self) -> list[Problem]:
         """Write everything, load it as Ansible does, and return the problems."""
         self.write()
+        return self.look()
+
+    def look(self) -> list[Problem]:
+        """Load what is on the disk as Ansible does, and return the problems."""
         loader = DataLoader()
         password = (self.directory / inventory.PASSWORD_FILE).read_bytes().strip()
         loader.set_vault_secrets([("default", VaultSecret(password))])
@@ -134,6 +138,8 @@ class Site:
             inventory_directory=self.directory,
             groups=self.groups,
             host_variables={"web1": {**dict.fromkeys(loaded), **self.host_variables}},
+            loaded=variables,
+            written_of=written,
             role_arguments={"nginx": frozenset({"nginx_hsts_seconds", "nginx_https_port"})},
         )
         return check_settings(context)

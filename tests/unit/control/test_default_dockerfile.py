@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone_control.default_dockerfile import detect
+from bedstone_control.default_dockerfile import detect, wheel_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,3 +125,92 @@ def test_compiled_drivers_bring_their_packages(
 ) -> None:
     root = django(**{"requirements.txt": f"django\n{line}\n"})
     assert set(detect(root).build_args) == arguments
+
+
+@pytest.mark.parametrize("line", ["-rbase.in", "-r base.in", "--requirement=base.in", "-cbase.in"])
+def test_every_way_to_include_a_file_is_followed(django: Callable[..., Path], line: str) -> None:
+    root = django(**{"requirements.txt": f"{line}\n", "base.in": "six\n"})
+    assert detect(root).generated[".bedstone/files/base.in"] == b"six\n"
+
+
+def test_constraints_by_their_address_are_left_to_pip(django: Callable[..., Path]) -> None:
+    root = django(**{"requirements.txt": "-c https://example.com/constraints.txt\ndjango\n"})
+    assert set(detect(root).generated) == {
+        ".bedstone/Dockerfile",
+        REQUIREMENTS,
+        ".bedstone/files/requirements.txt",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "copied"),
+    [
+        ("-e .", True),
+        ("-e.[dev]", True),
+        ("--editable=./libs/foo", True),
+        ("./libs/foo", True),
+        (".", True),
+        ("foo @ file:./libs/foo ; python_version > '3'", True),
+        ("django", False),
+        ("-e git+https://example.com/x.git#egg=x", False),
+        ("x @ https://example.com/../x.whl", False),
+        ("# see ./README", False),
+    ],
+)
+def test_source_is_there_before_pip_where_the_requirements_name_a_part_of_it(
+    django: Callable[..., Path], line: str, *, copied: bool
+) -> None:
+    text = detect(django(**{"requirements.txt": f"{line}\n"})).generated[".bedstone/Dockerfile"]
+    first = text.decode().partition("pip install")[0]
+    assert ("COPY . /app\nWORKDIR /app/.\n" in first) is copied
+
+
+def test_requirement_outside_of_the_source_is_refused(django: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"\.\./libs, which is outside"):
+        detect(django(**{"requirements.txt": "-e ../libs\n"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "image"),
+    [
+        ("runtime.txt", "python-3.11.9\n", "python:3.11-slim"),
+        (".python-version", "3.12\n", "python:3.12-slim"),
+        (".python-version", "3.12.4\n3.11.9\n", "python:3.12-slim"),
+    ],
+)
+def test_python_that_the_project_names_is_the_base_images(
+    django: Callable[..., Path], name: str, text: str, image: str
+) -> None:
+    assert detect(django(**{name: text})).build_args["BASE_IMAGE"] == image
+
+
+def test_python_that_is_not_known_is_told(django: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"\.python-version names no Python"):
+        detect(django(**{".python-version": "myenv\n"}))
+
+
+@pytest.mark.parametrize(
+    ("requirements", "image", "message"),
+    [
+        ("psycopg2-binary==2.9.9", None, "has no wheel for the Python 3.13.*2.9.10.*python:3.12"),
+        ("psycopg2-binary==2.9.9", "python:3.12-slim", None),
+        ("psycopg2-binary==2.9.10", None, None),
+        ("psycopg2-binary==2.8.6", "registry.example.com/python:3.11.2", "python:3.10-slim"),
+        ("psycopg2-binary", None, None),
+        ("psycopg2-binary==2.9.1", "bedstone-python:trixie", None),
+    ],
+)
+def test_driver_without_a_wheel_for_the_base_images_python_is_told_before_the_build(
+    requirements: str, image: str | None, message: str | None
+) -> None:
+    found = wheel_fault(requirements, image)
+    assert (found is None) is (message is None)
+    assert message is None or re.search(message, found or "")
+
+
+def test_index_with_a_login_is_a_secret_of_the_build(django: Callable[..., Path]) -> None:
+    text = detect(django(), secrets=["PIP_INDEX_URL"]).generated[".bedstone/Dockerfile"].decode()
+    installs = [part for part in text.split("RUN ") if "pip install" in part]
+    assert len(installs) == 2
+    assert all("--mount=type=secret,id=PIP_INDEX_URL" in part for part in installs)
+    assert "type=secret" not in detect(django()).generated[".bedstone/Dockerfile"].decode()

@@ -14,6 +14,7 @@ from bedstone_control.environment import APP_VARIABLES, DATABASE_VARIABLES
 from bedstone_control.settings import Settings
 from tests.unit.control import destinations
 from tests.unit.control.sites import Site, self_signed
+from tests.unit.control.test_source_places import made
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
@@ -84,6 +85,8 @@ def provide(site: Site, app: dict[str, Any]) -> None:
         sources = site.directory / "sources" / Path(app["source"]["path"]).name
         app["source"]["path"] = str(sources)
         write(sources / app.get("build", {}).get("dockerfile", "Dockerfile"), "FROM scratch\n")
+        if app["source"].get("git_directory"):
+            made(sources)
     for file in app.get("files", []):
         if "source" in file:
             write(site.directory / file["source"], "x")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from bedstone_control import cli, inventory, vault
 from bedstone_control.checks.secrets import weakness
@@ -245,3 +246,33 @@ def test_example_inventory_is_what_the_command_makes() -> None:
     )
     assert (example / "hosts.yml").read_text() == inventory.hosts_text(new)
     assert (example / SETTINGS_FILE).read_text() == inventory.settings_text(new)
+
+
+def test_text_that_ansible_shall_not_evaluate_stays_one(tmp_path: Path) -> None:
+    password, file = tmp_path / "password", tmp_path / "vault.yml"
+    vault.write_password(password)
+    secret = VaultSecret(password.read_bytes().strip())
+    text = "bedstone_secrets: {apps: {shop: {key: !unsafe 'a{#b', other: \"{{ x }}\"}}}\n"
+    file.write_bytes(VaultLib([("default", secret)]).encrypt(text, secret))
+    content = vault.read_vault(file, password)
+    assert content["bedstone_secrets"]["apps"]["shop"] == {"key": "a{#b", "other": "{{ x }}"}
+    vault.write_vault(file, content, password)
+    plain = VaultLib([("default", secret)]).decrypt(file.read_bytes()).decode()
+    assert "key: !unsafe 'a{#b'" in plain
+    assert "other: '{{ x }}'" in plain
+
+
+def test_deploy_key_is_made_and_its_public_half_shown(tmp_path: Path) -> None:
+    directory = tmp_path / "production"
+    (directory / "group_vars" / "all").mkdir(parents=True)
+    (directory / inventory.SETTINGS_FILE).write_text(
+        "bedstone_apps: [{name: shop, database: false, services: {web: {command: x}}, source: {git:"
+        " 'git@git.example.com:a.git', version: v1, host_keys: [x]}}]\n"
+    )
+    added, missing = inventory.add_secrets(directory)
+    assert "apps.shop.deploy_key" in added
+    assert missing == []
+    ((where, line),) = inventory.deploy_keys(directory).items()
+    assert where == "shop: git@git.example.com:a.git"
+    assert line.startswith("ssh-ed25519 AAAA")
+    assert line.endswith(" bedstone-production-shop")

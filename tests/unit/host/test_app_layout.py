@@ -68,7 +68,7 @@ def test_app_without_source_files_or_login_has_none() -> None:
 def test_git_is_installed_when_a_source_needs_it() -> None:
     assert app_layout.packages([SHOP]) == []
     git = SHOP | {"config": APP | {"image": {"kind": "git", "url": "x", "version": "y"}}}
-    assert app_layout.packages([SHOP, git]) == ["git"]
+    assert app_layout.packages([SHOP, git]) == ["git", "openssh-client"]
 
 
 def test_impossible_variable_is_told_with_its_app() -> None:

@@ -129,6 +129,18 @@ def test_common_name_is_the_first_name_and_names_are_lower_case() -> None:
     assert (wanted.days, wanted.group) == (90, "ssl-cert")
 
 
+def test_name_too_long_for_a_subject_is_an_alternative_name_alone(one: Authority) -> None:
+    long = "a-very-long-branch-name-for-a-review-app-1234.preview.staging.intern.example.com"
+    (wanted,) = parse_wanted([{"name": "a", "names": [long, "short.example.com"]}])
+    pem = issue(request(), wanted, one, NOW)
+    issued = x509.load_pem_x509_certificate(pem.encode())
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert list(issued.subject) == []
+    assert names.critical
+    assert names.value.get_values_for_type(x509.DNSName) == [long, "short.example.com"]
+    assert reasons_to_issue(pem, wanted, one, NOW) == []
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
@@ -138,7 +150,7 @@ def test_common_name_is_the_first_name_and_names_are_lower_case() -> None:
         ({"name": "x"}, "needs names"),
         ({"name": "x", "usage": "both", "names": ["a"]}, "server or client"),
         ({"name": "x", "usage": "client"}, "common_name has 1 to 64"),
-        ({"name": "x", "names": ["a" * 60 + ".example.com"]}, "common_name has 1 to 64"),
+        ({"name": "x", "names": ["a"], "common_name": "c" * 65}, "common_name has 1 to 64"),
         ({"name": "x", "names": ["a_b c"]}, "neither a DNS name nor an IP"),
         ({"name": "x", "names": ["a"], "days": 398}, "from 1 to 397"),
         ({"name": "x", "usage": "client", "common_name": "c", "days": 826}, "from 1 to 825"),
