@@ -9,6 +9,7 @@ this file imports is therefore there for all later tasks: 0.3 s each that no tas
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if once.done(variables, "settings"):
             return {**result, "skipped": True, "msg": "Checked already in this run."}
         context, problems = self._context(variables)
-        unread = tuple(problem.where for problem in problems)
+        # Of a variable that can't be read nothing else is known.
+        unread = tuple(re.split(r"[.\[]", problem.where)[0] for problem in problems)
         problems += [item for item in check_settings(context) if not item.where.startswith(unread)]
         if problems:
             return {**result, "failed": True, "msg": report(problems, "the settings")}

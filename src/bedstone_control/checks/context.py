@@ -25,7 +25,7 @@ def _no_origin(_value: Any) -> Origin | None:
     return None
 
 
-def _unwritten(_value: Any) -> str | None:
+def _unwritten(_value: Any, _key: Any) -> str | None:
     return None
 
 
@@ -96,7 +96,8 @@ class Context:
         host_variables: all variables of each host.
         role_arguments: the arguments of each role, by role.
         loaded: the variables `bedstone_*`, templated, with whatever marks their origin.
-        written_of: returns a loaded number or date as its file has it, None when that is unknown.
+        written_of: returns a loaded scalar, given with its key, as its file has it, None when that
+            is unknown.
 
     """
 
@@ -107,7 +108,7 @@ class Context:
     host_variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     role_arguments: Mapping[str, frozenset[str]] = field(default_factory=dict)
     loaded: Mapping[str, Any] = field(default_factory=dict)
-    written_of: Callable[[Any], str | None] = _unwritten
+    written_of: Callable[[Any, Any], str | None] = _unwritten
 
     @property
     def secrets(self) -> Mapping[str, Any]:

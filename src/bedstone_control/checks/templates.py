@@ -69,10 +69,10 @@ def _texts(place: Place, value: Any) -> Iterator[tuple[Place, Any]]:
 def _unmeant(name: str, text: str) -> str | None:
     """Say why a text is hardly meant as a template, None when it may be."""
     if "{#" in text:
-        mark, does = "{#", "cuts out what follows, as a comment"
+        mark, does = "{#", "takes for the start of a comment and cuts out"
     elif name == _SECRETS and not _EXPRESSION.fullmatch(text):
         mark = "{%" if "{%" in text else "{{"
-        does = "evaluates as a template"
+        does = "takes for a template and evaluates"
     else:
         return None
     return (

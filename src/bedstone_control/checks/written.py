@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bedstone_control.problems import Problem
 
 _CHANGED = (bool, int, float, dt.date, dt.time)
-# What the five words of YAML are that mean true and false, for the explanation.
-_BOOLEANS = {True: "true (as it does yes, on and y)", False: "false (as it does no, off and n)"}
 
 
 def check(context: Context) -> list[Problem]:
@@ -37,20 +35,23 @@ def check(context: Context) -> list[Problem]:
     return problems
 
 
-def _below(context: Context, place: Place, kind: Any, value: Any) -> Iterator[Problem]:
-    """Go through a value along its type."""
+def _below(
+    context: Context, place: Place, kind: Any, value: Any, own: Any = None
+) -> Iterator[Problem]:
+    """Go through a value along its type; ``own`` is its key, as it was loaded."""
     kinds = _alternatives(kind)
     if isinstance(value, Mapping):
         for key, item in value.items():
             for inner in kinds:
-                yield from _below(context, (*place, str(key)), _member(inner, str(key)), item)
+                member = _member(inner, str(key))
+                yield from _below(context, (*place, str(key)), member, item, key)
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         items = [get_args(inner)[0] for inner in kinds if get_origin(inner) is list]
         for index, item in enumerate(value):
             for inner in items:
                 yield from _below(context, (*place, index), inner, item)
     elif kinds and all(inner is str for inner in kinds):
-        problem = _scalar(context, place, value)
+        problem = _scalar(context, place, value, own)
         if problem is not None:
             yield problem
 
@@ -72,17 +73,18 @@ def _alternatives(kind: Any) -> list[Any]:
     return [] if kind is type(None) else [kind]
 
 
-def _scalar(context: Context, place: Place, value: Any) -> Problem | None:
+def _scalar(context: Context, place: Place, value: Any, own: Any) -> Problem | None:
     """Return a problem where a text is meant and something else would arrive."""
     bare = plain(value)
     if bare is None:
         return _null(context, place)
     if not isinstance(bare, _CHANGED):
         return None
-    written = context.written_of(value)
+    written = context.written_of(value, own)
     if isinstance(bare, bool):
-        right = "true" if bare else "false"
-        message = f"YAML reads this as {_BOOLEANS[bare]}, and a text is meant; put it in quotes."
+        right = written or str(bare).lower()
+        found = f"YAML reads {written or 'this'} as {str(bare).lower()}"
+        message = f"{found}, and a text is meant; put it in quotes."
     elif isinstance(bare, int | float) and written == str(bare):
         return None
     elif isinstance(bare, dt.date | dt.time):

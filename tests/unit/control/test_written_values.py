@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 CHANGED = [
     ("env: {VERSION: 24.10}", "env.VERSION", "makes 24.1 of 24.10", 'VERSION: "24.10"'),
     ("env: {PIN: 0123}", "env.PIN", "makes 83 of 0123", 'PIN: "0123"'),
-    ("env: {COUNTRY: NO}", "env.COUNTRY", "reads this as false", 'COUNTRY: "false"'),
-    ("env: {DEBUG: False}", "env.DEBUG", "reads this as false", 'DEBUG: "false"'),
-    ("env: {Q: yes}", "env.Q", "reads this as true", 'Q: "true"'),
+    ("env: {COUNTRY: NO}", "env.COUNTRY", "reads NO as false", 'COUNTRY: "NO"'),
+    ("env: {DEBUG: False}", "env.DEBUG", "reads False as false", 'DEBUG: "False"'),
+    ("env: {Q: yes}", "env.Q", "reads yes as true", 'Q: "yes"'),
     ("env: {AT: 12:30}", "env.AT", "makes 750 of 12:30", 'AT: "12:30"'),
     ("env: {TTL: 1_000}", "env.TTL", "makes 1000 of 1_000", 'TTL: "1_000"'),
     ("env: {HEX: 0x1F}", "env.HEX", "makes 31 of 0x1F", 'HEX: "0x1F"'),
