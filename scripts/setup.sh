@@ -45,7 +45,8 @@ if [[ ! -x .venv/bin/python ]]; then
   python3 -m venv .venv
 fi
 if [[ "$(.venv/bin/uv --version 2>/dev/null)" != "uv $uv_version"* ]]; then
-  .venv/bin/pip --quiet --disable-pip-version-check install "uv==$uv_version"
+  # -qq: errors, but no warnings about how this machine reaches its package index
+  .venv/bin/pip -qq --disable-pip-version-check install "uv==$uv_version"
 fi
 say "installing the pinned Python packages"
 # What pip is told of this machine's network holds for uv as well: authorities, package index.

@@ -200,6 +200,7 @@ def run_arguments(spec: Spec, image: str, address: str, host: Host) -> list[str]
         "--tmpfs=/run:rw,mode=755",
         "--tmpfs=/run/lock:rw",
         "--tmpfs=/tmp:rw,exec,mode=1777",
+        "--shm-size=1g",  # a machine has half of its memory; 64 MB is an engine's idea
         "--cap-add=ALL",
         "--cap-drop=SYS_TIME,SYS_MODULE",
         "--security-opt=seccomp=unconfined",

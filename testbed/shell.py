@@ -95,9 +95,13 @@ def as_root() -> tuple[str, ...]:
 def podman(
     arguments: Iterable[str], *, check: bool = True, timeout_seconds: float | None = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run podman as root. See `run` for the arguments."""
+    """Run podman as root. See `run` for the arguments.
+
+    Its warnings are about this machine's configuration (networks of other programs, for example),
+    and would hide in an error what went wrong.
+    """
     return run(
-        [*as_root(), which("podman") or "podman", *arguments],
+        [*as_root(), which("podman") or "podman", "--log-level=error", *arguments],
         check=check,
         timeout_seconds=timeout_seconds,
     )

@@ -11,6 +11,15 @@ echo "$mounts" | while read -r _ target type _; do
   esac
 done
 
+# Of the kernel's values only those of the network are a server's own. systemd raises fs.nr_open and
+# fs.file-max, systemd-sysctl sets kernel.core_pattern, dockerd the kernel's key limits: the machine's.
+for values in /proc/sys/* /proc/sysrq-trigger; do
+  if [ "$values" != /proc/sys/net ] && [ -e "$values" ]; then
+    mount --bind "$values" "$values"
+    mount -o remount,ro,bind "$values"
+  fi
+done
+
 # The engine binds these over the file system's own, where no program could
 # replace them as on a machine (rename is refused on a mount point).
 for file in /etc/hosts /etc/hostname /etc/resolv.conf; do
