@@ -36,8 +36,10 @@ if ((${#missing[@]})); then
   fi
   say "installing Debian packages: ${missing[*]}"
   "${sudo[@]}" apt-get -qq update
+  said=$(mktemp)
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-    "${missing[@]}" >/dev/null
+    "${missing[@]}" >"$said" 2>&1 || { cat "$said" >&2; die "apt-get could not install ${missing[*]}"; }
+  rm "$said"
 fi
 
 if [[ ! -x .venv/bin/python ]]; then

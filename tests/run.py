@@ -6,7 +6,8 @@ Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against 
 PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic),
 one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults`` (releases killed at
 random places; BEDSTONE_FAULT_SEED repeats a run), ``drill`` (a server burns down while people
-write, and is rebuilt) and ``demo`` (the README's first command, end to end, and what a test server does to the kernel of
+write, and is rebuilt), ``newcomer`` (`make setup && make check` in a fresh clone on a bare Debian)
+and ``demo`` (the README's first command, end to end, and what a test server does to the kernel of
 this machine). Each stage's output goes to a file of its own; a failing stage's last lines are
 shown. Exit code 0 only when every stage passed.
 """
@@ -79,6 +80,7 @@ def all_stages() -> list[Stage]:
         longest,
         Stage("check", ("make", "check")),
         Stage("demo", (*E2E, "tests/e2e/test_machine.py", "tests/e2e/test_demo.py")),
+        Stage("newcomer", (*E2E, "tests/e2e/test_newcomer.py")),
         Stage("faults", (".venv/bin/python", "-m", "tests.faults", f"--sample={FAULT_CELLS}")),
         Stage("drill", (".venv/bin/python", "-m", "tests.drill", f"--seconds={DRILL_SECONDS}")),
         *others,
