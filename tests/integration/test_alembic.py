@@ -122,7 +122,7 @@ def test_the_sql_that_alembic_writes_is_judged(used: Project) -> None:
             "not-null-without-default",
         ),
         ('op.create_index("i1", "book", ["title"])', None),
-        ('op.create_unique_constraint("i2", "book", ["title"])', None),
+        ('op.create_unique_constraint("i2", "book", ["title"])', "new-constraint"),
         ('op.execute("/* drop table book */ SELECT 1")', None),
         ('op.create_table("new", sa.Column("x", sa.Integer, nullable=False))', None),
         ('op.drop_column("new", "x")', None),
@@ -160,7 +160,10 @@ def test_a_table_with_many_rows_is_big(used: Project) -> None:
     assert [rule for _, rule in found(report)] == [
         "blocking-index",
         "blocking-constraint",
+        "new-constraint",
         "table-rewrite",
+        "new-constraint",
+        "new-constraint",
     ]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from bedstone.migrations import Pending, Report, Table, lint
 from bedstone.migrations.pg_types import change, parse
 from bedstone.migrations.rules import BIG_ROWS
 from bedstone.postgres import PostgresError
+from bedstone.rollout.schema import drop_invalid
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Create
 
@@ -21,14 +20,32 @@ CREATE TABLE book (
     title varchar(100), pages int, price numeric(10, 2), mood mood, body text, small smallint,
     free varchar, flags varbit(8), at timestamptz(3), ratio real, tags varchar(10)[]
 );
+ALTER TABLE book ADD state text DEFAULT 'new' NOT NULL;
+CREATE TABLE paper (id int, title text);
+CREATE VIEW titles AS SELECT id, title FROM paper;
+CREATE FUNCTION taxed(numeric) RETURNS numeric LANGUAGE sql AS 'SELECT $1 * 1.2';
+CREATE SEQUENCE invoices;
+CREATE SCHEMA shop;
+CREATE TABLE shop.item (id int);
 INSERT INTO book (title, pages) VALUES ('x', 1);
+GRANT USAGE ON SCHEMA shop TO old_code;
+GRANT ALL ON ALL TABLES IN SCHEMA public, shop TO old_code;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO old_code;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO old_code;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO old_code;
 """
 # What a release sends that was made for this schema.
 OLD_CODE = """
+SET LOCAL ROLE old_code;
+SELECT 1 / count(*) FROM book;
+SELECT taxed(1), nextval('invoices'), 'glad'::mood;
+SELECT id, title FROM titles;
+SELECT id FROM shop.item;
 SELECT id, title, pages, price, mood, body, small, free FROM book WHERE title = 'x' AND pages > 0;
 INSERT INTO book (title, pages, price, mood, body, small, free) VALUES
     (repeat('x', 100), 2147483647, 99999999.99, 'glad', repeat('x', 999), 32767, 'x'),
     (NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO book (title, pages) VALUES ('same', 0), ('same', 0);
 UPDATE book SET title = 'y', body = NULL, mood = 'sad' WHERE id = 1;
 DELETE FROM book WHERE id = 1;
 SELECT id FROM author;
@@ -60,6 +77,44 @@ STATEMENTS = (
     "SELECT 'DROP TABLE author'",
     "CREATE TABLE new (x int NOT NULL); ALTER TABLE new DROP x; DROP TABLE new",
     "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; DROP FUNCTION f",
+    "DROP FUNCTION taxed(numeric)",
+    (
+        "DROP FUNCTION taxed(numeric); CREATE FUNCTION taxed(numeric) RETURNS numeric LANGUAGE sql"
+        " AS 'SELECT $1'"
+    ),
+    "CREATE OR REPLACE FUNCTION taxed(numeric) RETURNS numeric LANGUAGE sql AS 'SELECT $1'",
+    "ALTER FUNCTION taxed(numeric) RENAME TO with_tax",
+    "DROP SEQUENCE invoices",
+    "ALTER SEQUENCE invoices RENAME TO bills",
+    "CREATE SEQUENCE more; ALTER SEQUENCE more RENAME TO most; DROP SEQUENCE most",
+    "DROP TYPE mood CASCADE",
+    "ALTER TYPE mood RENAME TO feeling",
+    "ALTER SCHEMA shop RENAME TO store",
+    "DROP SCHEMA shop CASCADE",
+    "REVOKE UPDATE, DELETE ON book FROM old_code",
+    "REVOKE USAGE ON SCHEMA shop FROM old_code",
+    "DROP OWNED BY old_code",
+    "ALTER TABLE book ENABLE ROW LEVEL SECURITY",
+    "TRUNCATE book",
+    "DELETE FROM book",
+    "DELETE FROM book WHERE id = 99",
+    "DROP VIEW titles; CREATE VIEW titles AS SELECT id FROM paper",
+    "DROP VIEW titles; CREATE VIEW titles AS SELECT p.id, upper(p.title) AS title FROM paper p",
+    "DROP VIEW titles; CREATE VIEW titles (id, title) AS SELECT id, title FROM paper",
+    "ALTER TABLE book ADD CONSTRAINT c UNIQUE (title)",
+    "CREATE UNIQUE INDEX i ON book (lower(title))",
+    "ALTER TABLE book ADD CONSTRAINT c CHECK (pages > 0)",
+    "ALTER TABLE book ADD CONSTRAINT c CHECK (pages > 0) NOT VALID",
+    "ALTER TABLE book ADD FOREIGN KEY (small) REFERENCES author",
+    "ALTER TABLE book ADD x int; ALTER TABLE book ADD CONSTRAINT c UNIQUE (x)",
+    "ALTER TABLE book ADD x int; CREATE UNIQUE INDEX i ON book (x, title)",
+    "ALTER TABLE book ADD x int CHECK (x > 0)",
+    "ALTER TABLE book ADD x int DEFAULT 1 UNIQUE",
+    "ALTER TABLE book ADD x int; ALTER TABLE book ADD CONSTRAINT c CHECK (x > 0)",
+    "ALTER TABLE book ADD x int; ALTER TABLE book ADD FOREIGN KEY (x) REFERENCES author",
+    "ALTER TABLE book ALTER state DROP DEFAULT",
+    "ALTER TABLE book ALTER title DROP DEFAULT",
+    "ALTER TABLE book ALTER id DROP IDENTITY",
     *(
         f"ALTER TABLE book ALTER COLUMN {column} TYPE {kind}"
         for column, kind in (
@@ -99,28 +154,40 @@ TYPES = (
 )
 
 
+_TABLES = """
+SELECT json_build_array(c.relname, json_object_agg(attname, format_type(atttypid, atttypmod)),
+                        array_agg(attname) FILTER (WHERE attnotnull))
+  FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND attnum > 0
+ GROUP BY relname
+"""
+
+
 @pytest.fixture(scope="module")
 def database(cluster: Cluster, create: Create) -> str:
     name = create()
+    cluster.server.execute("CREATE ROLE old_code")
     cluster.server.execute(SCHEMA, name)
     return name
 
 
 @pytest.fixture(scope="module")
-def columns(cluster: Cluster, database: str) -> dict[str, str]:
-    found = cluster.server.value(
-        "SELECT json_object_agg(attname, format_type(atttypid, atttypmod)) FROM pg_attribute"
-        " WHERE attrelid = 'book'::regclass AND attnum > 0",
-        database,
-    )
-    return dict(json.loads(found))
+def tables(cluster: Cluster, database: str) -> dict[str, Table]:
+    return {
+        name: Table(1, 1, dict(columns), tuple(required or ()))
+        for name, columns, required in cluster.server.rows(_TABLES, database)
+    }
+
+
+@pytest.fixture(scope="module")
+def columns(tables: dict[str, Table]) -> dict[str, str]:
+    return dict(tables["book"].columns)
 
 
 def test_old_code_fails_on_what_is_found_and_on_nothing_else(
-    cluster: Cluster, database: str, columns: dict[str, str]
+    cluster: Cluster, database: str, tables: dict[str, Table]
 ) -> None:
     cluster.server.execute(OLD_CODE.join(("BEGIN;", "ROLLBACK")), database)
-    tables = {"book": Table(1, 1, columns), "author": Table(1, 1)}
     judged, seen = {}, {}
     for sql in STATEMENTS:
         report = Report("django", ("a.1",), pending=(Pending("a.2", sql=(sql,)),), tables=tables)
@@ -178,3 +245,19 @@ def test_a_column_is_written_into_every_row_if_it_is_said_so(
         f"BEGIN; {where}; {sql}; {where}; ROLLBACK", database
     ).split()
     assert (before != after) == ("table-rewrite" in [each.rule for each in lint(report)])
+
+
+def test_an_invalid_index_of_a_stopped_build_is_dropped_and_no_other(
+    cluster: Cluster, create: Create
+) -> None:
+    name = create()
+    cluster.server.execute("CREATE TABLE twice AS SELECT 1 AS n FROM generate_series(1, 2)", name)
+    for index in ("Left over", "other"):
+        with pytest.raises(PostgresError, match="could not create unique index"):
+            cluster.server.execute(f'CREATE UNIQUE INDEX CONCURRENTLY "{index}" ON twice (n)', name)
+    cluster.server.execute("CREATE INDEX valid ON twice (n)", name)
+    assert drop_invalid(cluster.server, name, ["Left over", "valid"]) == ["Left over"]
+    assert drop_invalid(cluster.server, name, ["Left over", "valid"]) == []
+    left = cluster.server.execute("SELECT relname FROM pg_class WHERE relkind = 'i' AND relname IN"
+                                  " ('Left over', 'other', 'valid') ORDER BY 1", name)  # fmt: skip
+    assert left.split() == ["other", "valid"]

@@ -7,8 +7,8 @@ with the new schema until the new one has taken over, and after a rollback?
 
 What is not seen: databases of Django but `default`; tables of apps without migrations
 (`--run-syncdb`); all but the first database of an Alembic environment with several; what
-functions in Python and DO blocks do (they are named, :func:`unjudged`); whether the values
-that old code writes satisfy a new UNIQUE or CHECK.
+functions in Python and DO blocks do (they are named, :func:`unjudged`); triggers and rules,
+and what a function that is replaced does from then on.
 
 Asking changes nothing. Django's operations and Alembic's `upgrade()` only write down their
 SQL; a migration that goes to the database by itself is stopped at its first statement that
@@ -17,7 +17,13 @@ is not a question. What else its code does while it is imported or called, it do
 
 from bedstone.migrations.commands import guess
 from bedstone.migrations.explain import explain
-from bedstone.migrations.lint import Finding, lint, unjudged
+from bedstone.migrations.lint import (
+    Finding,
+    concurrent_indexes,
+    irreversible,
+    lint,
+    unjudged,
+)
 from bedstone.migrations.probe import PATH, Probe, probe
 from bedstone.migrations.report import Backward, Pending, Report, Table, parse
 from bedstone.migrations.rules import BIG_BYTES, BIG_ROWS, RULES
@@ -33,8 +39,10 @@ __all__ = [
     "Probe",
     "Report",
     "Table",
+    "concurrent_indexes",
     "explain",
     "guess",
+    "irreversible",
     "lint",
     "parse",
     "probe",

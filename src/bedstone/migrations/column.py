@@ -33,6 +33,7 @@ class Column:
         default: whether the database has a value of its own for it.
         rewrites: whether adding it writes every row.
         checked: whether adding it reads every row, for a constraint of it.
+        unique: whether no two rows may have the same value of it.
 
     """
 
@@ -42,6 +43,7 @@ class Column:
     default: bool = False
     rewrites: bool = False
     checked: bool = False
+    unique: bool = False
 
 
 @dataclass
@@ -50,6 +52,7 @@ class _Said:
 
     not_null: bool = False
     checked: bool = False
+    unique: bool = False
     references: bool = False
     generated: bool = False
     rewrites: bool = False
@@ -65,8 +68,10 @@ class _Said:
             self.generated = True
             self.rewrites = self.rewrites or _stored(reader)
         elif reader.take("primary", "key"):
-            self.not_null = self.checked = True
-        elif reader.take("unique") or reader.take("check"):
+            self.not_null = self.checked = self.unique = True
+        elif reader.take("unique"):
+            self.checked = self.unique = True
+        elif reader.take("check"):
             reader.group()
             self.checked = True
         elif reader.take("references"):
@@ -96,6 +101,7 @@ def column(reader: Reader) -> Column | None:
         rewrites=said.rewrites or any(token.value in _VOLATILE for token in said.default),
         # Without a default all rows refer to nothing, and PostgreSQL knows it.
         checked=said.checked or (said.references and has_default),
+        unique=said.unique,
     )
 
 

@@ -24,7 +24,7 @@ def explain(findings: Sequence[Finding], app_name: str) -> str:
     many = len({finding.migration for finding in findings}) > 1
     lines = [
         f"The pending migration{'s' if many else ''} would break the release that is serving,",
-        "or make it wait, before the new one takes over.",
+        "make it wait, or fail.",
     ]
     for (migration, rule), group in groupby(findings, key=lambda f: (f.migration, f.rule)):
         same = list(group)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.migrations.judge import Judge, Note
 from bedstone.migrations.rules import RULES
-from bedstone.migrations.sql import statements
+from bedstone.migrations.sql import Reader, statements
 
 if TYPE_CHECKING:
     from bedstone.migrations.report import Pending, Report
@@ -64,9 +64,10 @@ def lint(
     judge = Judge(report.tables)
     by_name = {pending.name: pending for pending in report.pending}
     for pending in report.pending:
+        judge.begin(pending.name, atomic=pending.atomic)
         # As one text: a statement may come in several pieces, or several in one.
         for statement in statements(_joined(pending)):
-            judge.read(pending.name, statement)
+            judge.read(statement)
     return tuple(
         Finding(
             note.migration,
@@ -94,6 +95,35 @@ def unjudged(report: Report) -> tuple[tuple[str, str], ...]:
             if statement.tokens[0].kind == "word" and statement.tokens[0].value in _PROGRAMS
         ]
     return tuple(found)
+
+
+def concurrent_indexes(report: Report) -> tuple[str, ...]:
+    """Return the names of the indexes that pending migrations build CONCURRENTLY.
+
+    Such a build that was stopped leaves an invalid index of that name behind
+    (https://www.postgresql.org/docs/current/sql-createindex.html, "Building Indexes
+    Concurrently"), and the next attempt finds its name taken.
+    """
+    names = []
+    for pending in report.pending:
+        for statement in statements(_joined(pending)):
+            reader = Reader(statement.tokens)
+            if not reader.take("create"):
+                continue
+            reader.take("unique")
+            if reader.take("index", "concurrently"):
+                reader.take("if", "not", "exists")
+                names += [] if reader.sees("on") else [reader.name() or ""]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def irreversible(report: Report) -> tuple[tuple[str, str], ...]:
+    """Return the pending migrations that a rollback can't undo, as (migration, why)."""
+    return tuple(
+        (pending.name, pending.why_not or "it can't be undone")
+        for pending in report.pending
+        if not pending.reversible
+    )
 
 
 def _joined(pending: Pending) -> str:

@@ -29,6 +29,7 @@ class Pending:
         opaque: what of it is no SQL (functions in Python, ...), in words.
         accepts: the rules that the migration itself says it breaks on purpose.
         title: what it is called by its author, where the identity doesn't say it.
+        atomic: whether the tool runs it in one transaction.
 
     """
 
@@ -39,22 +40,25 @@ class Pending:
     opaque: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
     title: str = ""
+    atomic: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is now.
+    """A table or view as it is now.
 
     Attributes:
         rows: as many as PostgreSQL estimates.
         bytes: with its indexes and what is stored out of line.
         columns: name to type, as PostgreSQL writes it: ``character varying(100)``.
+        required: the columns that take no NULL.
 
     """
 
     rows: int
     bytes: int
     columns: Mapping[str, str] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,12 @@ class Report:
                 known=_strings(data["known"]),
                 pending=tuple(_pending(item) for item in data["pending"]),
                 tables={
-                    name: Table(int(table["rows"]), int(table["bytes"]), dict(table["columns"]))
+                    name: Table(
+                        int(table["rows"]),
+                        int(table["bytes"]),
+                        dict(table["columns"]),
+                        _strings(table.get("required", ())),
+                    )
                     for name, table in data["tables"].items()
                 },
                 backward=None if backward is None else _backward(backward),
@@ -172,6 +181,7 @@ def _pending(data: Mapping[str, Any]) -> Pending:
         opaque=_strings(data["opaque"]),
         accepts=_strings(data["accepts"]),
         title=str(data.get("title") or ""),
+        atomic=bool(data.get("atomic")),
     )
 
 

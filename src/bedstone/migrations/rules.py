@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["incompatible", "blocking"]
+Kind = Literal["incompatible", "blocking", "failing"]
 
 # A table from which on work that reads or writes all of it is felt by those who wait for
 # it: about a second of it. Either is enough.
@@ -19,8 +19,9 @@ class Rule:
     """One thing that a migration should not do to a schema in use.
 
     Attributes:
-        kind: whether the running release fails on the new schema, or waits for a lock.
-        why: what happens to the release that runs meanwhile.
+        kind: whether the running release fails on the new schema, waits for a lock, or the
+            migration itself fails.
+        why: what happens to the release that is running.
         do: what to do instead.
         tools: what else to do, in the words of a tool.
 
@@ -122,6 +123,93 @@ RULES: Mapping[str, Rule] = {
         "Add the new value (`ALTER TYPE ... ADD VALUE`), let the code understand both, and move the"
         " rows over a release later.",
     ),
+    "drop-object": Rule(
+        "incompatible",
+        "The running release may still use it: every query that names it fails from the moment it"
+        " is gone, and CASCADE takes columns and views along.",
+        "Do it in two releases: one whose code no longer uses it, then one that drops it, declared"
+        " as below. To change a function, CREATE OR REPLACE it, or create it again in the same"
+        " migration.",
+    ),
+    "rename-object": Rule(
+        "incompatible",
+        "The running release still calls it by its old name: every query that names it fails.",
+        "Add the object under its new name, move the code over, and drop the old one a release"
+        " later.",
+    ),
+    "revoke": Rule(
+        "incompatible",
+        "The running release may still need the privilege: its queries fail with `permission"
+        " denied`.",
+        "Revoke it in the release after the one whose code no longer needs it, declared as below.",
+    ),
+    "row-security": Rule(
+        "incompatible",
+        "Row security decides for the app's role, which doesn't own the table, which rows it sees:"
+        " without a policy that lets it, it sees none and writes none, in the running release too.",
+        "Create the policies first and let the running release set what they ask for; enable row"
+        " security a release later, declared as below.",
+    ),
+    "new-constraint": Rule(
+        "incompatible",
+        "The running release may still write rows that the constraint refuses: such an INSERT,"
+        " UPDATE or DELETE fails.",
+        "Do it in two releases: one whose code keeps the rule, then one that lets the database"
+        " enforce it, declared as below if the running release keeps it already.",
+    ),
+    "drop-default": Rule(
+        "incompatible",
+        "The column takes no NULL, and the running release may leave it out of its INSERTs: each of"
+        " them fails without the default.",
+        "Keep the default until the release that always writes a value serves, and drop it in the"
+        " next, declared as below.",
+    ),
+    "drop-not-null": Rule(
+        "incompatible",
+        "The new release may write NULL where the running release, or one that is rolled back to,"
+        " expects a value.",
+        "Do it in two releases: one whose code can read NULL, then one that allows it, declared as"
+        " below.",
+    ),
+    "delete-rows": Rule(
+        "incompatible",
+        "The rows are gone for the running release from this moment, and no rollback of the code"
+        " brings them back.",
+        "Do it in the release after the one whose code no longer needs them, declared as below; the"
+        " restore point of the release has them.",
+    ),
+    "concurrently-in-transaction": Rule(
+        "failing",
+        "PostgreSQL refuses CONCURRENTLY inside a transaction, and the tool runs this migration in"
+        " one: it would fail.",
+        "Run it outside of a transaction.",
+        {
+            "django": "In Django: `atomic = False` on the class Migration, with this operation"
+            " alone in it.",
+            "alembic": "In Alembic: `with op.get_context().autocommit_block():`.",
+        },
+    ),
+    "lock-table": Rule(
+        "blocking",
+        "The table is big and in use, and it stays locked until the migration's transaction ends.",
+        "Lock no table in a migration; work in batches, each in a transaction of its own.",
+    ),
+    "update-all-rows": Rule(
+        "blocking",
+        "The table is big: each row is written again and stays locked until the transaction ends,"
+        " so every request that writes one of them waits.",
+        "Fill it in batches, each in a transaction of its own, outside of the release.",
+        {
+            "django": "In Django: a migration with `atomic = False` whose function updates some"
+            " thousand rows at a time, or a management command.",
+        },
+    ),
+    "blocking-refresh": Rule(
+        "blocking",
+        "Readers of the materialized view wait until all of it is computed.",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY (it takes a unique index), or refresh it in a job"
+        " after the release.",
+    ),
     "blocking-index": Rule(
         "blocking",
         "The table is big, and nobody can write to it until the index is built.",
@@ -151,7 +239,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "table-rewrite": Rule(
         "blocking",
-        "The table is big, and nobody can even read it until PostgreSQL has written it anew.",
+        "The table is big, and nobody can even read it until PostgreSQL has written all of it.",
         "Add a column that takes NULL and has no default or a constant one, fill it in batches"
         " while the app runs, and move over. For a bigger integer: a new column, filled by a"
         " trigger and in batches, swapped in later.",

@@ -119,11 +119,20 @@ def run_migrations(
     commands: Sequence[tuple[str, ...]],
     kind: str,
     on_line: Callable[[str], None] | None = None,
+    before_each: Callable[[], None] = lambda: None,
 ) -> int:
     """Run commands that change the schema; return how often they had to wait for a lock.
 
     The migration role has a short ``lock_timeout``: a change that waits for a busy table
     would make every request that comes after it wait, too.
+
+    Args:
+        host: the server.
+        image: the image whose commands they are.
+        commands: what to run.
+        kind: ends the container's name.
+        on_line: called with every line that is printed.
+        before_each: called before each attempt; removes what a stopped attempt left.
 
     Raises:
         BedstoneError: one of them failed.
@@ -133,10 +142,12 @@ def run_migrations(
     for command in commands:
         while True:
             try:
+                before_each()
                 run(host, image, command, kind, MIGRATE_SECONDS, on_line=on_line)
                 break
             except BedstoneError as error:
-                if not any(words in error.details for words in _LOCK_WORDS):
+                said = f"{error.message}\n{error.details}"
+                if not any(words in said for words in _LOCK_WORDS):
                     raise
                 waited += 1
                 if waited >= LOCK_ATTEMPTS:

@@ -79,4 +79,12 @@ def pending_words(report: Report) -> str:
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     unjudged = migrations.unjudged(report)
     unread = f"; {len(unjudged)} of their operations can't be looked into" if unjudged else ""
-    return f"{len(names)} pending: {shown}{unread}"
+    final = migrations.irreversible(report)
+    undone = (
+        f"; a rollback can't undo {final[0][0]} ({final[0][1]})"
+        + (f" and {len(final) - 1} more" if final[1:] else "")
+        + ", it takes the restore point"
+        if final
+        else ""
+    )
+    return f"{len(names)} pending: {shown}{unread}{undone}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bedstone import migrations
 from bedstone.rollout import commands, schema
 
 if TYPE_CHECKING:
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
 def migrate(rollout: Rollout) -> str:
     """Change the schema, as the migration role, and keep with the release what it is now."""
     app = rollout.app
+    report = rollout.schema.report
+    indexes = migrations.concurrent_indexes(report) if report is not None else ()
     waited = commands.run_migrations(
         rollout.host,
         commands.of(rollout, "migrate.env"),
         app.commands.migrate,
         "migrate",
         rollout.on_line,
+        before_each=lambda: schema.drop_invalid_indexes(app, indexes, rollout.on_line),
     )
-    report = rollout.schema.report
     applied: tuple[str, ...] | None = None
     unknown: tuple[str, ...] = ()
     if report is not None:

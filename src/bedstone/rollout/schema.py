@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, files, migrations, paths, schema_digest
+from bedstone import backup_settings, files, migrations, paths, postgres, schema_digest
 from bedstone.backup import server_of
 from bedstone.errors import BedstoneError
 from bedstone.rollout import commands
@@ -20,12 +20,24 @@ if TYPE_CHECKING:
 
     from bedstone.config import App
     from bedstone.migrations import Report
+    from bedstone.postgres import Server
     from bedstone.rollout.commands import Image
     from bedstone.rollout.context import Host
 
 PROBE_SECONDS = 300.0
 SCRIPT_IN_CONTAINER = "/run/bedstone-probe.py"
 _FILE = "schema.json"
+_DROP_LOCK_WAIT = "20s"
+_INVALID_INDEXES = """
+SELECT pg_catalog.json_build_array(n.nspname, c.relname)
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE NOT i.indisvalid AND c.relname IN (NAMES)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
+                    WHERE p.index_relid = c.oid)
+ ORDER BY 1::text
+"""
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,41 @@ def _script(app: str, text: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def drop_invalid_indexes(
+    app: App, names: Sequence[str], on_line: Callable[[str], None] | None = None
+) -> None:
+    """Drop the invalid indexes that stopped builds of pending migrations left behind.
+
+    Args:
+        app: whose database it is.
+        names: of the indexes that the pending migrations build CONCURRENTLY.
+        on_line: told of each that is dropped.
+
+    Raises:
+        PostgresError: such an index is in use for longer than the lock timeout.
+
+    """
+    settings = backup_settings.of_app(app.name)
+    if not names or app.database is None or settings is None:
+        return
+    for index in drop_invalid(server_of(settings), app.database.name, names):
+        if on_line is not None:
+            on_line(f"Dropped the invalid index {index}, which a stopped migration left.")
+
+
+def drop_invalid(server: Server, database: str, names: Sequence[str]) -> list[str]:
+    """Drop those of the named indexes that are invalid and not being built; return them."""
+    listed = ", ".join(map(postgres.literal, names))
+    dropped = []
+    for schema, index in server.rows(_INVALID_INDEXES.replace("NAMES", listed), database):
+        name = f"{postgres.identifier(schema)}.{postgres.identifier(index)}"
+        server.execute(
+            f"SET lock_timeout = '{_DROP_LOCK_WAIT}'; DROP INDEX CONCURRENTLY {name};", database
+        )
+        dropped.append(str(index))
+    return dropped
 
 
 def digest(app: App) -> str | None:

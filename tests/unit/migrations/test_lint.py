@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +14,13 @@ from bedstone.migrations import (
     Pending,
     Report,
     Table,
+    concurrent_indexes,
     explain,
+    irreversible,
     lint,
     unjudged,
 )
+from bedstone.rollout.gates import pending_words
 
 BOOK = {
     "id": "integer",
@@ -37,6 +42,9 @@ TABLES = {
     "big": Table(BIG_ROWS, 8192, BOOK),
     "wide": Table(1, BIG_BYTES, BOOK),
     "other.big": Table(BIG_ROWS, 8192, BOOK),
+    "titles_view": Table(0, 0, {"id": "integer", "title": "character varying(100)"}),
+    "counted": Table(BIG_ROWS, 8192, {"n": "bigint"}),
+    "strict": Table(10, 8192, BOOK, required=("title",)),
 }
 
 
@@ -55,6 +63,10 @@ def report(*sql: str, accepts: tuple[str, ...] = (), tool: str = "django") -> Re
 
 def rules(*sql: str) -> list[str]:
     return [finding.rule for finding in lint(report(*sql))]
+
+
+def waits(*sql: str) -> list[str]:
+    return [rule for rule in rules(*sql) if RULES[rule].kind == "blocking"]
 
 
 # --- what old code can't live with ---
@@ -96,9 +108,9 @@ def rules(*sql: str) -> list[str]:
         ("ALTER TABLE book ALTER COLUMN title SET NOT NULL;", "set-not-null"),
         ("ALTER TABLE book ALTER COLUMN title TYPE VARCHAR(20);", "type-change"),
         # By hand
-        ("alter table if exists only public.book * drop if exists pages restrict", "drop-column"),
+        ("alter table if exists public.book * drop if exists pages restrict", "drop-column"),
         ("ALTER TABLE book ADD y int, DROP pages", "drop-column"),
-        ("ALTER TABLE book ADD CHECK (f(a, b) > 0), DROP pages", "drop-column"),
+        ("ALTER TABLE book ADD x int DEFAULT f(a, b), DROP pages", "drop-column"),
         ('ALTER TABLE other.big DROP "Odd Name"', "drop-column"),
         ("DROP TABLE IF EXISTS public.book", "drop-table"),
         ("DROP VIEW titles", "drop-table"),
@@ -120,7 +132,51 @@ def rules(*sql: str) -> list[str]:
         ("ALTER TABLE book ADD x int NOT NULL DEFAULT 1; ALTER TABLE book ALTER x SET DEFAULT NULL",
          "not-null-without-default"),
         ("ALTER TABLE book ADD CONSTRAINT n NOT NULL title NOT VALID", "set-not-null"),
-        ("ALTER TABLE book ADD PRIMARY KEY (id), ALTER title SET NOT NULL", "set-not-null"),
+        ("ALTER TABLE strict ALTER title DROP NOT NULL", "drop-not-null"),
+        ("ALTER TABLE strict ALTER title DROP DEFAULT", "drop-default"),
+        ("ALTER TABLE book ADD CONSTRAINT c CHECK (pages > 0)", "new-constraint"),
+        ("ALTER TABLE book ADD CONSTRAINT c CHECK (pages > 0) NOT VALID", "new-constraint"),
+        ("ALTER TABLE book ADD FOREIGN KEY (id) REFERENCES a NOT VALID", "new-constraint"),
+        ("ALTER TABLE book ADD UNIQUE (title)", "new-constraint"),
+        ("ALTER TABLE book ADD PRIMARY KEY (id)", "new-constraint"),
+        ("ALTER TABLE book ADD EXCLUDE USING gist (at WITH &&)", "new-constraint"),
+        ("CREATE UNIQUE INDEX CONCURRENTLY i ON big (title)", "new-constraint"),
+        ("CREATE UNIQUE INDEX ON book USING btree (lower(title))", "new-constraint"),
+        ("ALTER TABLE book ADD x int DEFAULT 1 UNIQUE", "new-constraint"),
+        ("ALTER TABLE book ADD x int DEFAULT 1; CREATE UNIQUE INDEX i ON book (x)",
+         "new-constraint"),
+        ("ALTER TABLE book ADD x int; ALTER TABLE book ADD CHECK (x < pages)", "new-constraint"),
+        ("ALTER DOMAIN email ADD CONSTRAINT c CHECK (value <> '')", "new-constraint"),
+        ("ALTER DOMAIN email SET NOT NULL", "set-not-null"),
+        ("ALTER TABLE book ENABLE ROW LEVEL SECURITY", "row-security"),
+        ("ALTER TABLE book FORCE ROW LEVEL SECURITY", "row-security"),
+        ("CREATE POLICY p ON book AS RESTRICTIVE USING (false)", "row-security"),
+        ("ALTER POLICY p ON book USING (false)", "row-security"),
+        ("DROP POLICY IF EXISTS p ON book", "row-security"),
+        ("REVOKE UPDATE, DELETE ON book FROM shop_app", "revoke"),
+        ("REVOKE USAGE ON SCHEMA other FROM shop_app", "revoke"),
+        ("DROP OWNED BY shop_app", "revoke"),
+        ("DROP FUNCTION price_with_tax(numeric)", "drop-object"),
+        ("DROP PROCEDURE IF EXISTS public.tidy CASCADE", "drop-object"),
+        ("DROP SEQUENCE invoice_seq", "drop-object"),
+        ("DROP TYPE mood CASCADE", "drop-object"),
+        ("DROP DOMAIN email", "drop-object"),
+        ("DROP EXTENSION pg_trgm", "drop-object"),
+        ("ALTER FUNCTION f(integer) RENAME TO g", "rename-object"),
+        ("ALTER FUNCTION f(integer, text) SET SCHEMA other", "rename-object"),
+        ("ALTER SEQUENCE a RENAME TO b", "rename-object"),
+        ("ALTER TYPE mood RENAME TO feeling", "rename-object"),
+        ("ALTER TYPE place RENAME ATTRIBUTE town TO city", "type-change"),
+        ("ALTER SCHEMA shop RENAME TO store", "rename-object"),
+        ("ALTER TABLE big DETACH PARTITION big_2024", "delete-rows"),
+        ("TRUNCATE TABLE ONLY book", "delete-rows"),
+        ("DELETE FROM book", "delete-rows"),
+        ("DELETE FROM book USING (SELECT 1 WHERE true) s", "delete-rows"),
+        ("DROP VIEW titles_view; CREATE VIEW titles_view AS SELECT id FROM book", "drop-column"),
+        ("ALTER TABLE strict RENAME TO s; CREATE VIEW strict AS SELECT id FROM s", "drop-column"),
+        ("REINDEX INDEX big_pkey", "blocking-index"),
+        ("REFRESH MATERIALIZED VIEW elsewhere", "blocking-refresh"),
+        ("VACUUM FULL", "table-rewrite"),
     ],
 )  # fmt: skip
 def test_what_the_running_release_can_not_live_with(sql: str, rule: str) -> None:
@@ -161,15 +217,36 @@ def test_what_the_running_release_can_not_live_with(sql: str, rule: str) -> None
         "ALTER TABLE book RENAME CONSTRAINT a TO b",
         "ALTER TABLE book DROP CONSTRAINT a",
         "ALTER TABLE book ALTER title DROP NOT NULL",
+        "ALTER TABLE strict ALTER pages DROP DEFAULT",
+        "ALTER TABLE strict ALTER title SET DEFAULT '', ALTER title DROP DEFAULT",
+        "ALTER TABLE book ADD x int; ALTER TABLE book ADD UNIQUE (x, title)",
+        "ALTER TABLE book ADD x int; ALTER TABLE book ADD CHECK (x > 0)",
+        "ALTER TABLE book ADD x int; ALTER TABLE book ADD FOREIGN KEY (x) REFERENCES a",
+        "ALTER TABLE book ADD x int UNIQUE",
+        "ALTER TABLE book ADD CONSTRAINT c UNIQUE USING INDEX i",
+        "CREATE TABLE new (x int); CREATE UNIQUE INDEX i ON new (x); TRUNCATE new; DELETE FROM new",
+        (
+            "CREATE TABLE new (x int); ALTER TABLE new ENABLE ROW LEVEL SECURITY;"
+            " CREATE POLICY p ON new USING (true); DROP POLICY p ON new"
+        ),
+        "DROP FUNCTION f(int); CREATE FUNCTION f(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TYPE new AS ENUM ('a'); ALTER TYPE new RENAME VALUE 'a' TO 'b'; DROP TYPE new",
+        "CREATE SEQUENCE s; DROP SEQUENCE IF EXISTS public.s",
+        "DROP VIEW titles_view; CREATE VIEW titles_view AS SELECT id, upper(a, b) AS title FROM x",
+        "DROP VIEW titles_view; CREATE VIEW titles_view (title, id) AS SELECT 1, 2",
+        "DELETE FROM book WHERE id = 1",
+        "REVOKE GRANT OPTION FOR SELECT ON book FROM a",
+        "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM a",
+        "ALTER TABLE book DISABLE TRIGGER t",
+        "ALTER FUNCTION f() OWNER TO a",
+        "VACUUM (FULL false, ANALYZE) big; VACUUM ANALYZE big",
         "ALTER TABLE book ALTER title SET DEFAULT ''",
         "ALTER TABLE book ALTER title SET STATISTICS 100",
         "ALTER TABLE book OWNER TO someone",
         "ALTER INDEX a RENAME TO b",
-        "ALTER SEQUENCE a RENAME TO b",
         "ALTER TYPE mood ADD VALUE 'calm' BEFORE 'glad'",
         "DROP INDEX a",
         "DROP INDEX CONCURRENTLY a",
-        "DROP FUNCTION f()",
         "DROP TRIGGER t ON book",
         "CREATE TABLE new (x int NOT NULL)",
         "CREATE TABLE new (x int); ALTER TABLE new DROP x, ADD y int NOT NULL",
@@ -183,8 +260,6 @@ def test_what_the_running_release_can_not_live_with(sql: str, rule: str) -> None
         "DROP VIEW titles; CREATE VIEW titles AS SELECT 1",
         # Small tables are written anew, or checked, in no time.
         "CREATE INDEX i ON book (title)",
-        "ALTER TABLE book ADD CONSTRAINT c CHECK (pages > 0)",
-        "ALTER TABLE book ADD UNIQUE (title)",
         "ALTER TABLE book ALTER id TYPE bigint",
         "GRANT SELECT ON book TO someone",
         "BEGIN; COMMIT",
@@ -290,10 +365,16 @@ def test_a_column_is_known_by_its_new_names() -> None:
         ('ALTER TABLE {} ALTER title TYPE varchar(100) COLLATE "C"', "table-rewrite"),
         ("ALTER TABLE {} SET UNLOGGED", "table-rewrite"),
         ("CLUSTER {} USING i", "table-rewrite"),
+        ("VACUUM FULL {}", "table-rewrite"),
+        ("VACUUM (ANALYZE, FULL) {}", "table-rewrite"),
+        ("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", "lock-table"),
+        ("LOCK {}", "lock-table"),
+        ("UPDATE {} SET title = upper(title)", "update-all-rows"),
+        ("REFRESH MATERIALIZED VIEW {}", "blocking-refresh"),
     ],
 )  # fmt: skip
 def test_work_on_a_big_table_is_found(sql: str, rule: str, table: str) -> None:
-    assert rules(sql.format(table)) == [rule]
+    assert waits(sql.format(table)) == [rule]
 
 
 @pytest.mark.parametrize(
@@ -314,10 +395,14 @@ def test_work_on_a_big_table_is_found(sql: str, rule: str, table: str) -> None:
         "ALTER TABLE big ALTER title TYPE text",
         "CREATE TABLE new (LIKE big); CREATE INDEX i ON new (title)",
         "CREATE INDEX i ON nowhere (title)",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY counted",
+        "REINDEX INDEX CONCURRENTLY big_pkey",
+        "LOCK TABLE big IN ROW EXCLUSIVE MODE",
+        "UPDATE big SET title = upper(title) WHERE id < 1000",
     ],
 )
 def test_work_that_nobody_waits_for_is_not(sql: str) -> None:
-    assert rules(sql) == []
+    assert waits(sql) == []
 
 
 def test_a_renamed_table_is_as_big_as_before() -> None:
@@ -325,6 +410,50 @@ def test_a_renamed_table_is_as_big_as_before() -> None:
         "rename-table",
         "blocking-index",
     ]
+
+
+# --- what fails by itself ---
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE INDEX CONCURRENTLY i ON big (title)",
+        "DROP INDEX CONCURRENTLY i",
+        "REINDEX TABLE CONCURRENTLY big",
+        "COMMIT; CREATE INDEX i ON book (title); BEGIN; DROP INDEX CONCURRENTLY i",
+    ],
+)
+def test_concurrently_in_a_transaction_is_found_before_it_fails(sql: str) -> None:
+    pending = Pending("app.0002", sql=(sql,), atomic=True)
+    plan = Report("django", applied=("app.0001",), pending=(pending,), tables=TABLES)
+    assert [each.rule for each in lint(plan)] == ["concurrently-in-transaction"]
+    assert lint(replace(plan, pending=(replace(pending, atomic=False, sql=("SELECT 1",)),))) == ()
+
+
+def test_concurrently_outside_of_the_transaction_is_right() -> None:
+    sql = "COMMIT; CREATE INDEX CONCURRENTLY i ON big (title); BEGIN; ALTER TABLE book ADD x int"
+    pending = Pending("b2", sql=(sql,), atomic=True)
+    assert lint(Report("alembic", applied=("a1",), pending=(pending,), tables=TABLES)) == ()
+
+
+def test_the_indexes_that_are_built_concurrently_are_named() -> None:
+    plan = report(
+        'CREATE INDEX CONCURRENTLY "One" ON book (title); CREATE INDEX two ON book (title)',
+        "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS three ON book (title);"
+        " CREATE INDEX CONCURRENTLY ON book (title)",
+    )
+    assert concurrent_indexes(plan) == ("One", "three")
+
+
+def test_what_a_rollback_can_not_undo_is_named_with_the_reason() -> None:
+    plan = Report(
+        "django",
+        applied=("a.1",),
+        pending=(Pending("a.2"), Pending("a.3", reversible=False, why_not="it has no reverse_sql")),
+    )
+    assert irreversible(plan) == (("a.3", "it has no reverse_sql"),)
+    assert "can't undo a.3 (it has no reverse_sql)" in pending_words(plan)
 
 
 # --- the plan as a whole ---

@@ -177,6 +177,7 @@ def _pending(script: Any, heads: tuple[str, ...], context: Any, target: str) -> 
                 "sql": sql,
                 "opaque": opaque,
                 "accepts": accepted(revision.module),
+                "atomic": bool(context.impl.transactional_ddl),
             }
         )
     return report

@@ -23,7 +23,10 @@ SELECT CASE WHEN pg_table_is_visible(c.oid) THEN CAST(c.relname AS text)
        size.bytes,
        (SELECT CAST(json_object_agg(a.attname, format_type(a.atttypid, a.atttypmod)) AS text)
           FROM pg_attribute a
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       (SELECT CAST(json_agg(a.attname) AS text)
+          FROM pg_attribute a
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull)
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   CROSS JOIN LATERAL (
@@ -33,7 +36,7 @@ SELECT CASE WHEN pg_table_is_visible(c.oid) THEN CAST(c.relname AS text)
          LEFT JOIN pg_stat_user_tables s ON s.relid = part.oid
         WHERE part.oid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid))
        ) size
- WHERE c.relkind IN ('r', 'p')
+ WHERE c.relkind IN ('r', 'p', 'v', 'm')
    AND n.nspname <> 'information_schema'
    AND left(n.nspname, 3) <> 'pg_'
 """
@@ -69,8 +72,13 @@ def mentioned(rows: Iterable[Any], pending: list[dict[str, Any]]) -> dict[str, A
     """Return the rows of `TABLES` whose table a pending migration speaks of."""
     text = "\n".join(part for each in pending for part in each["sql"] or ()).lower()
     return {
-        name: {"rows": int(count or 0), "bytes": int(size or 0), "columns": json.loads(columns)}
-        for name, count, size, columns in rows
+        name: {
+            "rows": int(count or 0),
+            "bytes": int(size or 0),
+            "columns": json.loads(columns),
+            "required": json.loads(required or "[]"),
+        }
+        for name, count, size, columns, required in rows
         if columns and name.rpartition(".")[2].lower() in text
     }
 

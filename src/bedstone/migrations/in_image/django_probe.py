@@ -110,6 +110,7 @@ def _pending(
                 "sql": sql,
                 "opaque": _in_python(migration.operations) if opaque is None else opaque,
                 "accepts": accepted(migration),
+                "atomic": bool(migration.atomic),
             }
         )
     return report
