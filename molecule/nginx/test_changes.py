@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from again import applied, refused
-from web_client import Client
+from web_client import Client, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +162,47 @@ def test_nginx_comes_back_when_it_crashes(
     assert host.file("/run/nginx.pid").content_string != before
 
 
-def test_logs_are_rotated_by_debians_rules(host: Host) -> None:
-    assert "/var/log/nginx/access.log" in host.check_output(
-        "logrotate --debug /etc/logrotate.d/nginx 2>&1"
+def test_slow_upload_goes_to_the_slot_that_serves_when_it_has_come(
+    host: Host, client: Client
+) -> None:
+    """A slot is chosen by a link, without a reload, once a request is there as a whole."""
+    upstreams = "/etc/nginx/bedstone/upstreams/shop-web.conf"
+    link = "/etc/nginx/bedstone/serving/shop"
+    host.check_output("cp -a %s /root/shop-web.conf; cp -a %s /root/shop", upstreams, link)
+    slots = "".join(
+        f"upstream shop-web-{slot} {{ server 127.0.0.1:{port}; }} "
+        for slot, port in (("blue", 8003), ("green", 8001))
     )
+    host.check_output("echo %s >> %s && systemctl reload nginx", slots, upstreams)
+    workers = host.check_output("pgrep -f 'nginx: worker process$'")
+    switch = "ln -s ../slots/{0} /root/new && mv -T /root/new " + link
+    try:
+        host.check_output(switch.format("blue"))
+        head = "POST /upload HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 20\r\n"
+        with client.tls("shop.example.com") as connection:
+            connection.sendall(f"{head}Connection: close\r\n\r\n0123456789".encode())
+            assert client.get("/", name="shop.example.com").json()["stub"] == "shop-web"
+            host.check_output(switch.format("green"))
+            # The slot of before is gone by the time that the rest comes.
+            host.check_output("systemctl stop stub-shop-web")
+            assert client.get("/", name="shop.example.com").json()["stub"] == "pay-web"
+            answer = exchange(connection, b"0123456789")
+        assert (answer.status, answer.json()["stub"]) == (200, "pay-web")
+        assert answer.json()["body_bytes"] == 20
+        assert host.check_output("pgrep -f 'nginx: worker process$'") == workers
+    finally:
+        host.check_output("systemctl start stub-shop-web")
+        host.check_output("mv -T /root/shop %s; mv /root/shop-web.conf %s", link, upstreams)
+        host.check_output("systemctl reload nginx")
+
+
+def test_logs_are_rotated_by_size_and_soon(host: Host) -> None:
+    said = host.check_output("logrotate --debug /etc/logrotate.d/nginx 2>&1")
+    assert "/var/log/nginx/access.log" in said
+    assert "67108864 bytes" in said
+    host.check_output(
+        "truncate -s 70M /var/log/nginx/access.log && systemctl start logrotate.service"
+        " && test -s /var/log/nginx/access.log.1 && test ! -s /var/log/nginx/access.log"
+        " && truncate -s 0 /var/log/nginx/access.log.1"
+    )
+    assert "/5:00" in host.check_output("systemctl show logrotate.timer -P TimersCalendar")

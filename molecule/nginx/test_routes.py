@@ -110,6 +110,24 @@ def test_referer_is_logged_without_its_query(
     assert json.loads(line)["referer"] == "https://pay.example.com/reset"
 
 
+def test_line_of_the_log_has_a_limit(
+    host: Host, client: Client, wait_until: Callable[..., None]
+) -> None:
+    long = "\x01" * 7000
+    answer = client.get(f"/{'a' * 7000}", {"User-Agent": long, "Referer": long})
+    line = logged(host, wait_until, answer.header("X-Request-ID"))
+    entry = json.loads(line)
+    assert entry["user_agent"] == "\x01" * 256
+    assert (len(entry["path"]), len(entry["referer"])) == (1024, 512)
+    assert len(line) < 7000
+
+
+def test_query_is_not_in_the_error_log_either(host: Host, client: Client) -> None:
+    assert client.get("/new/?token=very-secret").status == 502
+    assert client.get("/static/absent.css?token=very-secret").status == 404
+    assert host.run("grep -r very-secret /var/log/nginx").rc == 1
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_security_headers_are_on_every_answer(client: Client, path: str) -> None:
     answer = client.get(path)

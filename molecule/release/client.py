@@ -1,11 +1,11 @@
 """Steady requests of every kind over TLS through nginx, until told to stop; runs on the server.
 
-    python3 client.py DIRECTORY NAME SECONDS
+    python3 client.py DIRECTORY NAME SECONDS CONNECTIONS
 
 writes DIRECTORY/started, then DIRECTORY/result.json when DIRECTORY/stop appears and every request
 has ended. NAME begins the ids of the rows that it asks for; SECONDS is how long a slow request
-takes, and a download. Each request has a connection of its
-own, so that none is sent into one that nginx is just closing.
+takes, and a download. These requests have a connection each. CONNECTIONS more are kept alive, and
+rows are posted on them in turn without looking whether nginx has closed them, as many programs do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 DOMAIN = "ledger.localhost"
 PACE_SECONDS = 0.1
 LIMIT_SECONDS = 60
+POSTERS = 4
 # kind -> every so many paces
 PLAN = {"quick": 1, "api": 2, "post": 3, "static": 10, "slow": 15, "stream": 25}
 PATHS = {"quick": "/", "api": "/api/", "static": "/static/entries/ledger.css"}
@@ -47,6 +48,17 @@ class Client:
             problem, version, container = self._exchange(kind, number)
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem, version, container = f"{type(error).__name__}: {error}", None, None
+        self._keep(kind, number, began, problem, version, container)
+
+    def _keep(
+        self,
+        kind: str,
+        number: int,
+        began: float,
+        problem: str | None,
+        version: str | None,
+        container: str | None,
+    ) -> None:
         with self.lock:
             if problem:
                 self.failures.append(
@@ -63,13 +75,43 @@ class Client:
                     }
                 )
 
-    def _exchange(self, kind: str, number: int) -> tuple[str | None, str | None, str | None]:
+    def post_on_kept_connections(self, poster: int, count: int, stop: Path) -> None:
+        """Open connections, then post on them in turn until told to stop."""
+        connections: list[http.client.HTTPSConnection] = []
+        turn = 0
+        while not stop.exists():
+            if len(connections) < count:
+                connections.append(self._connect())
+            connection = connections[turn % len(connections)]
+            # All are opened soon; then each rests for seconds between two posts.
+            opening = len(connections) < count
+            turn += 1
+            identity = f"{self.name}-kept-{poster}-{turn}"
+            began = time.time()
+            try:
+                if connection.sock is None:
+                    # nginx has said that it closes: after a thousand requests.
+                    connection.sock = self._connect().sock
+                problem, version, container = self._post(connection, identity, {})
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                problem, version, container = f"{type(error).__name__}: {error}", None, None
+                connection.close()
+            self._keep("kept", turn, began, problem, version, container)
+            time.sleep(0.01 if opening else PACE_SECONDS * 2)
+        for connection in connections:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(DOMAIN, timeout=LIMIT_SECONDS)
         plain = socket.create_connection(("127.0.0.1", 443), timeout=LIMIT_SECONDS)
         connection.sock = self.context.wrap_socket(plain, server_hostname=DOMAIN)
+        return connection
+
+    def _exchange(self, kind: str, number: int) -> tuple[str | None, str | None, str | None]:
+        connection = self._connect()
         try:
             if kind == "post":
-                return self._post(connection, f"{self.name}-{number}")
+                return self._post(connection, f"{self.name}-{number}", {"Connection": "close"})
             connection.request("GET", self.paths[kind], headers={"Connection": "close"})
             response = connection.getresponse()
             body = response.read()
@@ -90,9 +132,9 @@ class Client:
             connection.close()
 
     def _post(
-        self, connection: http.client.HTTPSConnection, identity: str
+        self, connection: http.client.HTTPSConnection, identity: str, headers: dict[str, str]
     ) -> tuple[str | None, str | None, str | None]:
-        connection.request("POST", "/entries/", identity.encode(), {"Connection": "close"})
+        connection.request("POST", "/entries/", identity.encode(), headers)
         response = connection.getresponse()
         body = response.read()
         version, container = named(response)
@@ -108,10 +150,17 @@ def named(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
     return response.headers["X-Version"], response.headers["X-Container"]
 
 
-def main(directory: Path, name: str, seconds: int) -> None:
+def main(directory: Path, name: str, seconds: int, kept: int) -> None:
     """Keep the pace until told to stop, then wait for the last answers."""
     client = Client(name, seconds)
-    threads: list[threading.Thread] = []
+    arguments = [(number, kept // POSTERS, directory / "stop") for number in range(POSTERS)]
+    threads = [
+        threading.Thread(target=client.post_on_kept_connections, args=each)
+        for each in arguments
+        if kept
+    ]
+    for thread in threads:
+        thread.start()
     pace = 0
     (directory / "started").touch()
     while not (directory / "stop").exists():
@@ -134,4 +183,4 @@ def main(directory: Path, name: str, seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

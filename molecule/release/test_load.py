@@ -77,9 +77,12 @@ def test_broken_file_of_nginx(host: Host, ledger: Ledger) -> None:
 def test_another_certificate(
     host: Host, ledger: Ledger, server_name: str, wait_until: Callable[..., None]
 ) -> None:
-    """The certificate goes; a run of the role makes another one and nginx takes it."""
+    """The certificate goes; a run of the role makes another one and nginx takes it.
+
+    A reload closes connections that are idle just then: RFC 9112, 9.6.
+    """
     before = served_certificate(host)
-    with ledger.load(seconds=10) as load:
+    with ledger.load(seconds=10, kept=0) as load:
         host.check_output("rm /etc/bedstone/tls/ledger.crt")
         provision(server_name, "ca,nginx")
         wait_until(lambda: served_certificate(host) != before, what="the other is served")

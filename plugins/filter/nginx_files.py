@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 
+from bedstone_control import names as shared
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -19,7 +21,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 DOMAIN = re.compile(
     r"(\*\.)?([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 )
-URL_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
+URL_PATH = re.compile(shared.URL_PATH)
 FILE_PATH = re.compile(r"/[A-Za-z0-9._/@+-]+")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 HEADER_VALUE = re.compile(r"[^\"\\$\x00-\x1f\x7f]*")
@@ -29,7 +31,7 @@ NOSNIFF = "X-Content-Type-Options"
 def nginx_site_files(
     sites: Iterable[Mapping[str, Any]], upstreams: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return one file for each site, in the form of converge's `files`.
+    """Return the files of each site, in the form of converge's `files`.
 
     Args:
         sites: the role's `nginx_sites`.
@@ -43,7 +45,7 @@ def nginx_site_files(
     known = set(upstreams)
     names: set[str] = set()
     domains: dict[str, str] = {}
-    files = []
+    files: list[dict[str, Any]] = []
     for site in sites:
         name = _fitting(NAME, site["name"], "the name of a site in nginx_sites")
         _claim(names, name, f"nginx_sites has two sites named {name!r}.")
@@ -62,6 +64,14 @@ def nginx_site_files(
                 "path": f"{DIRECTORY}/sites/{name}.conf",
                 "template": "site.conf.j2",
                 "variables": {"site": _site(name, site, known)},
+            }
+        )
+        # A release puts a link to a slot in its place.
+        files.append(
+            {
+                "path": f"{DIRECTORY}/serving/{name}",
+                "content": "No slot gets requests.\n",
+                "create_only": True,
             }
         )
     return files

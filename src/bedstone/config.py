@@ -59,6 +59,7 @@ class Service:
     port: int | None = None
     route: str | None = None
     health: str | None = None
+    accept_status: tuple[int, ...] = ()
     health_timeout_seconds: int = 60
     replicas: int = 1
     memory_mb: int | None = None
@@ -326,6 +327,10 @@ class _Reader(Fields):
             port=None if port is None else self.integer(port, f"{where}.port", 1, 65535),
             route=self.url_path(data.get("route"), f"{where}.route"),
             health=self.url_path(data.get("health"), f"{where}.health"),
+            accept_status=tuple(
+                self.integer(item, f"{where}.accept_status", 200, 599)
+                for item in self.items(data.get("accept_status") or [], f"{where}.accept_status")
+            ),
             health_timeout_seconds=self.integer(
                 data.get("health_timeout_seconds", 60), f"{where}.health_timeout_seconds", 1, 3600
             ),

@@ -1,70 +1,128 @@
-"""nginx's side of a release: where each service's requests go."""
+"""nginx's side of a release: where each app's requests go.
+
+Both slots of a service are upstreams in nginx's configuration. Which of them gets an app's requests
+is a symbolic link that nginx resolves at each request (role nginx), so that a release moves one
+link and reloads nothing: a reload closes the clients' idle connections, and a request that is
+just being sent on one of them is lost.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone import files, paths
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.run import Runner, run, tail
+from bedstone.slots import HTTP_SLOTS
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+    # service -> slot -> ADDRESS:PORT
+    Servers = Mapping[str, Mapping[str, str]]
 
 UNIT = "nginx.service"
+# A request chooses its slot and connects to it in one go, but it is not seen until it has
+# connected: looks that see none count only when they have done so for this long.
+QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1
 _OPENED_CONNECTIONS_KEPT = 16
+_NOWHERE = "127.0.0.1:9 down"
+_UPSTREAM = re.compile(r"upstream (\S+) \{\s*server ([0-9.]+:[0-9]+);")
+_ESTABLISHED, _SYN_SENT = "01", "02"
 
 
-def upstream(app: str, service: str, address: str, port: int) -> str:
-    """Return the text of the file that sends a service's requests to an address."""
-    return (
-        f"# Written by `bedstone` at each release of {app}: don't edit.\n"
-        f"upstream {app}-{service} {{\n"
-        f"    server {address}:{port};\n"
+def render(app: str, service: str, servers: Mapping[str, str], plain: str) -> str:
+    """Return the file of a service's upstreams.
+
+    Args:
+        app: the app.
+        service: the service.
+        servers: ADDRESS:PORT of each slot that has one.
+        plain: where requests go while no slot is linked.
+
+    """
+    name = f"{app}-{service}"
+    blocks = [f"upstream {name} {{\n    server {plain};\n}}\n"]
+    blocks += [
+        f"upstream {name}-{slot} {{\n"
+        f"    server {servers.get(slot, _NOWHERE)};\n"
         f"    keepalive {_OPENED_CONNECTIONS_KEPT};\n"
         # Shorter than any app server's own (gunicorn 2 s, Node and uvicorn 5 s): a POST sent
         # into a connection that the app is just closing is lost, and never sent again.
         "    keepalive_timeout 1s;\n"
         "}\n"
-    )
+        for slot in HTTP_SLOTS
+    ]
+    return f"# Written by `bedstone` for {app}: don't edit.\n{''.join(blocks)}"
 
 
-def read_upstreams(app: str, services: list[str]) -> dict[str, str | None]:
-    """Return the present text of the services' files, None for one that isn't there."""
-    result: dict[str, str | None] = {}
-    for service in services:
+def linked(app: str) -> str | None:
+    """Return the slot that gets an app's requests, if one does."""
+    link = paths.serving_link(app)
+    return link.readlink().name if link.is_symlink() else None
+
+
+def link(app: str, slot: str | None) -> None:
+    """Send an app's requests to a slot from now on, or to none."""
+    path = paths.serving_link(app)
+    if slot == linked(app):
+        return
+    if slot is None:
+        # nginx would log a missing one at each request.
+        files.write(path, "No slot gets requests.\n")
+        return
+    path.parent.mkdir(exist_ok=True)
+    files.link(path, f"../slots/{slot}")
+
+
+def upstream_texts(app: str, slot: str | None, servers: Servers) -> dict[Path, str]:
+    """Return the text of each service's file as it should be when a slot gets the requests.
+
+    Args:
+        app: the app.
+        slot: the slot; None when none does.
+        servers: the address of each slot of each service. The other slot's stays as it is in
+            the file: another release, with another port, may run there.
+
+    """
+    result = {}
+    for service, wanted in servers.items():
         path = paths.upstream(app, service)
-        result[service] = path.read_text(encoding="utf-8") if path.exists() else None
+        name = f"{app}-{service}"
+        known = dict(_UPSTREAM.findall(path.read_text("utf-8"))) if path.exists() else {}
+        kept = {s: known[f"{name}-{s}"] for s in HTTP_SLOTS if f"{name}-{s}" in known}
+        merged = {**wanted, **kept}
+        if slot is not None and slot in wanted:
+            merged[slot] = wanted[slot]
+        plain = _NOWHERE
+        if not _follows_link(app):
+            plain = merged.get(slot or "", _NOWHERE)
+        elif linked(app) is None:
+            plain = known.get(name, _NOWHERE)
+        result[path] = render(app, service, merged, plain)
     return result
 
 
-def write_upstreams(app: str, texts: Mapping[str, str | None]) -> bool:
-    """Write services' files (or remove those with None); return whether one changed.
+def is_right(app: str, slot: str, servers: Servers) -> bool:
+    """Return whether an app's requests go to a slot, and nginx has loaded all it needs for that."""
+    texts = upstream_texts(app, slot, servers)
+    if not texts:
+        return True
+    same = all(path.exists() and path.read_text("utf-8") == text for path, text in texts.items())
+    return same and linked(app) == slot and not paths.reload_owed(app).exists()
 
-    Raises:
-        BedstoneError: nginx isn't set up here.
 
-    """
-    changed = False
-    for service, text in texts.items():
-        path = paths.upstream(app, service)
-        if not path.parent.is_dir():
-            raise BedstoneError(
-                f"{path.parent} isn't there: nginx hasn't been set up on this server.",
-                hint="Run `ansible-playbook playbooks/site.yml`; its role nginx makes it.",
-            )
-        present = path.read_text(encoding="utf-8") if path.exists() else None
-        if present == text:
-            continue
-        changed = True
-        if text is None:
-            path.unlink()
-        else:
-            files.write(path, text)
-    return changed
+def _follows_link(app: str) -> bool:
+    """Return whether the app's site is of a role that knows the link (since November 2026)."""
+    site = paths.host("/etc/nginx/bedstone/sites") / f"{app}.conf"
+    return not site.exists() or "$bedstone_slot" in site.read_text("utf-8")
 
 
 class Nginx:
@@ -73,6 +131,68 @@ class Nginx:
     def __init__(self, runner: Runner = run, systemd: Systemd | None = None) -> None:
         self._run = runner
         self._systemd = systemd or Systemd(runner)
+
+    def lead(self, app: str, slot: str | None, servers: Servers, seconds: float) -> bool:
+        """Send an app's requests to a slot, those of all services at once.
+
+        Args:
+            app: the app.
+            slot: the slot; None for none.
+            servers: the address of each slot of each service.
+            seconds: how long workers of the previous configuration may take to end, if nginx
+                has to be reloaded: for a new service, or another port.
+
+        Returns:
+            whether it was reloaded.
+
+        Raises:
+            BedstoneError: nginx isn't set up here, or doesn't take its configuration; requests
+                go where they went.
+
+        """
+        texts = upstream_texts(app, slot, servers)
+        reloaded = self._load(app, texts, seconds) if texts else False
+        link(app, slot)
+        # Without the server of an earlier version's file, now that nothing leads there. nginx
+        # reads that whenever it is reloaded.
+        for path, text in upstream_texts(app, slot, servers).items():
+            if text != texts[path]:
+                files.write(path, text)
+        return reloaded
+
+    def _load(self, app: str, texts: Mapping[Path, str], seconds: float) -> bool:
+        """Write files and let nginx load them, if they differ; return whether they did."""
+        former = {path: path.read_text("utf-8") if path.exists() else None for path in texts}
+        owed = paths.reload_owed(app)
+        if former == texts and not owed.exists():
+            return False
+        for path in texts:
+            if not path.parent.is_dir():
+                raise BedstoneError(
+                    f"{path.parent} isn't there: nginx hasn't been set up on this server.",
+                    hint="Run `ansible-playbook playbooks/site.yml`; its role nginx makes it.",
+                )
+        # A kill from here on leaves files that nginx may not have loaded.
+        paths.ensure_private(owed.parent)
+        files.write(owed, "nginx has to be reloaded for this app's upstreams.\n", mode=0o600)
+        try:
+            for path, text in texts.items():
+                files.write(path, text)
+            self.test()
+            workers = self.reload()
+        except BedstoneError:
+            # nginx goes on with what it has loaded.
+            for path, present in former.items():
+                if present is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    files.write(path, present)
+            owed.unlink()
+            raise
+        # They know the other addresses, and would send there what they are still reading.
+        self.wait_for_end(workers, seconds)
+        owed.unlink()
+        return True
 
     def test(self) -> None:
         """Check the configuration.
@@ -89,7 +209,7 @@ class Nginx:
         The unit itself waits for that (role nginx).
 
         Returns:
-            the workers of before, which end when their last request has ended.
+            the previous workers, which end when their last request has ended.
 
         Raises:
             BedstoneError: it didn't take it; holds what the unit and nginx said last.
@@ -108,28 +228,82 @@ class Nginx:
         return before
 
     def wait_for_end(self, workers: set[int], seconds: float) -> bool:
-        """Wait until workers of before a reload have ended; return whether they have."""
-        deadline = time.monotonic() + seconds
-        # Each is asked for itself: the kernel's list of children can leave one out while
-        # another one ends.
-        while any(_is_worker(pid) for pid in workers):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
-        return True
+        """Wait until the workers of a previous configuration have ended; return whether they have.
+
+        They may have ended before the first look, and their ids be others' by now.
+        """
+        return _wait(lambda: not workers & self.workers(), seconds)
 
     def workers(self) -> set[int]:
-        """Return the process ids of nginx's workers, those included that are about to end."""
+        """Return the process ids of nginx's workers, those included that are about to end.
+
+        All processes are looked at: the kernel's own list of a process's children can leave
+        one out while another one ends.
+        """
         try:
             master = int(paths.host("/run/nginx.pid").read_text(encoding="ascii"))
-            children = paths.host(f"/proc/{master}/task/{master}/children").read_text("ascii")
         except (OSError, ValueError):
             return set()
-        return {pid for pid in map(int, children.split()) if _is_worker(pid)}
+        found = set()
+        for directory in paths.host("/proc").iterdir():
+            if directory.name.isdigit():
+                with suppress(OSError, IndexError):
+                    fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
+                    title = (directory / "cmdline").read_bytes()
+                    if int(fields[1]) == master and b"worker process" in title:
+                        found.add(int(directory.name))
+        return found
+
+    def wait_until_drained(self, addresses: Collection[str], seconds: float) -> bool:
+        """Wait until no request is open at addresses that get no new ones.
+
+        Args:
+            addresses: of the slots to be stopped.
+            seconds: how long to wait at most.
+
+        Returns:
+            whether all requests have ended.
+
+        """
+        quiet_since: list[float] = []
+
+        def quiet() -> bool:
+            now = time.monotonic()
+            if open_connections(addresses):
+                quiet_since.clear()
+                return False
+            quiet_since[:] = quiet_since[:1] or [now]
+            return now - quiet_since[0] >= QUIET_SECONDS
+
+        return not addresses or _wait(quiet, max(seconds, QUIET_SECONDS + 2 * _POLL_SECONDS))
 
 
-def _is_worker(pid: int) -> bool:
+def open_connections(addresses: Collection[str]) -> int:
+    """Return how many connections nginx's workers have to addresses, those being made included.
+
+    From the kernel's table (proc(5), /proc/net/tcp). Root's are the program's own probes.
+    """
+    wanted = {_in_table(address) for address in addresses}
     try:
-        return b"worker process" in paths.host(f"/proc/{pid}/cmdline").read_bytes()
+        table = paths.host("/proc/net/tcp").read_text(encoding="ascii")
     except OSError:
-        return False
+        return 0
+    rows = (line.split() for line in table.splitlines()[1:])
+    return sum(
+        row[2].partition(":")[0] in wanted and row[3] in {_ESTABLISHED, _SYN_SENT} and row[7] != "0"
+        for row in rows
+    )
+
+
+def _in_table(address: str) -> str:
+    """Return an IPv4 address as the kernel's table has it: hexadecimal, in the host's order."""
+    return f"{int.from_bytes(bytes(map(int, address.split('.'))), sys.byteorder):08X}"
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

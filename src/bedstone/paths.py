@@ -125,8 +125,18 @@ def runtime() -> Path:
 
 
 def upstream(app: str, service: str) -> Path:
-    """Return nginx's file that names the address a service answers on."""
+    """Return nginx's file with the addresses of a service's slots."""
     return host("/etc/nginx/bedstone/upstreams") / f"{app}-{service}.conf"
+
+
+def serving_link(app: str) -> Path:
+    """Return the link to the slot that gets an app's requests; nginx follows it at each one."""
+    return host("/etc/nginx/bedstone/serving") / app
+
+
+def reload_owed(app: str) -> Path:
+    """Return the file that is there while nginx may not have loaded an app's upstreams."""
+    return app_state(app) / "nginx-reload-owed"
 
 
 def ensure_private(directory: Path) -> Path:

@@ -6,29 +6,47 @@ import http.client
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from bedstone import paths
 from bedstone.errors import BedstoneError
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 PROBE_SECONDS = 5.0
 FRONT_DOOR_SECONDS = 30.0
 HTTPS_PORT = 443
-_SERVER_ERROR = 500
 _OK = range(200, 300)
+_REDIRECTS = range(300, 400)
+# Of a path that need not be a page: an API may answer 404 at its root, and 401 or 403 without a
+# login. 400 is what a framework says to a Host that it doesn't know.
+_BAD_REQUEST, _SERVER_ERROR = 400, 500
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: a status, and a sentence about it."""
+    """What came back: whether it is right, a sentence about it, and the status if there is one."""
 
     ok: bool
     said: str
+    status: int | None = None
 
 
 def service(
-    address: str, port: int, path: str, host: str, *, seconds: float = PROBE_SECONDS
+    address: str,
+    port: int,
+    path: str,
+    host: str,
+    *,
+    accepted: Collection[int] = (),
+    seconds: float = PROBE_SECONDS,
 ) -> Answer:
-    """Ask a service's health path, as nginx would: with the app's domain, as if by HTTPS."""
+    """Ask a service's health path, as nginx would: with the app's domain, as if by HTTPS.
+
+    A 2xx is good, and what is accepted besides.
+    """
     connection = http.client.HTTPConnection(address, port, timeout=seconds)
     headers = {
         "Host": host,
@@ -48,7 +66,10 @@ def service(
     said = f"GET {path} answered {response.status}"
     if location := response.headers.get("Location"):
         said += f" to {location}"
-    return Answer(ok=response.status in _OK, said=said)
+    ok = response.status in _OK or response.status in accepted
+    if response.status in _REDIRECTS and not ok:
+        said += f"; a redirect doesn't count, unless `accept_status: [{response.status}]` says so"
+    return Answer(ok, said, response.status)
 
 
 def port(address: str, number: int, *, seconds: float = PROBE_SECONDS) -> Answer:
@@ -63,7 +84,8 @@ def port(address: str, number: int, *, seconds: float = PROBE_SECONDS) -> Answer
 def front_door(domain: str, path: str, port: int = HTTPS_PORT) -> Answer:
     """Ask through nginx on this server, over TLS, as a visitor of the domain would.
 
-    Any answer below 500 is good. A certificate that this server doesn't trust
+    Good is what a working app may answer to a path that need not be a page: below 500, not 400,
+    and no redirect to the same URL. A certificate that this server doesn't trust
     is said but doesn't count: it isn't the release's doing, and a release may
     be its cure.
     """
@@ -77,7 +99,8 @@ def front_door(domain: str, path: str, port: int = HTTPS_PORT) -> Answer:
         answer = _front_door(domain, path, port, verified=False)
     except (OSError, http.client.HTTPException) as error:
         return Answer(ok=False, said=f"https://{domain}{path} got no answer: {_reason(error)}")
-    return Answer(answer.ok, f"{answer.said} (its certificate isn't trusted here: {untrusted})")
+    said = f"{answer.said} (its certificate isn't trusted here: {untrusted})"
+    return Answer(answer.ok, said, answer.status)
 
 
 def _front_door(domain: str, path: str, port: int, *, verified: bool) -> Answer:
@@ -94,10 +117,14 @@ def _front_door(domain: str, path: str, port: int, *, verified: bool) -> Answer:
         response.read(65_536)
     finally:
         connection.close()
-    return Answer(
-        ok=response.status < _SERVER_ERROR,
-        said=f"https://{domain}{path} answered {response.status}",
-    )
+    url = f"https://{domain}{'' if port == HTTPS_PORT else f':{port}'}{path}"
+    said = f"https://{domain}{path} answered {response.status}"
+    ok = response.status < _SERVER_ERROR and response.status != _BAD_REQUEST
+    if response.status in _REDIRECTS and (location := response.headers.get("Location")):
+        loop = urljoin(url, location) == url
+        said += " to itself" if loop else f" to {location.partition('?')[0]}"
+        ok = not loop
+    return Answer(ok, said, response.status)
 
 
 class _LocalConnection(http.client.HTTPSConnection):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedstone import container, files, ledger, lock, maintenance, paths, slots
+from bedstone import container, files, ledger, lock, maintenance, nginx, paths, slots
 from bedstone.rollout.context import Host
 from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
@@ -28,6 +28,8 @@ def retire(app: str, host: Host | None = None) -> None:
         host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
         # It would close the next app of that name.
         maintenance.turn_off(app)
+        if nginx.linked(app):
+            nginx.link(app, None)
         files.remove_tree(paths.served(app) / "static")
         files.remove_tree(paths.app_state(app))
         with ledger.transaction(connection):

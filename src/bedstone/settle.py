@@ -14,7 +14,7 @@ from bedstone.rollout import commands, pending
 from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end
 from bedstone.rollout.prepare import STEP_KINDS
-from bedstone.rollout.switch import upstreams as upstreams_of
+from bedstone.rollout.switch import servers
 from bedstone.slots import Slot
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Plan:
     start: tuple[str, ...]
     enable: tuple[str, ...]
     surplus: tuple[str, ...]
-    upstreams: dict[str, str | None]
+    misled: tuple[str, ...]
     static: str | None
     schema: Pending | None
     running: tuple[str, ...]
@@ -45,7 +45,7 @@ class Plan:
         said = [f"{slot.key} is to run release {slot.release}" for slot in self.slots]
         said += [f"{key} doesn't run" for key in self.start]
         said += [f"{key} doesn't start at boot" for key in self.enable]
-        said += [f"nginx doesn't send requests of {name} to its slot" for name in self.upstreams]
+        said += [f"nginx doesn't send requests of {name} to its slot" for name in self.misled]
         said += ["static/current points elsewhere"] if self.static else []
         said += [f"{key} runs although it doesn't serve" for key in self.surplus]
         if self.schema is not None:
@@ -90,8 +90,7 @@ def plan(
     present = set(slots.keys(app_name))
     keys = [slot.key for slot in wanted]
     states = host.systemd.states([slots.unit(app_name, key) for key in keys])
-    upstreams = upstreams_of(app, addresses)
-    found = nginx.read_upstreams(app_name, list(upstreams))
+    routed = servers(app)
     current = paths.served(app_name) / "static" / "current"
     linked = str(current.readlink()) if current.is_symlink() else None
     return Plan(
@@ -114,7 +113,7 @@ def plan(
             if (state := states.get(slots.unit(app_name, key))) is None or not state.enabled
         ),
         surplus=tuple(sorted(present - set(keys))),
-        upstreams={name: text for name, text in upstreams.items() if found[name] != text},
+        misled=() if nginx.is_right(app_name, serving.slot, routed) else tuple(routed),
         static=serving.release if made.static and linked != serving.release else None,
         schema=pending.read(app_name, serving.release),
         running=tuple(_left_running(host, app_name)) if alone else (),
@@ -155,14 +154,11 @@ def put_right(host: Host, wanted: Plan) -> None:
     host.systemd.enable([slots.unit(app.name, key) for key in wanted.enable])
     if wanted.static:
         files.link(paths.served(app.name) / "static" / "current", wanted.static)
-    changed = nginx.write_upstreams(app.name, wanted.upstreams)
-    routed = any(service.route is not None for service in app.http_services)
-    # The files may be right and nginx not know it: whoever wrote them was killed, or refused.
-    # No slot is stopped before it does.
-    if changed or (routed and wanted.surplus):
-        host.nginx.test()
-        workers = host.nginx.reload()
-        host.nginx.wait_for_end(workers, drain_seconds(app))
+    if wanted.misled:
+        host.nginx.lead(app.name, wanted.slot, servers(app), drain_seconds(app))
+    if wanted.surplus:
+        # No slot is stopped while requests are in it.
+        host.nginx.wait_until_drained(slots.addresses(app.name, wanted.surplus), drain_seconds(app))
     end(host, app.name, wanted.surplus, seconds=stop_seconds(services))
 
 

@@ -103,6 +103,11 @@ def all_of(app: str) -> list[Slot]:
     return found
 
 
+def addresses(app: str, keys: Sequence[str]) -> list[str]:
+    """Return the addresses of slots, given as ``SERVICE@SLOT``."""
+    return [slot.address for slot in all_of(app) if slot.key in keys and slot.address]
+
+
 def write_serving(app: str, release: str, slot: str) -> None:
     """Write which release serves, and in which slot, unless the file says so already.
 

@@ -132,7 +132,9 @@ class Supervisor:
         if service.health is None:
             return probe.port(self.slot.address, service.port)
         host = self.app.main_domain or "localhost"
-        return probe.service(self.slot.address, service.port, service.health, host)
+        return probe.service(
+            self.slot.address, service.port, service.health, host, accepted=service.accept_status
+        )
 
     @property
     def _name(self) -> str:

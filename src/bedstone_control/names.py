@@ -6,6 +6,8 @@ from bedstone.fields import NAME
 
 # As the program on the server has it.
 APP_NAME = NAME.pattern
+# Path of a URL as nginx's configuration takes it: neither patterns nor escapes.
+URL_PATH = r"/[A-Za-z0-9._~/-]*"
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 CONFIG_DIRECTORY = "/etc/bedstone/apps"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,9 +39,15 @@ class Service(Model):
     )
     health: str | None = Field(
         None,
-        description="Path that answers 2xx or 3xx once the process can serve. Without one an open "
-        "port counts as healthy.",
+        description="Path that answers 2xx once the process can serve; a redirect does not count "
+        "(see `accept_status`). Without one an open port counts as healthy.",
         examples=["/health/"],
+    )
+    accept_status: list[Annotated[int, Field(ge=200, le=599)]] = Field(
+        [],
+        description="Further statuses that count as a right answer: of the health path, and of the "
+        "route when a release looks through the front door.",
+        examples=[[302, 401]],
     )
     health_timeout_seconds: int = Field(
         60,

@@ -92,11 +92,13 @@ def still_running(ledger: sqlite3.Connection) -> Iterator[str]:
 
 
 def nginx(slot: str) -> Iterator[str]:
-    """Say which upstream leads elsewhere."""
+    """Say which service's requests go elsewhere."""
     kept = json.loads((STATE / "network.json").read_text())
+    link = Path("/etc/nginx/bedstone/serving") / APP
+    linked = link.readlink().name if link.is_symlink() else "none"
     for service in HTTP:
         text = (UPSTREAMS / f"{APP}-{service}.conf").read_text()
-        found = re.search(r"server (\S+):\d+;", text)
+        found = re.search(rf"upstream {APP}-{service}-{linked} {{\s+server (\S+):\d+;", text)
         number = kept["addresses"][f"{service}@{slot}"]
         # Fixed addresses are of the subnet's upper half: 172.20.0.128 + number.
         wanted = f"{kept['subnet'].rpartition('.')[0]}.{128 + number}"

@@ -28,7 +28,14 @@ def ask(address: str, service: Service, domain: str) -> probe.Answer:
         raise ValueError(service.name)
     if service.health is None:
         return probe.port(address, service.port, seconds=PROBE_SECONDS)
-    return probe.service(address, service.port, service.health, domain, seconds=PROBE_SECONDS)
+    return probe.service(
+        address,
+        service.port,
+        service.health,
+        domain,
+        accepted=service.accept_status,
+        seconds=PROBE_SECONDS,
+    )
 
 
 def tasks(

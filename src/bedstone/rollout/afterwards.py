@@ -22,7 +22,7 @@ def drain(rollout: Rollout) -> str:
     if not surplus:
         return "nothing ran before"
     seconds = drain_seconds(app)
-    finished = host.nginx.wait_for_end(rollout.nginx_workers, seconds)
+    finished = host.nginx.wait_until_drained(slots.addresses(app.name, surplus), seconds)
     end(host, app.name, surplus, seconds=stop_seconds(tuple(app.services.values())))
     late = "" if finished else f" (requests were still open after {seconds:g} seconds)"
     return f"{', '.join(surplus)} stopped{late}"

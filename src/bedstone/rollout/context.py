@@ -107,13 +107,11 @@ class Rollout:
     newer: Current | None = None
     old_environments: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
-    old_upstreams: dict[str, str | None] = field(default_factory=dict)
+    old_slot: str | None = None
     old_static: str | None = None
     old_workers: dict[str, Slot | None] = field(default_factory=dict)
-    # Whether nginx was told of the new slot, and whether it may send requests there.
-    switched: bool = False
+    # Whether nginx may send requests to the new slot.
     taken: bool = False
-    nginx_workers: set[int] = field(default_factory=set)
 
     @property
     def slot(self) -> str:

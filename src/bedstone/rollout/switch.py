@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from bedstone import files, nginx, paths
-from bedstone.config import App
-from bedstone.errors import BedstoneError
+from typing import TYPE_CHECKING
+
+from bedstone import files, network, nginx, paths
 from bedstone.rollout.context import Rollout, drain_seconds
+from bedstone.slots import HTTP_SLOTS
+
+if TYPE_CHECKING:
+    from bedstone.config import App
 
 
 def switch(rollout: Rollout) -> str:
     """Send new requests to the new slot, of all services at once."""
     app, host = rollout.app, rollout.host
-    routed = [service for service in app.http_services if service.route is not None]
-    rollout.old_upstreams = nginx.read_upstreams(app.name, [s.name for s in routed])
+    routed = ", ".join(s.name for s in app.http_services if s.route is not None)
+    rollout.old_slot = nginx.linked(app.name)
+    if rollout.old_slot is None and rollout.old is not None:
+        # A server whose nginx was set up before there were links.
+        rollout.old_slot = rollout.old.slot
     rollout.old_static = _current_static(app)
+    # Not needed for the switch, but a configuration that nginx can't take is found now and not
+    # when the server starts the next time.
+    host.nginx.test()
     if rollout.static is not None:
         files.link(paths.served(app.name) / "static" / "current", rollout.id)
-    nginx.write_upstreams(app.name, upstreams(app, rollout.addresses))
-    host.nginx.test()
-    rollout.switched = rollout.taken = True
-    try:
-        rollout.nginx_workers = host.nginx.reload()
-    except BedstoneError:
-        # It goes on with the configuration of before.
-        rollout.taken = False
-        raise
-    return f"{', '.join(service.name for service in routed)} to slot {rollout.slot}"
+    rollout.taken = True
+    reloaded = host.nginx.lead(app.name, rollout.slot, servers(app), drain_seconds(app))
+    return f"{routed} to slot {rollout.slot}" + (", nginx reloaded" if reloaded else "")
 
 
 def unswitch(rollout: Rollout) -> None:
@@ -36,21 +39,25 @@ def unswitch(rollout: Rollout) -> None:
         files.link(link, rollout.old_static)
     elif link.is_symlink():
         link.unlink()
-    nginx.write_upstreams(app.name, rollout.old_upstreams)
-    if rollout.switched:
-        host.nginx.test()
-        # Requests already in the new slot end before it is stopped.
-        workers = host.nginx.reload()
+    if rollout.taken:
+        host.nginx.lead(app.name, rollout.old_slot, servers(app), drain_seconds(app))
         rollout.taken = False
-        host.nginx.wait_for_end(workers, drain_seconds(app))
+        # Requests already in the new slot end before it is stopped.
+        host.nginx.wait_until_drained(list(rollout.addresses.values()), drain_seconds(app))
 
 
-def upstreams(app: App, addresses: dict[str, str]) -> dict[str, str | None]:
-    """Return nginx's files for the services that have a route."""
+def servers(app: App) -> dict[str, dict[str, str]]:
+    """Return where both slots of each service with a route answer."""
+    subnet = network.subnet(app.name)
+    if subnet is None:
+        return {}
     return {
-        service.name: nginx.upstream(app.name, service.name, addresses[service.name], service.port)
+        service.name: {
+            slot: f"{network.address(app.name, service.name, slot, subnet)}:{service.port}"
+            for slot in HTTP_SLOTS
+        }
         for service in app.http_services
-        if service.route is not None and service.port is not None
+        if service.route is not None
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bedstone import config, current, maintenance, paths, probe
 from bedstone.errors import BedstoneError, CommandError, RefusedError
 from bedstone.overview import parallel, services
-from bedstone.rollout.verify import front_door_path
+from bedstone.rollout.verify import front_door_path, is_right
 from bedstone.run import run
 from bedstone.systemd import Systemd
 
@@ -118,8 +118,9 @@ def front_doors(apps: Sequence[str]) -> list[str]:
         for service in app.http_services:
             if service.route is None or app.main_domain is None or maintenance.is_on(name):
                 continue
-            answer = probe.front_door(app.main_domain, front_door_path(service), app.https_port)
-            wrong += [] if answer.ok else [f"{name}: {answer.said}"]
+            path = front_door_path(service)
+            answer = probe.front_door(app.main_domain, path, app.https_port)
+            wrong += [] if is_right(service, path, answer) else [f"{name}: {answer.said}"]
     return wrong
 
 

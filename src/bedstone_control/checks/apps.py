@@ -117,8 +117,11 @@ def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
         if service.route is not None and service.port is None:
             message = "A service with a route needs the port on which it answers."
             yield context.problem(where, message, {"port": 8000, "route": service.route})
-        if service.route is not None and not service.route.startswith("/"):
-            message = f"A route begins with a slash; {service.route!r} does not."
+        if service.route is not None and not re.fullmatch(names.URL_PATH, service.route):
+            message = (
+                "A route begins with a slash, then letters, digits and . _ ~ / -: the start of the "
+                f"paths that go to the service, not a pattern. {service.route!r} does not fit."
+            )
             yield context.problem((*where, "route"), message, {"route": "/api/"})
         if service.health is not None and not service.health.startswith("/"):
             message = f"A health path begins with a slash; {service.health!r} does not."

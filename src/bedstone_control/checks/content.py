@@ -116,8 +116,13 @@ def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
         if url is None and kind == "static":
             message = "Static files need the URL under which nginx serves them."
             yield context.problem(where, message, {kind: f"/app/{kind}"})
-        if url is not None and (not (url.startswith("/") and url.endswith("/")) or url == "/"):
-            message = f"The URL begins and ends with a slash, a name between; {url!r} does not."
+        if url is not None and (
+            not re.fullmatch(names.URL_PATH, url) or not url.endswith("/") or url == "/"
+        ):
+            message = (
+                "The URL begins and ends with a slash, between them letters, digits and . _ ~ / -; "
+                f"{url!r} does not."
+            )
             example = {kind: {"path": content.path, "url": f"/{kind}/"}}
             yield context.problem(where, message, example)
     if app.static and app.media:

@@ -259,6 +259,19 @@ CASES = [
         f"{PAYMENTS}.services.web.route", "begins with a slash", "route: /api/", line="route: api",
     ),
     Case(
+        "route as a pattern", app("services", "web", "route", "/api/*"),
+        f"{PAYMENTS}.services.web.route", "not a pattern", "route: /api/", line="route: /api/*",
+    ),
+    Case(
+        "route nginx can't take", app("services", "web", "route", "/a+b/"),
+        f"{PAYMENTS}.services.web.route", "letters, digits and", "route: /api/",
+        line="route: /a+b/",
+    ),
+    Case(
+        "static URL with a space", app("static", {"path": "/app/s", "url": "/my files/"}),
+        f"{PAYMENTS}.static", "letters, digits and", "url: /static/", line="static:",
+    ),
+    Case(
         "health path without a slash", app("services", "web", "health", "health/"),
         f"{PAYMENTS}.services.web.health", "begins with a slash", "health: /health/",
         line="health: health/",

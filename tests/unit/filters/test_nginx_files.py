@@ -25,7 +25,7 @@ def site(**changes: Any) -> dict[str, Any]:
 
 
 def rendered(entry: dict[str, Any], upstreams: tuple[str, ...] = ("pay-web",)) -> dict[str, Any]:
-    (file,) = nginx_site_files([entry], upstreams)
+    file, _ = nginx_site_files([entry], upstreams)
     result: dict[str, Any] = file["variables"]["site"]
     return result
 
@@ -34,8 +34,11 @@ def test_each_site_has_a_file_of_its_name() -> None:
     files = nginx_site_files([site(), site(name="b", domains=["b.example"])], ["pay-web"])
     assert [file["path"] for file in files] == [
         "/etc/nginx/bedstone/sites/pay.conf",
+        "/etc/nginx/bedstone/serving/pay",
         "/etc/nginx/bedstone/sites/b.conf",
+        "/etc/nginx/bedstone/serving/b",
     ]
+    assert files[1]["create_only"], "a release puts a link in its place"
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/"])

@@ -77,6 +77,7 @@ class Server:
         self.synced: dict[str, list[str]] = {}
         self.reloads: list[dict[str, str]] = []
         self.journal = ""
+        self.front_status = 200
         self.front_doors: list[tuple[str, str]] = []
         self.builds = 0
         self.during: dict[str, Callable[[], None]] = {}
@@ -89,8 +90,9 @@ class Server:
     def front_door(self, domain: str, path: str, port: int) -> Answer:
         assert port == 443
         self.front_doors.append((domain, path))
-        ok = "front door" not in self.broken
-        return Answer(ok, f"https://{domain}{path} answered {200 if ok else 500}")
+        status = 500 if "front door" in self.broken else self.front_status
+        said = f"https://{domain}{path} answered {status}"
+        return Answer(status not in {400, 500}, said, status)
 
     def run(
         self,
@@ -286,11 +288,16 @@ class Server:
     # --- what tests look at ----------------------------------------------------------------
 
     def upstreams(self) -> dict[str, str]:
+        """Return where nginx sends the requests of each service now."""
         directory = self.root / "etc/nginx/bedstone/upstreams"
-        return {
-            path.stem: path.read_text().partition("server ")[2].partition(";")[0]
-            for path in directory.iterdir()
-        }
+        result = {}
+        for path in directory.iterdir():
+            app = path.stem.partition("-")[0]
+            link = self.root / "etc/nginx/bedstone/serving" / app
+            name = f"{path.stem}-{link.readlink().name}" if link.is_symlink() else path.stem
+            block = path.read_text().partition(f"upstream {name} {{")[2]
+            result[path.stem] = block.partition("server ")[2].partition(";")[0]
+        return result
 
     def slots(self) -> set[str]:
         directory = self.root / "var/lib/bedstone/apps/shop/slots"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,21 +17,21 @@ from tests.unit.host.server import APP, SUBNET, Server
 SHOP = config.parse(APP)
 
 
-def workers(root: Path, titles: dict[int, str]) -> None:
+def workers(root: Path, titles: dict[int, str], master: int = 100) -> None:
     """Play /proc: a master with workers."""
     (root / "run").mkdir(exist_ok=True)
     (root / "run/nginx.pid").write_text("100\n")
-    task = root / "proc/100/task/100"
-    task.mkdir(parents=True, exist_ok=True)
     for pid, title in titles.items():
-        (root / f"proc/{pid}").mkdir(exist_ok=True)
-        (root / f"proc/{pid}/cmdline").write_bytes(b"nginx: " + title.encode())
-    (task / "children").write_text(" ".join(map(str, titles)))
+        directory = root / f"proc/{pid}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "cmdline").write_bytes(b"nginx: " + title.encode())
+        (directory / "stat").write_bytes(f"{pid} (ng) inx) S {master} 1 1".encode())
 
 
 def test_workers_are_those_that_end_too_and_no_other_process(server: Server) -> None:
     titles = {101: "worker process", 102: "worker process is shutting down", 103: "cache manager"}
     workers(server.root, titles)
+    workers(server.root, {104: "worker process"}, master=99)
     assert server.host().nginx.workers() == {101, 102}
 
 
@@ -37,7 +39,7 @@ def test_no_nginx_has_no_workers(server: Server) -> None:
     assert server.host().nginx.workers() == set()
 
 
-def test_workers_of_before_a_reload_are_waited_for(server: Server) -> None:
+def test_previous_workers_are_waited_for(server: Server) -> None:
     workers(server.root, {101: "worker process"})
     assert server.host().nginx.reload() == {101}
     workers(server.root, {101: "worker process is shutting down", 102: "worker process"})
@@ -46,10 +48,34 @@ def test_workers_of_before_a_reload_are_waited_for(server: Server) -> None:
     assert server.host().nginx.wait_for_end({101}, 5)
 
 
-def test_worker_that_the_kernels_list_leaves_out_is_waited_for(server: Server) -> None:
-    workers(server.root, {101: "worker process is shutting down", 102: "worker process"})
-    (server.root / "proc/100/task/100/children").write_text("102")
-    assert not server.host().nginx.wait_for_end({101}, 0.2)
+TABLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 010014AC:C001 {address}:1F40 {state} 0:0 00:0 0 {uid} 0 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "state", "uid", "drained"),
+    [
+        (129, "01", 33, False),
+        (129, "02", 33, False),
+        (129, "06", 33, True),
+        (129, "01", 0, True),
+        (130, "01", 33, True),
+    ],
+    ids=["open", "being opened", "closed", "a probe's", "to another slot"],
+)
+def test_slot_is_drained_when_nginx_has_no_connection_to_it(
+    server: Server,
+    last: int,
+    state: str,
+    uid: int,
+    drained: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    address = f"{int.from_bytes(bytes([172, 20, 0, last]), sys.byteorder):08X}"
+    (server.root / "proc/net").mkdir(parents=True)
+    (server.root / "proc/net/tcp").write_text(TABLE.format(address=address, state=state, uid=uid))
+    assert server.host().nginx.wait_until_drained(["172.20.0.129"], 0.3) is drained
 
 
 def test_reload_that_nginx_refuses_is_told_with_its_words(server: Server) -> None:
@@ -75,10 +101,14 @@ def test_network_keeps_its_subnet(server: Server) -> None:
 def test_lost_file_of_a_network_is_made_again(server: Server, damage: str) -> None:
     perform.release("shop", host=server.host())
     path = paths.app_state("shop") / "network.json"
-    before, calls = path.read_text(), len(server.calls)
+    before, calls = json.loads(path.read_text()), len(server.calls)
     path.unlink() if damage == "gone" else path.write_text(damage)
     assert network.ensure(Docker(server.run), SHOP) == SUBNET
-    assert path.read_text() == before, "Docker knows the subnet, the slots know their addresses"
+    # Docker knows the subnet, the slots that run know their addresses; others get new ones.
+    after = json.loads(path.read_text())
+    assert after["subnet"] == before["subnet"]
+    assert {*after["addresses"]} == {"web@blue", "api@blue"}
+    assert after["addresses"].items() <= before["addresses"].items()
     assert not [call for call in server.calls[calls:] if call[2] in {"create", "rm"}]
 
 

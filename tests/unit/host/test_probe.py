@@ -22,6 +22,7 @@ class App(HTTPServer):
     """Answers with `status`, and keeps the headers it was sent."""
 
     status = 200
+    location = "https://elsewhere/"
     headers: dict[str, str]
 
 
@@ -31,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers = {key.lower(): value for key, value in self.headers.items()}
         self.send_response(self.server.status)
         if self.server.status == 301:
-            self.send_header("Location", "https://elsewhere/")
+            self.send_header("Location", self.server.location)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -50,7 +51,7 @@ def app() -> Iterator[App]:
 
 def test_asks_as_nginx_would(app: App) -> None:
     answer = probe.service("127.0.0.1", app.server_port, "/health/", "shop.example.com")
-    assert answer == probe.Answer(ok=True, said="GET /health/ answered 200")
+    assert answer == probe.Answer(ok=True, said="GET /health/ answered 200", status=200)
     assert app.headers["host"] == "shop.example.com"
     assert app.headers["x-forwarded-proto"] == "https"
 
@@ -66,7 +67,13 @@ def test_only_2xx_is_healthy(app: App, status: int) -> None:
 def test_redirect_says_where_to(app: App) -> None:
     app.status = 301
     said = probe.service("127.0.0.1", app.server_port, "/", "x").said
-    assert said == "GET / answered 301 to https://elsewhere/"
+    assert said.startswith("GET / answered 301 to https://elsewhere/; a redirect doesn't count")
+
+
+def test_declared_status_is_healthy(app: App) -> None:
+    app.status = 301
+    answer = probe.service("127.0.0.1", app.server_port, "/", "x", accepted=(301,))
+    assert answer == probe.Answer(True, "GET / answered 301 to https://elsewhere/", 301)
 
 
 def test_nobody_there_is_no_answer(app: App) -> None:
@@ -116,14 +123,27 @@ def front_door(app: App, root: Path) -> App:
 
 def test_front_door_is_asked_by_the_apps_domain(front_door: App) -> None:
     answer = probe.front_door("shop.example.com", "/health/", front_door.server_port)
-    assert answer == probe.Answer(ok=True, said="https://shop.example.com/health/ answered 200")
+    said = "https://shop.example.com/health/ answered 200"
+    assert answer == probe.Answer(ok=True, said=said, status=200)
     assert front_door.headers["host"] == f"shop.example.com:{front_door.server_port}"
 
 
-@pytest.mark.parametrize(("status", "ok"), [(404, True), (302, True), (500, False), (502, False)])
-def test_front_door_must_not_answer_5xx(front_door: App, status: int, ok: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(
+    ("status", "ok"), [(404, True), (301, True), (401, True), (400, False), (500, False)]
+)
+def test_front_door_must_not_answer_400_or_5xx(front_door: App, status: int, ok: bool) -> None:  # noqa: FBT001
     front_door.status = status
-    assert probe.front_door("shop.example.com", "/", front_door.server_port).ok is ok
+    answer = probe.front_door("shop.example.com", "/", front_door.server_port)
+    assert (answer.ok, answer.status) == (ok, status)
+
+
+@pytest.mark.parametrize("location", ["/", "https://shop.example.com:{port}/"])
+def test_front_door_must_not_redirect_to_itself(front_door: App, location: str) -> None:
+    front_door.status = 301
+    front_door.location = location.format(port=front_door.server_port)
+    answer = probe.front_door("shop.example.com", "/", front_door.server_port)
+    assert not answer.ok
+    assert answer.said == "https://shop.example.com/ answered 301 to itself"
 
 
 def test_untrusted_certificate_is_said_but_does_not_count(front_door: App) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, container, docker, history, ledger, lock, perform, slots
+from bedstone import config, container, docker, history, ledger, lock, paths, perform, slots
 from bedstone.errors import BedstoneError, ConfigError
 from bedstone.forecast import would_change
 from bedstone.outcome import Outcome
@@ -31,7 +31,6 @@ FAILURES = [
     pytest.param("web@green", "start", "didn't get healthy", id="never healthy"),
     pytest.param("api@green", "start", "bedstone-shop-api@green.service", id="second service"),
     pytest.param("nginx", "switch", "unknown directive", id="nginx refuses"),
-    pytest.param("reload", "switch", "reload failed", id="nginx doesn't reload"),
     pytest.param("front door", "verify", "answered 500", id="500 behind nginx"),
     pytest.param("worker@2", "workers", "bedstone-shop-worker@2.service", id="worker"),
 ]
@@ -80,7 +79,102 @@ def test_old_slot_serves_until_nginx_has_switched(server: Server) -> None:
     server.during["static"] = lambda: seen.append(set(server.active))
     release(server)
     assert seen == [UNITS]
+    assert len(server.reloads) == 1, "only the first release makes upstreams"
+
+
+def with_port(port: int) -> dict[str, Any]:
+    app = copy.deepcopy(APP)
+    app["services"]["web"]["port"] = port
+    return app
+
+
+def test_another_port_reloads_nginx_before_requests_go_there(server: Server) -> None:
+    release(server)
+    declare(server, app=with_port(8080), source="two")
+    release(server)
+    assert [told["shop-web"] for told in server.reloads] == ["127.0.0.1:9 down", BLUE["web"]]
+    assert server.upstreams()["shop-web"] == "172.20.0.131:8080"
+    declare(server, source="three")
+    release(server)
+    assert server.upstreams()["shop-web"] == BLUE["web"]
+    assert len(server.reloads) == 2, "the other slot kept its port"
+
+
+def test_nginx_that_does_not_reload_leaves_the_old_release_serving(server: Server) -> None:
+    first = release(server)
+    before = (server.serves(), server.upstreams(), server.static(), set(server.enabled))
+    declare(server, app=with_port(8080), source="two")
+    server.broken = {"reload"}
+    failed = release(server)
+    assert failed.failed_step == "switch"
+    assert "reload failed" in f"{failed.error} {failed.details}"
+    assert (server.serves(), server.upstreams(), server.static(), set(server.enabled)) == before
+    assert failed.release == first.release
+    server.broken = set()
+    assert release(server).ok
+
+
+def test_kill_before_nginx_has_reloaded_is_made_up_for(server: Server) -> None:
+    first = release(server)
+    paths.reload_owed("shop").touch()
+    assert release(server, if_changed=True).changed
     assert len(server.reloads) == 2
+    assert not paths.reload_owed("shop").exists()
+    assert release(server).previous == first.release
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["new role", "old role"])
+def test_server_with_nginx_files_of_an_earlier_version_goes_on(
+    server: Server,
+    linked: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Its upstreams hold the serving slot alone; its site asks them by the plain name."""
+    first = release(server)
+    nginx = server.root / "etc/nginx/bedstone"
+    (nginx / "serving/shop").unlink()
+    for name in ("web", "api"):
+        text = f"upstream shop-{name} {{\n    server {BLUE[name]};\n    keepalive 16;\n}}\n"
+        (nginx / f"upstreams/shop-{name}.conf").write_text(text)
+    (nginx / "sites").mkdir()
+    site = "http://shop-web;" if linked else "http://shop-web$bedstone_slot;"
+    (nginx / "sites/shop.conf").write_text(site)
+    declare(server, source="two")
+    second = release(server)
+    assert second.ok
+    assert second.previous == first.release
+    text = (nginx / "upstreams/shop-web.conf").read_text()
+    plain = text.partition("upstream shop-web {")[2].partition("server ")[2].partition(";")[0]
+    assert server.upstreams()["shop-web"] == "172.20.0.131:8000"
+    assert plain == ("172.20.0.131:8000" if linked else "127.0.0.1:9 down")
+    assert not release(server, if_changed=True).changed
+
+
+@pytest.mark.parametrize(
+    ("status", "accepted", "ok"), [(400, [], False), (400, [400], True), (404, [], True)]
+)
+def test_answer_of_a_route_is_judged_unless_it_is_declared(
+    server: Server,
+    status: int,
+    accepted: list[int],
+    ok: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    app = copy.deepcopy(APP)
+    app["services"] = {"web": {"port": 8000, "route": "/", "accept_status": accepted}}
+    declare(server, app=app)
+    server.front_status = status
+    outcome = release(server)
+    assert outcome.ok is ok
+    if not ok:
+        assert outcome.failed_step == "verify"
+        assert "ALLOWED_HOSTS" in str(outcome.hint)
+        assert "accept_status: [400]" in str(outcome.hint)
+
+
+def test_health_path_answers_2xx_at_the_domain_as_well(server: Server) -> None:
+    server.front_status = 404
+    outcome = release(server)
+    assert outcome.failed_step == "verify"
+    assert "/health/ answered 404" in str(outcome.error)
 
 
 def test_release_goes_to_the_destinations_in_the_background(server: Server) -> None:
@@ -343,7 +437,7 @@ def test_drain_that_fails_leaves_no_old_slot(
         return True
 
     with monkeypatch.context() as patch:
-        patch.setattr("bedstone.nginx.Nginx.wait_for_end", fail_once)
+        patch.setattr("bedstone.nginx.Nginx.wait_until_drained", fail_once)
         outcome = release(server)
     assert outcome.ok
     assert outcome.warnings == ["drain: nginx doesn't answer"]

@@ -105,7 +105,6 @@ def test_nothing_before_the_first_release(server: Server) -> None:
     [
         ("web@blue", "start"),
         ("nginx", "switch"),
-        ("reload", "switch"),
         ("front door", "verify"),
         ("worker@2", "workers"),
     ],

@@ -138,7 +138,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *oks: bool) -> list[tuple[Any, ...]
     left = list(oks)
     asked: list[tuple[Any, ...]] = []
 
-    def service(*arguments: Any) -> probe.Answer:
+    def service(*arguments: Any, **_: Any) -> probe.Answer:
         asked.append(arguments)
         ok = left.pop(0) if len(left) > 1 else left[0]
         return probe.Answer(ok, f"GET answered {200 if ok else 503}")
