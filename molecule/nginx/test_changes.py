@@ -197,9 +197,6 @@ def test_slow_upload_goes_to_the_slot_that_serves_when_it_has_come(
 
 
 def test_logs_are_rotated_by_size_and_soon(host: Host) -> None:
-    said = host.check_output("logrotate --debug /etc/logrotate.d/nginx 2>&1")
-    assert "/var/log/nginx/access.log" in said
-    assert "67108864 bytes" in said
     host.check_output(
         "truncate -s 70M /var/log/nginx/access.log && systemctl start logrotate.service"
         " && test -s /var/log/nginx/access.log.1 && test ! -s /var/log/nginx/access.log"
