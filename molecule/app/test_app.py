@@ -112,6 +112,7 @@ def test_container_has_no_rights(host: Host) -> None:
     process = host.check_output("cat /proc/%s/status", pid)
     assert "Uid:\t10001\t10001" in process
     assert "CapEff:\t0000000000000000" in process
+    assert "CapBnd:\t0000000000000000" in process
     assert "NoNewPrivs:\t1" in process
     assert host.run("docker exec %s touch /app/new", name).rc != 0
     assert host.run("docker exec %s touch /tmp/new", name).rc == 0
@@ -124,6 +125,14 @@ def test_limits_hold(host: Host) -> None:
     name = f"bedstone-hello-web-{status(host)['slot']}"
     limits = host.check_output(f"docker inspect --format {form} %s", name)
     assert limits == f"{128 * 2**20} {128 * 2**20} 64"
+    unlimited = host.check_output(f"docker inspect --format {form} bedstone-hello-worker-1")
+    assert int(unlimited.split()[0]) > 0, "half of the server's memory"
+    # Larger than the service's memory, as an upload may be.
+    host.check_output(
+        "docker exec %s python -c %s", name, "open('/tmp/big', 'wb').truncate(2**28);"
+        "file = open('/tmp/big', 'r+b'); [file.write(bytes(2**20)) for _ in range(160)]"
+    )
+    host.check_output("docker exec %s rm /tmp/big", name)
 
 
 def test_secrets_are_for_root_alone(host: Host) -> None:
@@ -246,15 +255,26 @@ def test_killed_supervisor_leaves_its_container_serving(
     assert set(result["answers"]) == {before}
 
 
-def test_restart_of_docker_is_not_noticed(host: Host, wait_until: Callable[..., None]) -> None:
+def test_absence_of_docker_is_not_noticed(host: Host, wait_until: Callable[..., None]) -> None:
     before = answer(host)["host"]
+    unit, worker = serving_unit(host), "bedstone-hello-worker@2.service"
     with load(host, wait_until) as result:
-        host.check_output("systemctl restart docker")
+        host.check_output("systemctl stop docker.socket docker.service")
+        # The pipes between the app and dockerd hold 128 KiB, and each request is a line of 4 KB.
+        for number in range(3):
+            host.check_output(f"{CURL} -f '{SITE}/[1-50]/{'x' * 4000}' -o /dev/null")
+            host.check_output(f"{CURL} -f {SITE}/away-{number}-{'y' * 4000}")
+        read = "journalctl -o cat -n 200 -u %s | grep -q %s"
+        wait_until(lambda: host.run(read, unit, "away-1-").rc == 0, what="lines reach the journal")
+        # Its own time to stop is 5 seconds; with dockerd it took until systemd's limit.
+        host.check_output("systemctl stop %s", worker)
+        assert host.check_output("systemctl show -P Result %s", worker) == "success"
+        assert host.run(read, worker, "timed out").rc != 0
+        host.check_output("systemctl start docker.socket docker.service %s", worker)
     assert result["failures"] == []
     assert set(result["answers"]) == {before}
     wait_until(lambda: status(host)["ok"], what="all is well")
     # Its supervisor found it again: output still comes, and a stop still stops it.
-    unit = serving_unit(host)
     wait_until(lambda: "hello request" in last_lines(host, unit))
     host.check_output("systemctl restart %s", unit)
     wait_until(lambda: answering(host) not in {None, before}, what="another one answers")

@@ -58,7 +58,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if found is None:
             problems = [server.unreadable(host, output)]
         else:
-            problems = server.check(host, found, limits, now)
+            runs_apps = host in variables.get("groups", {}).get("app", [])
+            apps = variables.get("bedstone_apps") or [] if runs_apps else []
+            problems = server.check(host, found, limits, now, apps)
         if problems or found is None:
             return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
         return {

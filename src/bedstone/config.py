@@ -151,7 +151,9 @@ class App:
     media: Files | None = None
     user: str | None = None
     read_only: bool = True
-    tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path in the container
+    tmpfs: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    init: bool = True
     database: Database | None = None
     https_port: int = 443
     jobs: Mapping[str, Job] = field(default_factory=dict)
@@ -269,7 +271,9 @@ class _Reader(Fields):
             media=self.files(top.get("media"), "media"),
             user=self.optional_string(top.get("user"), "user"),
             read_only=self.boolean(top.get("read_only", True), "read_only"),
-            tmpfs=self.strings(top.get("tmpfs", ["/tmp"]), "tmpfs"),  # noqa: S108
+            tmpfs=self.strings(top.get("tmpfs", []), "tmpfs"),
+            capabilities=self.strings(top.get("capabilities", []), "capabilities"),
+            init=self.boolean(top.get("init", True), "init"),
             database=None
             if database is None
             else Database(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Raise it when a change here must reach containers that run already: it is part
 # of a release's fingerprint.
-GENERATION = 1
+GENERATION = 2
 
 LABEL_APP = "bedstone.app"
 LABEL_SERVICE = "bedstone.service"
@@ -24,8 +24,17 @@ LABEL_SLOT = "bedstone.slot"
 LABEL_RELEASE = "bedstone.release"
 LABEL_SPECIFICATION = "bedstone.specification"
 
-# The journal has the lines for good; these are for `docker logs` alone.
-_LOG_OPTIONS = ("--log-driver", "local", "--log-opt", "max-size=10m", "--log-opt", "max-file=2")
+# The journal has the lines for good; these are for `docker logs` alone. A disk that hangs blocks no
+# app at its next line: 4 MiB of lines wait in dockerd, what comes beyond them is lost.
+_LOG_OPTIONS = (
+    *("--log-driver", "local", "--log-opt", "max-size=10m", "--log-opt", "max-file=2"),
+    *("--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=4m"),
+)
+# A service without a limit of its own: the kernel ends it, not PostgreSQL or its neighbours.
+_SHARE_OF_MEMORY = 0.5
+_LEAST_MEMORY_MB = 256
+_MEMORY_STEP_MB = 64
+TEMPORARY = "/tmp"  # noqa: S108 - a path in the container
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,8 @@ class Container:
     tmpfs: tuple[str, ...] = ()
     read_only: bool = True
     user: str | None = None
-    drop_capabilities: bool = True
+    capabilities: tuple[str, ...] = ()
+    init: bool = True
     memory_mb: int | None = None
     cpus: float | None = None
     pids: int = 512
@@ -55,17 +65,14 @@ class Container:
 
     def specification(self) -> str:
         """Return a digest that changes with anything the container is told."""
-        told = asdict(self)
-        if self.stop_signal is None:
-            # Containers that ran before there was such a thing keep their digest, and run on.
-            del told["stop_signal"]
-        text = json.dumps(told, sort_keys=True)
+        text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(f"{GENERATION} {text}".encode()).hexdigest()[:16]
 
     def arguments(self) -> list[str]:
         """Return the arguments of `docker run`, the environment's excepted."""
         return [
-            *("--name", self.name, "--init", "--pull", "never", *_LOG_OPTIONS),
+            *("--name", self.name, "--pull", "never", *_LOG_OPTIONS),
+            *(["--init"] if self.init else []),
             *self._labels(),
             *self._network(),
             *self._files(),
@@ -95,16 +102,29 @@ class Container:
             argv += ["--mount", f"type=bind,source={source},target={target},readonly"]
         for source, target in self.writable_mounts:
             argv += ["--mount", f"type=bind,source={source},target={target}"]
-        for path in self.tmpfs:
-            argv += ["--tmpfs", path]
+        for entry in self.tmpfs:
+            argv += ["--tmpfs", self._sized(entry)]
+        if not any(entry.partition(":")[0] == TEMPORARY for entry in self.tmpfs):
+            # A volume without a name: on the disk, since uploads are spooled there, and gone
+            # with the container. Docker copies what the image has there, its mode too.
+            argv += ["--mount", f"type=volume,target={TEMPORARY}"]
         return argv
+
+    def _sized(self, entry: str) -> str:
+        """Return an entry of ``tmpfs`` with a size: its pages count to the container's memory."""
+        path, _, options = entry.partition(":")
+        given = [option for option in options.split(",") if option]
+        if self.memory_mb and not any(option.startswith("size=") for option in given):
+            given.append(f"size={max(self.memory_mb // 2, 1)}m")
+        return f"{path}:{','.join(given)}" if given else path
 
     def _rights(self) -> list[str]:
         argv = ["--security-opt", "no-new-privileges"]
         if self.user:
             argv += ["--user", self.user]
-        if self.drop_capabilities:
-            argv += ["--cap-drop", "ALL"]
+        argv += ["--cap-drop", "ALL"]
+        for name in self.capabilities:
+            argv += ["--cap-add", name]
         return argv
 
     def _limits(self) -> list[str]:
@@ -135,7 +155,7 @@ def for_service(
             LABEL_SLOT: slot.name,
             LABEL_RELEASE: slot.release,
         },
-        memory_mb=service.memory_mb,
+        memory_mb=service.memory_mb or default_memory_mb(),
         cpus=service.cpus,
         pids=service.pids,
         stop_seconds=service.stop_seconds,
@@ -210,7 +230,16 @@ def _base(app: App, made: Made, environment: Mapping[str, str]) -> Container:
         tmpfs=app.tmpfs,
         read_only=app.read_only,
         user=app.user,
-        # An image that starts as root gives up its rights by itself and needs
-        # capabilities to do so.
-        drop_capabilities=made.uid != 0,
+        capabilities=app.capabilities,
+        init=app.init,
+        memory_mb=default_memory_mb(),
     )
+
+
+def default_memory_mb() -> int:
+    """Return the memory limit of a container that declares none: half of the server's."""
+    with open("/proc/meminfo", encoding="ascii") as stream:  # noqa: PTH123
+        total = next(int(line.split()[1]) for line in stream if line.startswith("MemTotal:"))
+    # In steps, so that no container differs from itself after an upgrade of the kernel.
+    share = int(total / 1024 * _SHARE_OF_MEMORY) // _MEMORY_STEP_MB * _MEMORY_STEP_MB
+    return max(share, _LEAST_MEMORY_MB)

@@ -51,12 +51,15 @@ class Network:
 
 @dataclass(frozen=True)
 class ContainerFacts:
-    """What is known of a container."""
+    """What is known of a container; ``pid`` is that of its first process."""
 
     name: str
     running: bool
     exit_code: int
     labels: Mapping[str, str]
+    id: str = ""
+    pid: int = 0
+    stop_signal: str | None = None
 
 
 class Docker:
@@ -322,11 +325,15 @@ class Docker:
         if found is None:
             return None
         state = found["State"]
+        told = found.get("Config") or {}
         return ContainerFacts(
             name,
             bool(state["Running"]),
             int(state["ExitCode"]),
-            (found.get("Config") or {}).get("Labels") or {},
+            told.get("Labels") or {},
+            id=str(found.get("Id") or ""),
+            pid=int(state.get("Pid") or 0),
+            stop_signal=told.get("StopSignal"),
         )
 
     def start(self, container: Container) -> None:
@@ -372,26 +379,15 @@ class Docker:
                 [*argv, *arguments, *container.arguments()], env={**os.environ, **variables}
             )
 
-    def wait(self, name: str) -> int:
-        """Wait until a container ends and return its exit code.
+    def remove(self, name: str, *, timeout: float = 60) -> None:
+        """Remove a container, running or not, if it is there, with its volumes that have no name.
 
-        Raises:
-            CommandError: there is no such container, or Docker went away.
+        Args:
+            name: the container.
+            timeout: seconds to wait for dockerd.
 
         """
-        done = self._run(["docker", "wait", name], timeout=None)
-        code = done.stdout.strip()
-        if not code.isdigit():
-            raise CommandError("Docker went away.", returncode=done.returncode, output=done.output)
-        return int(code)
-
-    def stop(self, name: str, seconds: int) -> None:
-        """Send a container its stop signal, and SIGKILL when ``seconds`` have passed."""
-        self._run(["docker", "stop", "--time", str(seconds), name], timeout=seconds + 60)
-
-    def remove(self, name: str) -> None:
-        """Remove a container, running or not, if it is there."""
-        self._run(["docker", "rm", "--force", "--volumes", name], check=False)
+        self._run(["docker", "rm", "--force", "--volumes", name], check=False, timeout=timeout)
 
     def containers(self, *labels: str) -> list[str]:
         """Return the names of all containers that have all of the labels."""

@@ -23,6 +23,23 @@ def masked(text: str) -> str:
     return text
 
 
+# Control characters, but for tab and line break, and those that turn the direction of writing:
+# in a terminal they move the cursor, change its title or colours, or make text look different.
+_CONTROLS = {
+    number: f"\\x{number:02x}"
+    for number in (*range(0x20), *range(0x7F, 0xA0))
+    if chr(number) not in "\t\n"
+}
+_CONTROLS |= {
+    number: f"\\u{number:04x}" for number in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def printable(text: str) -> str:
+    """Return text that an app may have produced with its control characters written out."""
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
+
+
 class BedstoneError(Exception):
     """Something failed that the person at the keyboard can do something about.
 
@@ -34,12 +51,13 @@ class BedstoneError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None, details: str = "") -> None:
-        message = masked(message)
+        # Masked first: a secret may hold what is written out then.
+        message = printable(masked(message))
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint if hint is None else printable(hint)
         # From here they go to the terminal, the journal, the ledger, the hooks, and Ansible.
-        self.details = masked(details)
+        self.details = printable(masked(details))
 
     def text(self) -> str:
         """Return message, details and hint as one text for a terminal."""

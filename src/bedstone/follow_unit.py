@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone.errors import BedstoneError
+from bedstone.errors import BedstoneError, printable
 
 if TYPE_CHECKING:
     from bedstone.systemd import Systemd
@@ -101,5 +101,8 @@ class _Journal(threading.Thread):
 
 
 def _show(line: bytes) -> None:
+    if sys.stdout.isatty():
+        # A job's lines are its app's own.
+        line = printable(line.decode("utf-8", "replace")).encode()
     sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()

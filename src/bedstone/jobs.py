@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bedstone import config, container, current, lock, network, systemd
+from bedstone.container_output import Follower, Pipes
+from bedstone.container_process import ContainerProcess
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
-from bedstone.supervise import Follower, report_end, stop
+from bedstone.supervise import remove, report_end, started, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -203,15 +205,16 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
                 f" `systemctl stop {unit_of(app, name)}` ends it.",
             ) from error
         wanted = container_of(found, job)
-        if docker.container(wanted.name) is not None:
-            # Nobody holds the lock: the process that looked after it was killed.
+        if (present := docker.container(wanted.name)) is not None:
+            # The lock was free: the process that looked after it was killed.
             print("The container of a run that was killed is ended first.", flush=True)
-            _end(docker, wanted)
+            stop(ContainerProcess(present), wanted.stop_seconds)
+            docker.remove(wanted.name)
         network.ensure(docker, found.app)
         with _signals() as events:
-            docker.start(wanted)
+            process = started(docker, wanted)
             print(f"The job {name} of {app} runs in release {found.release}.", flush=True)
-            return _see_through(docker, wanted, job, events)
+            return _see_through(docker, wanted, process, job, events)
 
 
 def container_of(found: Current, job: Job) -> Container:
@@ -224,42 +227,44 @@ def container_of(found: Current, job: Job) -> Container:
         job.command,
         kind=f"job-{job.name}",
     )
-    return replace(made, memory_mb=job.memory_mb, cpus=job.cpus, pids=job.pids)
+    return replace(made, memory_mb=job.memory_mb or made.memory_mb, cpus=job.cpus, pids=job.pids)
 
 
 def _see_through(
-    docker: Docker, wanted: Container, job: Job, events: queue.SimpleQueue[str | int]
+    docker: Docker,
+    wanted: Container,
+    process: ContainerProcess,
+    job: Job,
+    events: queue.SimpleQueue[str | int],
 ) -> int:
-    follower = Follower(wanted.name)
+    follower, pipes = Follower(wanted.name), Pipes(process.id)
     follower.start()
-    threading.Thread(target=report_end, args=(docker, wanted.name, events), daemon=True).start()
+    pipes.start()
+    threading.Thread(target=report_end, args=(docker, process, events), daemon=True).start()
     try:
         event = events.get(timeout=job.timeout_seconds)
         if event == _STOP:
-            stop(docker, wanted.name, wanted.stop_seconds)
+            stop(process, wanted.stop_seconds)
     except queue.Empty:
-        stop(docker, wanted.name, wanted.stop_seconds)
+        stop(process, wanted.stop_seconds)
         raise BedstoneError(
             f"The job {job.name} took longer than {job.timeout_seconds} seconds and was stopped.",
             hint="A longer `timeout_seconds` of the job in the settings gives it more time.",
         ) from None
     finally:
         # Its last lines first: they go with the container.
+        pipes.finish()
         follower.finish()
-        docker.remove(wanted.name)
+        remove(docker, wanted.name)
     if event == _STOP:
         print("It was stopped before it was done.", flush=True)
         return EXIT_STOPPED
-    if event == _EXIT_KILLED and job.memory_mb:
+    if event == _EXIT_KILLED:
         print(
-            f"It was killed, maybe because it took more than its {job.memory_mb} MiB.", flush=True
+            f"It was killed, maybe because it took more than its {wanted.memory_mb} MiB.",
+            flush=True,
         )
     return int(event)
-
-
-def _end(docker: Docker, wanted: Container) -> None:
-    stop(docker, wanted.name, wanted.stop_seconds)
-    docker.remove(wanted.name)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from bedstone.errors import CommandError, masked
+from bedstone.errors import CommandError, masked, printable
 
 KEPT_CHARACTERS = 1_000_000
 ERROR_LINES = 25
@@ -174,7 +174,7 @@ class _Kept:
             for raw in iter(lambda: stream.readline(65_536), b""):
                 line = raw.decode("utf-8", "replace")
                 if self._on_line is not None:
-                    self._on_line(masked(line.rstrip("\n")))
+                    self._on_line(printable(masked(line.rstrip("\r\n"))))
                 self._parts.append(line)
                 self._length += len(line)
                 if self._length > 2 * KEPT_CHARACTERS:

@@ -3,21 +3,22 @@
 The container belongs to Docker and lives on when this process or dockerd
 restarts; this process makes it visible to systemd: ready when healthy, its
 output in the journal, ended when it ends, stopped when the unit is stopped.
+dockerd starts and removes the container, and is needed for nothing else.
 """
 
 from __future__ import annotations
 
 import queue
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bedstone import config, container, environment, network, paths, probe, slots
+from bedstone.container_output import Follower, Pipes, dockerd_runs
+from bedstone.container_process import ContainerProcess
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.systemd import notify
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 STABLE_SECONDS = 3.0
 # Between two probes: soon at first, then seldom, since each is a line in the app's log.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _PAUSE_GROWTH = 0.2, 2.0, 1.2
-_RECONNECT_EVERY_SECONDS = 0.5
-_LAST_LINES_SECONDS = 5.0
-# Beyond a service's own time to stop; systemd's limit is a minute.
-_DOCKER_AWAY_SECONDS = 40.0
+_ASK_AGAIN_SECONDS = 0.1
+# dockerd may be stopping: systemd starts it again only once this process has ended.
+_REMOVE_SECONDS = 10.0
 _STOP = "stop"
-_TIMESTAMP = re.compile(rb"^(\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d)) (.*)$", re.DOTALL)
+# How the line begins that a release looks for.
+KILLED = "Killed: it ran on for"
 
 
 class Supervisor:
@@ -50,6 +51,7 @@ class Supervisor:
         self.slot = slot
         self.docker = docker
         self.events: queue.SimpleQueue[str | int] = queue.SimpleQueue()
+        self.process: ContainerProcess
 
     def run(self) -> int:
         """Start the container (or take over one that runs), and return its exit code.
@@ -64,25 +66,27 @@ class Supervisor:
         wanted = container.for_service(self.app, self.service, self.slot, variables)
         adopted = self._start(wanted)
         follower = Follower(wanted.name, since=_now() if adopted else b"")
+        pipes = Pipes(self.process.id)
         follower.start()
-        going_on = f"STATUS=Serving release {self.slot.release}"
+        pipes.start()
         threading.Thread(
-            target=report_end, args=(self.docker, wanted.name, self.events, going_on), daemon=True
+            target=report_end, args=(self.docker, self.process, self.events), daemon=True
         ).start()
         try:
-            return self._see_through(wanted)
+            return self._see_through()
         finally:
             # Its last lines first: they go with the container.
+            pipes.finish()
             follower.finish()
-            self.docker.remove(wanted.name)
+            remove(self.docker, wanted.name)
 
-    def _see_through(self, wanted: Container) -> int:
+    def _see_through(self) -> int:
         if (event := self._until_healthy()) is None:
             notify("READY=1", f"STATUS=Serving release {self.slot.release}")
             event = self.events.get()
         if event == _STOP:
             notify("STOPPING=1", "STATUS=Letting the last requests finish")
-            stop(self.docker, wanted.name, self.service.stop_seconds)
+            stop(self.process, self.service.stop_seconds)
             return 0
         return int(event)
 
@@ -96,10 +100,11 @@ class Supervisor:
                 and labels.get(container.LABEL_SPECIFICATION) == wanted.specification()
             ):
                 # This process was killed, its container was not: it still serves.
+                self.process = ContainerProcess(present)
                 return True
             self.docker.remove(wanted.name)
         network.ensure(self.docker, self.app)
-        self.docker.start(wanted)
+        self.process = started(self.docker, wanted)
         return False
 
     def _until_healthy(self) -> str | int | None:
@@ -117,7 +122,7 @@ class Supervisor:
             except queue.Empty:
                 pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
             if time.monotonic() - started > limit:
-                self.docker.stop(self._name, self.service.stop_seconds)
+                stop(self.process, self.service.stop_seconds)
                 raise BedstoneError(
                     f"{self.service.name} wasn't healthy within {limit:g} seconds: {answer.said}.",
                     hint="A longer `health_timeout_seconds`, another `health` path, or"
@@ -136,121 +141,68 @@ class Supervisor:
             self.slot.address, service.port, service.health, host, accepted=service.accept_status
         )
 
-    @property
-    def _name(self) -> str:
-        return container.name_of(self.app.name, self.service.name, self.slot.name)
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self.events.put(_STOP)
 
 
-class Follower(threading.Thread):
-    """Copies a container's output to standard output, line by line, each line once."""
-
-    def __init__(self, name: str, since: bytes = b"") -> None:
-        super().__init__(daemon=True)
-        self._container = name
-        self._last = since
-        self._finishing = threading.Event()
-
-    def run(self) -> None:
-        """Follow until told to finish, again and again when dockerd restarts."""
-        while True:
-            self._follow()
-            if self._finishing.wait(_RECONNECT_EVERY_SECONDS):
-                return
-
-    def finish(self) -> None:
-        """Let the last lines come, but not for ever."""
-        self._finishing.set()
-        self.join(_LAST_LINES_SECONDS)
-
-    def _follow(self) -> None:
-        argv = ["docker", "logs", "--follow", "--timestamps"]
-        seen = self._last
-        if seen:
-            argv += ["--since", seen.decode("ascii")]
-        with subprocess.Popen(
-            [*argv, self._container],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
-            if process.stdout is None:
-                return
-            for line in process.stdout:
-                found = _TIMESTAMP.match(line)
-                # What has no time is docker's own complaint that dockerd went away.
-                if found is not None and found[1] > seen:
-                    self._last = max(self._last, found[1])
-                    sys.stdout.buffer.write(found[2])
-                    sys.stdout.buffer.flush()
+def started(docker: Docker, wanted: Container) -> ContainerProcess:
+    """Start a container and return its first process."""
+    docker.start(wanted)
+    present = docker.container(wanted.name)
+    if present is None:
+        raise BedstoneError(f"The container {wanted.name} was removed as soon as it had started.")
+    return ContainerProcess(present)
 
 
 def report_end(
-    docker: Docker, name: str, events: queue.SimpleQueue[str | int], going_on: str = "STATUS="
+    docker: Docker, process: ContainerProcess, events: queue.SimpleQueue[str | int]
 ) -> None:
-    """Put a container's exit code into a queue, whatever becomes of dockerd in the meantime.
-
-    Args:
-        docker: where it runs.
-        name: the container.
-        events: gets the exit code.
-        going_on: what systemd is told when dockerd is back and the container runs still.
-
-    """
+    """Put a container's exit code into a queue once it has ended and dockerd says which."""
+    process.wait()
     while True:
         try:
-            events.put(docker.wait(name))
+            present = docker.container(process.container)
         except CommandError:
-            try:
-                present = docker.container(name)
-            except CommandError:
-                # dockerd restarts; with live-restore the container goes on.
-                notify("STATUS=Docker doesn't answer; the container goes on by itself")
-                time.sleep(_RECONNECT_EVERY_SECONDS)
-                continue
-            if present is not None and present.running:
-                notify(going_on)
-                continue
-            events.put(present.exit_code if present is not None else 1)
-        return
+            notify("STATUS=The container has ended; Docker, which knows how, doesn't answer")
+        else:
+            # dockerd hears of the end a moment after the kernel.
+            if present is None or not present.running:
+                events.put(present.exit_code if present is not None else 1)
+                return
+        time.sleep(_ASK_AGAIN_SECONDS)
 
 
-def stop(docker: Docker, name: str, seconds: int) -> None:
-    """Stop a container, also when dockerd restarts just then: the container would go on for ever.
+def stop(process: ContainerProcess, seconds: int) -> None:
+    """Stop a container, and say so when it had to be killed.
 
     Args:
-        docker: where it runs.
-        name: the container.
+        process: its first process.
         seconds: when they have passed it gets SIGKILL.
 
-    Raises:
-        CommandError: Docker can't stop it, or stays away.
-
     """
-    deadline = time.monotonic() + seconds + _DOCKER_AWAY_SECONDS
-    while True:
-        try:
-            docker.stop(name, seconds)
-        except CommandError:
-            if _has_ended(docker, name):
-                return
-            if time.monotonic() > deadline:
-                raise
-            notify("STATUS=Docker doesn't answer; the container is stopped when it does")
-            time.sleep(_RECONNECT_EVERY_SECONDS)
-        else:
-            return
+    if process.stop(seconds):
+        print(f"{killed_words(process.stop_signal, seconds)}", flush=True)
 
 
-def _has_ended(docker: Docker, name: str) -> bool:
-    try:
-        present = docker.container(name)
-    except CommandError:
-        return False
-    return present is None or not present.running
+def killed_words(stop_signal: str, seconds: int) -> str:
+    """Return what the journal is told of a container that had to be killed."""
+    return (
+        f"{KILLED} {seconds} s after {stop_signal}: requests and tasks in it were cut off. If it"
+        " ends by another signal, declare it: `stop_signal: SIGINT` (uWSGI, which reloads at"
+        " SIGTERM), `stop_signal: SIGQUIT`; if it needs longer: `stop_seconds`."
+    )
+
+
+def remove(docker: Docker, name: str) -> None:
+    """Remove a container that has ended, if dockerd is there.
+
+    Without it the next start of the slot, or the release that ends it, does.
+    """
+    if not dockerd_runs():
+        return
+    with suppress(CommandError):
+        docker.remove(name, timeout=_REMOVE_SECONDS)
 
 
 def _now() -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone.errors import CommandError
+from bedstone.errors import CommandError, printable
 from bedstone.run import Runner, run
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Systemd:
         with suppress(CommandError):
             # What a process said just before its end may not be in the journal's file yet.
             self._journalctl("--sync")
-            return self._lines(tuple(units), lines, since, invocation)
+            return printable(self._lines(tuple(units), lines, since, invocation))
         return ""
 
     def _lines(

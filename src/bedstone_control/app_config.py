@@ -86,6 +86,8 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "user": app.user,
         "read_only": app.read_only,
         "tmpfs": list(app.tmpfs),
+        "capabilities": list(app.capabilities),
+        "init": app.init,
         "database": database(app),
     }
 

@@ -18,6 +18,19 @@ from bedstone_control.setting_types import (
     path_and_url,
 )
 
+# Those of Docker's defaults that a program can use without reaching beyond its container.
+Capability = Literal[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+]
+
 
 class Source(Model):
     """Where the app's image comes from: exactly one of path, git, image, archive."""
@@ -297,9 +310,25 @@ class App(Model):
         examples=[False],
     )
     tmpfs: list[str] = Field(
-        default_factory=lambda: ["/tmp"],  # noqa: S108 - a path in the container
-        description="Directories in memory that the processes may write to.",
-        examples=[["/tmp", "/app/.cache"]],  # noqa: S108
+        default_factory=list,
+        description="Directories in memory that the processes may write to. What lies there counts "
+        "to `memory_mb`; without `size` it may take half of it. No program runs from there "
+        "unless the entry says `exec`. `/tmp` is on the disk unless it is listed.",
+        examples=[["/app/.cache", "/run/app:exec,size=64m"]],
+    )
+    capabilities: list[Capability] = Field(
+        default_factory=list,
+        description="Rights of root that the containers keep; none by default. An image that "
+        "starts as root and changes to another user needs CHOWN, SETGID and SETUID; a program "
+        "with file capabilities needs those it names.",
+        examples=[["CHOWN", "SETGID", "SETUID"]],
+    )
+    init: bool = Field(
+        True,
+        description="Whether a small init is process 1, which passes signals on and removes "
+        "processes that have ended. `false` for images with a supervisor of their own, which has "
+        "to be process 1 (s6-overlay).",
+        examples=[False],
     )
     tls: Tls | None = Field(
         None,

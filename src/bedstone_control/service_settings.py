@@ -67,12 +67,13 @@ class Service(Model):
         None,
         ge=16,
         le=10_000_000,
-        description="Memory limit of each process in MiB.",
+        description="Memory limit of each process in MiB; half of the server's memory when left "
+        "out.",
         examples=[512],
     )
     cpus: float | None = Field(
         None,
-        gt=0,
+        ge=0.01,
         allow_inf_nan=False,
         description="CPU limit of each process in cores.",
         examples=[1.5],
@@ -122,10 +123,14 @@ class Job(Model):
         examples=[600],
     )
     memory_mb: int | None = Field(
-        None, ge=16, le=10_000_000, description="Memory limit in MiB.", examples=[512]
+        None,
+        ge=16,
+        le=10_000_000,
+        description="Memory limit in MiB; half of the server's memory when left out.",
+        examples=[512],
     )
     cpus: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="CPU limit in cores.", examples=[1.5]
+        None, ge=0.01, allow_inf_nan=False, description="CPU limit in cores.", examples=[1.5]
     )
     pids: int = Field(
         512,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bedstone_control.problems import Problem
     from bedstone_control.settings import Settings
 
+# What Docker passes to mount(8), as far as it makes sense in a container.
+_TMPFS_OPTION = re.compile(r"exec|noexec|size=[1-9][0-9]*[kmg]?|mode=[0-7]{3,4}|[ug]id=[0-9]{1,10}")
+
 
 # What the docker command takes from its environment, by which a secret argument reaches it.
 _OF_DOCKER = re.compile(r"PATH|HOME|(?:DOCKER|BUILDX|BUILDKIT|LD)_.*")
@@ -127,10 +130,19 @@ def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
             yield context.problem(where, message, example)
     if app.static and app.media:
         yield from _overlap(context, place, app.static, app.media)
-    for index, directory in enumerate(app.tmpfs):
-        if not PurePosixPath(directory).is_absolute():
-            message = f"The path in the container is absolute; {directory!r} is not."
-            yield context.problem((*place, "tmpfs", index), message, {"tmpfs": ["/tmp"]})  # noqa: S108
+    for index, entry in enumerate(app.tmpfs):
+        where = (*place, "tmpfs", index)
+        directory, _, options = entry.partition(":")
+        if not PurePosixPath(directory).is_absolute() or PurePosixPath(directory).name == "":
+            message = f"The path in the container is absolute and below /; {directory!r} is not."
+            yield context.problem(where, message, {"tmpfs": ["/app/.cache"]})
+        for option in options.split(",") if options else []:
+            if not _TMPFS_OPTION.fullmatch(option):
+                message = (
+                    f"{option!r} is no option of a directory in memory; these are `exec`, "
+                    "`size=64m`, `mode=1777`, `uid=1000` and `gid=1000`, separated by commas."
+                )
+                yield context.problem(where, message, {"tmpfs": [f"{directory}:exec,size=64m"]})
 
 
 def _overlap(context: Context, place: Place, static: Content, media: Content) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from bedstone_control import debian
 from bedstone_control.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 OLDEST_PYTHON = (3, 11)
 # Who may hold a port of ours already.
@@ -32,7 +32,13 @@ class Limits:
     clock_difference_seconds: int
 
 
-def check(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> list[Problem]:
+def check(
+    host: str,
+    found: Mapping[str, Any],
+    limits: Limits,
+    now: float,
+    apps: Sequence[Any] = (),
+) -> list[Problem]:
     """Return every problem with a server.
 
     Args:
@@ -40,6 +46,7 @@ def check(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> li
         found: what `survey` printed.
         limits: what is needed.
         now: the controller's time in seconds since 1970, when the survey ran.
+        apps: `bedstone_apps` if the server runs them, as the settings have it.
 
     """
     return [
@@ -47,6 +54,7 @@ def check(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> li
         *_size(host, found, limits),
         *_clock(host, found, limits, now),
         *_listeners(host, found),
+        *_apps(host, found, apps),
     ]
 
 
@@ -113,6 +121,46 @@ def _listeners(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
             yield _problem(
                 host, message, f"ss -ltnp 'sport = :{port}'   # stop and disable what it names"
             )
+
+
+def _apps(host: str, found: Mapping[str, Any], apps: Sequence[Any]) -> Iterator[Problem]:
+    """Check that the server has what the apps' limits name: Docker refuses them late."""
+    file = "group_vars/all/settings.yml"
+    for app in apps:
+        if not isinstance(app, dict):
+            continue
+        for kind in ("services", "jobs"):
+            for name, values in _items(app.get(kind)):
+                where = f"{kind[:-1]} `{name}` of `{app.get('name')}`"
+                cpus: Any = values.get("cpus")
+                memory: Any = values.get("memory_mb")
+                if _is_number(cpus) and cpus > found["cpus"]:
+                    message = (
+                        f"The {where} has `cpus: {cpus:g}`; it has {found['cpus']} processors."
+                    )
+                    yield _problem(host, message, f"cpus: {found['cpus']}", file)
+                if _is_number(memory) and memory > found["memory_mb"]:
+                    message = f"The {where} has `memory_mb: {memory}`; it has {found['memory_mb']}."
+                    yield _problem(host, message, f"memory_mb: {found['memory_mb'] // 2}", file)
+        body: Any = app.get("max_body_mb")
+        free = found["free_mb"]["/var/lib/docker"]
+        # nginx keeps a body until it is whole, the app spools it in its /tmp.
+        if _is_number(body) and 2 * body > free:
+            message = (
+                f"`{app.get('name')}` has `max_body_mb: {body}`; an upload lies on the disk twice, "
+                f"and {free} MiB are free."
+            )
+            yield _problem(host, message, f"max_body_mb: {max(free // 4, 1)}", file)
+
+
+def _items(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(value, dict):
+        return []
+    return [(str(name), values) for name, values in value.items() if isinstance(values, dict)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def facts(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,8 +99,3 @@ def test_service_without_a_signal_is_run_as_ever(root: Path) -> None:
     app = config.parse(changed(services={"web": {"port": 80}}))
     made = container.for_service(app, app.services["web"], SLOT, {})
     assert "--stop-signal" not in made.arguments()
-
-
-def test_containers_of_before_stop_signals_keep_their_digest() -> None:
-    made = container.Container("n", "i", "net", {"A": "1"})
-    assert made.specification() == "da110474a05ab9a9"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_container_is_locked_down(root: Path) -> None:
         "--read-only",
         "--cap-drop ALL",
         "--security-opt no-new-privileges",
-        "--tmpfs /tmp",
+        "--tmpfs /tmp:size=128m",
         "--init",
         "--pull never",
         "--memory 256m --memory-swap 256m",
@@ -42,6 +43,7 @@ def test_container_is_locked_down(root: Path) -> None:
         f"source={root}/srv/bedstone/shop/media,target=/app/media ",
         "--label bedstone.release=1 ",
         "--log-driver local",
+        "--log-opt mode=non-blocking",
     ):
         assert words in text
     assert "SECRET" not in text
@@ -49,10 +51,52 @@ def test_container_is_locked_down(root: Path) -> None:
     assert text.endswith("sha256:1 serve")
 
 
-def test_image_that_starts_as_root_keeps_what_it_needs_to_give_rights_up(root: Path) -> None:
+def test_image_that_starts_as_root_keeps_only_what_is_declared(root: Path) -> None:
     del root
     slot = dataclasses.replace(SLOT, made=dataclasses.replace(MADE, uid=0))
-    assert "--cap-drop" not in arguments(slot=slot)
+    assert "--cap-drop ALL" in " ".join(arguments(slot=slot))
+    assert "--cap-add" not in arguments(slot=slot)
+    declared = config.parse(APP | {"capabilities": ["SETGID", "SETUID"]})
+    text = " ".join(arguments(declared, slot))
+    assert "--cap-drop ALL --cap-add SETGID --cap-add SETUID" in text
+    made = container.for_command(declared, "1", MADE, {}, ("check",), kind="check")
+    assert "--cap-add SETGID" in " ".join(made.arguments())
+
+
+def test_image_with_a_supervisor_of_its_own_is_process_1(root: Path) -> None:
+    del root
+    assert "--init" not in arguments(config.parse(APP | {"init": False}))
+
+
+def test_temporary_files_are_on_the_disk_and_go_with_the_container(root: Path) -> None:
+    del root
+    assert "type=volume,target=/tmp" in arguments(config.parse(APP | {"tmpfs": []}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("/tmp", "/tmp:size=128m"),
+        ("/tmp:exec", "/tmp:exec,size=128m"),
+        ("/cache:size=1g", "/cache:size=1g"),
+    ],
+)
+def test_directory_in_memory_has_a_size(root: Path, entry: str, told: str) -> None:
+    del root
+    app = config.parse(APP | {"services": {"web": SERVICE}, "tmpfs": [entry]})
+    given = arguments(app)
+    assert given[given.index("--tmpfs") + 1] == told
+    assert ("type=volume,target=/tmp" in given) == (not entry.startswith("/tmp"))
+
+
+def test_service_without_a_limit_has_half_of_the_memory(root: Path) -> None:
+    del root
+    services = {"web": SERVICE | {"memory_mb": None}}
+    given = arguments(config.parse(APP | {"services": services}))
+    limit = int(given[given.index("--memory") + 1].removesuffix("m"))
+    assert limit == container.default_memory_mb()
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    assert total // 2 - 64 <= limit <= max(total // 2, 256)
 
 
 def test_no_command_means_the_images_own(root: Path) -> None:

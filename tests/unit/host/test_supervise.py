@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bedstone import config, environment, network, paths, probe, slots, supervise
-from bedstone.container import LABEL_SPECIFICATION, Container, for_service
+from bedstone import config, container_output, environment, network, paths, probe, slots, supervise
+from bedstone.container import LABEL_SPECIFICATION, for_service
+from bedstone.container_output import Follower, Pipes
+from bedstone.container_process import signal_number
 from bedstone.docker import ContainerFacts
 from bedstone.errors import BedstoneError, CommandError, ConfigError
 from bedstone.slots import Made, Slot
-from bedstone.supervise import Follower, Supervisor
+from bedstone.supervise import Supervisor
+from tests.unit.host.containers import Docker
 from tests.unit.host.server import APP
 
 SLOT = Slot("web", "blue", "r1", Made("sha256:1", 1, 1), "172.20.0.129")
@@ -33,47 +36,6 @@ cat "$FAKE/logs$number" 2> /dev/null
 """
 
 
-class Docker:
-    """Keeps one container; `waits` are what `docker wait` does, one after the other."""
-
-    def __init__(self) -> None:
-        self.present: ContainerFacts | None = None
-        self.started: list[Container] = []
-        self.stopped: list[tuple[str, int]] = []
-        self.stops: list[Exception] = []
-        self.removed: list[str] = []
-        self.waits: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
-        self.looks: list[ContainerFacts | Exception | None] = []
-
-    def container(self, name: str) -> ContainerFacts | None:
-        if self.looks:
-            look = self.looks.pop(0)
-            if isinstance(look, Exception):
-                raise look
-            return look
-        return self.present if self.present and self.present.name == name else None
-
-    def start(self, container: Container) -> None:
-        self.started.append(container)
-
-    def wait(self, _name: str) -> int:
-        ended = self.waits.get()
-        if isinstance(ended, Exception):
-            raise ended
-        return ended
-
-    def stop(self, name: str, seconds: int) -> None:
-        if self.stops:
-            raise self.stops.pop(0)
-        self.stopped.append((name, seconds))
-
-    def remove(self, name: str) -> None:
-        self.removed.append(name)
-
-    def network(self, _name: str) -> None:
-        return None
-
-
 @pytest.fixture(autouse=True)
 def _signals_as_before() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -83,7 +45,7 @@ def _signals_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def docker(root: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+def docker(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
     kept = paths.release("shop", "r1")
     kept.mkdir(parents=True)
     (kept / "app.env").write_text(environment.dumps({"SECRET": "x"}))
@@ -94,10 +56,14 @@ def docker(root: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
     monkeypatch.setenv("FAKE", str(fake))
     monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
     monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
-    monkeypatch.setattr(supervise, "_LAST_LINES_SECONDS", 0.1)
-    monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(container_output, "_LAST_LINES_SECONDS", 0.1)
+    monkeypatch.setattr(container_output, "_RECONNECT_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "_ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "dockerd_runs", lambda: True)
     monkeypatch.setattr(supervise, "_FIRST_PAUSE_SECONDS", 0.01)
-    return Docker()
+    made = Docker()
+    yield made
+    made.kill()
 
 
 @pytest.fixture
@@ -153,7 +119,7 @@ def test_ready_is_said_only_once_it_is_healthy(
     del told
     asked = answers(monkeypatch, False, False, True)
     monkeypatch.setattr(
-        Supervisor, "_probe", patched_probe(Supervisor._probe, lambda: docker.waits.put(7), 3)
+        Supervisor, "_probe", patched_probe(Supervisor._probe, lambda: docker.end(7), 3)
     )
     assert supervisor(docker).run() == 7
     assert asked[0] == ("172.20.0.129", 8000, "/health/", "shop.example.com")
@@ -184,7 +150,7 @@ def test_container_that_ends_at_once_is_never_ready(
 ) -> None:
     del told
     answers(monkeypatch, False)
-    docker.waits.put(1)
+    docker.program = "exit 1"
     assert supervisor(docker).run() == 1
     assert "READY=1" not in Notify.messages
 
@@ -196,74 +162,64 @@ def test_never_healthy_is_stopped_with_the_last_answer(
     answers(monkeypatch, False)
     with pytest.raises(BedstoneError, match="within 1 seconds: GET answered 503"):
         supervisor(docker, health_timeout_seconds=1, stop_seconds=9).run()
-    assert docker.stopped == [("bedstone-shop-web-blue", 9)]
+    assert docker.process is not None
+    assert docker.process.returncode == 0, "it was asked, not killed"
     assert docker.removed == ["bedstone-shop-web-blue"]
 
 
 def test_stop_of_the_unit_stops_the_container_warm(
-    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
+    docker: Docker,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     del told
     answers(monkeypatch, True)
+    docker.stop_signal = "SIGQUIT"
     running = supervisor(docker, stop_seconds=12)
-    monkeypatch.setattr(
-        Supervisor,
-        "_probe",
-        patched_probe(Supervisor._probe, lambda: running._on_signal(15, None), 1),
-    )
+    running.events.put("stop")
     assert running.run() == 0
-    assert docker.stopped == [("bedstone-shop-web-blue", 12)]
+    assert docker.process is not None
+    assert docker.process.returncode == 3, "it got its own signal"
     assert "STOPPING=1" in Notify.messages
+    assert "Killed" not in capfd.readouterr().out
 
 
-def test_container_is_stopped_although_dockerd_restarts_just_then(
-    docker: Docker, monkeypatch: pytest.MonkeyPatch
+def test_container_that_ignores_its_signal_is_killed_and_the_setting_named(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answers(monkeypatch, True)
-    monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
-    docker.looks = [None, GONE, GONE]
-    docker.stops = [GONE, GONE]
-    running = supervisor(docker, stop_seconds=12)
+    docker.program = "trap '' TERM; echo ready; read code; exit 0"
+    running = supervisor(docker, stop_seconds=1)
     running.events.put("stop")
     assert running.run() == 0
-    assert docker.stopped == [("bedstone-shop-web-blue", 12)]
+    assert docker.process is not None
+    assert docker.process.returncode == -signal.SIGKILL
+    said = capfd.readouterr().out
+    assert "Killed: it ran on for 1 s after SIGTERM" in said
+    assert "`stop_signal: SIGINT` (uWSGI" in said
 
 
-def test_dockerd_that_stays_away_is_not_waited_for_for_ever(
-    docker: Docker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_needs_no_dockerd(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, True)
-    monkeypatch.setattr(supervise, "_DOCKER_AWAY_SECONDS", -12)
-    docker.looks = [None, GONE]
-    docker.stops = [GONE]
-    running = supervisor(docker, stop_seconds=12)
+    running = supervisor(docker)
+    monkeypatch.setattr(supervise, "dockerd_runs", lambda: False)
+    docker.after = [GONE] * 1000
     running.events.put("stop")
-    with pytest.raises(CommandError, match="doesn't answer"):
-        running.run()
-
-
-def test_restart_of_dockerd_is_survived(
-    docker: Docker, told: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del told
-    answers(monkeypatch, True)
-    facts = ContainerFacts("bedstone-shop-web-blue", running=True, exit_code=0, labels={})
-    docker.looks = [None, GONE, GONE, facts]
-    docker.waits.put(GONE)
-    docker.waits.put(5)
-    assert supervisor(docker).run() == 5
-    assert docker.stopped == []
-    assert len(docker.started) == 1
+    assert running.run() == 0
+    assert docker.process is not None
+    assert docker.process.wait(10) == 0
+    assert docker.removed == [], "the next start of the slot removes it"
 
 
 def test_container_that_ended_while_dockerd_was_away_is_noticed(
     docker: Docker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, True)
-    ended = ContainerFacts("bedstone-shop-web-blue", running=False, exit_code=9, labels={})
-    docker.looks = [None, ended]
-    docker.waits.put(GONE)
+    docker.program = "exit 9"
+    docker.after = [GONE, GONE]
     assert supervisor(docker).run() == 9
+    assert docker.removed == ["bedstone-shop-web-blue"]
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -274,8 +230,8 @@ def test_running_container_is_taken_over_if_it_is_the_same(
     running = supervisor(docker)
     wanted = for_service(running.app, running.service, SLOT, {"SECRET": "x"})
     labels = {LABEL_SPECIFICATION: wanted.specification() if same else "other"}
-    docker.present = ContainerFacts(wanted.name, running=True, exit_code=0, labels=labels)
-    docker.waits.put(0)
+    docker.looks = [ContainerFacts(wanted.name, running=True, exit_code=0, labels=labels)]
+    docker.program = "exit 0"
     running.run()
     assert len(docker.started) == (0 if same else 1)
 
@@ -290,7 +246,7 @@ def test_service_without_health_path_is_healthy_when_its_port_is(
         return probe.Answer(ok=True, said="")
 
     monkeypatch.setattr(probe, "port", port)
-    docker.waits.put(0)
+    docker.program = "exit 0"
     supervisor(docker, health=None).run()
     assert asked[0] == ("172.20.0.129", 8000)
 
@@ -341,3 +297,73 @@ def test_each_line_is_copied_once_over_a_reconnect(
     follower.finish()
     assert seen == b"one\nthree\ntwo\nfour, \xff\n"
     assert "--since 2026-01-01T00:00:03.000000000Z x" in (root / "fake/calls").read_text()
+
+
+ID = "0123abcd"
+
+
+@pytest.fixture
+def pipe(root: Path) -> Iterator[int]:
+    """What a container writes to; its shim keeps both ends open."""
+    directory = root / "run/docker/containerd" / ID
+    directory.mkdir(parents=True)
+    os.mkfifo(directory / "init-stdout")
+    descriptor = os.open(directory / "init-stdout", os.O_RDWR | os.O_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_output_is_read_while_dockerd_is_away(
+    pipe: int, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    pipes = Pipes(ID)
+    pipes.start()
+    line, seen, written = b"x" * 999 + b"\n", b"", 0
+    # Many times what a pipe holds.
+    for _ in range(1000):
+        try:
+            written += os.write(pipe, line)
+        except BlockingIOError:
+            pipes.join(0.02)
+        seen += capfdbinary.readouterr().out
+    os.write(pipe, b"no line break at the end")
+    pipes.finish()
+    seen += capfdbinary.readouterr().out
+    assert written > 10 * 64 * 1024
+    assert seen == line * (written // len(line)) + b"no line break at the end\n"
+
+
+def test_output_is_left_to_dockerd_while_it_reads(
+    pipe: int, root: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with subprocess.Popen(["sleep", "60"], stdin=pipe) as dockerd:
+        (root / "run/docker.pid").write_text(str(dockerd.pid))
+        pipes = Pipes(ID)
+        pipes.start()
+        lines = b"line\n" * 8000
+        os.write(pipe, lines)
+        pipes.join(0.2)
+        assert capfdbinary.readouterr().out == b""
+        dockerd.kill()
+        dockerd.wait()
+        seen = b""
+        for _ in range(500):
+            seen += capfdbinary.readouterr().out
+            if seen:
+                break
+            pipes.join(0.01)
+        pipes.finish()
+        seen += capfdbinary.readouterr().out
+    assert seen == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("SIGTERM", 15), ("quit", 3), ("9", 9), ("SIGRTMIN+3", 37)]
+)
+def test_signals_are_known_as_docker_writes_them(name: str, number: int) -> None:
+    assert signal_number(name) == number
+
+
+def test_unknown_signal_is_told() -> None:
+    with pytest.raises(BedstoneError, match="'SIGSTOPP' is no signal"):
+        signal_number("SIGSTOPP")

@@ -5,60 +5,45 @@ from __future__ import annotations
 import copy
 import json
 import os
-import queue
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bedstone import cli, jobs, lock, network, supervise
+from bedstone import cli, container_output, jobs, lock, network, supervise
 from bedstone.container import Container
 from bedstone.docker import ContainerFacts
 from bedstone.errors import BedstoneError, CommandError
+from tests.unit.host.containers import Docker as Process
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import RELEASE, program, put_into_service
 
 NAME = "bedstone-shop-job-clean"
 
 
-class Docker:
-    """Keeps one container; `ends` are what `docker wait` does, one after the other."""
+class Docker(Process):
+    """Notes what is done, and ends by itself when it is told to."""
 
     def __init__(self) -> None:
-        self.present: ContainerFacts | None = None
-        self.done: list[tuple[Any, ...]] = []
-        self.started: list[Container] = []
-        self.ends: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+        super().__init__()
+        self.done: list[str] = []
         self.once_started: Callable[[], None] = lambda: None
 
-    def container(self, name: str) -> ContainerFacts | None:
-        return self.present if self.present and self.present.name == name else None
-
     def start(self, container: Container) -> None:
-        self.done.append(("start", container.name))
-        self.started.append(container)
-        self.present = ContainerFacts(container.name, running=True, exit_code=0, labels={})
+        self.done.append("start")
+        super().start(container)
         self.once_started()
 
-    def wait(self, _name: str) -> int:
-        ended = self.ends.get()
-        if isinstance(ended, Exception):
-            raise ended
-        return ended
-
-    def stop(self, name: str, seconds: int) -> None:
-        self.done.append(("stop", name, seconds))
-        self.ends.put(0)
-
-    def remove(self, name: str) -> None:
-        self.done.append(("remove", name))
-        self.present = None
+    def remove(self, name: str, **options: Any) -> None:
+        self.done.append("remove")
+        super().remove(name, **options)
+        self.process = None
 
 
 @pytest.fixture
-def docker(declared: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+def docker(declared: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
     del declared
     put_into_service()
     line = "2026-01-01T00:00:01.000000000Z cleaned 7 rows"
@@ -66,9 +51,13 @@ def docker(declared: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Docke
     monkeypatch.setenv("PATH", f"{root}/programs:{os.environ['PATH']}")
     monkeypatch.delenv("INVOCATION_ID", raising=False)
     monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
-    monkeypatch.setattr(supervise, "_LAST_LINES_SECONDS", 0.2)
-    monkeypatch.setattr(supervise, "_RECONNECT_EVERY_SECONDS", 0.01)
-    return Docker()
+    monkeypatch.setattr(container_output, "_LAST_LINES_SECONDS", 0.2)
+    monkeypatch.setattr(container_output, "_RECONNECT_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "_ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "dockerd_runs", lambda: True)
+    made = Docker()
+    yield made
+    made.kill()
 
 
 def run(docker: Docker, job: str = "clean") -> int:
@@ -76,7 +65,7 @@ def run(docker: Docker, job: str = "clean") -> int:
 
 
 def test_job_runs_in_the_release_that_serves_within_its_limits(docker: Docker) -> None:
-    docker.ends.put(0)
+    docker.program = "exit 0"
     assert run(docker) == 0
     [container] = docker.started
     assert container.name == NAME
@@ -84,13 +73,13 @@ def test_job_runs_in_the_release_that_serves_within_its_limits(docker: Docker) -
     assert container.environment == {"MODE": "live"}
     assert (container.memory_mb, container.cpus, container.pids) == (64, 0.5, 20)
     assert container.labels["bedstone.release"] == RELEASE
-    assert docker.done == [("start", NAME), ("remove", NAME)]
+    assert docker.done == ["start", "remove"]
 
 
 def test_output_is_shown_and_the_exit_code_is_the_commands(
     docker: Docker, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower = supervise.Follower
+    follower = container_output.Follower
 
     class Patient(follower):  # type: ignore[misc, valid-type]
         """Waits for the first line: the fake's container ends at once."""
@@ -103,7 +92,7 @@ def test_output_is_shown_and_the_exit_code_is_the_commands(
             super().finish()
 
     monkeypatch.setattr(jobs, "Follower", Patient)
-    docker.ends.put(5)
+    docker.program = "exit 5"
     assert run(docker) == 5
     assert b"cleaned 7 rows\n" in capfdbinary.readouterr().out
 
@@ -115,7 +104,7 @@ def test_too_long_is_stopped_warm_and_told(docker: Docker) -> None:
     with pytest.raises(BedstoneError, match="took longer than 1 seconds") as caught:
         run(docker)
     assert "timeout_seconds" in str(caught.value.hint)
-    assert docker.done == [("start", NAME), ("stop", NAME, 30), ("remove", NAME)]
+    assert docker.done == ["start", "remove"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -125,7 +114,7 @@ def test_stop_of_the_unit_stops_the_container_warm(
     before = signal.getsignal(number)
     docker.once_started = lambda: os.kill(os.getpid(), number)
     assert run(docker) == 143
-    assert ("stop", NAME, 30) in docker.done
+    assert docker.done == ["start", "remove"]
     assert "stopped before it was done" in capsys.readouterr().out
     assert signal.getsignal(number) is before
 
@@ -134,8 +123,9 @@ def test_container_of_a_killed_run_is_ended_first(
     docker: Docker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.present = ContainerFacts(NAME, running=True, exit_code=0, labels={})
+    docker.program = "exit 0"
     assert run(docker) == 0
-    assert [what[0] for what in docker.done] == ["stop", "remove", "start", "remove"]
+    assert docker.done == ["remove", "start", "remove"]
     assert "a run that was killed" in capsys.readouterr().out
 
 
@@ -150,13 +140,13 @@ def test_two_runs_at_once_are_refused(docker: Docker) -> None:
 
 def test_restart_of_dockerd_is_survived(docker: Docker) -> None:
     gone = CommandError("Docker doesn't answer", returncode=1, output="")
-    for end in (gone, gone, 4):
-        docker.ends.put(end)
+    docker.program = "exit 4"
+    docker.once_started = lambda: docker.after.extend([gone, gone])
     assert run(docker) == 4
 
 
 def test_kill_for_memory_is_guessed(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
-    docker.ends.put(137)
+    docker.program = "exit 137"
     assert run(docker) == 137
     assert "more than its 64 MiB" in capsys.readouterr().out
 
@@ -216,5 +206,5 @@ def test_job_that_is_no_longer_declared_runs_while_its_release_serves(
     else:
         (declared / "app.json").unlink()
         assert set(jobs.declared("shop")) == {"clean", "report"}
-    docker.ends.put(0)
+    docker.program = "exit 0"
     assert run(docker) == 0

@@ -1,0 +1,73 @@
+"""Docker as the supervisor sees it, with a real process in place of a container."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from bedstone.container import Container
+from bedstone.docker import ContainerFacts
+
+# Ends at SIGTERM with 0, at SIGQUIT with 3, and with what it is told.
+PROGRAM = 'trap "exit 0" TERM; trap "exit 3" QUIT; echo ready; read code; exit "$code"'
+
+
+class Docker:
+    """Keeps one container; `looks` are answers given before the true ones."""
+
+    def __init__(self) -> None:
+        self.program = PROGRAM
+        self.stop_signal: str | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.present: ContainerFacts | None = None
+        self.started: list[Container] = []
+        self.removed: list[str] = []
+        self.looks: list[ContainerFacts | Exception | None] = []
+        # Answers given once it was asked what has been started.
+        self.after: list[ContainerFacts | Exception | None] = []
+
+    def container(self, name: str) -> ContainerFacts | None:
+        if self.looks:
+            look = self.looks.pop(0)
+            if isinstance(look, Exception):
+                raise look
+            return look
+        if self.process is None:
+            return self.present if self.present and self.present.name == name else None
+        facts = ContainerFacts(
+            name,
+            running=self.process.poll() is None,
+            exit_code=self.process.returncode or 0,
+            labels={},
+            pid=self.process.pid,
+            stop_signal=self.stop_signal,
+        )
+        self.looks, self.after = self.after, []
+        return facts
+
+    def start(self, container: Container) -> None:
+        self.started.append(container)
+        self.process = subprocess.Popen(
+            ["bash", "-c", self.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._processes.append(self.process)
+        if self.process.stdout is not None and "echo" in self.program:
+            # Its traps are set.
+            self.process.stdout.readline()
+
+    def end(self, code: int) -> None:
+        """Let the container end by itself."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.write(b"%d\n" % code)
+            self.process.stdin.flush()
+
+    def remove(self, name: str, **_: Any) -> None:
+        self.removed.append(name)
+        self.kill()
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+        self._processes.clear()
