@@ -114,6 +114,17 @@ def test_own_repository_is_trusted_for_itself_alone(host: Host, server_name: str
     assert not host.file(key).exists
 
 
+def test_build_runs_in_a_slice_of_its_own(host: Host) -> None:
+    dockerfile = "FROM bedstone-python:trixie\\nRUN cat /proc/self/cgroup"
+    said = host.check_output(
+        f"printf '{dockerfile}' | docker build --no-cache --progress=plain"
+        " --cgroup-parent bedstone-build.slice - 2>&1"
+    )
+    assert "/bedstone-build.slice/" in said
+    assert host.check_output("systemctl is-active bedstone-build.slice") == "active"
+    assert host.check_output("systemctl show -P CPUWeight bedstone-build.slice") == "20"
+
+
 def test_image_is_built_by_buildkit(host: Host) -> None:
     dockerfile = f"FROM {IMAGE}\\nRUN --mount=type=cache,target=/c echo built > /x\\n"
     host.check_output(f"mkdir -p /tmp/build && printf '{dockerfile}' > /tmp/build/Dockerfile")

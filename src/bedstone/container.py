@@ -57,6 +57,7 @@ class Container:
     user: str | None = None
     capabilities: tuple[str, ...] = ()
     init: bool = True
+    one_off: bool = False
     memory_mb: int | None = None
     cpus: float | None = None
     pids: int = 512
@@ -194,6 +195,7 @@ def for_command(
         mounts=(*base.mounts, *mounts),
         name=f"bedstone-{app.name}-{kind}",
         command=command,
+        one_off=True,
         labels={LABEL_APP: app.name, LABEL_RELEASE: release},
     )
     if static_source is None or app.static is None:

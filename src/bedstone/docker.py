@@ -9,13 +9,14 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import paths
 from bedstone.container import LABEL_APP
+from bedstone.entrypoint import swallows
 from bedstone.errors import BedstoneError, CommandError, ConfigError
 from bedstone.run import Completed, Runner, run
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 BUILD_SECONDS = 3600.0
 PULL_SECONDS = 1800.0
+# A build takes what the apps leave: see role docker's bedstone-build.slice.
+BUILD_SLICE = "bedstone-build.slice"
 # Ends the name of the container that an image is looked into with.
 LOOK = "look"
 _FIRST_WITH_BUILDX = 23
@@ -35,10 +38,11 @@ _LONGEST_LINE_BYTES = 60_000
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image: its id, and the user its processes run as."""
+    """What is known of an image: its id, the user its processes run as, its ENTRYPOINT."""
 
     id: str
     user: str
+    entrypoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Docker:
                 argv += ["--secret", f"id={name},env={_SECRET}{name}"]
             for name, value in sorted(labels.items()):
                 argv += ["--label", f"{name}={value}"]
+            argv += ["--cgroup-parent", BUILD_SLICE]
             if target:
                 argv += ["--target", target]
             if fresh:
@@ -189,7 +194,10 @@ class Docker:
         found = self._inspect("image", reference)
         if found is None:
             return None
-        return ImageFacts(found["Id"], str((found.get("Config") or {}).get("User") or ""))
+        told = found.get("Config") or {}
+        return ImageFacts(
+            found["Id"], str(told.get("User") or ""), tuple(told.get("Entrypoint") or ())
+        )
 
     def tag(self, image: str, name: str) -> None:
         """Give an image a name."""
@@ -340,7 +348,7 @@ class Docker:
         """Start a container in the background."""
         with _environment_file(container) as (arguments, variables):
             self._run(
-                ["docker", "run", "--detach", *arguments, *container.arguments()],
+                ["docker", "run", "--detach", *arguments, *self._arguments(container)],
                 timeout=120,
                 env=variables,
             )
@@ -361,7 +369,7 @@ class Docker:
         with _environment_file(container) as (arguments, variables):
             try:
                 return self._run(
-                    ["docker", "run", "--rm", *arguments, *container.arguments()],
+                    ["docker", "run", "--rm", *arguments, *self._arguments(container)],
                     timeout=timeout,
                     env=variables,
                     on_line=on_line,
@@ -376,8 +384,19 @@ class Docker:
         with _environment_file(container) as (arguments, variables):
             argv = ["docker", "run", "--rm", "--interactive", *(["--tty"] if terminal else [])]
             return subprocess.call(
-                [*argv, *arguments, *container.arguments()], env={**os.environ, **variables}
+                [*argv, *arguments, *self._arguments(container)], env={**os.environ, **variables}
             )
+
+    def _arguments(self, container: Container) -> list[str]:
+        """Return the arguments of `docker run`; a one-off command has no ENTRYPOINT to hold it."""
+        if container.one_off:
+            facts = None
+            # Whatever is wrong with Docker, the run itself says.
+            with suppress(CommandError):
+                facts = self.image(container.image)
+            if facts is not None and swallows(facts.entrypoint):
+                return ["--entrypoint", "", *container.arguments()]
+        return container.arguments()
 
     def remove(self, name: str, *, timeout: float = 60) -> None:
         """Remove a container, running or not, if it is there, with its volumes that have no name.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from bedstone import destinations, files, history, paths, slots
 from bedstone.container import LABEL_APP
 from bedstone.errors import BedstoneError
 from bedstone.rollout import pulled
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
-from bedstone.rollout.ended import end
+from bedstone.rollout.ended import end, killed
 from bedstone.rollout.image import image_name
 
 # Of role backup.
@@ -23,9 +25,11 @@ def drain(rollout: Rollout) -> str:
         return "nothing ran before"
     seconds = drain_seconds(app)
     finished = host.nginx.wait_until_drained(slots.addresses(app.name, surplus), seconds)
+    began = time.time()
     end(host, app.name, surplus, seconds=stop_seconds(tuple(app.services.values())))
+    units = [slots.unit(app.name, key) for key in surplus]
     late = "" if finished else f" (requests were still open after {seconds:g} seconds)"
-    return f"{', '.join(surplus)} stopped{late}"
+    return f"{', '.join(surplus)} stopped{late}{killed(host, units, began)}"
 
 
 def prune(rollout: Rollout) -> str:

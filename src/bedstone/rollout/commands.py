@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import environment, paths
+from bedstone import container_hints, environment, paths
 from bedstone.container import for_command
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.slots import Made
@@ -105,10 +105,21 @@ def run(
         return host.docker.run_once(wanted, timeout=seconds, on_line=on_line)
     except CommandError as error:
         ended = "took too long" if error.returncode is None else f"exit code {error.returncode}"
+        hint = (
+            f"Try it by hand: `bedstone run {image.app.name} -- COMMAND`; the command is"
+            " declared under `commands` of the app."
+        )
+        facts = host.docker.image(image.made.image)
+        if error.returncode is None and facts is not None and facts.entrypoint:
+            hint = (
+                f"The image's ENTRYPOINT is {list(facts.entrypoint)}: it has to run the command it"
+                ' is given (`exec "$@"`). A server belongs into CMD, or into `command` of the'
+                " service."
+            )
+        known = container_hints.of(error.details, image.made.uid, image.app.capabilities)
         raise BedstoneError(
             f"`{' '.join(command)}` failed in the image: {ended}.",
-            hint=f"Try it by hand: `bedstone run {image.app.name} -- COMMAND`; the command is"
-            " declared under `commands` of the app.",
+            hint=known or hint,
             details=error.details,
         ) from error
 

@@ -5,11 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone import container, slots
+from bedstone.supervise import KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bedstone.rollout.context import Host
+
+
+def killed(host: Host, units: Sequence[str], since: float) -> str:
+    """Return what to add to a step in which units stopped: which had to be killed, and why.
+
+    Args:
+        host: the server.
+        units: what stopped.
+        since: when that began, seconds since 1970.
+
+    """
+    found = []
+    for unit in units:
+        lines = host.systemd.journal([unit], lines=200, since=f"@{since:.3f}").splitlines()
+        words = next((line for line in reversed(lines) if line.startswith(KILLED)), None)
+        if words is not None:
+            found.append(f"; {unit}: {words}")
+    return "".join(found)
 
 
 def end(host: Host, app: str, keys: Sequence[str], *, seconds: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bedstone import slots
+from bedstone import container_hints, slots
 from bedstone.config import Service
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
@@ -66,6 +66,7 @@ def start_units(
         lines = rollout.host.systemd.journal(broken or units, since=began)
         raise BedstoneError(
             f"{', '.join(broken or units)} didn't get healthy.",
-            hint=f"All of its output: `journalctl -u {(broken or list(units))[0]}`.",
+            hint=container_hints.of(lines, rollout.uid, rollout.app.capabilities)
+            or f"All of its output: `journalctl -u {(broken or list(units))[0]}`.",
             details=tail(lines) or error.details,
         ) from error

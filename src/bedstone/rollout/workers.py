@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from bedstone import slots
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
-from bedstone.rollout.ended import end
+from bedstone.rollout.ended import end, killed
 from bedstone.rollout.start import start_units
 
 
@@ -19,9 +21,11 @@ def workers(rollout: Rollout) -> str:
         for name in service.worker_slots():
             slots.write(app.name, rollout.slot_of(service, name))
     units = [slots.unit(app.name, key) for key in keys]
+    began = time.time()
     start_units(rollout, rollout.host.systemd.restart, units, app.workers)
     rollout.host.systemd.enable(units)
-    return ", ".join(keys)
+    before = [slots.unit(app.name, key) for key, slot in rollout.old_workers.items() if slot]
+    return f"{', '.join(keys)}{killed(rollout.host, before, began)}"
 
 
 def unworkers(rollout: Rollout) -> None:

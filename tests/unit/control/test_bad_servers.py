@@ -104,3 +104,30 @@ def test_facts_have_the_names_that_ansible_uses() -> None:
     assert facts["ansible_processor_vcpus"] == 2
     assert facts["ansible_default_ipv4"] == {"address": "192.0.2.10"}
     assert server.facts(GOOD | {"address": None})["ansible_default_ipv4"] == {}
+
+
+@pytest.mark.parametrize(
+    ("app", "message", "example"),
+    [
+        (
+            {"services": {"web": {"cpus": 64}}},
+            "The service `web` of `shop` has `cpus: 64`; it has 2 processors.",
+            "cpus: 2",
+        ),
+        ({"jobs": {"clean": {"cpus": 2.5}}}, "job `clean` of `shop` has `cpus: 2.5`", "cpus: 2"),
+        ({"services": {"web": {"memory_mb": 4096}}}, "`memory_mb: 4096`; it has 1967", "983"),
+        ({"max_body_mb": 10240}, "`max_body_mb: 10240`; an upload lies on the disk twice", "5000"),
+    ],
+)
+def test_limit_beyond_the_server_is_refused(
+    app: dict[str, Any], message: str, example: str
+) -> None:
+    [problem] = server.check("web1", GOOD, LIMITS, NOW, [{"name": "shop"} | app])
+    assert message in problem.message
+    assert example in problem.example
+    assert server.check("web1", GOOD, LIMITS, NOW) == []
+
+
+def test_settings_that_are_broken_are_left_to_their_own_check() -> None:
+    apps = ["shop", {"services": ["web"]}, {"services": {"web": None}, "max_body_mb": "20"}]
+    assert server.check("web1", GOOD, LIMITS, NOW, apps) == []

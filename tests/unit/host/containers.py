@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 from typing import Any
 
 from bedstone.container import Container
 from bedstone.docker import ContainerFacts
 
-# Ends at SIGTERM with 0, at SIGQUIT with 3, and with what it is told.
-PROGRAM = 'trap "exit 0" TERM; trap "exit 3" QUIT; echo ready; read code; exit "$code"'
+# Ends at SIGTERM with 0, at SIGQUIT with 3, at SIGUSR1 with 7; no signal comes too early for it.
+PROGRAM = """
+import signal, sys
+codes = {signal.SIGTERM: 0, signal.SIGQUIT: 3, signal.SIGUSR1: 7}
+signal.pthread_sigmask(signal.SIG_BLOCK, codes)
+print("ready", flush=True)
+sys.exit(codes[signal.sigwait(codes)])
+"""
 
 
 class Docker:
     """Keeps one container; `looks` are answers given before the true ones."""
 
     def __init__(self) -> None:
-        self.program = PROGRAM
+        # Of a shell, in place of PROGRAM.
+        self.program: str | None = None
         self.stop_signal: str | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -48,19 +57,19 @@ class Docker:
 
     def start(self, container: Container) -> None:
         self.started.append(container)
-        self.process = subprocess.Popen(
-            ["bash", "-c", self.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        argv = ["bash", "-c", self.program or ""]
+        if self.program is None:
+            argv = [sys.executable, "-S", "-E", "-c", PROGRAM]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._processes.append(self.process)
-        if self.process.stdout is not None and "echo" in self.program:
-            # Its traps are set.
+        if self.process.stdout is not None and (self.program is None or "echo" in self.program):
+            # It is ready for signals.
             self.process.stdout.readline()
 
-    def end(self, code: int) -> None:
-        """Let the container end by itself."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.write(b"%d\n" % code)
-            self.process.stdin.flush()
+    def end(self) -> None:
+        """Let the container end by itself, with 7."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGUSR1)
 
     def remove(self, name: str, **_: Any) -> None:
         self.removed.append(name)

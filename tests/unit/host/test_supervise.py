@@ -118,9 +118,7 @@ def test_ready_is_said_only_once_it_is_healthy(
 ) -> None:
     del told
     asked = answers(monkeypatch, False, False, True)
-    monkeypatch.setattr(
-        Supervisor, "_probe", patched_probe(Supervisor._probe, lambda: docker.end(7), 3)
-    )
+    monkeypatch.setattr(Supervisor, "_probe", patched_probe(Supervisor._probe, docker.end, 3))
     assert supervisor(docker).run() == 7
     assert asked[0] == ("172.20.0.129", 8000, "/health/", "shop.example.com")
     assert [m for m in Notify.messages if not m.startswith("STATUS=Waiting")] == [
