@@ -335,9 +335,7 @@ def test_serving_slot_starts_by_itself_after_a_crash_and_a_reboot_without_a_ledg
 ) -> None:
     ledger = "/var/lib/bedstone/ledger.sqlite"
     before, releases = answer(host)["host"], usable_releases(host)
-    host.check_output(
-        "rm -f %s-wal %s-shm; truncate -s 0 %s; truncate -s 64K %s", *[ledger] * 4
-    )
+    host.check_output("rm -f %s-wal %s-shm; truncate -s 0 %s; truncate -s 64K %s", *[ledger] * 4)
     host.check_output("docker kill bedstone-hello-web-%s", status(host)["slot"])
     wait_until(lambda: answering(host) not in {None, before}, what="another one answers")
     before = answer(host)["host"]

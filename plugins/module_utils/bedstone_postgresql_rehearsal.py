@@ -36,7 +36,7 @@ def rehearse(instance: Instance) -> list[str]:
         shutil.copytree(instance.configuration, base / "etc")
         (base / "run").mkdir()
         for path in (base, *base.rglob("*")):
-            os.chown(path, account.pw_uid, account.pw_gid)
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
         return _try_to_start(instance, base)
 
 

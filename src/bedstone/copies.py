@@ -22,6 +22,7 @@ from bedstone import (
     paths,
     restic_errors,
     retention,
+    safe_tree,
     space,
 )
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
@@ -263,6 +264,8 @@ def fetch(
         if kind == DUMP:
             _check(source, destination)
             media_snapshots.mark_origin(source, destination.name)
+        if kind == MEDIA:
+            safe_tree.disarm(source)
         files.remove_tree(target)
         source.rename(target)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -34,6 +33,8 @@ LOOK = "look"
 _FIRST_WITH_BUILDX = 23
 _SECRET = "BEDSTONE_BUILD_SECRET_"  # noqa: S105 - how the names of variables begin
 _LONGEST_LINE_BYTES = 60_000
+# An image's /etc/passwd may be of any size, this process's memory not.
+_LONGEST_TABLE_BYTES = 4 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,11 @@ class Docker:
         ).stdout
         return list(json.loads(output) or [])
 
+    def volumes(self, image: str) -> list[str]:
+        """Return the directories that an image's Dockerfiles name as `VOLUME`."""
+        found = self._inspect("image", image) or {}
+        return sorted((found.get("Config") or {}).get("Volumes") or {})
+
     def remove_dangling(self, label: str) -> None:
         """Remove images that have a label and no name and that no container uses."""
         self._run(
@@ -315,9 +321,10 @@ class Docker:
                 for member in tar:
                     content = tar.extractfile(member)
                     if content is not None:
-                        text = io.TextIOWrapper(content, "utf-8", "replace").read()
+                        text = content.read(_LONGEST_TABLE_BYTES).decode("utf-8", "replace")
                         rows = [line.split(":") for line in text.splitlines()]
-                        return [row for row in rows if len(row) >= 3]  # noqa: PLR2004 - name, x, id
+                        # Name, x, id, ...
+                        return [row for row in rows if len(row) >= 3 and row[2].isdigit()]  # noqa: PLR2004
         return []
 
     # --- containers --------------------------------------------------------------------

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, guarded, postgres, restore_role
+from bedstone import database_properties, guarded, postgres, restore_role, safe_tree
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.manifest import Database
 from bedstone.snapshot import COUNTS, Snapshot
@@ -254,8 +254,7 @@ def _connection(database: str) -> str:
 
 def _give(directory: Path, user: str) -> None:
     account = pwd.getpwnam(user)
-    for path in (directory, *directory.iterdir()):
-        # What lies there came from another user: a link is not followed.
-        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
-        if not path.is_symlink():
-            path.chmod(0o700 if path.is_dir() else 0o600)
+    # What lies there came from another user: no link is followed.
+    for entry in safe_tree.walk(directory):
+        entry.give(account.pw_uid, account.pw_gid)
+        entry.set_mode(0o700 if entry.is_directory else 0o600)

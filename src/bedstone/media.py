@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import guarded, media_snapshots
+from bedstone import guarded, media_snapshots, safe_tree
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.manifest import RESTIC, Media
 
@@ -136,6 +136,8 @@ def unpack(
 def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: bool = True) -> None:
     """Unpack an archive into a directory that is made for it, owners and modes as they were.
 
+    Nothing in it gives rights to who opens it: see :func:`bedstone.safe_tree.disarm`.
+
     Args:
         path: the archive.
         directory: made.
@@ -146,19 +148,26 @@ def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: boo
         BedstoneError: it could not be read or written.
 
     """
-    directory.mkdir(mode=0o700)
-    try:
-        guarded.run(
-            [
-                "tar", "--extract", f"--file={path}", "--numeric-owner", "--preserve-permissions",
-                "--same-owner", f"--use-compress-program={_PROGRAMS[path.suffix]}",
-                f"--directory={directory}",
-            ],
-            watch=watch,
-            env={"LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
-    except CommandError as error:
-        raise BedstoneError(f"{path.name} could not be unpacked.", details=error.details) from error
+    # The archive sets the directory's own mode: until all is disarmed, one above keeps others out.
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as name:
+        side = Path(name) / "media"
+        side.mkdir(mode=0o700)
+        try:
+            guarded.run(
+                [
+                    "tar", "--extract", f"--file={path}", "--numeric-owner",
+                    "--preserve-permissions", "--same-owner",
+                    f"--use-compress-program={_PROGRAMS[path.suffix]}", f"--directory={side}",
+                ],
+                watch=watch,
+                env={"LC_ALL": "C.UTF-8"},
+            )  # fmt: skip
+        except CommandError as error:
+            raise BedstoneError(
+                f"{path.name} could not be unpacked.", details=error.details
+            ) from error
+        safe_tree.disarm(side)
+        side.rename(directory)
     if sync:
         os.sync()
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import destinations, files
+from bedstone import destinations, files, safe_tree
 from bedstone.arrivals import MEDIA
 from bedstone.errors import BedstoneError
 from bedstone.manifest import RESTIC, Media
@@ -121,6 +121,7 @@ def restore(found: Media, backup: Path, into: Path, *, watch: Callable[[], None]
             raise BedstoneError(
                 f"The snapshot {snapshot.id[:8]} at {place.name} doesn't hold {directory.name}."
             )
+        safe_tree.disarm(directory)
         directory.rename(into)
 
 

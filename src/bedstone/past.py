@@ -11,7 +11,6 @@ reached is an error, never the latest one in its place.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from bedstone import (
     past_recovery,
     past_window,
     pgbackrest_wal,
+    safe_tree,
     space,
     throwaway,
 )
@@ -210,9 +210,7 @@ def _given_away(place: Path, data: Path) -> Server:
     owner = throwaway.account()
     socket = place / "socket"
     socket.mkdir(mode=0o700)
-    for path in (socket, data.parent):
-        os.chown(path, owner.pw_uid, owner.pw_gid)
-    for base, directories, names in os.walk(data.parent):
-        for name in (*directories, *names):
-            os.chown(Path(base) / name, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    for top in (socket, data.parent):
+        for entry in safe_tree.walk(top):
+            entry.give(owner.pw_uid, owner.pw_gid)
     return Server(str(socket), throwaway.PORT, owner.pw_name)

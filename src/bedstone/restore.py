@@ -22,6 +22,7 @@ from bedstone import (
     restore_journal,
     restore_page,
     restore_role,
+    safe_tree,
     single_table,
     space,
     swap,
@@ -171,9 +172,17 @@ def _beside(
                 f"{found} media files were unpacked, but the backup recorded"
                 f" {plan.manifest.media.files}; nothing was put in place."
             )
+        _give_to_owner(side, Path(journal.media.path))
         journal = journal.with_inode(side.stat().st_ino)
         journal.save()
     return journal, rows
+
+
+def _give_to_owner(side: Path, present: Path) -> None:
+    """Give restored uploads to whom they belong now: the app may have had another user then."""
+    if present.is_dir() and not present.is_symlink():
+        owner = present.lstat()
+        safe_tree.give(side, owner.st_uid, owner.st_gid)
 
 
 def _database_beside(

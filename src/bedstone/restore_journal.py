@@ -198,7 +198,11 @@ def undo(server: Server, journal: Journal) -> None:
             timeout=300,
         )
     if journal.media is not None:
-        files.remove_tree(Path(journal.media.side))
+        side = Path(journal.media.side)
+        files.remove_tree(side)
+        # Where it was unpacked before it got its name.
+        for left in side.parent.glob(f".{side.name}-*"):
+            files.remove_tree(left)
     restore_page.hide(journal)
     journal.clear()
 

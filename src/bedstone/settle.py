@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone import config, container, files, network, nginx, paths, slots
-from bedstone.rollout import commands, pending
+from bedstone.rollout import commands, pending, uploads
 from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end
 from bedstone.rollout.prepare import STEP_KINDS
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bedstone.history import Serving
     from bedstone.rollout.context import Host
     from bedstone.rollout.pending import Pending
+    from bedstone.rollout.uploads import Shared
+    from bedstone.slots import Made
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Plan:
     static: str | None
     schema: Pending | None
     running: tuple[str, ...]
+    made: Made
+    uploads: Shared | None
 
     def words(self) -> list[str]:
         """Return what differs, for people."""
@@ -51,6 +55,8 @@ class Plan:
         if self.schema is not None:
             said.append(f"a rollback has left {commands.said(self.schema.commands)} to be done")
         said += [f"the container {name} was left by an operation" for name in self.running]
+        if self.uploads is not None:
+            said.append("the uploads were being shared with a release of another user")
         return said
 
 
@@ -117,6 +123,8 @@ def plan(
         static=serving.release if made.static and linked != serving.release else None,
         schema=pending.read(app_name, serving.release),
         running=tuple(_left_running(host, app_name)) if alone else (),
+        made=made,
+        uploads=uploads.pending(app_name) if alone else None,
     )
 
 
@@ -160,6 +168,8 @@ def put_right(host: Host, wanted: Plan) -> None:
         # No slot is stopped while requests are in it.
         host.nginx.wait_until_drained(slots.addresses(app.name, wanted.surplus), drain_seconds(app))
     end(host, app.name, wanted.surplus, seconds=stop_seconds(services))
+    if wanted.uploads is not None:
+        uploads.settle(app.name, wanted.uploads, wanted.made)
 
 
 def clear(host: Host, app_name: str) -> list[str]:

@@ -22,8 +22,10 @@ STOP_SLACK_SECONDS = 60
 # job in time; systemd is there for the program.
 JOB_SLACK_SECONDS = 120
 UNITS = "/etc/systemd/system"
+# Mounts the directory of what the apps' containers write, so that nothing there is run.
+CONTENT_UNIT = "bedstone-content.service"
 # What every app's releases run in, and what puts an interrupted one right after a boot.
-COMMON_UNITS = ("bedstone-operation@.service", "bedstone-settle.service")
+COMMON_UNITS = (CONTENT_UNIT, "bedstone-operation@.service", "bedstone-settle.service")
 # The environment files hold passwords; so may the further files.
 SECRET = {"mode": "0600", "sensitive": True}
 
@@ -75,7 +77,8 @@ def units(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
     # Without a state: what it would do now, the release does.
     at_boot: list[dict[str, Any]] = [{"name": "bedstone-settle.service", "enabled": True}]
-    return at_boot + [
+    content = {"name": CONTENT_UNIT, "enabled": True, "state": "started"}
+    return [{**content, "restart_on": [f"{UNITS}/{CONTENT_UNIT}"]}, *at_boot] + [
         {"name": name, "enabled": True, "state": "started", "restart_on": [f"{UNITS}/{name}"]}
         for name in timers
     ]

@@ -7,7 +7,7 @@ import time
 from bedstone import destinations, files, history, paths, slots
 from bedstone.container import LABEL_APP
 from bedstone.errors import BedstoneError
-from bedstone.rollout import pulled
+from bedstone.rollout import pulled, uploads
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end, killed
 from bedstone.rollout.image import image_name
@@ -17,11 +17,12 @@ COPY_UNIT = "bedstone-copy.service"
 
 
 def drain(rollout: Rollout) -> str:
-    """Let the old slot's requests finish, then stop what no longer serves."""
+    """Let the old slot's requests finish, stop what no longer serves, take over its uploads."""
     app, host = rollout.app, rollout.host
     wanted = {*rollout.worker_keys(), *(f"{s.name}@{rollout.slot}" for s in app.http_services)}
     surplus = [key for key in slots.keys(app.name) if key not in wanted]
     if not surplus:
+        uploads.hand_over(rollout)
         return "nothing ran before"
     seconds = drain_seconds(app)
     finished = host.nginx.wait_until_drained(slots.addresses(app.name, surplus), seconds)
@@ -29,7 +30,9 @@ def drain(rollout: Rollout) -> str:
     end(host, app.name, surplus, seconds=stop_seconds(tuple(app.services.values())))
     units = [slots.unit(app.name, key) for key in surplus]
     late = "" if finished else f" (requests were still open after {seconds:g} seconds)"
-    return f"{', '.join(surplus)} stopped{late}{killed(host, units, began)}"
+    given = uploads.hand_over(rollout)
+    uploaded = f", uploads {given}" if given else ""
+    return f"{', '.join(surplus)} stopped{late}{killed(host, units, began)}{uploaded}"
 
 
 def prune(rollout: Rollout) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bedstone import files, history, paths, slots, source
+from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bedstone.config import App
     from bedstone.docker import ImageFacts
     from bedstone.rollout.context import Rollout
 
@@ -28,12 +34,58 @@ def image(rollout: Rollout) -> str:
         # Docker itself leaves an image's layers to the kernel's own time.
         if (stored := paths.host("/var/lib/docker")).is_dir():
             files.sync_filesystem(stored, rollout.host.run)
+    require_no_loose_volumes(app, docker.volumes(facts.id))
     docker.tag(facts.id, image_name(app.name, rollout.id))
     rollout.image = facts.id
     rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user, app=app.name)
     history.set_image(rollout.connection, app.name, rollout.id, facts.id)
     slots.write_made(app.name, rollout.id, rollout.made)
     return f"{how} {facts.id[:19]}"
+
+
+def require_no_loose_volumes(app: App, volumes: Sequence[str]) -> None:
+    """Refuse an image that would keep files where no setting says so.
+
+    For each `VOLUME` Docker lays a new, nameless volume over the directory, also over a part of the
+    uploads: what is written there is served by nothing, in no backup, and gone with the container.
+
+    Args:
+        app: its settings.
+        volumes: what the image's Dockerfiles name.
+
+    Raises:
+        BedstoneError: names them, with the line that decides what becomes of each.
+
+    """
+    covered = {PurePosixPath(entry.partition(":")[0]) for entry in app.tmpfs}
+    covered |= {PurePosixPath(mount.target) for mount in app.mounts}
+    covered |= {PurePosixPath(part.path) for part in (app.static, app.media) if part is not None}
+    loose = [path for path in volumes if PurePosixPath(posixpath.normpath(path)) not in covered]
+    if not loose:
+        return
+    media = PurePosixPath(app.media.path) if app.media is not None else None
+    raise BedstoneError(
+        f"The image has a VOLUME at {', '.join(loose)}, and no setting of {app.name} says what"
+        " becomes of the files there: they would be lost with each container.",
+        hint="\n".join(_volume_hint(app, PurePosixPath(path), media) for path in loose),
+    )
+
+
+def _volume_hint(app: App, path: PurePosixPath, media: PurePosixPath | None) -> str:
+    if media is None:
+        kept = f"`media: {{path: {path}, url: null}}` keeps the files"
+    elif path.is_relative_to(media):
+        # A directory in memory over a part of the uploads would lose that part.
+        return (
+            f"{path} is a part of `media` ({media}): remove the line VOLUME from the Dockerfile, or"
+            f" write `media: {path}`."
+        )
+    elif media.is_relative_to(path):
+        kept = f"`media: {path}` keeps all of it, not only {media}"
+    else:
+        kept = "remove the line VOLUME from the Dockerfile where it is not needed"
+    tmpfs = ", ".join((*app.tmpfs, str(path)))
+    return f"{path}: {kept}; `tmpfs: [{tmpfs}]` has them in memory until the next restart."
 
 
 def _built_before(rollout: Rollout) -> ImageFacts | None:

@@ -9,7 +9,7 @@ from bedstone.rollout.commands import check
 from bedstone.rollout.context import Rollout
 from bedstone.rollout.forward import migrate_forward
 from bedstone.rollout.gates import plan
-from bedstone.rollout.ground import ground
+from bedstone.rollout.ground import ground, unground
 from bedstone.rollout.image import image, unimage
 from bedstone.rollout.migrate import migrate
 from bedstone.rollout.prepare import prepare, revive, unprepare, unrevive
@@ -33,7 +33,7 @@ def release(app: App) -> list[Step[Rollout]]:
     return [
         Step("prepare", prepare, unprepare),
         Step("image", image, unimage),
-        Step("network", ground),
+        Step("network", ground, unground),
         Step("check", check),
         Step("plan", plan),
         Step("restore_point", restore_point),
@@ -47,7 +47,7 @@ def rollback(app: App) -> list[Step[Rollout]]:
     """Return the steps that bring a release of before back."""
     return [
         Step("prepare", revive, unrevive),
-        Step("network", ground),
+        Step("network", ground, unground),
         Step("plan", plan_back),
         Step("restore_point", restore_point),
         Step("reverse", reverse_first, unreverse),
@@ -58,7 +58,7 @@ def rollback(app: App) -> list[Step[Rollout]]:
 
 def restart(app: App) -> list[Step[Rollout]]:
     """Return the steps that start the release that serves anew."""
-    return [Step("network", ground), *traffic(app)]
+    return [Step("network", ground, unground), *traffic(app)]
 
 
 def traffic(app: App) -> list[Step[Rollout]]:

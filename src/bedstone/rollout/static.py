@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths
+from bedstone import files, paths, safe_tree
 from bedstone.rollout import commands
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def static(rollout: Rollout) -> str:
     partial.mkdir(mode=0o755)
     if app.commands.static:
         # The container's user writes; afterwards nobody but root does.
-        shutil.chown(partial, rollout.uid, rollout.gid)
+        os.chown(partial, rollout.uid, rollout.gid, follow_symlinks=False)
         for command in app.commands.static:
             commands.run(
                 rollout.host,
@@ -42,8 +41,10 @@ def static(rollout: Rollout) -> str:
             )
     else:
         rollout.host.docker.copy_out(rollout.image, app.static.path, partial, app=app.name)
-    own = _readable_by_all(partial)
-    files.write(rollout.directory / _OWN, "".join(f"{path}\n" for path in own), mode=0o600)
+    own = safe_tree.publish(partial)
+    # A name with a line break, or in no encoding, isn't inherited by the next release.
+    listed = "".join(f"{path}\n" for path in own if path.isprintable())
+    files.write(rollout.directory / _OWN, listed, mode=0o600)
     inherited = _inherit(rollout, partial)
     # A power cut just after the release would leave them by name alone, all of them empty.
     files.sync_filesystem(partial, rollout.host.run)
@@ -73,31 +74,6 @@ def _inherit(rollout: Rollout, target: Path) -> int:
     old = rollout.old.release if rollout.old is not None else ""
     own = paths.release(rollout.app.name, old) / _OWN
     source = paths.served(rollout.app.name) / "static" / old
-    if not old or not own.is_file():
+    if not old or not own.is_file() or not source.is_dir():
         return 0
-    count = 0
-    for name in own.read_text(encoding="utf-8").splitlines():
-        link = target / name
-        if not (source / name).is_file() or os.path.lexists(link):
-            continue
-        try:
-            link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            os.link(source / name, link)
-        except OSError:
-            # What is a file now was a directory then: the new one counts.
-            continue
-        count += 1
-    return count
-
-
-def _readable_by_all(directory: Path) -> list[Path]:
-    """Give a tree to root and let everybody read it; return its files, relative to it."""
-    found = []
-    for path in [directory, *directory.rglob("*")]:
-        if path.is_symlink():
-            continue
-        shutil.chown(path, 0, 0)
-        path.chmod(0o755 if path.is_dir() else 0o644)
-        if path.is_file():
-            found.append(path.relative_to(directory))
-    return found
+    return safe_tree.link_missing(source, target, own.read_text(encoding="utf-8").splitlines())

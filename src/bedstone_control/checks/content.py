@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import TYPE_CHECKING
 
 from bedstone_control import environment, names, placeholders
@@ -33,6 +34,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
         yield from _build(context, place, app)
         yield from _directories(context, place, app)
         yield from _files(context, place, app)
+        yield from _in_memory(context, place, app)
 
 
 def _environment(context: Context, place: Place, app: App) -> Iterator[Problem]:
@@ -180,3 +182,18 @@ def _files(context: Context, place: Place, app: App) -> Iterator[Problem]:
             message = f"There is no file {context.path(file.source)}."
             yield context.problem((*where, "source"), message, example)
         yield from _placeholders(context, (*where, "content"), app, file.content or "")
+
+
+def _in_memory(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check that no directory in memory lies over static files or uploads, or a part of them."""
+    for index, entry in enumerate(app.tmpfs):
+        directory = normpath(entry.partition(":")[0])
+        for kind in ("static", "media"):
+            content: Content | None = getattr(app, kind)
+            # One above them is fine: Docker puts theirs on top of it.
+            if content and PurePosixPath(directory).is_relative_to(normpath(content.path)):
+                message = (
+                    f"`tmpfs` and `{kind}` overlap: what the app writes to {directory} would be in"
+                    " memory only, in no backup, and gone with the next release."
+                )
+                yield context.problem((*place, "tmpfs", index), message, {"tmpfs": ["/tmp"]})  # noqa: S108

@@ -552,6 +552,14 @@ CASES = [
         f"{PAYMENTS}.media", "overlap", "path: /app/media", line="media:",
     ),
     Case(
+        "memory over the uploads", app("tmpfs", ["/tmp", "/app/media/"]),
+        f"{PAYMENTS}.tmpfs[2]", "`tmpfs` and `media` overlap", "/tmp", line="/app/media/",
+    ),
+    Case(
+        "memory over a part of the static files", app("tmpfs", ["/app/staticfiles/cache"]),
+        f"{PAYMENTS}.tmpfs[1]", "`tmpfs` and `static` overlap", "/tmp", line="cache",
+    ),
+    Case(
         "file that is not there", app("files", [{"source": "files/x", "target": "/app/x"}]),
         f"{PAYMENTS}.files[1].source", "There is no file", "source: files/features.json",
         line="source: files/x",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ def server(root: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr("bedstone.rollout.verify.VERIFY_PAUSE_SECONDS", 0)
     monkeypatch.setattr("bedstone.nginx.QUIET_SECONDS", 0)
     # Tests need not be root; who owns what is for the tests on real servers.
-    monkeypatch.setattr(shutil, "chown", lambda *_: None)
+    monkeypatch.setattr(os, "chown", lambda *_, **_more: None)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
     made = Server(root)
     declare(made)
     return made

@@ -80,6 +80,7 @@ class Server:
         self.front_status = 200
         self.front_doors: list[tuple[str, str]] = []
         self.builds = 0
+        self.volumes: dict[str, dict[str, str]] | None = None
         self.during: dict[str, Callable[[], None]] = {}
 
     # --- what the program sees -----------------------------------------------------------
@@ -155,7 +156,11 @@ class Server:
         found = self.images.get(rest[0]) or (rest[0] if rest[0] in self.images.values() else None)
         if found is None:
             return 1, "[]", f"Error: No such image: {rest[0]}"
-        return 0, json.dumps([{"Id": found, "Config": {"User": "web"}}]), ""
+        return (
+            0,
+            json.dumps([{"Id": found, "Config": {"User": "web", "Volumes": self.volumes}}]),
+            "",
+        )
 
     def docker_tag(self, rest: list[str]) -> Answered:
         self.images[rest[1]] = rest[0]
