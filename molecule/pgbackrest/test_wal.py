@@ -143,6 +143,7 @@ def test_old_chains_go_and_the_rest_can_be_restored(
     # 0 days ago is reached from the newest.
     configuration('s/"keep_days": [0-9]*/"keep_days": 0/', "/etc/bedstone/destinations.json")
     configuration('s/"keep_full": [0-9]*/"keep_full": 1/', "/etc/bedstone/destinations.json")
+    backed_up.bedstone("retention --accept")
     before = backed_up.listed("local")
     (made,) = backed_up.backup("full", "local")
     after = backed_up.listed("local")

@@ -52,6 +52,7 @@ COMMANDS: dict[str, str] = {
     "copy": "bedstone.commands.destinations",
     "destinations": "bedstone.commands.destinations",
     "wal": "bedstone.commands.wal",
+    "retention": "bedstone.commands.retention",
     "rebuild": "bedstone.rebuild",
     "upgrade": "bedstone.commands.upgrade",
 }
@@ -74,6 +75,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "restore",
         "copy",
         "destinations",
+        "retention",
         "rebuild",
         "wal",
         "upgrade",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import Settings
     from bedstone.destinations import Destination
-    from bedstone.retention import Known
+    from bedstone.retention import Known, Rules
 
 IMAGE = "image"
 LATEST = "latest"
@@ -312,13 +312,14 @@ def expired(
     settings: Settings,
     known: Known,
     protected: Collection[str] = (),
+    rules: Rules | None = None,
 ) -> list[Remote]:
-    """Return the backups at a destination that have served their time."""
+    """Return the backups at a destination that have served their time, by the rules in force."""
     gone = retention.expired(
         [as_backup(remote) for remote in there],
         app=app,
         now=datetime.now(UTC),
-        rules=kept_backups.rules(settings),
+        rules=rules or kept_backups.rules(settings),
         known=known,
         protected=protected,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import history, ledger, retention
+from bedstone import history, ledger, retention, retention_held
 from bedstone.retention import Known, Rules
 
 if TYPE_CHECKING:
@@ -14,15 +14,21 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import Settings
     from bedstone.catalogue import Backup
+    from bedstone.retention_held import Retention
 
 
 def rules(settings: Settings) -> Rules:
-    """Return how much is kept on this server."""
+    """Return how much is kept: a smaller retention is in force only once it was accepted."""
+    return rules_of(retention_held.in_force(retention_held.of_backups(settings)))
+
+
+def rules_of(found: Retention) -> Rules:
+    """Return a retention as the rules of the backups."""
     return Rules(
-        days=settings.keep_days,
-        weeks=settings.keep_weeks,
-        months=settings.keep_months,
-        at_least=settings.keep_at_least,
+        days=found.keep_days,
+        weeks=found.keep_weeks,
+        months=found.keep_months,
+        at_least=found.keep_at_least,
     )
 
 

@@ -16,6 +16,7 @@ from bedstone import (
     lock,
     paths,
     pgbackrest_arrivals,
+    retention_held,
     space,
     verify_settings,
     wal_retention,
@@ -216,9 +217,11 @@ def retain(stanza: Stanza, destination: Destination) -> int:
     keep = wal_retention.full_backups_to_keep(
         found.backups,
         datetime.now(UTC),
-        keep_days=stanza.settings.keep_days,
+        keep_days=retention_held.in_force(
+            retention_held.of_log(stanza.settings.keep_days)
+        ).keep_point_in_time_days,
         keep_full=stanza.settings.keep_full,
-        verified=_verified(destination),
+        verified=verified(destination),
     )
     chains = sum(backup.type == FULL for backup in found.backups)
     if chains > keep:
@@ -226,7 +229,7 @@ def retain(stanza: Stanza, destination: Destination) -> int:
     return min(chains, keep)
 
 
-def _verified(destination: Destination) -> Collection[str]:
+def verified(destination: Destination) -> Collection[str]:
     """Return the labels of the backups at a destination that were proved."""
     if (
         destination.is_local

@@ -11,7 +11,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, current, history, jobs, ledger, maintenance
+from bedstone import (
+    config,
+    current,
+    history,
+    jobs,
+    ledger,
+    maintenance,
+    retention_held,
+)
 from bedstone.container import LABEL_APP
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
@@ -80,6 +88,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *([unreadable] if unreadable else []),
             *(["Docker doesn't answer: `systemctl status docker`"] if deaf else []),
             *(f"{app['app']}: {problem}" for app in shown for problem in app["problems"]),
+            *_retention_problems(),
             *disks.problems(used),
             *database.problems(found.get("database")),
             *wal.problems(found.get("wal")),
@@ -174,6 +183,14 @@ class _App:
             "copies": copies,
             "verification": verification,
         }
+
+
+def _retention_problems() -> list[str]:
+    try:
+        said = retention_held.words()
+    except BedstoneError as error:
+        return [error.message]
+    return [said] if said else []
 
 
 def _job_problems(states: Sequence[dict[str, Any]]) -> list[str]:

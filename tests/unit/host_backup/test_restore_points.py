@@ -166,6 +166,8 @@ def test_list_tells_what_goes_next(
     for days in (1, 2):
         made = backup.create(settings, "payments").backup
         manifest.write(made.path, _begun(made, full.manifest.started - timedelta(days=days)))
+    assert cli.main(["retention", "--accept"]) == 0
+    capsys.readouterr()
     assert cli.main(["backups", "-v"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("goes after the next backup")
 

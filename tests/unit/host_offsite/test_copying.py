@@ -24,6 +24,7 @@ from bedstone import (
     media,
     paths,
     restic_errors,
+    retention_held,
     verify_history,
 )
 from bedstone.errors import BedstoneError, RefusedError
@@ -240,6 +241,24 @@ def test_what_could_not_be_removed_is_not_called_removed(
     assert old in world.names("offsite")
 
     assert world.copy()["offsite"].removed == [old]
+
+
+def test_a_smaller_retention_removes_no_copy_until_it_is_accepted(world: World) -> None:
+    old = world.night(9)
+    world.copy()
+    for days in (2, 1, 0):
+        world.night(days)
+    world.settings = replace(
+        world.settings, keep_days=1, keep_weeks=0, keep_months=0, keep_at_least=1
+    )
+
+    held = world.copy()["offsite"]
+    assert held.removed == []
+    assert old in world.names("offsite")
+
+    # As `bedstone retention --accept` does with the settings' file.
+    retention_held.path().unlink()
+    assert old in world.copy()["offsite"].removed
 
 
 def test_what_failed_last_night_is_sent_tonight(world: World) -> None:
