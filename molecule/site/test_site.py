@@ -138,6 +138,18 @@ def test_status_names_every_app(host: Host) -> None:
     assert {app["app"] for app in shown["apps"]} == set(APPS)
 
 
+def test_first_release_of_an_app_is_followed_by_its_first_backup(
+    host: Host, wait_until: Callable[..., None]
+) -> None:
+    manifests = "/var/backups/bedstone/%s/backup_*/manifest.json"
+    for app in APPS:
+        wait_until(
+            lambda app=app: host.run(f'grep -l \'"label": "first"\' {manifests % app}').rc == 0,
+            seconds=120,
+            what=f"the first backup of {app}",
+        )
+
+
 def test_backup_in_a_directory_is_restored_without_the_database(
     host: Host, address: str, authority: Path, wait_until: Callable[..., None]
 ) -> None:

@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from bedstone.manifest import Manifest
 
 DUMP = "database"
+# The label of the backup that follows an app's first release by itself.
+FIRST = "first"
+_FIRST_SECONDS = 3600.0
 CONFIGURATION = "app.json"
 
 # An estimate from the last backup may be too small by this factor.
@@ -133,7 +136,12 @@ def create(
         entry = replace(entry, media=None)
     home = (directory or settings.directory) / app
     started = datetime.now(UTC)
-    with lock.held(f"{app}.backup", f"bedstone backup {app}", wait_seconds=wait_seconds):
+    purpose = f"bedstone backup {app}" + (f" --label {FIRST}" if label == FIRST else "")
+    other = lock.owner(f"{app}.backup")
+    if other is not None and other.purpose.endswith(f" --label {FIRST}"):
+        # It came by itself: it refuses no backup that a person asks for.
+        wait_seconds = max(wait_seconds, _FIRST_SECONDS)
+    with lock.held(f"{app}.backup", purpose, wait_seconds=wait_seconds):
         try:
             recover(server_of(settings), app)
             # What goes elsewhere (a disk that is taken away) holds all of itself.

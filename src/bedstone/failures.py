@@ -17,6 +17,7 @@ _LINES = 30
 _SYSTEMD_SECONDS = 15.0
 _PREFIX = "bedstone-"
 _OPERATION = "bedstone-operation@"
+_FIRST_BACKUP = "bedstone-first-backup-"
 _RESULTS = {
     "exit-code": "it ended with exit code {status}",
     "signal": "it was ended by signal {status}",
@@ -70,6 +71,9 @@ def about(unit: str) -> tuple[str | None, str]:
     if unit.startswith(_OPERATION):
         app = plain.removeprefix(_OPERATION)
         return app, f"A release, rollback or restart of {app}"
+    if plain.startswith(_FIRST_BACKUP):
+        app = plain.removeprefix(_FIRST_BACKUP)
+        return app, f"The first backup of {app}"
     rest = plain.removeprefix(_PREFIX)
     if rest != plain:
         # Names hold dashes, too: the longest app that fits is it.

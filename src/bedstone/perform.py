@@ -378,7 +378,7 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
     outcome.restore_point = rollout.restore_point
     outcome.release = rollout.id
     complete = True
-    for number, step in enumerate(sequences.afterwards(kind), start=len(steps)):
+    for number, step in enumerate(sequences.afterwards(kind, work.app), start=len(steps)):
         record = _Record(work, rollout.operation, offset=number)
         try:
             transaction.execute([step], rollout, record)

@@ -62,6 +62,33 @@ class Systemd:
         self._run(["systemctl", "reset-failed", unit], check=False)
         self._run(["systemctl", "start", "--no-block", unit])
 
+    def run_soon(
+        self,
+        unit: str,
+        command: Sequence[str],
+        *,
+        description: str,
+        on_failure: str,
+        then: str | None = None,
+    ) -> None:
+        """Run a command once in a unit made for it, without waiting for it.
+
+        Args:
+            unit: the unit's name; one of the same name that failed is forgotten first.
+            command: the program and its arguments.
+            description: what it is.
+            on_failure: the unit that is started when it fails.
+            then: a command line that follows, whatever became of it.
+
+        """
+        self._run(["systemctl", "reset-failed", unit], check=False)
+        properties = [f"OnFailure={on_failure}", "Type=exec", "UMask=0077"]
+        if then:
+            properties.append(f"ExecStopPost=-{then}")
+        argv = ["systemd-run", "--quiet", "--no-block", f"--unit={unit}"]
+        argv += [f"--description={description}", *(f"--property={each}" for each in properties)]
+        self._run([*argv, "--", *command])
+
     def active(self, unit: str) -> str:
         """Return a unit's state in one word: ``active``, ``activating``, ``inactive``..."""
         return self._run(["systemctl", "is-active", unit], check=False).stdout.strip()

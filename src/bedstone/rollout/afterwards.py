@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bedstone import destinations, files, history, paths, slots
+from bedstone import backup, backup_settings, catalogue, destinations, files, history, paths, slots
 from bedstone.container import LABEL_APP
 from bedstone.errors import BedstoneError
 from bedstone.rollout import pulled, uploads
@@ -14,6 +14,7 @@ from bedstone.rollout.image import image_name
 
 # Of role backup.
 COPY_UNIT = "bedstone-copy.service"
+FIRST_BACKUP = "bedstone-first-backup-"
 
 
 def drain(rollout: Rollout) -> str:
@@ -53,6 +54,37 @@ def prune(rollout: Rollout) -> str:
             if path.name not in kept and path.name != "current":
                 files.remove_tree(path)
     return f"{len(kept)} kept, {removed} images removed"
+
+
+def lacks_backup(app: str) -> bool:
+    """Return whether an app has data on this server and no full backup of it is here yet."""
+    try:
+        settings = backup_settings.of_app(app)
+    except BedstoneError:
+        return False
+    return settings is not None and catalogue.newest_full(settings.directory / app) is None
+
+
+def first_backup(rollout: Rollout) -> str:
+    """Begin the app's first backup, in a unit of its own: the release doesn't wait for it.
+
+    Until the first night there would be none, and what verifies backups would find nothing.
+    """
+    app = rollout.app.name
+    unit = f"{FIRST_BACKUP}{app}.service"
+    rollout.host.systemd.run_soon(
+        unit,
+        ["/usr/local/bin/bedstone", "backup", app, "--label", backup.FIRST],
+        description=f"The first backup of {app}",
+        on_failure=f"bedstone-failed@{unit}.service",
+        # What it leaves goes on to the other destinations, like the nightly one's.
+        then=f"/usr/bin/systemctl start --no-block {COPY_UNIT}" if _has_copies() else None,
+    )
+    return f"in the background, see `systemctl status {unit}`"
+
+
+def _has_copies() -> bool:
+    return bool(destinations.load().remote)
 
 
 def copies_leave_the_host() -> bool:

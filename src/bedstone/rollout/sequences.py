@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.rollout.afterwards import copies_leave_the_host, copy, drain, prune
+from bedstone.rollout.afterwards import (
+    copies_leave_the_host,
+    copy,
+    drain,
+    first_backup,
+    lacks_backup,
+    prune,
+)
 from bedstone.rollout.commands import check
 from bedstone.rollout.context import Rollout
 from bedstone.rollout.forward import migrate_forward
@@ -73,13 +80,16 @@ def traffic(app: App) -> list[Step[Rollout]]:
     return [*steps, Step("record", record)]
 
 
-def afterwards(kind: str) -> list[Step[Rollout]]:
+def afterwards(kind: str, app: str) -> list[Step[Rollout]]:
     """Return the steps after the moment of record, whose failure is only a warning.
 
     Args:
         kind: ``release``, ``rollback`` or ``restart``.
+        app: whose.
 
     """
     reversal = [Step("reverse", reverse_after)] if kind == "rollback" else []
     elsewhere = [Step("copy", copy)] if copies_leave_the_host() else []
-    return [Step("drain", drain), *reversal, Step("prune", prune), *elsewhere]
+    first = kind == "release" and lacks_backup(app)
+    backup = [Step("backup", first_backup)] if first else []
+    return [Step("drain", drain), *reversal, Step("prune", prune), *backup, *elsewhere]

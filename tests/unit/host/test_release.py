@@ -675,3 +675,53 @@ def test_uploads_are_readable_only_if_they_are_served(
     declare(server, app=APP | {"media": {"path": "/app/media", "url": url}})
     release(server)
     assert (root / "srv/bedstone/shop/media").stat().st_mode & 0o777 == mode
+
+
+def _with_data(server: Server) -> None:
+    path = server.root / "etc/bedstone/backup.json"
+    path.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "directory": "/backups",
+                "keep_days": 30,
+                "keep_at_least": 2,
+                "reserve_mb": 0,
+                "jobs": 1,
+                "socket": "/nowhere",
+                "port": 5432,
+                "databases": [{"app": "shop", "name": "shop", "owner": "shop_owner"}],
+                "media": [],
+            }
+        )
+    )
+
+
+def test_first_release_begins_the_first_backup_and_waits_for_none(server: Server) -> None:
+    _with_data(server)
+    outcome = perform.release("shop", host=server.host())
+    assert outcome.ok
+    (command,) = [call for call in server.calls if call[0] == "systemd-run"]
+    assert "--no-block" in command
+    assert "--unit=bedstone-first-backup-shop.service" in command
+    assert (
+        "--property=OnFailure=bedstone-failed@bedstone-first-backup-shop.service.service" in command
+    )
+    place = command.index("--")
+    assert command[place + 1 :] == [
+        "/usr/local/bin/bedstone", "backup", "shop", "--label", "first"
+    ]  # fmt: skip
+    assert "backup" in [step.name for step in outcome.steps]
+
+
+def test_first_backup_that_cannot_begin_is_told_and_fails_no_release(server: Server) -> None:
+    _with_data(server)
+    server.broken.add("systemd-run")
+    outcome = perform.release("shop", host=server.host())
+    assert outcome.ok
+    assert [warning for warning in outcome.warnings if warning.startswith("backup: ")]
+
+
+def test_app_without_data_here_has_no_first_backup(server: Server) -> None:
+    outcome = perform.release("shop", host=server.host())
+    assert "backup" not in [step.name for step in outcome.steps]

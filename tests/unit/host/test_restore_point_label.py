@@ -26,6 +26,7 @@ def labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("bedstone.rollout.restore_point.backup.create", create)
     monkeypatch.setattr("bedstone.backup_settings.of_app", lambda _app: object())
+    monkeypatch.setattr("bedstone.rollout.sequences.lacks_backup", lambda _app: False)
     monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: None)
     return found
 
