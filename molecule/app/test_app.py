@@ -320,7 +320,9 @@ def test_image_archive_is_loaded_and_a_removed_app_leaves_its_data(host: Host) -
         assert host.service("bedstone-gone-worker@1").is_running
         assert host.file("/srv/bedstone/gone/media/migrated.txt").exists
         host.check_output("rm %s/app.json", config)
-        assert "gone: retired" in host.check_output("bedstone retire")
+        assert "gone: serves" in host.check_output("bedstone retire"), "nothing goes unasked"
+        assert host.service("bedstone-gone-worker@1").is_running
+        assert "gone: retired" in host.check_output("bedstone retire gone")
     finally:
         host.run(f"rm -rf {config} {unit.format('gone')}; systemctl daemon-reload")
     assert not host.service("bedstone-gone-worker@1").is_running

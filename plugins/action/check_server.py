@@ -58,9 +58,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if found is None:
             problems = [server.unreadable(host, output)]
         else:
-            runs_apps = host in variables.get("groups", {}).get("app", [])
+            runs_apps = host in (variables.get("groups") or {}).get("app", [])
             apps = variables.get("bedstone_apps") or [] if runs_apps else []
             problems = server.check(host, found, limits, now, apps)
+            if runs_apps:
+                problems += server.check_apps(host, found, self._wanted(variables))
         if problems or found is None:
             return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
         return {
@@ -69,6 +71,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             "ansible_facts": server.facts(found) | once.mark("server"),
             "msg": f"Debian {found['full_version']}, {found['memory_mb']} MiB of memory.",
         }
+
+    def _wanted(self, variables: Mapping[str, Any]) -> server.Wanted:
+        """Return the apps of the settings, and what was asked for by name."""
+        names = ("bedstone_apps", "retire", "start_empty")
+        apps, retire, start_empty = (
+            self._templar.template(variables.get(name)) or [] for name in names
+        )
+        return server.Wanted(
+            {str(app["name"]): [str(one) for one in app.get("domains") or []] for app in apps},
+            *(
+                frozenset(text.split(",") if isinstance(text, str) else map(str, text))
+                for text in (retire, start_empty)
+            ),
+        )
 
     def _survey(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
         """Return what the survey found, what it said, and the controller's time of it."""

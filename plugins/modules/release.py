@@ -15,7 +15,7 @@ module: release
 short_description: Release the declared apps of this server
 description:
   - Runs C(bedstone release APP --if-changed) for each app, and C(bedstone retire) for those that
-    are no longer declared.
+    are to be retired.
   - An app whose source, settings and environment are those that serve is left alone.
   - One that is under way already, from a run whose connection broke, is waited for, however long
     it takes.
@@ -30,6 +30,12 @@ options:
   accept:
     description: Migrations or rules that a release is not to stop at; C(bedstone release --accept)
       explains them.
+    type: list
+    elements: str
+    default: []
+  retire:
+    description: Apps to stop that the settings no longer have; names of other servers' are ignored.
+      One that isn't named serves on, with a warning.
     type: list
     elements: str
     default: []
@@ -87,6 +93,7 @@ def main() -> None:
         argument_spec={
             "apps": {"type": "list", "elements": "str", "required": True},
             "accept": {"type": "list", "elements": "str", "default": []},
+            "retire": {"type": "list", "elements": "str", "default": []},
             "pending_paths": {"type": "list", "elements": "str", "default": []},
             "program": {"type": "path", "default": "/usr/local/bin/bedstone"},
         },
@@ -99,7 +106,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{program} isn't on this server: the role host_program comes before this one."
         )
-    retired = ask(module, [program, "retire", "--json"]).get("retired", [])
+    retired = retire(module, program)
     accepted = [part for name in module.params["accept"] for part in ("--accept", name)]
     releases = [
         ask(module, [program, "release", app, "--if-changed", "--json", *accepted])
@@ -114,7 +121,7 @@ def forecast(module: AnsibleModule, program: str) -> None:
     installed = shutil.which(program) is not None
     retired = []
     if installed:
-        retired = ask(module, [program, "retire", "--dry-run", "--json"]).get("retired", [])
+        retired = retire(module, program, "--dry-run")
     releases = []
     for app in module.params["apps"]:
         if app in pending or not installed:
@@ -122,6 +129,21 @@ def forecast(module: AnsibleModule, program: str) -> None:
         else:
             releases.append(ask(module, [program, "release", app, "--dry-run", "--json"]))
     finish(module, releases, retired)
+
+
+def retire(module: AnsibleModule, program: str, *options: str) -> list[str]:
+    """Retire the apps that were named and that the settings no longer have; return them."""
+    command = [program, "retire", "--json", *options]
+    undeclared = ask(module, command).get("undeclared", [])
+    wanted = [app for app in undeclared if app in module.params["retire"]]
+    if wanted:
+        undeclared = ask(module, [*command, *wanted]).get("undeclared", [])
+    for app in undeclared:
+        module.warn(
+            f"{app} serves on this server and isn't in the settings: it serves on."
+            f" `-e retire={app}` stops it."
+        )
+    return wanted
 
 
 def touched(apps: list[str], paths: list[str]) -> set[str]:

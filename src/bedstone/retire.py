@@ -1,17 +1,28 @@
-"""Stop an app and forget it on this server; what it has stored stays."""
+"""Stop an app that is taken out of the settings; for a month all of it can come back."""
 
 from __future__ import annotations
 
-from bedstone import container, files, ledger, lock, maintenance, nginx, paths, slots
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bedstone import config, container, files, ledger, lock, maintenance, nginx, paths, slots
 from bedstone.rollout.context import Host
 from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEPT_DAYS = 30
+MARK = "retired.json"
+
 
 def retire(app: str, host: Host | None = None) -> None:
-    """Stop an app's units and remove its containers, network, images and static files.
+    """Stop an app's units, and remove its containers and its network.
 
-    Its database, its uploads below /srv/bedstone and its backups stay.
+    Its images, releases and static files stay for :data:`KEPT_DAYS`; its database, its uploads
+    below /srv/bedstone and its backups stay until a person removes them.
 
     Raises:
         BedstoneError: somebody else is at it, or a unit doesn't stop.
@@ -19,18 +30,75 @@ def retire(app: str, host: Host | None = None) -> None:
     """
     host = host or Host()
     with lock.held(app, f"bedstone retire {app}"), ledger.opened() as connection:
+        mark = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "domains": _domains(app)}
         end(host, app, slots.keys(app), seconds=None)
         for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
             host.docker.remove(name)
         host.docker.remove_network(f"bedstone-{app}")
-        for tag in host.docker.tags(f"bedstone/{app}"):
-            host.docker.untag(image_name(app, tag))
-        host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
+        # Its subnet may be another app's by the time it comes back.
+        (paths.app_state(app) / "network.json").unlink(missing_ok=True)
         # It would close the next app of that name.
         maintenance.turn_off(app)
         if nginx.linked(app):
             nginx.link(app, None)
-        files.remove_tree(paths.served(app) / "static")
-        files.remove_tree(paths.app_state(app))
+        paths.ensure_private(paths.app_state(app))
+        files.write(_mark(app), json.dumps(mark, indent=2) + "\n", mode=0o600)
+        slots.forget_serving(app)
         with ledger.transaction(connection):
             connection.execute("DELETE FROM apps WHERE app = ?", (app,))
+
+
+def come_back(app: str) -> None:
+    """Forget that an app was retired: a release of it serves."""
+    _mark(app).unlink(missing_ok=True)
+
+
+def retired() -> dict[str, datetime]:
+    """Return the retired apps of which images and releases are here still, and since when."""
+    found = {}
+    for path in sorted((paths.state() / "apps").glob(f"*/{MARK}")):
+        try:
+            when = datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            # Nothing is removed by a date that can't be read.
+            when = datetime.now(UTC)
+        found[path.parent.name] = when
+    return found
+
+
+def until(since: datetime) -> datetime:
+    """Return until when the images and releases of an app stay that was retired at a moment."""
+    return since + timedelta(days=KEPT_DAYS)
+
+
+def prune(host: Host | None = None) -> list[str]:
+    """Remove images, releases and static files of apps that were retired a month ago.
+
+    Returns:
+        whose. What they have stored stays.
+
+    """
+    due = [app for app, since in retired().items() if until(since) <= datetime.now(UTC)]
+    host = host or Host()
+    removed = []
+    for app in due:
+        with lock.held(app, f"bedstone retire {app}"):
+            if not _mark(app).exists() or slots.serving(app) is not None:
+                continue
+            for tag in host.docker.tags(f"bedstone/{app}"):
+                host.docker.untag(image_name(app, tag))
+            host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
+            files.remove_tree(paths.served(app) / "static")
+            files.remove_tree(paths.app_state(app))
+            removed.append(app)
+    return removed
+
+
+def _mark(app: str) -> Path:
+    return paths.app_state(app) / MARK
+
+
+def _domains(app: str) -> list[str]:
+    serving = slots.serving(app)
+    path = paths.release(app, serving[0]) / "app.json" if serving else None
+    return list(config.load_file(path).domains) if path is not None and path.exists() else []

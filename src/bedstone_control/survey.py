@@ -80,6 +80,24 @@ def listeners() -> dict[str, str]:
     return found
 
 
+def apps() -> dict[str, dict[str, object]]:
+    """Return the apps that serve or were retired here, with the domains they have or had."""
+    found: dict[str, dict[str, object]] = {}
+    for directory in glob.glob("/var/lib/bedstone/apps/*"):
+        retired = read(f"{directory}/retired.json")
+        serves = glob.glob(f"{directory}/slots/*@*.json")
+        if not retired and not serves:
+            continue
+        releases = sorted(glob.glob(f"{directory}/releases/*/app.json"))
+        text = retired or (read(releases[-1]) if releases else "")
+        try:
+            domains = list(json.loads(text).get("domains", []))
+        except (ValueError, AttributeError, TypeError):
+            domains = []
+        found[directory.rpartition("/")[2]] = {"domains": domains, "retired": not serves}
+    return found
+
+
 def main() -> None:
     """Print what there is."""
     system = release()
@@ -99,6 +117,7 @@ def main() -> None:
             "hostname": socket.gethostname().split(".")[0],
             "address": address(),
             "listeners": listeners(),
+            "apps": apps(),
         },
         sys.stdout,
     )

@@ -1,4 +1,4 @@
-"""`bedstone retire`: stop apps that are no longer declared; their data stays."""
+"""`bedstone retire`: stop apps that are no longer declared; for a month they can come back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bedstone import cli, config, history, ledger, retire
+from bedstone.errors import RefusedError
 
 if TYPE_CHECKING:
     import argparse
@@ -17,29 +18,58 @@ def register(subparsers: cli.Subparsers) -> None:
         subparsers,
         "retire",
         run,
-        summary="stop the apps that are no longer declared, and forget them here",
-        description="An app is declared when the settings have it; the playbooks call this after\n"
-        "one was taken out. Its database, uploads and backups stay, its containers,\n"
-        "units, network and images go.",
-        examples=("bedstone retire --dry-run",),
+        summary="stop apps that the settings no longer have; lists them without a name",
+        description="An app is declared when the settings have it. One that was taken out serves\n"
+        "on until it is retired by its name, here or by `deploy.yml -e retire=NAME`: its\n"
+        "containers, units and network go. For 30 days its images and releases stay, and the\n"
+        "app comes back as it was when the settings have it again. Its database, uploads and\n"
+        "backups are never removed by this program.",
+        examples=("bedstone retire", "bedstone retire guestbook"),
     )
+    parser.add_argument("app", metavar="APP", nargs="*", help="whom to retire")
     parser.add_argument("--dry-run", action="store_true", help="only say which")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Retire the apps that the ledger knows but the settings don't."""
+    """Retire the named apps, and say which others the settings don't have."""
+    declared = config.declared()
     with ledger.opened() as connection:
-        declared = config.declared()
-        apps = [name for name in history.known_apps(connection) if name not in declared]
+        known = history.known_apps(connection)
+    undeclared = [name for name in known if name not in declared]
+    wanted = list(dict.fromkeys(arguments.app))
+    for app in wanted:
+        if app in declared:
+            raise RefusedError(
+                f"{app} is declared: the settings have it.",
+                hint=f"Take it out of `bedstone_apps` and run `site.yml -e retire={app}`.",
+            )
+        if app not in known:
+            raise RefusedError(
+                f"No app {app!r} serves on this server.",
+                hint=f"Not in the settings are: {', '.join(undeclared) or 'none'}.",
+            )
+    pruned = []
     if not arguments.dry_run:
-        for app in apps:
+        for app in wanted:
             retire.retire(app)
+        pruned = retire.prune()
+    left = [app for app in undeclared if app not in wanted]
     if arguments.json:
-        print(json.dumps({"retired": apps}))
+        print(json.dumps({"retired": wanted, "undeclared": left, "pruned": pruned}))
         return 0
-    for app in apps:
-        print(f"{app}: {'would be retired' if arguments.dry_run else 'retired; its data is kept'}")
-    if not apps:
-        print("Every app that runs here is declared.")
+    done = "would be retired" if arguments.dry_run else "retired; its data is kept"
+    lines = [f"{app}: {done}" for app in wanted]
+    lines += [f"{app}: its images and releases were removed, its data is kept" for app in pruned]
+    lines += [
+        f"{app}: serves, and the settings don't have it; `bedstone retire {app}` stops it"
+        for app in left
+    ]
+    lines += [
+        f"{app}: retired {since:%Y-%m-%d}; its images and releases stay until"
+        f" {retire.until(since):%Y-%m-%d}, its data until you remove it"
+        for app, since in retire.retired().items()
+        if app not in wanted
+    ]
+    print("\n".join(lines) or "Every app that runs here is declared.")
     return 0

@@ -19,5 +19,6 @@ def record(rollout: Rollout) -> str:
     # The ledger has decided. A full disk is no failure of the release: the next settling writes it.
     with suppress(OSError):
         ledger_rebuild.keep_record(rollout.connection, rollout.app.name, rollout.id)
+        (rollout.directory.parent.parent / "retired.json").unlink(missing_ok=True)
         slots.write_serving(rollout.app.name, rollout.id, rollout.slot)
     return rollout.id

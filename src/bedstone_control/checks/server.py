@@ -163,6 +163,50 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The apps that a server is to have, and what was asked for by name.
+
+    Attributes:
+        apps: name -> domains, by the settings.
+        retire: apps to stop that are no longer in the settings.
+        start_empty: new apps that begin without the data of the one whose domain they get.
+
+    """
+
+    apps: Mapping[str, list[str]]
+    retire: frozenset[str] = frozenset()
+    start_empty: frozenset[str] = frozenset()
+
+
+def check_apps(host: str, found: Mapping[str, Any], wanted: Wanted) -> Iterator[Problem]:
+    """Find apps that would be stopped, or started without their data, by a slip in the settings."""
+    there: Mapping[str, Any] = found.get("apps", {})
+    for name, entry in sorted(there.items()):
+        if not entry["retired"] and name not in wanted.apps and name not in wanted.retire:
+            message = (
+                f"The app {name} serves there ({', '.join(entry['domains']) or 'no domain'}) and"
+                " isn't in the settings. Put it back, or ask for its end: it is stopped, its images"
+                " and releases stay for 30 days, its data until you remove it."
+            )
+            yield _problem(host, message, f"-e retire={name}", "settings.yml")
+    for name, domains in wanted.apps.items():
+        if name in there or name in wanted.start_empty:
+            continue
+        for other, entry in sorted(there.items()):
+            shared = sorted({*domains} & {*entry["domains"]})
+            if shared and other not in wanted.apps:
+                message = (
+                    f"The new app {name} has the domain {shared[0]} of {other}, which isn't in the"
+                    f" settings. An app is known by its name: {name} would begin with an empty"
+                    f" database and no uploads. To go on with the data, keep `name: {other}`:"
+                    " domain and source can change under it. Or begin empty, and carry a backup"
+                    f" over with `bedstone restore {name} BACKUP --from-other-app`."
+                )
+                example = f"name: {other}\n# or, to begin without its data: -e start_empty={name}"
+                yield _problem(host, message, example, "settings.yml")
+
+
 def facts(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return Ansible's facts, by their usual names, that roles may read.
 

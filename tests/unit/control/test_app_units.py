@@ -191,18 +191,29 @@ class _Answers:
     check_mode = False
 
     def __init__(self, **params: Any) -> None:
-        self.params = {"program": "/bin/true", "pending_paths": [], "accept": [], **params}
+        self.params = {
+            "program": "/bin/true",
+            "pending_paths": [],
+            "accept": [],
+            "retire": [],
+            **params,
+        }
+        self.warnings: list[str] = []
         self.calls: list[list[str]] = []
         self.limits: list[dict[str, Any]] = []
 
     def run_command(self, command: list[str], **options: Any) -> tuple[int, str, str]:
         self.calls.append(command)
         self.limits.append(options)
-        answer = {"retired": []} if command[1] == "retire" else {"ok": True, "app": command[2]}
+        answer: dict[str, Any] = {"ok": True, "app": command[2]}
+        if command[1] == "retire":
+            answer = {"undeclared": ["guestbook"], "retired": []}
+        if "guestbook" in command:
+            answer = {"undeclared": [], "retired": ["guestbook"]}
         return 0, json.dumps(answer), ""
 
     def warn(self, text: str) -> None:
-        raise AssertionError(text)
+        self.warnings.append(text)
 
     def exit_json(self, **result: Any) -> None:
         raise SystemExit(json.dumps(result))
@@ -224,6 +235,18 @@ def test_what_is_accepted_goes_to_each_release(monkeypatch: pytest.MonkeyPatch) 
         ["/bin/true", "release", app, "--if-changed", "--json", *options]
         for app in ("shop", "wiki")
     ]
+
+
+def test_only_what_is_named_is_retired(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = run_module(monkeypatch, apps=[], retire=["guestbook", "of-another-server"])
+    assert module.calls == [
+        ["/bin/true", "retire", "--json"],
+        ["/bin/true", "retire", "--json", "guestbook"],
+    ]
+    assert module.warnings == []
+    module = run_module(monkeypatch, apps=[])
+    assert module.calls == [["/bin/true", "retire", "--json"]]
+    assert "`-e retire=guestbook` stops it" in module.warnings[0]
 
 
 def test_module_waits_for_a_release_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

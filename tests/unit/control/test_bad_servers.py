@@ -29,6 +29,7 @@ GOOD: dict[str, Any] = {
     "hostname": "web1",
     "address": "192.0.2.10",
     "listeners": {"80": "nginx", "5432": "postgres"},
+    "apps": {},
 }
 
 
@@ -131,3 +132,57 @@ def test_limit_beyond_the_server_is_refused(
 def test_settings_that_are_broken_are_left_to_their_own_check() -> None:
     apps = ["shop", {"services": ["web"]}, {"services": {"web": None}, "max_body_mb": "20"}]
     assert server.check("web1", GOOD, LIMITS, NOW, apps) == []
+
+
+SHOP = {"domains": ["shop.example.com"], "retired": False}
+GONE = {"domains": ["shop.example.com"], "retired": True}
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "messages"),
+    [
+        ({}, server.Wanted({"shop": ["shop.example.com"]}), []),
+        ({"shop": SHOP}, server.Wanted({"shop": ["shop.example.com"]}), []),
+        ({"shop": SHOP}, server.Wanted({}), ["The app shop serves there (shop.example.com)"]),
+        ({"shop": SHOP}, server.Wanted({}, frozenset({"shop"})), []),
+        ({"shop": GONE}, server.Wanted({}), []),
+        # Renamed: neither is the old one stopped nor does the new one begin empty by itself.
+        (
+            {"shop": SHOP},
+            server.Wanted({"store": ["shop.example.com"]}),
+            ["The app shop serves there", "The new app store has the domain shop.example.com"],
+        ),
+        (
+            {"shop": SHOP},
+            server.Wanted({"store": ["shop.example.com"]}, frozenset({"shop"})),
+            ["The new app store has the domain shop.example.com of shop"],
+        ),
+        (
+            {"shop": GONE},
+            server.Wanted({"store": ["shop.example.com"]}),
+            ["The new app store has the domain shop.example.com of shop"],
+        ),
+        (
+            {"shop": GONE},
+            server.Wanted({"store": ["shop.example.com"]}, start_empty=frozenset({"store"})),
+            [],
+        ),
+        ({"shop": GONE}, server.Wanted({"store": ["store.example.com"]}), []),
+        ({"shop": GONE}, server.Wanted({"shop": ["shop.example.com"]}), []),
+        # A domain that moves from one declared app to another takes nothing away.
+        (
+            {"shop": SHOP},
+            server.Wanted({"shop": ["old.example.com"], "store": ["shop.example.com"]}),
+            [],
+        ),
+    ],
+)
+def test_app_is_taken_away_or_begins_empty_only_by_its_name(
+    there: dict[str, Any], wanted: server.Wanted, messages: list[str]
+) -> None:
+    problems = list(server.check_apps("web1", {"apps": there}, wanted))
+    assert len(problems) == len(messages)
+    for problem, message in zip(problems, messages, strict=True):
+        assert message in problem.message
+    for problem in problems:
+        assert "retire=shop" in problem.example or "start_empty=store" in problem.example

@@ -18,7 +18,7 @@ MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"
 PROGRAM = """#!/bin/sh
 echo "$*" >> "$0.calls"
 case "$*" in
-    *retire*) echo '{"retired": RETIRED}';;
+    *retire*) echo '{"undeclared": [], "retired": []}';;
     *shop*) cat "$0.shop"; exit CODE;;
     *) echo '{"ok": true, "app": "wiki", "changed": false, "release": "r1"}';;
 esac
@@ -181,7 +181,7 @@ def test_unit_does_what_was_asked_for_and_whoever_follows_sees_it(
 def program(tmp_path: Path) -> Path:
     """A bedstone that answers as told."""
     path = tmp_path / "bedstone"
-    path.write_text(PROGRAM.replace("RETIRED", "[]").replace("CODE", "0"))
+    path.write_text(PROGRAM.replace("CODE", "0"))
     path.chmod(0o755)
     answer(path, {"ok": True, "app": "shop", "changed": True, "release": "r2", "previous": "r1"})
     return path
@@ -263,7 +263,7 @@ def test_module_only_forecasts_in_check_mode(program: Path) -> None:
     answer(program, {"ok": True, "app": "shop", "changed": False})
     result = call(program, check=True, pending=["/etc/bedstone/apps/wiki/app.env"])
     assert [entry["changed"] for entry in result["releases"]] == [False, True]
-    assert calls(program) == ["retire --dry-run --json", "release shop --dry-run --json"]
+    assert calls(program) == ["retire --json --dry-run", "release shop --dry-run --json"]
 
 
 def test_module_forecasts_on_a_bare_server(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bedstone import config, history, ledger, network, paths, perform
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
-from bedstone.retire import retire
+from bedstone.retire import prune, retire, retired
 from tests.unit.host.server import APP, SUBNET, Server
 
 SHOP = config.parse(APP)
@@ -144,9 +145,39 @@ def test_retired_app_leaves_its_data(server: Server) -> None:
     retire("shop", server.host())
     assert server.active == server.enabled == set()
     assert server.networks == {}
-    assert not [name for name in server.images if name.startswith("bedstone/")]
     assert "bedstone-shop-web-blue" in server.removed_containers
     assert media.read_text() == "kept"
-    assert not (server.root / "var/lib/bedstone/apps/shop").exists()
     with ledger.opened() as connection:
         assert history.known_apps(connection) == []
+    assert list(retired()) == ["shop"]
+
+
+def test_retired_app_comes_back_as_it_was(server: Server) -> None:
+    first = perform.release("shop", host=server.host())
+    second = perform.release("shop", host=server.host())
+    builds = server.builds
+    retire("shop", server.host())
+    assert prune(server.host()) == []
+    back = perform.release("shop", host=server.host(), if_changed=True)
+    assert back.ok
+    assert server.builds == builds, "its image was kept"
+    assert retired() == {}
+    assert perform.rollback("shop", host=server.host()).release == second.release
+    assert perform.rollback("shop", str(first.release), host=server.host()).ok
+
+
+def test_images_and_releases_of_a_retired_app_go_after_a_month(server: Server) -> None:
+    perform.release("shop", host=server.host())
+    media = server.root / "srv/bedstone/shop/media/upload.txt"
+    media.write_text("kept")
+    retire("shop", server.host())
+    mark = paths.app_state("shop") / "retired.json"
+    kept = json.loads(mark.read_text())
+    assert kept["domains"] == ["shop.example.com"]
+    kept["at"] = (datetime.now(UTC) - timedelta(days=31)).isoformat()
+    mark.write_text(json.dumps(kept))
+    assert prune(server.host()) == ["shop"]
+    assert not [name for name in server.images if name.startswith("bedstone/")]
+    assert not (server.root / "var/lib/bedstone/apps/shop").exists()
+    assert media.read_text() == "kept"
+    assert prune(server.host()) == []
