@@ -352,6 +352,7 @@ def test_serving_slot_starts_by_itself_after_a_crash_and_a_reboot_without_a_ledg
     assert "nothing to do" in host.check_output("bedstone ledger rebuild")
     assert "ledger" not in host.check_output("bedstone status")
     assert usable_releases(host) == releases
+    assert host.run("bedstone release hello").rc == 0
     assert host.run("bedstone rollback hello").rc == 0
     assert host.run("bedstone release hello").rc == 0
     outcome = json.loads(host.check_output("bedstone release hello --if-changed --json"))
