@@ -245,7 +245,9 @@ def _inside(database: Database, wanted: Declared, state: Mapping[str, Any]) -> l
             changes.append(
                 Change(
                     name,
-                    f"CREATE EXTENSION {quote_name(extension)}",
+                    # Not by a bare name in the session's own path, which is empty.
+                    f"SET LOCAL search_path TO public; CREATE EXTENSION {quote_name(extension)};"
+                    " SET LOCAL search_path TO ''",
                     f"database {name}: no extension {extension}",
                     f"database {name}: extension {extension}",
                 )

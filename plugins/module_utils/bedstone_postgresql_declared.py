@@ -9,6 +9,10 @@ from typing import Any
 
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 LONGEST_LOCK_TIMEOUT_SECONDS = 86_400
+# Of the superuser's sessions. The owner of a database can set them for all sessions in it (ALTER
+# DATABASE ... SET), but the connection's options come first. Without a search path no bare name
+# finds what an app has made.
+SESSION_OPTIONS = "-c search_path= -c role=none -c default_transaction_read_only=off"
 RESERVED = {"postgres", "template0", "template1", "public", "none"}
 
 

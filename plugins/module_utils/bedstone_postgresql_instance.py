@@ -14,6 +14,8 @@ from typing import Any
 from bedstone_postgresql_tls import ServerError
 
 SUPERUSER = "postgres"
+# As of all sessions of the superuser; see bedstone_postgresql_declared.
+SESSION_OPTIONS = "-c search_path= -c role=none -c default_transaction_read_only=off"
 LIMIT_SECONDS = 60
 
 
@@ -82,7 +84,11 @@ def as_superuser(command: Sequence[str | Path], text: str = "") -> subprocess.Co
         capture_output=True,
         text=True,
         cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+        env={
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C.UTF-8",
+            "PGOPTIONS": SESSION_OPTIONS,
+        },
         timeout=LIMIT_SECONDS,
         **become,
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         strangers,
         undeclared,
     )
-    from bedstone_postgresql_declared import declared
+    from bedstone_postgresql_declared import SESSION_OPTIONS, declared
     from bedstone_postgresql_scram import hide_verifiers
     from bedstone_postgresql_sql import read_script
     from bedstone_postgresql_tls import ServerError, served_problems
@@ -33,7 +33,7 @@ else:
         strangers,
         undeclared,
     )
-    from ansible.module_utils.bedstone_postgresql_declared import declared
+    from ansible.module_utils.bedstone_postgresql_declared import SESSION_OPTIONS, declared
     from ansible.module_utils.bedstone_postgresql_scram import hide_verifiers
     from ansible.module_utils.bedstone_postgresql_sql import read_script
     from ansible.module_utils.bedstone_postgresql_tls import ServerError, served_problems
@@ -174,6 +174,7 @@ def psql(text: str, port: int) -> str:
     # A PGSERVICE or PGOPTIONS of the operator's session must not lead us elsewhere.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     environment |= {"PGAPPNAME": "bedstone", "LC_ALL": "C.UTF-8", "HOME": account.pw_dir}
+    environment["PGOPTIONS"] = SESSION_OPTIONS
     command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--no-password"]
     command += ["--set", "ON_ERROR_STOP=1", "--host", SOCKET_DIRECTORY, "--port", str(port)]
     command += ["--dbname", "postgres", "--file", "-"]

@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone import backup_settings, database_judgement, ledger, measurements
 from bedstone.errors import BedstoneError
 from bedstone.postgres import MAINTENANCE, PostgresError, Server, identifier
+from bedstone.snapshot import READER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +136,7 @@ SELECT json_build_array(t.name, round((a.approx_free_percent + a.dead_tuple_perc
          WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%'
            AND c.relpages::bigint * current_setting('block_size')::bigint >= {least}
          ORDER BY c.relpages DESC LIMIT 3) t
- CROSS JOIN LATERAL {schema}.pgstattuple_approx(t.oid) a;
+ CROSS JOIN LATERAL {schema}.pgstattuple_approx(t.oid::regclass) a;
 """
 
 
@@ -209,8 +211,10 @@ def _tables(server: Server, database: str) -> list[dict[str, Any]]:
     empty: dict[str, float] = {}
     if extension:
         query = _BLOAT.format(schema=identifier(extension[0]), least=_LARGE_TABLE_BYTES)
+        # Not as the superuser: an app may own the schema. The first backup makes the role.
         with suppress(PostgresError):
-            empty = dict(_ask(server, query, database, _BLOAT_SECONDS))
+            as_reader = replace(server, role=READER)
+            empty = dict(_ask(as_reader, query, database, _BLOAT_SECONDS))
     return [{**table, "empty_percent": empty.get(table["table"])} for table in tables]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone.postgres import identifier, literal
+from bedstone.snapshot import READER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,12 +69,18 @@ def read(server: Server, name: str) -> dict[str, Any] | None:
     if not rows:
         return None
     properties: dict[str, Any] = rows[0]
+    if properties["privileges"]:
+        # Ours, made where it is needed: a server without it takes the backup all the same.
+        properties["privileges"] = [
+            entry for entry in properties["privileges"] if entry["role"] != READER
+        ]
     return properties
 
 
 def roles(server: Server, name: str) -> list[str]:
     """Return the roles that own something in a database or have a privilege on it."""
-    return [str(role) for role in server.rows(_ROLES.format(name=literal(name)))]
+    found = [str(role) for role in server.rows(_ROLES.format(name=literal(name)))]
+    return [role for role in found if role != READER]
 
 
 def create_statement(name: str, owner: str, properties: Mapping[str, Any]) -> str:

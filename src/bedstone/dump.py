@@ -9,12 +9,14 @@ import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bedstone import database_properties, guarded, postgres, restore_role, safe_tree
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.manifest import Database
-from bedstone.snapshot import COUNTS, Snapshot
+from bedstone.restore_role import Turn
+from bedstone.snapshot import COUNTS, Snapshot, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +39,10 @@ _SUPERUSERS = re.compile(
     r"\d+; \d+ \d+ (EXTENSION |COMMENT - EXTENSION |COMMENT - SCHEMA public |SCHEMA - public )"
 )
 
-_EXTENSIONS = "SELECT json_build_array(extname, extversion) FROM pg_extension ORDER BY extname;"
+_EXTENSIONS = """
+SELECT json_build_array(extname, extversion, pg_get_userbyid(extowner))
+  FROM pg_extension ORDER BY extname;
+"""
 
 
 def dump(
@@ -79,10 +84,14 @@ def dump(
     # pg_dump runs as PostgreSQL's user, which can't walk through root's directories: it is handed
     # this one opened, and owns it for the time of the dump alone.
     _give(directory, server.account)
-    with Snapshot(server, database) as snapshot, _opened(directory) as descriptor:
-        # The counts run beside the dump and take locks as it does; both see one moment. Without
+    with (
+        Snapshot(server, database) as snapshot,
+        Snapshot(reader(server, database), database, snapshot.id) as counting,
+        _opened(directory) as descriptor,
+    ):
+        # The counts run next to the dump and take locks as it does; both see one moment. Without
         # helpers of their own, which would take the processors from those that the app waits for.
-        snapshot.begin(f"SET LOCAL max_parallel_workers_per_gather = 0;\n{COUNTS}")
+        counting.begin(f"SET LOCAL max_parallel_workers_per_gather = 0;\n{COUNTS}")
         try:
             guarded.run(
                 server.command(
@@ -105,8 +114,11 @@ def dump(
             raise BedstoneError(
                 f"pg_dump of the database {database} failed.", details=error.details
             ) from error
-        rows = dict(json.loads(line) for line in snapshot.answer() if line)
+        rows = dict(json.loads(line) for line in counting.answer() if line)
     _give(directory, "root")
+    extensions = server.rows(_EXTENSIONS, database)
+    # Here, where programs of before read past it.
+    properties["extension_owners"] = {name: owner for name, _, owner in extensions}
     return Database(
         name=database,
         bytes=int(properties["size"]),
@@ -116,7 +128,7 @@ def dump(
         compression=compression,
         properties=properties,
         roles=database_properties.roles(server, database),
-        extensions=dict(server.rows(_EXTENSIONS, database)),
+        extensions={name: version for name, version, _ in extensions},
         rows=rows,
     )
 
@@ -178,20 +190,42 @@ def load(
         lines = [line for line in lines if only(line)]
     if owner is not None:
         lines = [line for line in lines if not _SUPERUSERS.match(line)]
-    if login is None:
-        turns = [(True, lines)]
-    elif owner is not None:
-        # All of it will be the owner's.
-        turns = [(False, lines)]
+    if login is None or owner is not None:
+        # With an owner, all of it will be that role's.
+        turns = [Turn(lines, superuser=login is None)]
     else:
-        turns = restore_role.split(lines, login.privileged)
-    for superusers, turn in turns:
-        comes_as = server if superusers or login is None else replace(server, role=login.name)
-        with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
-            objects.write("".join(f"{line}\n" for line in turn))
-            objects.flush()
-            chosen = [*arguments, f"--use-list={objects.name}", str(directory)]
-            _restore(comes_as, database, chosen, watch=watch)
+        if only is not None:
+            # Their tables were handed over to them already.
+            lines = restore_role.without_privileged(lines, login)
+        turns = restore_role.split(lines, login)
+    _in_turns(server, database, turns, login, [*arguments, str(directory)], watch=watch)
+
+
+def _in_turns(
+    server: Server,
+    database: str,
+    turns: Sequence[Turn],
+    login: Login | None,
+    arguments: Sequence[str],
+    *,
+    watch: Callable[[], None],
+) -> None:
+    for heir, theirs in groupby(turns, key=lambda turn: turn.heir):
+        if heir is not None and login is not None:
+            restore_role.hand_over(server, database, login.owner)
+            restore_role.let_create(server, database)
+        for turn in theirs:
+            comes_as, how = server, list(arguments)
+            if login is not None and not turn.superuser:
+                comes_as = replace(server, role=login.name)
+                how += ["--no-owner"] if heir is not None else []
+                how += [f"--role={turn.role}"] if turn.role is not None else []
+            with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
+                objects.write("".join(f"{line}\n" for line in turn.lines))
+                objects.flush()
+                _restore(comes_as, database, [f"--use-list={objects.name}", *how], watch=watch)
+        if heir is not None:
+            restore_role.hand_over(server, database, heir)
 
 
 def _restore(
@@ -216,9 +250,9 @@ def _restore(
 
 def count(server: Server, database: str) -> dict[str, int]:
     """Return the rows of every table, as :func:`dump` counts them."""
-    with Snapshot(server, database) as snapshot:
-        snapshot.begin(COUNTS)
-        return dict(json.loads(line) for line in snapshot.answer() if line)
+    with Snapshot(reader(server, database), database) as counting:
+        counting.begin(COUNTS)
+        return dict(json.loads(line) for line in counting.answer() if line)
 
 
 def listing(server: Server, directory: Path) -> str:

@@ -37,7 +37,7 @@ from bedstone.pgbackrest_errors import (
     explained,
 )
 from bedstone.pgbackrest_wal import Segment, segment_of
-from bedstone.postgres import Server
+from bedstone.postgres import OPTIONS, Server
 from bedstone.run import run
 
 if TYPE_CHECKING:
@@ -532,7 +532,7 @@ def _server() -> Server:
 
 def _environment() -> dict[str, str]:
     # Whatever the caller's shell has set must not reach it; libpq's variables would, too.
-    return {"LC_ALL": "C.UTF-8", "PGOPTIONS": "", "HOME": "/nonexistent"}
+    return {"LC_ALL": "C.UTF-8", "PGOPTIONS": OPTIONS, "HOME": "/nonexistent"}
 
 
 def _shown(moment: datetime | None) -> str:

@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 USER = "postgres"
 MAINTENANCE = "postgres"
 
+# The owner of a database sets for all of its sessions, the superuser's as well, what ALTER DATABASE
+# ... SET can set. Options of the connection come before that.
+SETTINGS = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "role=none",
+        "default_transaction_read_only=off",
+        "standard_conforming_strings=on",
+        "statement_timeout=0",
+        "lock_timeout=0",
+        "idle_in_transaction_session_timeout=0",
+    )
+)
+# Without a search path no name that stands alone finds a function, table or operator of the app.
+OPTIONS = f"-c search_path= {SETTINGS}"
+
 
 class PostgresError(BedstoneError):
     """PostgreSQL isn't reachable, or refused a statement."""
@@ -38,6 +54,7 @@ class Server:
         port: its port.
         account: the system's user that its programs run as, whom it takes for the superuser.
         role: whom they are there.
+        options: of each session; for the superuser always :data:`OPTIONS`.
 
     """
 
@@ -45,6 +62,7 @@ class Server:
     port: int
     account: str = USER
     role: str = USER
+    options: str = OPTIONS
 
     def command(self, program: str, *arguments: str, read_everything: bool = False) -> list[str]:
         """Return the argument list that runs a PostgreSQL program as the superuser.
@@ -78,8 +96,8 @@ class Server:
             "PGPORT": str(self.port),
             "PGUSER": self.role,
             "PGAPPNAME": "bedstone",
-            # Whatever the caller's shell has set must not reach a backup.
-            "PGOPTIONS": "",
+            # Not what the caller's shell has set, and not what an app has set for its database.
+            "PGOPTIONS": OPTIONS if self.role == USER else self.options,
             "PGCLIENTENCODING": "UTF8",
             "LC_ALL": "C.UTF-8",
             "HOME": "/nonexistent",

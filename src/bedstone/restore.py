@@ -8,7 +8,7 @@ go. The old data stays under another name until somebody drops it.
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from bedstone import (
     database_properties,
     default_privileges,
     dump,
+    lock,
     media,
     restore_journal,
     restore_page,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 # PostgreSQL's names have 63 characters, of which "_before_restore_YYYYMMDD_HHMMSS" takes 31.
 _LONGEST = 32
+# Another app's restore goes first.
+_WAIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -203,14 +206,21 @@ def _database_beside(
         server.execute(_prepared_for_foreign(server, plan), side)
     data = Path(str(server.value("SHOW data_directory")))
     expected = plan.manifest.database.rows
-    roles = {plan.owner} if plan.foreign else {plan.owner, *plan.manifest.database.roles}
+    found = plan.manifest.database
+    roles = [] if plan.foreign else found.roles
+    extensions = found.properties.get("extension_owners")
     load: dict[str, Any] = {
         "jobs": settings.jobs,
         "owner": plan.owner if plan.foreign else None,
         "watch": lambda: space.still(data, settings.reserve_bytes, "The restore"),
     }
-    with nullcontext() if as_superuser else restore_role.login(server, roles) as login:
-        if login is not None:
+    with ExitStack() as stack:
+        login = None
+        if not as_superuser:
+            purpose = f"bedstone restore {plan.app.app}"
+            # The role is a member of one app's roles at a time.
+            stack.enter_context(lock.held("restore-role", purpose, wait_seconds=_WAIT_SECONDS))
+            login = stack.enter_context(restore_role.login(server, plan.owner, roles, extensions))
             restore_role.require(server, side)
             load["login"] = login
         if plan.table is None:
@@ -245,11 +255,22 @@ def differences(recorded: Mapping[str, int], counted: Mapping[str, int]) -> list
 def _prepared_for_foreign(server: Server, plan: Plan) -> str:
     assert plan.manifest.database is not None
     assert plan.database is not None
-    extensions = (
-        f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
-        for name in plan.manifest.database.extensions
+    owners = plan.manifest.database.properties.get("extension_owners") or {}
+    apps = plan.manifest.database.properties["owner"]
+    extensions = []
+    for name in plan.manifest.database.extensions:
+        create = f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
+        if owners.get(name) == apps:
+            create = f"SET ROLE {identifier(str(plan.owner))}; {create} RESET ROLE;"
+        extensions.append(create)
+    return "\n".join(
+        [
+            default_privileges.statements(server, plan.database),
+            # The database is new: nothing of an app is in it yet.
+            "SET search_path TO public;",
+            *extensions,
+        ]
     )
-    return "\n".join([default_privileges.statements(server, plan.database), *extensions])
 
 
 def _swap_database(server: Server, journal: Journal) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, dump, manifest, media_snapshots, single_table, space
+from bedstone import catalogue, dump, manifest, media_snapshots, restore_role, single_table, space
 from bedstone.backup import DUMP, server_of
 from bedstone.errors import BedstoneError, RefusedError
 
@@ -94,6 +94,7 @@ def check(
     with_media: bool | None = None,
     from_other_app: bool = False,
     table: str | None = None,
+    as_superuser: bool = False,
 ) -> Plan:
     """Return what a restore would do, having checked all that can be checked before.
 
@@ -106,6 +107,7 @@ def check(
             "if the backup and the app have them, and nothing is restored beside".
         from_other_app: accept another app's backup.
         table: the only one to restore with its rows, into a new database beside.
+        as_superuser: objects of other apps' roles are no reason to refuse.
 
     Raises:
         RefusedError: says why not; nothing has been touched.
@@ -145,6 +147,10 @@ def check(
         found_table = single_table.find(listing, table)
     if database is not None:
         _room(settings, found, found_table, listing)
+    if database is not None and not foreign and not as_superuser:
+        server = server_of(settings)
+        lines = (listing or dump.listing(server, path / DUMP)).splitlines()
+        restore_role.refuse_strangers(server, str(app.owner), lines)
     if database is None and directory is None:
         raise RefusedError(f"{path.name} holds nothing that could be restored for {app.app}.")
     replaces = database is not None and server_of(settings).oid(database) is not None

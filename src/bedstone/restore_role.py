@@ -1,23 +1,24 @@
 """Load a dump without the superuser's rights.
 
 An app's own functions run while its dump is loaded: CHECK constraints, domains, indexes on
-expressions. `SET ROLE` would not hold them: whoever came as the superuser can always go back to be
-one. So the load comes as a role that never was, a member of the roles that own the data. What
-belongs to a superuser (extensions, and what an administrator has made by hand) is his.
+expressions. `SET ROLE` would not hold them: a session of the superuser can always go back to be
+one. So the load comes as a role that never was, a member of the app's own roles. What a superuser
+owns (an administrator has made it by hand) is made by the same role and handed over at the end,
+since it may call functions of the app, too. The superuser makes only what runs nothing.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bedstone.errors import RefusedError
-from bedstone.postgres import PostgresError, identifier
+from bedstone.postgres import PostgresError, identifier, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from bedstone.postgres import Server
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NAME = "bedstone_restore"
 
 # What has to be there before anything can be made in it, ...
+_EXTENSION = re.compile(r"EXTENSION - (.+?) ?")
 _FIRST = re.compile(
     r"EXTENSION |COMMENT - EXTENSION |PROCEDURAL LANGUAGE |FOREIGN DATA WRAPPER |SERVER "
 )
@@ -34,13 +36,41 @@ _SCHEMA = re.compile(r"(SCHEMA - |(ACL|COMMENT|SECURITY LABEL) - SCHEMA )(.+)")
 _LAST = re.compile(r"EVENT TRIGGER |PUBLICATION |SUBSCRIPTION |USER MAPPING ")
 # The owner of a table with FORCE ROW LEVEL SECURITY sees its rows no longer: foreign keys first.
 _ROWS = re.compile(r"ROW SECURITY |POLICY ")
+# What may call functions as it is made or filled: of superusers, too, not with their rights.
+_CALLS = re.compile(
+    r"(TABLE|VIEW|MATERIALIZED VIEW|SEQUENCE|DEFAULT|INDEX|CONSTRAINT|FK CONSTRAINT"
+    r"|CHECK CONSTRAINT|STATISTICS|TRIGGER|RULE)(?: ATTACH| DATA| SET| OWNED BY)? (\S+) (.+)"
+)
+# Done by the superuser when all of a superuser's objects have their owner.
+_AFTERWARDS = re.compile(r"ACL |DEFAULT ACL |COMMENT |SECURITY LABEL |ROW SECURITY |POLICY ")
 # "215; 1259 16402 TABLE public orders payments_owner": number, two OIDs, kind, schema, name, owner.
 _ENTRY = re.compile(r"\d+; \d+ \d+ (.*)")
 
-# Who has one of these could do more than what belongs to the app.
+# With one of these a role could do more than what belongs to the app.
 _PRIVILEGED = """
 SELECT to_json(rolname::text) FROM pg_roles
  WHERE rolsuper OR rolcreaterole OR rolreplication OR rolbypassrls OR rolname LIKE 'pg\\_%';
+"""
+
+# Roles that have something in a database of another owner, and those that can act as one of them.
+_STRANGERS = """
+WITH another AS (
+    SELECT oid FROM pg_database
+     WHERE NOT datistemplate AND pg_get_userbyid(datdba) NOT IN ({owner}, 'postgres')),
+busy AS (
+    SELECT DISTINCT s.refobjid AS role FROM pg_shdepend s
+     WHERE s.refclassid = 'pg_authid'::regclass
+       AND (s.dbid IN (SELECT oid FROM another)
+            OR (s.classid = 'pg_database'::regclass AND s.objid IN (SELECT oid FROM another))))
+SELECT to_json(r.rolname::text) FROM pg_roles r
+ WHERE r.rolname <> {owner} AND NOT r.rolsuper
+   AND EXISTS (SELECT FROM busy WHERE pg_has_role(r.oid, busy.role, 'MEMBER'));
+"""
+
+_MEMBERSHIPS = """
+SELECT to_json(g.rolname::text) FROM pg_auth_members m
+  JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles r ON r.oid = m.member
+ WHERE r.rolname = {name};
 """
 
 
@@ -50,46 +80,117 @@ class Login:
 
     Attributes:
         name: the role that the load comes as.
-        privileged: roles whose objects only the superuser can restore.
+        owner: the role that owns the app's database.
+        privileged: roles that are more than an app's.
+        extensions: extension -> the app's role that owns it.
 
     """
 
     name: str
+    owner: str
     privileged: frozenset[str]
+    extensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Turn:
+    """Objects that are restored in one go.
+
+    Attributes:
+        lines: of the listing.
+        superuser: whether the superuser makes them.
+        role: the role that the session takes, None for its own.
+        heir: the privileged role that they belong to in the end; what the superuser doesn't make
+            is made without an owner.
+
+    """
+
+    lines: list[str] = field(default_factory=list)
+    superuser: bool = False
+    role: str | None = None
+    heir: str | None = None
 
 
 @contextmanager
-def login(server: Server, roles: Collection[str]) -> Iterator[Login]:
-    """Make a role that can load what belongs to other roles, for a block.
+def login(
+    server: Server,
+    owner: str,
+    roles: Collection[str] = (),
+    extensions: Mapping[str, str] | None = None,
+) -> Iterator[Login]:
+    """Make a role that can load what belongs to an app's roles, for a block.
+
+    Only one block at a time on a server: the role is a member of one app's roles only.
 
     Args:
         server: where.
-        roles: the owners, and all others that the dump names.
+        owner: the role that owns the app's database.
+        roles: further roles that the dump names; it becomes a member of those that have nothing
+            in another app's database.
+        extensions: extension -> owner, as they were.
 
     Raises:
-        RefusedError: the server doesn't let the role in.
+        PostgresError: the server refused it.
 
     """
-    privileged = frozenset(server.rows(_PRIVILEGED))
+    privileged = frozenset(server.rows(_PRIVILEGED)) - {NAME}
     present = server.roles()
-    if NAME not in present:
-        server.execute(f"CREATE ROLE {identifier(NAME)};")
-    attributes = "LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-    wanted = sorted((set(roles) & present) - privileged - {NAME})
+    others = privileged | strangers(server, owner) | {NAME}
+    wanted = {owner, *((set(roles) & present) - others)}
+    role = identifier(NAME)
+    attributes = (
+        "LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD NULL"
+    )
+    # What a killed restore has left, and what a function that ran as it has set for it.
+    left = set(server.rows(_MEMBERSHIPS.format(name=literal(NAME)))) - wanted
     server.execute(
         "\n".join(
             [
-                f"ALTER ROLE {identifier(NAME)} {attributes};",
-                *(f"GRANT {identifier(role)} TO {identifier(NAME)};" for role in wanted),
+                "BEGIN;",
+                *([] if NAME in present else [f"CREATE ROLE {role};"]),
+                f"ALTER ROLE {role} {attributes}; ALTER ROLE {role} RESET ALL;",
+                *(f"REVOKE {identifier(name)} FROM {role};" for name in sorted(left)),
+                *(f"GRANT {identifier(name)} TO {role};" for name in sorted(wanted)),
+                "COMMIT;",
             ]
         )
     )
+    theirs = {name: own for name, own in (extensions or {}).items() if own in wanted}
     try:
-        yield Login(NAME, privileged)
+        yield Login(NAME, owner, privileged, theirs)
     finally:
-        if wanted:
-            theirs = ", ".join(map(identifier, wanted))
-            server.execute(f"REVOKE {theirs} FROM {identifier(NAME)};")
+        server.execute(f"REVOKE {', '.join(map(identifier, sorted(wanted)))} FROM {role};")
+
+
+def strangers(server: Server, owner: str) -> frozenset[str]:
+    """Return the roles that reach into databases of other owners than an app's own."""
+    return frozenset(server.rows(_STRANGERS.format(owner=literal(owner))))
+
+
+def refuse_strangers(server: Server, owner: str, lines: Iterable[str]) -> None:
+    """Refuse a dump that holds objects of another app's roles.
+
+    Args:
+        server: where it is to be restored.
+        owner: the role that owns the app's database.
+        lines: of its listing.
+
+    Raises:
+        RefusedError: names them.
+
+    """
+    others = strangers(server, owner)
+    entries = [found[1] for found in map(_ENTRY.match, lines) if found]
+    theirs = [entry for entry in entries if any(entry.endswith(f" {role}") for role in others)]
+    if theirs:
+        raise RefusedError(
+            f"The backup holds objects of roles that have something in other databases, too"
+            f" ({len(theirs)}). Its functions would run with their rights.",
+            hint=f"Hand them to the app's role before a backup (ALTER ... OWNER TO"
+            f" {identifier(owner)}), or trust every function in this backup:"
+            " `bedstone restore ... --as-superuser`.",
+            details="\n".join(theirs[:20]),
+        )
 
 
 def require(server: Server, database: str) -> None:
@@ -121,36 +222,74 @@ def leave(server: Server, database: str, owner: str) -> None:
     )
 
 
-def split(lines: Iterable[str], privileged: Collection[str]) -> list[tuple[bool, list[str]]]:
+def hand_over(server: Server, database: str, heir: str) -> None:
+    """Give all that the role owns in a database to another one."""
+    server.execute(
+        f"REASSIGN OWNED BY {identifier(NAME)} TO {identifier(heir)};", database, timeout=600
+    )
+
+
+def let_create(server: Server, database: str) -> None:
+    """Let the role make objects in each schema; :func:`leave` takes it back."""
+    schemas = server.rows(
+        "SELECT to_json(nspname::text) FROM pg_namespace"
+        " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'",
+        database,
+    )
+    listed = ", ".join(map(identifier, schemas))
+    server.execute(f"GRANT USAGE, CREATE ON SCHEMA {listed} TO {identifier(NAME)};", database)
+
+
+def split(lines: Iterable[str], login: Login) -> list[Turn]:
     """Return in which turns the objects of a dump are restored.
 
     Args:
         lines: of its listing, each an object.
-        privileged: roles whose objects only the superuser can restore.
-
-    Returns:
-        For each turn that has something to do: whether it is the superuser's, and its objects.
+        login: the role that loads it, and what it may not own.
 
     """
-    turns: tuple[list[str], ...] = ([], [], [], [])
-    for line in lines:
-        if found := _ENTRY.match(line):
-            turns[_turn(found[1], privileged)].append(line)
-    return [
-        (superusers, turn)
-        for superusers, turn in zip((True, False, True, False), turns, strict=True)
-        if turn
-    ]
+    entries = [(line, found[1]) for line in lines if (found := _ENTRY.match(line))]
+    # Tables of extensions aren't in a dump, only rows that were added to them.
+    made = {
+        (found[2], found[3])
+        for _, entry in entries
+        if (found := _CALLS.fullmatch(entry)) and entry.startswith(("TABLE ", "SEQUENCE "))
+        if not entry.startswith(("TABLE DATA ", "TABLE ATTACH ", "SEQUENCE SET "))
+    }
+    extensions = [Turn(superuser=True)]
+    first, last = Turn(superuser=True), Turn(superuser=True)
+    own, rows = Turn(), Turn()
+    heirs: dict[str, list[Turn]] = {}
+    for line, entry in entries:
+        # Names may have spaces: the owner is what the line ends with.
+        heir = next((role for role in login.privileged if entry.endswith(f" {role}")), None)
+        schema = _SCHEMA.fullmatch(entry)
+        if extension := _EXTENSION.fullmatch(entry):
+            role = login.extensions.get(extension[1])
+            if extensions[-1].role != role:
+                extensions.append(Turn(superuser=role is None, role=role))
+            turn = extensions[-1]
+        elif schema is not None:
+            turn = first if heir is not None or schema[3].startswith("public ") else own
+        elif _FIRST.match(entry):
+            turn = first
+        elif _LAST.match(entry) or (heir is not None and _AFTERWARDS.match(entry)):
+            turn = last
+        elif heir is not None:
+            calls = _CALLS.fullmatch(entry)
+            rows_of = calls and entry.startswith(("TABLE DATA ", "SEQUENCE SET "))
+            superuser = calls is None or bool(rows_of and (calls[2], calls[3]) not in made)
+            turns = heirs.setdefault(heir, [])
+            if not turns or turns[-1].superuser != superuser:
+                turns.append(Turn(superuser=superuser, heir=heir))
+            turn = turns[-1]
+        else:
+            turn = rows if _ROWS.match(entry) else own
+        turn.lines.append(line)
+    theirs = [turn for turns in heirs.values() for turn in turns]
+    return [turn for turn in (*extensions, first, own, *theirs, last, rows) if turn.lines]
 
 
-def _turn(entry: str, privileged: Collection[str]) -> int:
-    # Names may have spaces: the owner is what the line ends with.
-    theirs = any(entry.endswith(f" {role}") for role in privileged)
-    schema = _SCHEMA.fullmatch(entry)
-    if schema is not None:
-        return 0 if theirs or schema[3].startswith("public ") else 1
-    if _FIRST.match(entry):
-        return 0
-    if theirs or _LAST.match(entry):
-        return 2
-    return 3 if _ROWS.match(entry) else 1
+def without_privileged(lines: Iterable[str], login: Login) -> list[str]:
+    """Return the lines without the objects of privileged roles."""
+    return [line for line in lines if not any(line.endswith(f" {r}") for r in login.privileged)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from bedstone import dump
+from bedstone import dump, restore_role
 from bedstone.dump import DATA, POST_DATA, PRE_DATA
 from bedstone.errors import RefusedError
 from bedstone.postgres import identifier, literal
@@ -139,6 +139,15 @@ def load(
         BedstoneError: an object could not be restored.
 
     """
+    if login is not None:
+        lines = dump.listing(server, directory).splitlines()
+        own = restore_role.without_privileged(lines, login)
+        if not any(f" TABLE {table.schema} {table.name} " in line for line in own):
+            raise RefusedError(
+                f"{table} belongs to a superuser, and only one fills it.",
+                hint="If you trust every function in this backup: `bedstone restore ..."
+                " --as-superuser`.",
+            )
     how: dict[str, Any] = {"jobs": jobs, "owner": owner, "watch": watch, "login": login}
     dump.load(server, directory, database, sections=(PRE_DATA,), **how)
     name = literal(f"{identifier(table.schema)}.{identifier(table.name)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from bedstone import postgres
-from bedstone.postgres import literal
+from bedstone.postgres import identifier, literal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,15 +43,61 @@ SELECT format('SELECT json_build_array(%L, count(*)) FROM ONLY %I.%I;',
 """
 
 
+# Logs in as the system user postgres, like bedstone_restore (pg_hba.conf of role postgresql). To
+# plan a query, PostgreSQL runs functions of the app that an index's expression calls with
+# constants: no query of an app's table is the superuser's.
+READER = "bedstone_reader"
+_READER_ATTRIBUTES = (
+    "LOGIN INHERIT BYPASSRLS NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD NULL"
+)
+_READER_GROUPS = ("pg_read_all_data", "pg_stat_scan_tables")
+_READER_IS_READY = f"""
+SELECT to_json(r.rolcanlogin AND r.rolinherit AND r.rolbypassrls AND r.rolconfig IS NULL
+    AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication)
+    AND (SELECT array_agg(g.rolname::text ORDER BY g.rolname) FROM pg_auth_members m
+           JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid)
+        = ARRAY['{"','".join(_READER_GROUPS)}']
+    AND has_database_privilege(r.oid, current_database(), 'CONNECT'))
+  FROM pg_roles r WHERE r.rolname = '{READER}';
+"""  # noqa: S608 - our own names
+
+
+def reader(server: Server, database: str) -> Server:
+    """Return the server as the role that reads every table of a database and can do no more.
+
+    Raises:
+        PostgresError: the role can't be made, or the server doesn't let it in.
+
+    """
+    if server.rows(_READER_IS_READY, database) != [True]:
+        role = identifier(READER)
+        create = "" if READER in server.roles() else f"CREATE ROLE {role};"
+        server.execute(
+            f"{create} ALTER ROLE {role} {_READER_ATTRIBUTES}; ALTER ROLE {role} RESET ALL;"
+            f" GRANT {', '.join(_READER_GROUPS)} TO {role};"
+            f" GRANT CONNECT ON DATABASE {identifier(database)} TO {role};"
+        )
+    return replace(server, role=READER)
+
+
 class Snapshot:
     """A read-only transaction whose view of the database others can share.
 
     Use it as a context manager; ``id`` is what ``pg_dump --snapshot`` takes.
     """
 
-    def __init__(self, server: Server, database: str) -> None:
+    def __init__(self, server: Server, database: str, shared: str | None = None) -> None:
+        """Prepare it.
+
+        Args:
+            server: where, and as which role.
+            database: its name.
+            shared: ``id`` of another one, to see the same moment.
+
+        """
         self._server = server
         self._database = database
+        self._shared = shared
         self.id = ""
 
     def __enter__(self) -> Self:
@@ -67,11 +114,13 @@ class Snapshot:
         try:
             self.begin(_NO_LIMITS)
             self.answer()
-            self.begin(
-                "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n"
-                "SELECT pg_export_snapshot();"
-            )
-            self.id = self.answer()[0]
+            share = "SELECT pg_export_snapshot();"
+            if self._shared is not None:
+                share = f"SET TRANSACTION SNAPSHOT {literal(self._shared)};"
+            self.begin(f"BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n{share}")
+            self.id = self._shared or self.answer()[0]
+            if self._shared is not None:
+                self.answer()
         except BaseException:
             self._close()
             raise

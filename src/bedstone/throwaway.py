@@ -15,7 +15,7 @@ import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, dump, guarded, paths
+from bedstone import database_properties, dump, guarded, paths, restore_role
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.postgres import USER, PostgresError, Server, identifier
 from bedstone.run import run, tail
@@ -251,7 +251,10 @@ def restore(
         database_properties.create_statement(DATABASE, possessor, properties), timeout=300
     )
     server.execute(database_properties.like(DATABASE, possessor, properties))
-    dump.load(server, directory, DATABASE, jobs=jobs, owner=None, watch=watch)
+    extensions = properties.get("extension_owners")
+    with restore_role.login(server, possessor, found.roles, extensions) as login:
+        dump.load(server, directory, DATABASE, jobs=jobs, owner=None, watch=watch, login=login)
+        restore_role.leave(server, DATABASE, possessor)
 
 
 def account() -> pwd.struct_passwd:

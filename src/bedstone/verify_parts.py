@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bedstone import dump, guarded, manifest, media, media_snapshots, space, throwaway
+from bedstone import (
+    dump,
+    guarded,
+    manifest,
+    media,
+    media_snapshots,
+    restore_role,
+    space,
+    throwaway,
+)
 from bedstone.errors import BedstoneError, CommandError
-from bedstone.postgres import PostgresError, identifier
+from bedstone.postgres import SETTINGS, PostgresError, identifier
 from bedstone.restore import differences
 from bedstone.run import tail
 from bedstone.verify_history import LOCAL, MEDIA, kinds
@@ -160,14 +169,17 @@ def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABA
         BedstoneError: it isn't true.
 
     """
-    # As the owner, who is no superuser, and as a part of an expression: it can only look.
+    # As the owner, in a session that is no superuser's, and as a part of an expression: it can only
+    # look, and finds names as the app does.
     expression = check.strip().rstrip(";")
     script = (
         f"SET statement_timeout = '{_CHECK_SECONDS}s'; SET ROLE {identifier(owner)};\n"
         f"SET default_transaction_read_only = on;\nSELECT to_json((\n{expression}\n));"
     )
     try:
-        said = server.execute(script, database, timeout=_CHECK_SECONDS + 60).strip()
+        with restore_role.login(server, owner):
+            asked = replace(server, role=restore_role.NAME, options=SETTINGS)
+            said = asked.execute(script, database, timeout=_CHECK_SECONDS + 60).strip()
     except PostgresError as error:
         raise BedstoneError(
             f"The check {expression!r} can't be answered by what was restored: {error.message}",

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bedstone.postgres import USER, Server
+from bedstone.postgres import SETTINGS, USER, Server
 
 START_LIMIT_SECONDS = 120
 PORT = 5432
+ADMINISTRATOR = "administrator"
 
 
 def server_programs() -> Path:
@@ -44,6 +46,8 @@ class Cluster:
         self.programs = server_programs()
         self.folder = Path(tempfile.mkdtemp(prefix="bedstone-pg-"))
         self.server = Server(str(self.folder), PORT)
+        # Makes what the tests need, with a search path as people have it.
+        self.administrator = replace(self.server, role=ADMINISTRATOR, options=SETTINGS)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -107,6 +111,10 @@ class Cluster:
         deadline = time.monotonic() + START_LIMIT_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             if self._answers():
+                self.server.execute(
+                    f"SELECT 'CREATE ROLE {ADMINISTRATOR} LOGIN SUPERUSER' WHERE NOT EXISTS"
+                    f" (SELECT FROM pg_roles WHERE rolname = '{ADMINISTRATOR}') \\gexec"
+                )
                 return
             # Ends at once when the server does; else it is the pause between two looks.
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedstone import migrations
@@ -14,6 +14,7 @@ from bedstone.config import App, Commands, Image, Service
 from bedstone.migrations import Report
 from bedstone.postgres import USER, Server
 from bedstone.run import Completed, run
+from tests.integration.cluster import ADMINISTRATOR
 
 SECONDS = 240
 # Another Python with another Django or Alembic can stand for an image's.
@@ -112,7 +113,8 @@ class Project:
 
     def sql(self, statements: str) -> str:
         """Run SQL in the database."""
-        return self.server.execute(statements, self.database)
+        administrator = replace(self.server, role=ADMINISTRATOR, options="")
+        return administrator.execute(statements, self.database)
 
 
 def django(folder: Path, server: Server, database: str) -> Project:

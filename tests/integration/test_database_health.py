@@ -13,6 +13,7 @@ import pytest
 
 from bedstone import database_health, ledger, measurements
 from bedstone.backup_settings import load
+from bedstone.snapshot import reader
 from tests.integration.cluster import PORT, Cluster
 
 
@@ -65,7 +66,7 @@ def test_fresh_server_is_well(look: Callable[[], dict[str, Any]], database: str)
 def counted(cluster: Cluster, database: str, sql: str) -> None:
     """Wait until PostgreSQL's statistics say so: a session's work is counted when it has ended."""
     limit = time.monotonic() + 60
-    while cluster.server.value(f"SELECT {sql} FROM pg_stat_user_tables", database) != "t":
+    while cluster.administrator.value(f"SELECT {sql} FROM pg_stat_user_tables", database) != "t":
         assert time.monotonic() < limit, sql
         time.sleep(0.05)
 
@@ -79,7 +80,7 @@ def test_table_that_is_not_vacuumed_is_told(
         "INSERT INTO orders SELECT generate_series(1, 30000)"
     )
     for statement in (made, "ANALYZE orders", "UPDATE orders SET id = -id"):
-        cluster.server.execute(statement, database)
+        cluster.administrator.execute(statement, database)
     counted(cluster, database, "n_dead_tup = 30000 AND last_analyze IS NOT NULL")
     (table,) = look()["tables"]
     assert table["table"] == "public.orders"
@@ -89,7 +90,7 @@ def test_table_that_is_not_vacuumed_is_told(
     assert table["analyzed_seconds"] is not None
     (problem,) = look()["problems"]
     assert f"doesn't keep up with public.orders ({database}): 30000 dead rows (50 %)" in problem
-    cluster.server.execute("VACUUM (ANALYZE) orders", database)
+    cluster.administrator.execute("VACUUM (ANALYZE) orders", database)
     counted(cluster, database, "n_dead_tup = 0")
     assert look()["problems"] == []
 
@@ -127,12 +128,14 @@ def test_emptiness_is_measured_where_pgstattuple_is(
     database: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster.server.execute(
+    cluster.administrator.execute(
         'CREATE SCHEMA "Tools"; CREATE EXTENSION pgstattuple SCHEMA "Tools";'
         "CREATE TABLE orders AS SELECT generate_series(1, 20000) AS id;"
         "DELETE FROM orders WHERE id > 2000; VACUUM (TRUNCATE off) orders;",
         database,
     )
+    # As a backup does.
+    reader(cluster.server, database)
     monkeypatch.setattr(database_health, "_LARGE_TABLE_BYTES", 8192)
     (table,) = look()["tables"]
     assert table["empty_percent"] == pytest.approx(90, abs=15)

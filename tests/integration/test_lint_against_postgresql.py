@@ -166,8 +166,8 @@ SELECT json_build_array(c.relname, json_object_agg(attname, format_type(atttypid
 @pytest.fixture(scope="module")
 def database(cluster: Cluster, create: Create) -> str:
     name = create()
-    cluster.server.execute("CREATE ROLE old_code")
-    cluster.server.execute(SCHEMA, name)
+    cluster.administrator.execute("CREATE ROLE old_code")
+    cluster.administrator.execute(SCHEMA, name)
     return name
 
 
@@ -175,7 +175,7 @@ def database(cluster: Cluster, create: Create) -> str:
 def tables(cluster: Cluster, database: str) -> dict[str, Table]:
     return {
         name: Table(1, 1, dict(columns), tuple(required or ()))
-        for name, columns, required in cluster.server.rows(_TABLES, database)
+        for name, columns, required in cluster.administrator.rows(_TABLES, database)
     }
 
 
@@ -187,14 +187,14 @@ def columns(tables: dict[str, Table]) -> dict[str, str]:
 def test_old_code_fails_on_what_is_found_and_on_nothing_else(
     cluster: Cluster, database: str, tables: dict[str, Table]
 ) -> None:
-    cluster.server.execute(OLD_CODE.join(("BEGIN;", "ROLLBACK")), database)
+    cluster.administrator.execute(OLD_CODE.join(("BEGIN;", "ROLLBACK")), database)
     judged, seen = {}, {}
     for sql in STATEMENTS:
         report = Report("django", ("a.1",), pending=(Pending("a.2", sql=(sql,)),), tables=tables)
         judged[sql] = any(finding.breaks for finding in lint(report))
-        cluster.server.execute(f"BEGIN; {sql}; ROLLBACK", database)
+        cluster.administrator.execute(f"BEGIN; {sql}; ROLLBACK", database)
         try:
-            cluster.server.execute(f"BEGIN; {sql}; {OLD_CODE} ROLLBACK", database)
+            cluster.administrator.execute(f"BEGIN; {sql}; {OLD_CODE} ROLLBACK", database)
             seen[sql] = False
         except PostgresError:
             seen[sql] = True
@@ -208,7 +208,7 @@ def test_a_table_is_written_anew_for_what_is_said_to_cost_that(
     where = "SELECT pg_relation_filenode('book')"
     for column, kind in TYPES:
         judged[column, kind] = change(parse(columns[column]), parse(kind))
-        before, after = cluster.server.execute(
+        before, after = cluster.administrator.execute(
             f"BEGIN; {where}; ALTER TABLE book ALTER {column} TYPE {kind}; {where}; ROLLBACK",
             database,
         ).split()
@@ -241,7 +241,7 @@ def test_a_column_is_written_into_every_row_if_it_is_said_so(
         tables={"book": Table(BIG_ROWS, 1)},
     )
     where = "SELECT pg_relation_filenode('book')"
-    before, after = cluster.server.execute(
+    before, after = cluster.administrator.execute(
         f"BEGIN; {where}; {sql}; {where}; ROLLBACK", database
     ).split()
     assert (before != after) == ("table-rewrite" in [each.rule for each in lint(report)])
@@ -251,13 +251,20 @@ def test_an_invalid_index_of_a_stopped_build_is_dropped_and_no_other(
     cluster: Cluster, create: Create
 ) -> None:
     name = create()
-    cluster.server.execute("CREATE TABLE twice AS SELECT 1 AS n FROM generate_series(1, 2)", name)
+    cluster.administrator.execute(
+        "CREATE TABLE twice AS SELECT 1 AS n FROM generate_series(1, 2)", name
+    )
     for index in ("Left over", "other"):
         with pytest.raises(PostgresError, match="could not create unique index"):
-            cluster.server.execute(f'CREATE UNIQUE INDEX CONCURRENTLY "{index}" ON twice (n)', name)
-    cluster.server.execute("CREATE INDEX valid ON twice (n)", name)
+            cluster.administrator.execute(
+                f'CREATE UNIQUE INDEX CONCURRENTLY "{index}" ON twice (n)', name
+            )
+    cluster.administrator.execute("CREATE INDEX valid ON twice (n)", name)
     assert drop_invalid(cluster.server, name, ["Left over", "valid"]) == ["Left over"]
     assert drop_invalid(cluster.server, name, ["Left over", "valid"]) == []
-    left = cluster.server.execute("SELECT relname FROM pg_class WHERE relkind = 'i' AND relname IN"
-                                  " ('Left over', 'other', 'valid') ORDER BY 1", name)  # fmt: skip
+    left = cluster.administrator.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'i' AND relname IN"
+        " ('Left over', 'other', 'valid') ORDER BY 1",
+        name,
+    )
     assert left.split() == ["other", "valid"]

@@ -79,11 +79,11 @@ class Origin:
             "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements';"
         )
         cluster.restart()
-        self.server.execute("CREATE TABLE event (id bigserial, said text)")
+        self.server.execute("CREATE TABLE public.event (id bigserial, said text)")
 
     def say(self, text: str) -> datetime:
         """Commit something, and return the moment after it."""
-        self.server.execute(f"INSERT INTO event (said) VALUES ('{text}')")
+        self.server.execute(f"INSERT INTO public.event (said) VALUES ('{text}')")
         return self.now()
 
     def now(self) -> datetime:
@@ -189,7 +189,7 @@ def history(origin: Origin) -> History:
     first = origin.back_up()
     moments = {text: origin.say(text) for text in ("one", "two")}
     origin.server.execute(
-        "BEGIN; INSERT INTO event (said) VALUES ('prepared'); PREPARE TRANSACTION 'left'"
+        "BEGIN; INSERT INTO public.event (said) VALUES ('prepared'); PREPARE TRANSACTION 'left'"
     )
     origin.archived()
     moments["three"] = origin.say("three")
@@ -222,7 +222,7 @@ def bring_back(origin: Origin, place: Path) -> Callable[..., Any]:
 
 
 def events(server: Any) -> list[str]:
-    return [str(said) for said in server.rows("SELECT to_json(said) FROM event ORDER BY id")]
+    return [str(said) for said in server.rows("SELECT to_json(said) FROM public.event ORDER BY id")]
 
 
 def test_it_ends_at_the_moment_that_was_asked_for(
@@ -270,7 +270,7 @@ def test_nothing_in_it_has_the_rights_of_postgresql_s_user_or_can_reach_the_orig
         assert server.value("SHOW listen_addresses") == ""
         assert server.value("SHOW autovacuum") == "off"
         archived = len(list(origin.archive.iterdir()))
-        server.execute("INSERT INTO event (said) VALUES ('beside'); SELECT pg_switch_wal()")
+        server.execute("INSERT INTO public.event (said) VALUES ('beside'); SELECT pg_switch_wal()")
     assert len(list(origin.archive.iterdir())) == archived
     assert "beside" not in events(origin.server)
 

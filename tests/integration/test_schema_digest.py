@@ -34,7 +34,7 @@ def digests(cluster: Cluster, *databases: str) -> list[str]:
 
 
 def test_what_was_done_and_undone_leaves_no_trace(cluster: Cluster, database: str) -> None:
-    run = cluster.server.execute
+    run = cluster.administrator.execute
     run(SCHEMA, database)
     before = digests(cluster, database)
     run("ALTER TABLE book ADD pages int; CREATE TABLE extra (id int)", database)
@@ -46,9 +46,9 @@ def test_what_was_done_and_undone_leaves_no_trace(cluster: Cluster, database: st
 def test_a_column_that_came_back_stands_last_and_is_the_same(
     cluster: Cluster, database: str
 ) -> None:
-    cluster.server.execute(SCHEMA, database)
+    cluster.administrator.execute(SCHEMA, database)
     before = digests(cluster, database)
-    cluster.server.execute(
+    cluster.administrator.execute(
         "ALTER TABLE author DROP name; ALTER TABLE author ADD name text NOT NULL", database
     )
     assert digests(cluster, database) == before
@@ -57,8 +57,8 @@ def test_a_column_that_came_back_stands_last_and_is_the_same(
 def test_two_ways_to_one_schema_have_one_digest(
     cluster: Cluster, database: str, other: str
 ) -> None:
-    cluster.server.execute(SCHEMA, database)
-    cluster.server.execute(
+    cluster.administrator.execute(SCHEMA, database)
+    cluster.administrator.execute(
         "CREATE TABLE book (id int); DROP TABLE book; "
         + SCHEMA
         + "INSERT INTO author VALUES (1, 'x');"
@@ -86,10 +86,10 @@ CHANGES = (
 
 
 def test_each_change_of_the_schema_changes_it(cluster: Cluster, database: str) -> None:
-    cluster.server.execute(SCHEMA, database)
+    cluster.administrator.execute(SCHEMA, database)
     seen = digests(cluster, database)
     for change in CHANGES:
-        cluster.server.execute(change, database)
+        cluster.administrator.execute(change, database)
         seen += digests(cluster, database)
     assert len(set(seen)) == len(CHANGES) + 1
 

@@ -45,7 +45,7 @@ INSERT INTO visits SELECT '2025-12-30'::date + i, '/' FROM generate_series(1, 9)
 @pytest.fixture(scope="module")
 def source(cluster: Cluster, create: Callable[..., str]) -> str:
     name = create()
-    cluster.server.execute(SCHEMA, name)
+    cluster.administrator.execute(SCHEMA, name)
     return name
 
 
@@ -111,20 +111,22 @@ def test_rows_are_the_same_and_indexes_are_there(
 ) -> None:
     restored("public.orders")
     rows = "SELECT to_jsonb(o) FROM orders o ORDER BY id"
-    assert cluster.server.rows(rows, database) == cluster.server.rows(rows, source)
+    assert cluster.administrator.rows(rows, database) == cluster.administrator.rows(rows, source)
     indexes = (
         "SELECT to_json(indexdef) FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname"
     )
-    assert cluster.server.rows(indexes, database) == cluster.server.rows(indexes, source)
+    assert cluster.administrator.rows(indexes, database) == cluster.administrator.rows(
+        indexes, source
+    )
     # The next number follows those of then.
-    assert cluster.server.value("SELECT nextval('orders_id_seq')", database) == "201"
+    assert cluster.administrator.value("SELECT nextval('orders_id_seq')", database) == "201"
     # Nothing points at rows that aren't there, and nothing is set off by a correction.
     keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'"
     triggers = "SELECT count(*) FROM pg_trigger"
-    assert cluster.server.value(keys, database) == "0"
-    assert cluster.server.value(triggers, database) == "0"
+    assert cluster.administrator.value(keys, database) == "0"
+    assert cluster.administrator.value(triggers, database) == "0"
     secured = "SELECT relrowsecurity FROM pg_class WHERE oid = 'orders'::regclass"
-    assert cluster.server.value(secured, database) == "t"
+    assert cluster.administrator.value(secured, database) == "t"
 
 
 def test_partitioned_index_is_whole(
@@ -134,4 +136,4 @@ def test_partitioned_index_is_whole(
 ) -> None:
     restored("public.visits")
     valid = "SELECT to_json(bool_and(indisvalid)) FROM pg_index"
-    assert cluster.server.rows(valid, database) == [True]
+    assert cluster.administrator.rows(valid, database) == [True]

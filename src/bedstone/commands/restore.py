@@ -177,6 +177,7 @@ def _command(arguments: argparse.Namespace) -> int:
             with_media=arguments.media,
             from_other_app=arguments.from_other_app,
             table=arguments.table,
+            as_superuser=arguments.as_superuser,
         )
         if not arguments.yes:
             _ask(plan, found)

@@ -20,6 +20,7 @@ from bedstone import backup as backups
 from bedstone import config, files, lock
 from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, CommandError
+from bedstone.postgres import OPTIONS
 from bedstone.run import run, tail
 from bedstone.upgrade import archive, closed, contents, journal
 from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, NAME, Cluster
@@ -149,7 +150,7 @@ def _copy(settings: Settings, found: Journal) -> Journal:
                 f"--jobs={settings.jobs}", "-v", str(target.major), str(source.major), NAME,
             ],
             timeout=_UPGRADE_SECONDS,
-            env={"LC_ALL": "C.UTF-8"},
+            env={"LC_ALL": "C.UTF-8", "PGOPTIONS": OPTIONS},
             cwd="/",
         )  # fmt: skip
     except CommandError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import dump
 from bedstone.postgres import literal
+from bedstone.snapshot import reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,6 +91,9 @@ def of(server: Server, counted: Mapping[str, Mapping[str, int]] | None = None) -
         counted: databases whose rows are known already (those of a backup's manifest).
 
     """
+    # Before the roles and privileges are read: it is one of them.
+    for name in databases(server):
+        reader(server, name)
     found: Contents = {"roles": dict(_pairs(server, _ROLES)), "databases": {}, "rows": {}}
     for name, properties in _pairs(server, _DATABASES):
         inside = json.loads(server.execute(_INSIDE, name, timeout=None))

@@ -18,7 +18,7 @@ from bedstone import backup as backups
 from bedstone import catalogue, lock, space, throwaway_place, verify_parts, verify_settings
 from bedstone.backup import server_of
 from bedstone.errors import BedstoneError, CommandError
-from bedstone.postgres import USER
+from bedstone.postgres import OPTIONS, USER
 from bedstone.run import run, tail
 from bedstone.upgrade import contents, journal
 from bedstone.upgrade.cluster import free_port
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Older ones say little about the data of today, or about today's packages.
 FRESH = timedelta(days=1)
+_ENVIRONMENT = {"PGDATA": "", "HOME": "/nonexistent", "PGOPTIONS": OPTIONS}
 _CHECK_SECONDS = 600.0
 # Stopping, starting and asking the apps whether they are well.
 _BESIDES_SECONDS = 30.0
@@ -151,7 +152,7 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
                     f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={kind}",
                     "--data-checksums", "--no-sync", "--no-instructions", "--auth=peer",
                 ),
-                cwd=str(here), timeout=_CHECK_SECONDS, env={"PGDATA": "", "HOME": "/nonexistent"},
+                cwd=str(here), timeout=_CHECK_SECONDS, env=_ENVIRONMENT,
             )  # fmt: skip
             run(
                 server.command(
@@ -160,7 +161,7 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
                     f"--old-datadir={source.settings}", f"--new-datadir={here / 'data'}",
                     f"--old-port={settings.port}", f"--new-port={free_port(settings.port)}",
                 ),
-                cwd=str(here), timeout=_CHECK_SECONDS, env={"PGDATA": "", "HOME": "/nonexistent"},
+                cwd=str(here), timeout=_CHECK_SECONDS, env=_ENVIRONMENT,
             )  # fmt: skip
         except CommandError as error:
             raise BedstoneError(

@@ -12,18 +12,26 @@ import os
 import re
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup_settings, database_properties, default_privileges, dump, swap
+from bedstone import (
+    backup_settings,
+    database_properties,
+    default_privileges,
+    dump,
+    restore_role,
+    swap,
+)
 from bedstone.errors import BedstoneError
 from bedstone.manifest import Database
 from bedstone.postgres import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bedstone.backup_settings import Settings
 
@@ -160,7 +168,19 @@ def _fake_server(fake: FakePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_properties, "like", lambda *_: "")
     monkeypatch.setattr(default_privileges, "statements", lambda *_: "")
     monkeypatch.setattr(swap, "database", swapped)
+    no_restore_role(monkeypatch)
     monkeypatch.setattr(swap, "new_database", lambda _, name, side: fake.rename(side, name))
+
+
+def no_restore_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the roles of a server alone: tests/integration/test_restore_role.py has a real one."""
+
+    @contextmanager
+    def login(_: Server, owner: str, *__: object) -> Iterator[restore_role.Login]:
+        yield restore_role.Login(restore_role.NAME, owner, frozenset())
+
+    monkeypatch.setattr(restore_role, "login", login)
+    monkeypatch.setattr(restore_role, "refuse_strangers", lambda *_: None)
 
 
 def _fake_dump(fake: FakePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +214,7 @@ def _fake_dump(fake: FakePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(dump, "dump", make)
     monkeypatch.setattr(dump, "contents", contents)
+    monkeypatch.setattr(dump, "listing", lambda *_: "")
     monkeypatch.setattr(dump, "load", load)
     monkeypatch.setattr(dump, "count", lambda _, database: fake.rows(database))
 

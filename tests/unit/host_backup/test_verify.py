@@ -26,6 +26,7 @@ from bedstone import (
     manifest,
     media,
     paths,
+    restore_role,
     space,
     throwaway,
     throwaway_place,
@@ -72,6 +73,8 @@ class Throwaway:
 
     def execute(self, server: Server, sql: str) -> str:
         assert server.socket != "/nowhere", "the production server was asked"
+        assert server.role == restore_role.NAME
+        assert "search_path" not in server.environment()["PGOPTIONS"]
         assert "default_transaction_read_only" in sql
         assert CHECK in sql
         if self.answer.startswith("ERROR"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bedstone import restore_role
+from bedstone.restore_role import Login, Turn
 
 LISTING = """\
 ;
@@ -28,29 +31,70 @@ LISTING = """\
 """
 
 
+LOGIN = Login("bedstone_restore", "payments_owner", frozenset({"postgres", "pg_monitor"}))
+
+
 def numbers(lines: list[str]) -> list[int]:
     return [int(line.partition(";")[0]) for line in lines]
 
 
 def test_it_goes_in_turns() -> None:
-    turns = restore_role.split(LISTING.splitlines(), {"postgres", "pg_monitor"})
-    assert [superusers for superusers, _ in turns] == [True, False, True, False]
-    before, own, after, last = (numbers(lines) for _, lines in turns)
-    assert before == [2, 3445, 5, 3450, 8, 3444]
+    turns = restore_role.split(LISTING.splitlines(), LOGIN)
+    assert [(turn.superuser, turn.heir) for turn in turns] == [
+        (True, None),
+        (True, None),
+        (False, None),
+        # What a superuser owns may call functions of the app.
+        (False, "postgres"),
+        (True, None),
+        (False, None),
+    ]
+    extensions, before, own, views, after, last = (numbers(turn.lines) for turn in turns)
+    assert extensions == [2]
+    assert before == [3445, 5, 3450, 8, 3444]
     assert own == [7, 215, 3433, 2106, 3436]
-    assert after == [217, 3453, 3428, 3269]
-    # Who forces row security on himself doesn't see the rows that a foreign key looks for.
+    assert views == [217]
+    assert after == [3453, 3428, 3269]
+    # The owner of a table with forced row security doesn't see the rows that a foreign key needs.
     assert last == [3426, 3427]
 
 
 def test_nothing_is_lost_and_no_turn_is_empty() -> None:
     entries = [line for line in LISTING.splitlines() if line[0] != ";"]
-    turns = restore_role.split(LISTING.splitlines(), {"postgres"})
-    assert sorted(line for _, lines in turns for line in lines) == sorted(entries)
+    turns = restore_role.split(LISTING.splitlines(), LOGIN)
+    assert sorted(line for turn in turns for line in turn.lines) == sorted(entries)
     plain = ["215; 1259 16402 TABLE public orders payments_owner"]
-    assert restore_role.split(plain, {"postgres"}) == [(False, plain)]
+    assert restore_role.split(plain, LOGIN) == [Turn(plain)]
 
 
 def test_name_that_ends_like_the_superusers_is_not_his() -> None:
     line = "215; 1259 16402 TABLE public orders notpostgres"
-    assert restore_role.split([line], {"postgres"}) == [(False, [line])]
+    assert restore_role.split([line], LOGIN) == [Turn([line])]
+
+
+def test_extension_of_the_app_is_made_by_its_owner() -> None:
+    login = replace(LOGIN, extensions={"pg_trgm": "payments_owner"})
+    lines = [
+        "2; 3079 16388 EXTENSION - pg_trgm ",
+        "3; 3079 16389 EXTENSION - pg_stat_statements ",
+        "3445; 0 0 COMMENT - EXTENSION pg_trgm ",
+    ]
+    turns = restore_role.split(lines, login)
+    assert [(turn.superuser, turn.role) for turn in turns] == [
+        (False, "payments_owner"),
+        (True, None),
+        (True, None),
+    ]
+
+
+def test_rows_of_an_extensions_table_are_the_superusers() -> None:
+    lines = [
+        "215; 1259 16402 TABLE reports notes postgres",
+        "3433; 0 16402 TABLE DATA reports notes postgres",
+        "3434; 0 16500 TABLE DATA public spatial_ref_sys postgres",
+    ]
+    turns = restore_role.split(lines, LOGIN)
+    assert [(turn.superuser, numbers(turn.lines)) for turn in turns] == [
+        (False, [215, 3433]),
+        (True, [3434]),
+    ]
