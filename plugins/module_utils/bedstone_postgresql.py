@@ -28,6 +28,9 @@ APP_PRIVILEGES = {
     "S": ("SEQUENCES", ("USAGE", "SELECT", "UPDATE")),
     "n": ("SCHEMAS", ("USAGE",)),
 }
+# Connections that no app's limit gives away: the superuser, backups, restores, monitoring.
+KEPT_CONNECTIONS = 10
+MIGRATE_CONNECTIONS = 10
 # A temporary table is the session's own and ends with it: not a change of the schema.
 APP_ON_DATABASE = {"CONNECT", "TEMPORARY"}
 
@@ -76,8 +79,11 @@ def plan(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
     changes: list[Change] = []
     for database in wanted.databases:
         changes += _role(state, database.owner, password=None, login=False)
-        changes += _role(state, database.migrate_role, password=database.migrate_password)
-        changes += _role(state, database.app_role, password=database.app_password)
+        limit = connection_limit(wanted, database, state)
+        few = None if limit is None else min(limit, MIGRATE_CONNECTIONS)
+        migrate, app = database.migrate_role, database.app_role
+        changes += _role(state, migrate, password=database.migrate_password, connections=few)
+        changes += _role(state, app, password=database.app_password, connections=limit)
     for local in wanted.local_roles:
         changes += _role(state, local.name, password=None)
     changes += _memberships(wanted, state)
@@ -85,6 +91,21 @@ def plan(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
     for database in wanted.databases:
         changes += _inside(database, wanted, state)
     return changes
+
+
+def connection_limit(wanted: Declared, database: Database, state: Mapping[str, Any]) -> int | None:
+    """Return how many connections an app role may have, None where the server isn't known.
+
+    One app alone may have all that are not kept. Of several, none gets so many that the others have
+    none left: more than its share, since they are rarely busy at the same time, but not all.
+    """
+    server = state.get("server")
+    if server is None:
+        return database.connections
+    most = max(int(server["max_connections"]) - KEPT_CONNECTIONS, 1)
+    apps = len(wanted.databases)
+    default = most if apps == 1 else max(most * 2 // (apps + 1), 1)
+    return min(database.connections or default, most)
 
 
 def strangers(wanted: Declared, state: Mapping[str, Any]) -> list[str]:
@@ -131,13 +152,19 @@ def _check_extensions(wanted: Declared, state: Mapping[str, Any]) -> None:
 
 
 def _role(
-    state: Mapping[str, Any], name: str, *, password: str | None, login: bool = True
+    state: Mapping[str, Any],
+    name: str,
+    *,
+    password: str | None,
+    login: bool = True,
+    connections: int | None = None,
 ) -> list[Change]:
     role = state["roles"].get(name)
     kind = "LOGIN" if login else "NOLOGIN"
     what = f"role {name}"
     if role is None:
         secret = f" PASSWORD {quote_text(make_verifier(password))}" if password else ""
+        secret += "" if connections is None else f" CONNECTION LIMIT {connections}"
         return [
             Change(
                 "postgres",
@@ -157,6 +184,15 @@ def _role(
     ]
     if not role["inherit"]:
         changes.append(("INHERIT", "noinherit", "inherit"))
+    if connections is not None and role["connections"] != connections:
+        before = "unlimited" if role["connections"] < 0 else role["connections"]
+        changes.append(
+            (
+                f"CONNECTION LIMIT {connections}",
+                f"connections {before}",
+                f"at most {connections} connections",
+            )
+        )
     if password and not matches(role["verifier"], password):
         verifier = quote_text(make_verifier(password))
         changes.append((f"PASSWORD {verifier}", "another password", "the declared password"))
@@ -382,7 +418,7 @@ def _settings(database: Database, wanted: Declared, state: Mapping[str, Any]) ->
         of_migrations["lock_timeout"] = f"{database.lock_timeout_seconds}s"
     for role, values in (
         (database.migrate_role, of_migrations),
-        (database.app_role, dict(wanted.app_settings)),
+        (database.app_role, {**wanted.app_settings, **database.settings}),
     ):
         have: dict[str, str] = {}
         for entry in state["settings"]:

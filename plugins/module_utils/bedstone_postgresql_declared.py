@@ -28,6 +28,8 @@ class Database:
     app_password: str = dataclasses.field(repr=False)
     extensions: tuple[str, ...] = ()
     lock_timeout_seconds: int | None = None
+    connections: int | None = None
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def roles(self) -> tuple[str, str, str]:
         """Return owner, migration and app role."""
@@ -61,7 +63,13 @@ def declared(arguments: Mapping[str, Any]) -> Declared:
     """
     wanted = Declared(
         databases=tuple(
-            Database(**{**entry, "extensions": tuple(entry.get("extensions") or ())})
+            Database(
+                **{
+                    **entry,
+                    "extensions": tuple(entry.get("extensions") or ()),
+                    "settings": dict(entry.get("settings") or {}),
+                }
+            )
             for entry in arguments["databases"]
         ),
         local_roles=tuple(
@@ -88,7 +96,10 @@ def declared(arguments: Mapping[str, Any]) -> Declared:
                 f"lock_timeout_seconds of {database.name} is {seconds}; it goes from 0 (wait for "
                 f"ever) to {LONGEST_LOCK_TIMEOUT_SECONDS}"
             )
-    for name in (*wanted.app_settings, *wanted.migrate_settings):
+        if database.connections is not None and database.connections < 1:
+            raise ValueError(f"connections of {database.name} is {database.connections}; 1 or more")
+    of_databases = [name for database in wanted.databases for name in database.settings]
+    for name in (*wanted.app_settings, *wanted.migrate_settings, *of_databases):
         if not re.fullmatch(r"[a-z_][a-z0-9_.]*", name) or name == "role":
             raise ValueError(f"{name!r} can't be set for a role; a name is like statement_timeout")
     return wanted

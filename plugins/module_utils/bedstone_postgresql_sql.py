@@ -17,6 +17,7 @@ SELECT json_build_object(
     'version', current_setting('server_version'),
     'data_checksums', current_setting('data_checksums') = 'on',
     'in_recovery', pg_is_in_recovery(),
+    'max_connections', current_setting('max_connections')::int,
     'listen_addresses', current_setting('listen_addresses'),
     'ssl', current_setting('ssl') = 'on',
     'pending_restart', (
@@ -25,6 +26,7 @@ SELECT json_build_object(
     SELECT coalesce(json_object_agg(rolname, json_build_object(
       'login', rolcanlogin,
       'inherit', rolinherit,
+      'connections', rolconnlimit,
       'verifier', rolpassword,
       'attributes', array_remove(ARRAY[
         CASE WHEN rolsuper THEN 'SUPERUSER' END,

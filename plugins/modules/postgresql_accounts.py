@@ -66,6 +66,13 @@ options:
         description: How long its migrations wait for a lock; C(migrate_settings) decide when it is
           not given.
         type: int
+      connections:
+        description: How many connections its app role may have; by the server's when not given.
+        type: int
+      settings:
+        description: What its app role's sessions start with, besides and before C(app_settings).
+        type: dict
+        default: {}
   local_roles:
     description: Roles without a password for programs of this server.
     type: list
@@ -134,6 +141,8 @@ ARGUMENTS: dict[str, Any] = {
             "app_password": {"type": "str", "required": True, "no_log": True},
             "extensions": {"type": "list", "elements": "str", "default": []},
             "lock_timeout_seconds": {"type": "int"},
+            "connections": {"type": "int"},
+            "settings": {"type": "dict", "default": {}},
         },
     },
     "local_roles": {

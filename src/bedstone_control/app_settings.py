@@ -192,6 +192,20 @@ class Database(Model):
         "it: as long as it waits, every query behind it does. 0 is for ever.",
         examples=[5],
     )
+    connections: int | None = Field(
+        None,
+        ge=1,
+        le=10000,
+        description="How many connections the app may have at once. Left out, an app alone gets "
+        "all but 10; of several, none can take them all.",
+        examples=[30],
+    )
+    settings: dict[str, str] = Field(
+        default_factory=dict,
+        description="PostgreSQL's settings for the app's sessions, its jobs' too. The defaults end "
+        "a transaction that is idle for a minute and a statement after five.",
+        examples=[{"idle_in_transaction_session_timeout": "10min"}],
+    )
 
 
 class Tls(Model):

@@ -77,6 +77,8 @@ def postgresql_databases(site: Site) -> list[dict[str, Any]]:
                 "app_password": secrets["database_password"],
                 "extensions": list(app.database.extensions),
                 "lock_timeout_seconds": app.database.lock_timeout_seconds,
+                "connections": app.database.connections,
+                "settings": dict(app.database.settings),
             }
         )
     return result

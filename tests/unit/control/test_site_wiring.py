@@ -203,6 +203,8 @@ def test_databases_have_three_roles(site: Site) -> None:
             "app_password": "p",
             "extensions": [],
             "lock_timeout_seconds": 5,
+            "connections": None,
+            "settings": {},
         }
     ]
     assert wiring.backup_databases(site) == [

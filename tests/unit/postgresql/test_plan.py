@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bedstone_postgresql import (
+    connection_limit,
     empty_state,
     fresh_contents,
     plan,
@@ -325,3 +326,44 @@ def test_database_declared_twice_is_refused() -> None:
 def test_unusable_setting_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="can't be set for a role"):
         wanted(entry("pay"), app_settings={name: "1"})
+
+
+def test_one_app_leaves_connections_to_the_others(cluster: Cluster, pay: Declared) -> None:
+    def limits() -> list[str]:
+        sql = "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname ~ '^pay_' ORDER BY 1"
+        return cluster.psql(sql).split()
+
+    assert limits() == ["pay_app|90", "pay_migrate|10", "pay_owner|-1"]
+    settings = PAY.app_settings
+    fewer = wanted(entry("pay", connections=7), app_settings=settings)
+    assert converge(cluster, fewer) == [
+        "role pay_migrate: at most 7 connections",
+        "role pay_app: at most 7 connections",
+    ]
+    state = read(cluster, pay)
+    for apps, most in ((1, 90), (2, 60), (3, 45), (8, 20)):
+        several = wanted(*(entry(f"app{number}") for number in range(apps)))
+        assert {connection_limit(several, app, state) for app in several.databases} == {most}
+    too_many = wanted(entry("pay", connections=500))
+    assert connection_limit(too_many, too_many.databases[0], state) == 90
+    with pytest.raises(ValueError, match="connections of pay is 0"):
+        wanted(entry("pay", connections=0))
+    converge(cluster, pay)
+
+
+def test_settings_of_one_database_win(cluster: Cluster, pay: Declared) -> None:
+    own = {"statement_timeout": "30min", "temp_file_limit": "5GB"}
+    assert converge(cluster, wanted(entry("pay", settings=own), app_settings=pay.app_settings)) == [
+        "role pay_app in pay: statement_timeout = 30min",
+        "role pay_app in pay: temp_file_limit = 5GB",
+    ]
+    # Only a superuser sets this one, so the app can't take it back.
+    refused = cluster.run(
+        "psql", "-XAtq", "-h", str(cluster.directory), "-U", "pay_app", "-d", "pay", "-c",
+        "SHOW temp_file_limit", "-c", "SET temp_file_limit = -1",
+    )  # fmt: skip
+    assert refused.stdout.strip() == "5GB"
+    assert "permission denied" in refused.stderr
+    with pytest.raises(ValueError, match="'role' can't be set"):
+        wanted(entry("pay", settings={"role": "postgres"}))
+    converge(cluster, pay)
