@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from bedstone import postgres
-from bedstone.postgres import identifier, literal
+from bedstone.errors import RefusedError
+from bedstone.postgres import PostgresError, identifier, literal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,7 +67,8 @@ def reader(server: Server, database: str) -> Server:
     """Return the server as the role that reads every table of a database and can do no more.
 
     Raises:
-        PostgresError: the role can't be made, or the server doesn't let it in.
+        PostgresError: the role can't be made.
+        RefusedError: the server doesn't let it in.
 
     """
     if server.rows(_READER_IS_READY, database) != [True]:
@@ -77,7 +79,17 @@ def reader(server: Server, database: str) -> Server:
             f" GRANT {', '.join(_READER_GROUPS)} TO {role};"
             f" GRANT CONNECT ON DATABASE {identifier(database)} TO {role};"
         )
-    return replace(server, role=READER)
+    found = replace(server, role=READER)
+    try:
+        found.execute("SELECT 1;", database)
+    except PostgresError as error:
+        raise RefusedError(
+            f"PostgreSQL doesn't let the role {READER} in, which counts an app's rows so that no"
+            " function of the app runs with the superuser's rights.",
+            hint="Run the playbook `provision.yml`, whose role `postgresql` lets it in.",
+            details=error.details,
+        ) from error
+    return found
 
 
 class Snapshot:

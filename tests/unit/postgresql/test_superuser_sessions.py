@@ -35,6 +35,7 @@ KNOWN = {
     "plugins/modules/postgresql_accounts.py: converge()",
     "src/bedstone/upgrade/checks.py: check()",
 }
+_STARTS = re.compile(r"^(?! *#).*\b(psql|pg_dump|vacuumdb)\b.* -", re.MULTILINE)
 LOOKED_AT = [ROOT / "src/bedstone", ROOT / "plugins"]
 
 
@@ -72,15 +73,14 @@ def test_each_function_that_starts_a_client_gives_it_the_environment() -> None:
 
 @pytest.mark.parametrize("place", ["playbooks", "roles"])
 def test_no_playbook_starts_a_psql_without_it(place: str) -> None:
-    lines = [
-        line
+    texts = {
+        path: path.read_text(encoding="utf-8")
         for path in (ROOT / place).rglob("*")
         if path.suffix in {".yml", ".j2", ".sh"}
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if re.search(r"\b(psql|pg_dump|vacuumdb)\b.* -", line) and not line.lstrip().startswith("#")
-    ]
-    assert [line for line in lines if "-c search_path= " not in line] == []
-    assert "community.postgresql" not in "".join(lines)
+    }
+    starting = [path for path, text in texts.items() if _STARTS.search(text)]
+    assert [path for path in starting if "PGOPTIONS='-c search_path= " not in texts[path]] == []
+    assert not any("community.postgresql" in text for text in texts.values())
 
 
 def test_the_superuser_can_not_come_without_it() -> None:
