@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import hashlib
+import json
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from bedstone_control import certificates as ca
+from bedstone_control import once
 
 KNOWN = ["authority", "also_trusted", "certificates", "only_check"]
 
@@ -35,9 +38,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             authority, wanted = _checked(arguments, now)
             if arguments.get("only_check"):
                 return {"changed": False}
-            return self._converge(authority, wanted, now, task_vars or {})
+            return self._once(arguments, authority, wanted, now, task_vars or {})
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from None
+
+    def _once(
+        self,
+        arguments: dict[str, Any],
+        authority: ca.Authority,
+        wanted: list[ca.Wanted],
+        now: dt.datetime,
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Converge; what another play of this run has asked for already is left alone."""
+        text = json.dumps(arguments, sort_keys=True, default=str)
+        check = f"certificates_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if once.done(task_vars, check):
+            return {"changed": False, "skipped": True, "msg": "done earlier in this run"}
+        return self._converge(authority, wanted, now, task_vars) | {
+            "ansible_facts": once.mark(check)
+        }
 
     def _converge(
         self,

@@ -39,6 +39,11 @@ options:
     type: list
     elements: str
     default: []
+  rebuild:
+    description: Build on the newest base images and release, whether anything else is new or not;
+      C(bedstone release --rebuild). An image that isn't built here is left alone.
+    type: bool
+    default: false
   pending_paths:
     description: Paths that the task before changed. In check mode they haven't changed yet, and an
       app with one of them would be released.
@@ -94,6 +99,7 @@ def main() -> None:
             "apps": {"type": "list", "elements": "str", "required": True},
             "accept": {"type": "list", "elements": "str", "default": []},
             "retire": {"type": "list", "elements": "str", "default": []},
+            "rebuild": {"type": "bool", "default": False},
             "pending_paths": {"type": "list", "elements": "str", "default": []},
             "program": {"type": "path", "default": "/usr/local/bin/bedstone"},
         },
@@ -107,9 +113,10 @@ def main() -> None:
             msg=f"{program} isn't on this server: the role host_program comes before this one."
         )
     retired = retire(module, program)
-    accepted = [part for name in module.params["accept"] for part in ("--accept", name)]
+    wishes = [part for name in module.params["accept"] for part in ("--accept", name)]
+    wishes += ["--rebuild"] if module.params["rebuild"] else []
     releases = [
-        ask(module, [program, "release", app, "--if-changed", "--json", *accepted])
+        ask(module, [program, "release", app, "--if-changed", "--json", *wishes])
         for app in module.params["apps"]
     ]
     finish(module, releases, retired)
@@ -122,12 +129,13 @@ def forecast(module: AnsibleModule, program: str) -> None:
     retired = []
     if installed:
         retired = retire(module, program, "--dry-run")
+    wishes = ["--rebuild"] if module.params["rebuild"] else []
     releases = []
     for app in module.params["apps"]:
         if app in pending or not installed:
             releases.append({"app": app, "ok": True, "changed": True, "reason": "its files change"})
         else:
-            releases.append(ask(module, [program, "release", app, "--dry-run", "--json"]))
+            releases.append(ask(module, [program, "release", app, "--dry-run", "--json", *wishes]))
     finish(module, releases, retired)
 
 

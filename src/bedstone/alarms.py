@@ -1,16 +1,139 @@
-"""What people were told is wrong: once when it begins, and once a day while it lasts."""
+"""What is wrong on a server, and what of it people were told.
+
+The memory is a small file for each scope, not the ledger: whether the ledger can be read is one of
+the things that are judged.
+"""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone import ledger
+from bedstone import files, paths
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
 AGAIN = timedelta(days=1)
+# What comes and goes is told once: it is over when it was missing so many times in a row.
+MISSING_LOOKS = 2
+
+Severity = Literal["warning", "red"]
+_Memory = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that needs a person.
+
+    Attributes:
+        name: ``CHECK/WHAT``, the same from one look to the next.
+        severity: ``red``: something is down or soon will be; ``warning``: there is time.
+        words: one sentence without its full stop, with the reason.
+        command: what mends it, or shows what does.
+
+    """
+
+    name: str
+    severity: Severity
+    words: str
+    command: str
+
+    @property
+    def check(self) -> str:
+        """Return which check has raised it."""
+        return self.name.partition("/")[0]
+
+    def text(self) -> str:
+        """Return sentence and command, for people."""
+        return f"{self.words}: {self.command}"
+
+    def as_json(self) -> dict[str, str]:
+        """Return it for programs."""
+        return {
+            "name": self.name,
+            "check": self.check,
+            "severity": self.severity,
+            "words": self.words,
+            "command": self.command,
+        }
+
+
+@dataclass(frozen=True)
+class News:
+    """What people are to be told now.
+
+    Attributes:
+        begun: alarms they don't know yet, that became red, or that have been red for a day.
+        over: the sentences of those that are over.
+
+    """
+
+    begun: list[Alarm]
+    over: list[str]
+    _memory: _Memory = field(default_factory=dict, repr=False)
+    _over: list[str] = field(default_factory=list, repr=False)
+
+
+def news(scope: str, present: Sequence[Alarm], unjudged: Collection[str] = ()) -> News:
+    """Compare what is wrong with what people know; :func:`remember` then writes it down.
+
+    Args:
+        scope: whose alarms they are.
+        present: what is wrong now.
+        unjudged: the checks that found nothing out; their alarms are neither new nor over.
+
+    """
+    now = datetime.now(UTC)
+    memory = _load(scope)
+    begun, over, forgotten = [], [], []
+    for alarm in present:
+        known = memory.get(alarm.name)
+        if known is None or _due(known, alarm, now):
+            begun.append(alarm)
+        since = known["since"] if known else now.isoformat()
+        told_at = known.get("told_at") if known else None
+        severity = known.get("severity") if known else None
+        memory[alarm.name] = {
+            "since": since,
+            "told_at": told_at,
+            "severity": severity,
+            "words": alarm.words,
+        }
+    names = {alarm.name for alarm in present}
+    for name, known in memory.items():
+        if name in names or name.partition("/")[0] in unjudged:
+            continue
+        known["missing"] = known.get("missing", 0) + 1
+        if known["missing"] >= MISSING_LOOKS:
+            forgotten.append(name)
+            if known.get("told_at"):
+                over.append(known["words"])
+    return News(begun, over, memory, forgotten)
+
+
+def remember(scope: str, found: News, *, begun: bool, over: bool) -> None:
+    """Write down what people know now.
+
+    Args:
+        scope: whose alarms they are.
+        found: what :func:`news` returned.
+        begun: whether they were told what has begun.
+        over: whether they were told what is over.
+
+    """
+    memory = found._memory  # noqa: SLF001 - this module's own
+    for alarm in found.begun if begun else ():
+        now = datetime.now(UTC).isoformat()
+        memory[alarm.name] |= {"told_at": now, "severity": alarm.severity}
+    for name in found._over:  # noqa: SLF001 - this module's own
+        if over or not memory[name].get("told_at"):
+            del memory[name]
+    _save(scope, memory)
 
 
 def due(scope: str, red: Collection[str]) -> list[str]:
@@ -22,32 +145,58 @@ def due(scope: str, red: Collection[str]) -> list[str]:
 
     """
     now = datetime.now(UTC)
-    told = []
-    with ledger.opened() as connection, ledger.transaction(connection):
-        rows = connection.execute(
-            "SELECT name, told_at FROM alarms WHERE substr(name, 1, ?) = ?",
-            (len(scope) + 1, f"{scope}:"),
-        )
-        before = {row["name"].partition(":")[2]: row["told_at"] for row in rows}
-        for name in before:
-            if name not in red:
-                connection.execute("DELETE FROM alarms WHERE name = ?", (f"{scope}:{name}",))
-        for name in red:
-            last = before.get(name)
-            # A clock that was set back doesn't silence anything.
-            if last and timedelta(0) <= now - datetime.fromisoformat(last) < AGAIN:
-                continue
-            told.append(name)
-            connection.execute(
-                "INSERT INTO alarms (name, since, told_at) VALUES (:name, :now, :now)"
-                " ON CONFLICT (name) DO UPDATE SET told_at = excluded.told_at",
-                {"name": f"{scope}:{name}", "now": now.isoformat()},
-            )
+    before = _load(scope)
+    memory = {name: before.get(name) or {"since": now.isoformat()} for name in red}
+    told = [name for name, known in memory.items() if _is_old(known.get("told_at"), now)]
+    for name in told:
+        memory[name]["told_at"] = now.isoformat()
+    _save(scope, memory)
     return told
 
 
 def again(scope: str, names: Collection[str]) -> None:
     """Forget that people were told of these names: nobody could be."""
-    with ledger.opened() as connection, ledger.transaction(connection):
-        for name in names:
-            connection.execute("DELETE FROM alarms WHERE name = ?", (f"{scope}:{name}",))
+    _save(scope, {name: known for name, known in _load(scope).items() if name not in names})
+
+
+def since(scope: str) -> dict[str, str]:
+    """Return since when each of the alarms that people know has been there, by name."""
+    return {name: known["since"] for name, known in _load(scope).items()}
+
+
+def _due(known: dict[str, Any], alarm: Alarm, now: datetime) -> bool:
+    if not known.get("told_at"):
+        return True
+    if alarm.severity == "warning":
+        return False
+    return known.get("severity") != "red" or _is_old(known["told_at"], now)
+
+
+def _is_old(told_at: str | None, now: datetime) -> bool:
+    # A clock that was set back doesn't silence anything.
+    return not told_at or not timedelta(0) <= now - datetime.fromisoformat(told_at) < AGAIN
+
+
+def path(scope: str) -> Path:
+    """Return the file that remembers what people were told."""
+    return paths.state() / "alarms" / f"{scope}.json"
+
+
+def _load(scope: str) -> _Memory:
+    try:
+        found = json.loads(path(scope).read_text(encoding="utf-8"))
+        return {
+            str(name): dict(known)
+            for name, known in found["told"].items()
+            if datetime.fromisoformat(known["since"])
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # None yet, or damaged: all of it is told again.
+        return {}
+
+
+def _save(scope: str, memory: _Memory) -> None:
+    # A full disk is no reason not to tell that it is full, each hour.
+    with suppress(OSError):
+        paths.ensure_private(path(scope).parent)
+        files.write(path(scope), json.dumps({"schema": 1, "told": memory}), mode=0o600)

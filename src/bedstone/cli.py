@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # from a zipapp each import is compiled anew.
 COMMANDS: dict[str, str] = {
     "status": "bedstone.commands.status",
+    "alarms": "bedstone.commands.alarms",
     "metrics": "bedstone.commands.metrics",
     "release": "bedstone.commands.release",
     "rollback": "bedstone.commands.rollback",
@@ -59,13 +60,23 @@ COMMANDS: dict[str, str] = {
 
 # They look, work in what serves, or put it right: none depends on a ledger that can be read.
 WITHOUT_LEDGER = {
-    *("status", "metrics", "releases", "logs", "watch", "settle", "maintenance", "notify"),
+    *(
+        "status",
+        "alarms",
+        "metrics",
+        "releases",
+        "logs",
+        "watch",
+        "settle",
+        "maintenance",
+        "notify",
+    ),
     *("console", "run", "exec", "job"),
 }
 
 # What people come for -> its commands, as `bedstone --help` lists them.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "look": ("status", "releases", "logs", "watch", "metrics"),
+    "look": ("status", "alarms", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
     "work in an app": ("console", "run", "exec", "job"),
     "data": (

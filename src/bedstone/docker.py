@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,17 @@ class Docker:
         return ImageFacts(
             found["Id"], str(told.get("User") or ""), tuple(told.get("Entrypoint") or ())
         )
+
+    def layer_dates(self, image: str) -> list[datetime]:
+        """Return when each layer of an image was made, the newest first, the lowest last."""
+        said = self._run(
+            ["docker", "history", "--no-trunc", "--format", "{{.CreatedAt}}", image], timeout=15
+        ).stdout
+        found = []
+        for line in said.split():
+            with suppress(ValueError):
+                found.append(datetime.fromisoformat(line))
+        return found
 
     def tag(self, image: str, name: str) -> None:
         """Give an image a name."""

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from bedstone.history import Entry
 
 
-def would_change(name: str, host: Host | None = None) -> Outcome:
+REBUILT = "its image is built again, on the newest base image"
+
+
+def is_rebuilt(app: App, *, rebuild: bool) -> bool:
+    """Return whether ``--rebuild`` makes another image of the same source."""
+    return rebuild and app.image.kind == "build"
+
+
+def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) -> Outcome:
     """Say whether ``release(if_changed=True)`` would change anything; changes nothing."""
     host = host or Host()
     app = config.load(name)
@@ -30,6 +38,8 @@ def would_change(name: str, host: Host | None = None) -> Outcome:
         identity = source.identify(app, host.docker, host.run, pull=False)
         prints = fingerprint.of(app, identity)
         outcome.reason = reason(connection, name, prints)
+        if not outcome.reason and is_rebuilt(app, rebuild=rebuild):
+            outcome.reason = REBUILT
         newer = rolled_back_from(connection, name, prints)
         if newer is not None and old is not None:
             outcome.reason = ""

@@ -26,10 +26,12 @@ from bedstone import (
     paths,
     verify_history,
     verify_settings,
+    watch,
 )
 from bedstone.errors import BedstoneError
 from bedstone.metrics_text import Family
-from bedstone.overview import backups, disks, operations, verifications
+from bedstone.overview import backups, operations, verifications
+from bedstone.watch.machine import LEDGER_ALARM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +60,7 @@ class Collector:
             "arrivals": self._arrivals,
             "wal": self._wal,
             "growth": self._growth,
+            "alarms": self._alarms,
             "problems": self._problems,
         }
         for name, part in parts.items():
@@ -289,6 +292,46 @@ class Collector:
                 cluster=cluster,
             )
 
+    # --- alarms ------------------------------------------------------------------------
+
+    def _seen(self) -> list[dict[str, str]]:
+        """Return what the last hourly look has found."""
+        seen = [alarm.as_json() for alarm in watch.stale(self.now)]
+        return seen + list((watch.last() or {}).get("alarms", ()))
+
+    def _alarms(self) -> None:
+        """Tell what the last hourly look has found, and how old that is."""
+        for alarm in self._seen():
+            self._add(
+                "bedstone_alarm",
+                "What needs attention: severity is warning or red.",
+                1,
+                alarm=alarm["name"],
+                severity=alarm["severity"],
+            )
+        found = watch.last()
+        if found is None:
+            return
+        self._add(
+            "bedstone_alarms_timestamp_seconds",
+            "When somebody last looked for alarms.",
+            _seconds(found["at"]),
+        )
+        for entry in found["certificates"]:
+            labels = {"place": entry["place"], "subject": entry["subject"]}
+            self._add(
+                "bedstone_certificate_not_before_timestamp_seconds",
+                "From when a certificate is valid.",
+                _seconds(entry["starts_at"]),
+                **labels,
+            )
+            self._add(
+                "bedstone_certificate_not_after_timestamp_seconds",
+                "When a certificate ends.",
+                _seconds(entry["ends_at"]),
+                **labels,
+            )
+
     # --- growth and problems -----------------------------------------------------------
 
     def _growth(self) -> None:
@@ -331,7 +374,13 @@ class Collector:
 
     def _problems(self) -> None:
         """Count what `bedstone status` would show in red, as far as ledger and files tell."""
-        counts: dict[str, int] = {"": len(disks.problems(disks.usage()))}
+        counts: dict[str, int] = {
+            # The ledger is looked at now.
+            "": sum(
+                alarm["severity"] == "red" and alarm["name"] != LEDGER_ALARM
+                for alarm in self._seen()
+            )
+        }
         counts[""] += ledger.problem() is not None
         with ledger.opened() as connection:
             for app in _apps(connection):

@@ -140,6 +140,8 @@ def release(
         outcome.reason = forecast.reason(work.connection, name, prints)
         if if_changed and (newer := forecast.rolled_back_from(work.connection, name, prints)):
             return _hold(work, newer)
+        if not outcome.reason and forecast.is_rebuilt(app, rebuild=wishes.rebuild):
+            outcome.reason = forecast.REBUILT
         if if_changed and not outcome.reason:
             outcome.changed = outcome.changed or bool(outcome.put_right)
             return outcome

@@ -40,6 +40,7 @@ def register(subparsers: cli.Subparsers) -> None:
         examples=(
             "bedstone release payments                 # build and release it now",
             "bedstone release payments --if-changed    # only if source or settings are new",
+            "bedstone release payments --rebuild      # on the newest base image",
             "bedstone release payments --accept payments.0007_drop_note",
             "bedstone release payments --json | jq .steps",
         ),
@@ -77,7 +78,7 @@ def release(arguments: argparse.Namespace) -> int:
         return _forecast(arguments)
     if arguments.if_changed and not arguments.foreground:
         try:
-            unchanged = _unchanged(arguments.app)
+            unchanged = _unchanged(arguments.app, rebuild=arguments.rebuild)
         except BedstoneError as error:
             if arguments.json:
                 print(json.dumps(never_begun(arguments.app, error)))
@@ -110,19 +111,19 @@ def _carry_out(arguments: argparse.Namespace, name: str) -> int:
     )
 
 
-def _unchanged(name: str) -> Outcome | None:
+def _unchanged(name: str, *, rebuild: bool) -> Outcome | None:
     """Return the outcome when there is nothing to do, else None.
 
     What a reference of a registry stands for is known only after a pull.
     """
     if config.load(name).image.kind == "pull":
         return None
-    outcome = forecast.would_change(name)
+    outcome = forecast.would_change(name, rebuild=rebuild)
     return None if outcome.changed else outcome
 
 
 def _forecast(arguments: argparse.Namespace) -> int:
-    outcome = forecast.would_change(arguments.app)
+    outcome = forecast.would_change(arguments.app, rebuild=arguments.rebuild)
     if arguments.json:
         print(json.dumps(outcome.as_json()))
     elif outcome.changed:

@@ -15,13 +15,14 @@ _DESCRIPTION = """\
 For each app: the release that serves, its services as systemd sees them and as
 they answer themselves, jobs, the last releases and how they ended, images and
 backups; then the room on the disks and how PostgreSQL is (ages, vacuum, open
-transactions, checksums, growth, archived WAL). What needs attention stands at the end.
+transactions, checksums, growth, archived WAL). Warnings and what needs attention (`bedstone
+alarms`) stand at the end, with the command that mends each.
 
 The exit code is 1 when a service that should run doesn't, or doesn't answer,
 and when Docker doesn't.
 
---json prints {"ok", "problems", "apps", "disks", "database", "wal", "wal_verifications",
-"upgrades"}. An app has
+--json prints {"ok", "problems", "apps", "alarms", "certificates", "disks", "database",
+"wal", "wal_verifications", "upgrades"}. An app has
 "app", "ok", "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
 three), "images", "backup", "copies" (at other destinations) and "verification".

@@ -26,7 +26,7 @@ LIMIT_SECONDS = 15.0
 # Receivers refuse what is too long, and nobody reads it.
 _MOST_DETAILS = 10_000
 
-Kind = Literal["release", "rollback", "failure", "test"]
+Kind = Literal["release", "rollback", "failure", "recovered", "test"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Event:
 
     Attributes:
         kind: a ``release`` or ``rollback`` that serves now, or a ``failure`` of anything;
-            ``test`` goes to every hook.
+            ``recovered`` goes to those that hear of failures, ``test`` to every hook.
         app: whose it is, or None when it concerns the whole server.
         title: one sentence.
         release: the release it is about, or that serves now.

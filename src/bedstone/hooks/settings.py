@@ -52,7 +52,9 @@ class Hook:
         """Return whether it is to be told of an event."""
         if kind == "test":
             return True
-        return kind in self.events and (self.apps is None or app is None or app in self.apps)
+        # Those that are told what begins hear when it is over.
+        wanted = "failure" if kind == "recovered" else kind
+        return wanted in self.events and (self.apps is None or app is None or app in self.apps)
 
     def label(self, mail: Mail | None) -> str:
         """Return what it is called in messages: its kind and host, no more of an address."""

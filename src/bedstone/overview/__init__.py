@@ -18,7 +18,9 @@ from bedstone import (
     jobs,
     ledger,
     maintenance,
+    parallel,
     retention_held,
+    watch,
 )
 from bedstone.container import LABEL_APP
 from bedstone.docker import Docker
@@ -27,16 +29,15 @@ from bedstone.overview import (
     backups,
     database,
     destinations,
-    disks,
     images,
     operations,
-    parallel,
     services,
     upgrades,
     verifications,
     wal,
 )
 from bedstone.systemd import Systemd
+from bedstone.watch.machine import LEDGER_ALARM
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 SECONDS = 8.0
 LAST_OPERATIONS = 3
+_SHARE = 0.8
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Tools:
     database: Callable[[], dict[str, Any] | None] = database.look
     wal: Callable[[], dict[str, Any] | None] = wal.look
     upgrades: Callable[[], dict[str, Any] | None] = upgrades.look
+    alarms: Callable[..., watch.Look] = watch.look
 
 
 def gather(tools: Tools | None = None) -> dict[str, Any]:
@@ -78,9 +81,12 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
     tasks["database"] = tools.database
     tasks["wal"] = tools.wal
     tasks["upgrades"] = tools.upgrades
+    # It says itself what didn't answer in time.
+    tasks["alarms"] = lambda: tools.alarms(seconds=tools.seconds * _SHARE)
     found = parallel.run(tasks, tools.seconds)
     shown = [app.as_json(found) for app in apps]
-    used = disks.usage()
+    seen = found.get("alarms")
+    alarms = [*watch.stale(), *(seen.alarms if seen else ())]
     deaf = bool(apps) and "docker" not in found
     return {
         "ok": all(app["ok"] for app in shown) and not deaf,
@@ -89,14 +95,22 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *(["Docker doesn't answer: `systemctl status docker`"] if deaf else []),
             *(f"{app['app']}: {problem}" for app in shown for problem in app["problems"]),
             *_retention_problems(),
-            *disks.problems(used),
+            *(
+                alarm.text()
+                for alarm in alarms
+                if alarm.severity == "red" and alarm.name != LEDGER_ALARM
+            ),
             *database.problems(found.get("database")),
             *wal.problems(found.get("wal")),
             *verifications.wal_problems(),
             *upgrades.problems(found.get("upgrades")),
         ],
         "apps": shown,
-        "disks": used,
+        "alarms": [alarm.as_json() for alarm in alarms] if seen else None,
+        "certificates": [
+            entry.as_json() for entry in (seen.facts.get("certificates") if seen else None) or ()
+        ],
+        "disks": (seen.facts.get("disks") if seen else None) or [],
         "database": found.get("database"),
         "wal": found.get("wal"),
         "wal_verifications": verifications.of_wal(),

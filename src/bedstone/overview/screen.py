@@ -20,7 +20,7 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
     parts = ["\n".join(_app(app, paint)) for app in picture["apps"]]
     if not parts:
         parts.append("No app is declared on this server.")
-        if picture["database"] is None:
+        if picture["database"] is None and not picture.get("alarms"):
             return parts[0]
     server = [_disk(disk, paint) for disk in picture["disks"]]
     server += database.lines(picture["database"], paint)
@@ -28,6 +28,13 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
     server += upgrades.lines(picture.get("upgrades"), paint)
     if server:
         parts.append("\n".join(server))
+    warnings = [
+        f"  {alarm['words']}: {alarm['command']}"
+        for alarm in picture.get("alarms") or ()
+        if alarm["severity"] == "warning"
+    ]
+    if warnings:
+        parts.append("\n".join([paint("yellow", "Warnings:"), *warnings]))
     if picture["problems"]:
         lines = [paint("red", f"  {problem}") for problem in picture["problems"]]
         parts.append("\n".join([paint("red", "Needs attention:"), *lines]))

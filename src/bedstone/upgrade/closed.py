@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import config, current, maintenance, paths, probe
+from bedstone import config, current, maintenance, parallel, paths, probe
 from bedstone.errors import BedstoneError, CommandError, RefusedError
-from bedstone.overview import parallel, services
+from bedstone.overview import services
 from bedstone.rollout.verify import front_door_path, is_right
 from bedstone.run import run
 from bedstone.systemd import Systemd

@@ -17,17 +17,21 @@ from bedstone import (
     backup_history,
     cli,
     config,
+    disks,
     history,
     ledger,
     lock,
     maintenance,
     overview,
+    parallel,
     slots,
+    watch,
 )
+from bedstone.alarms import Alarm
 from bedstone.docker import Docker
 from bedstone.errors import CommandError
 from bedstone.history import NewRelease, StepRow
-from bedstone.overview import Tools, backups, disks, images, operations, parallel, services
+from bedstone.overview import Tools, backups, images, operations, services
 from bedstone.overview import screen as drawn
 from bedstone.probe import Answer
 from bedstone.run import Completed
@@ -70,6 +74,7 @@ class World:
         self.answer = Answer(ok=True, said="GET /health/ answered 200")
         self.asked: list[tuple[str, str, str]] = []
         self.docker_works = True
+        self.alarms: list[Alarm] = []
 
     def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
         words = list(argv)
@@ -98,8 +103,11 @@ class World:
         self.asked.append((address, service.name, domain))
         return self.answer
 
+    def look(self, **_: Any) -> watch.Look:
+        return watch.Look(datetime.now(UTC), self.alarms, [])
+
     def tools(self, seconds: float = 8) -> Tools:
-        return Tools(Systemd(self), Docker(self), self.asks, seconds)
+        return Tools(Systemd(self), Docker(self), self.asks, seconds, alarms=self.look)
 
 
 @pytest.fixture
@@ -199,8 +207,11 @@ def test_damaged_files_are_told(
     assert "isn't JSON" in screen(capsys, 1)
 
 
-def test_server_without_apps_says_just_that(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_without_apps_says_just_that(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     del root
+    monkeypatch.setattr(overview, "Tools", World().tools)
     assert screen(capsys) == "No app is declared on this server.\n"
 
 
@@ -470,10 +481,9 @@ def test_nearly_full_disk_is_a_problem(
     status = os.statvfs_result((4096, 1024 * 1024, 100, free, free, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: status)
     [disk] = disks.usage()
-    found = ["Docker", "the database", "the archived log", "backups"]
+    found = ["the system", "Docker", "the database", "the archived log", "backups"]
     assert disk["holds"] == found, "one file system, told once"
     assert (disk["free_percent"], disk["ok"]) == (float(free), ok)
-    assert bool(disks.problems([disk])) is not ok
 
 
 # --- how it is shown --------------------------------------------------------------------------

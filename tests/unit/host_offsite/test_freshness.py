@@ -77,7 +77,6 @@ class World:
             for table, column in (
                 ("arrivals", "checked_at"),
                 ("arrivals", "problem_since"),
-                ("alarms", "told_at"),
             ):
                 for row in connection.execute(
                     f"SELECT rowid, {column} AS moment FROM {table}"
@@ -88,6 +87,12 @@ class World:
                             f"UPDATE {table} SET {column} = ? WHERE rowid = ?",
                             (moment.isoformat(timespec="microseconds"), row["rowid"]),
                         )
+        if (memory := alarms.path("destinations")).exists():
+            document = json.loads(memory.read_text())
+            for known in document["told"].values():
+                moment = datetime.fromisoformat(known["told_at"]) - delta
+                known["told_at"] = moment.isoformat()
+            memory.write_text(json.dumps(document))
 
     def red(self) -> dict[str, str]:
         """Return what is red, and why."""

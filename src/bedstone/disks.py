@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, paths, space
+from bedstone import backup_settings, paths
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
+# Below, it is red.
 LEAST_PERCENT = 10
 
 
@@ -34,22 +35,21 @@ def usage() -> list[dict[str, Any]]:
             "bytes": total,
             "free_bytes": free,
             "free_percent": round(percent, 1),
+            "free_inodes_percent": _inodes(status),
             "ok": percent >= LEAST_PERCENT,
         }
     return list(found.values())
 
 
-def problems(shown: Sequence[dict[str, Any]]) -> list[str]:
-    """Return which disks are nearly full."""
-    return [
-        f"only {space.human(disk['free_bytes'])} ({disk['free_percent']:.0f} %) is free at"
-        f" {disk['path']}"
-        for disk in shown
-        if not disk["ok"]
-    ]
+def _inodes(status: os.statvfs_result) -> float | None:
+    # btrfs and others make them as they need them and say 0.
+    return round(100 * status.f_favail / status.f_files, 1) if status.f_files else None
 
 
 def _places() -> Iterator[tuple[str, Path]]:
+    yield "the system", paths.host("/")
+    yield "the kernels", paths.host("/boot")
+    yield "logs", paths.host("/var/log")
     yield "Docker", paths.host("/var/lib/docker")
     yield "the database", paths.host("/var/lib/postgresql")
     yield "the archived log", paths.host("/var/lib/pgbackrest")

@@ -1,0 +1,122 @@
+"""`bedstone alarms`: what needs a person, with the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from bedstone import alarms, cli, hooks, terminal, watch
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bedstone.alarms import Alarm
+    from bedstone.watch import Look
+
+_DESCRIPTION = """\
+Looks at certificates (what lies there and what is served), services that are down, have
+failed or crash again and again, disks and inodes, the clock, upgrades, dpkg, reboots that
+are owed, programs that run on replaced files, the age of images, data that restores have
+put aside, ledger and journal. docs/operations.md has the table.
+
+bedstone-alarms.timer does so each hour and tells the hooks (`--tell`): what begins, once;
+what is red, again each day; what is over, once. A check that can't be judged is told, too.
+
+Exit code 1: something is red.
+"""
+
+
+def register(subparsers: cli.Subparsers) -> None:
+    """Add the command."""
+    parser = cli.add_command(
+        subparsers,
+        "alarms",
+        show,
+        summary="look now for what needs a person, and how to mend it",
+        description=_DESCRIPTION,
+        examples=(
+            "bedstone alarms",
+            "bedstone alarms --json | jq '.alarms[] | select(.severity == \"red\")'",
+            "bedstone alarms --json | jq '.certificates'",
+        ),
+    )
+    parser.add_argument(
+        "--tell", action="store_true", help="tell the hooks, as each hour; exit code 0"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Look, show what was found, and tell the hooks if asked to."""
+    found = watch.look()
+    if arguments.tell:
+        watch.save(found)
+        for warning in tell(found):
+            print(f"bedstone: {warning}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(_as_json(found), indent=2))
+    else:
+        paint = terminal.Paint()
+        for alarm in found.alarms:
+            color = "red" if alarm.severity == "red" else "yellow"
+            print(f"{paint(color, alarm.severity.ljust(7))} {alarm.text()}")
+        if not found.alarms:
+            print(f"Nothing needs attention: {len(found.facts)} checks are well.")
+    red = any(alarm.severity == "red" for alarm in found.alarms)
+    return 1 if red and not arguments.tell else 0
+
+
+def tell(found: Look) -> tuple[str, ...]:
+    """Tell the hooks what has begun and what is over; return warnings.
+
+    What no hook could take is told again the next time.
+    """
+    news = alarms.news(watch.SCOPE, found.alarms, found.unjudged)
+    taken = {"begun": True, "over": True}
+    warnings: tuple[str, ...] = ()
+    if news.begun:
+        taken["begun"], said = hooks.tell(_begun(news.begun))
+        warnings += said
+    if news.over:
+        taken["over"], said = hooks.tell(_over(news.over))
+        warnings += said
+    alarms.remember(watch.SCOPE, news, **taken)
+    return warnings
+
+
+def _begun(begun: list[Alarm]) -> hooks.Event:
+    first = begun[0]
+    return hooks.Event(
+        kind="failure",
+        title=f"{_sentence(first.words)}{_more(len(begun))}",
+        error=f"{first.severity}: {first.words}",
+        hint=first.command,
+        details="\n".join(f"{alarm.severity}: {alarm.text()}" for alarm in begun),
+    )
+
+
+def _over(over: list[str]) -> hooks.Event:
+    return hooks.Event(
+        kind="recovered",
+        title=f"Recovered: {over[0]}{_more(len(over))}",
+        details="\n".join(f"recovered: {words}" for words in over),
+    )
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _more(number: int) -> str:
+    return f", and {number - 1} more." if number > 1 else "."
+
+
+def _as_json(found: Look) -> dict[str, object]:
+    since = alarms.since(watch.SCOPE)
+    return {
+        "at": found.at.isoformat(timespec="seconds"),
+        "alarms": [{**alarm.as_json(), "since": since.get(alarm.name)} for alarm in found.alarms],
+        "unjudged": found.unjudged,
+        "certificates": [entry.as_json() for entry in found.facts.get("certificates") or ()],
+    }

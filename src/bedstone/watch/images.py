@@ -1,0 +1,92 @@
+"""Images: how old what the apps run on is. Nobody upgrades what lies in an image but its build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bedstone import age, config, current, history, ledger
+from bedstone.alarms import Alarm
+from bedstone.docker import Docker
+from bedstone.errors import BedstoneError, CommandError
+from bedstone.systemd import Systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Distributions' images are renewed every few weeks.
+OLD_AFTER = timedelta(days=90)
+# Builds that can be repeated to the byte give their layers a made-up date.
+_FIRST_YEAR = 2015
+_DEPLOY = "ansible-playbook playbooks/deploy.yml -i inventories/NAME"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image of an app that serves.
+
+    Attributes:
+        app: whose.
+        kind: ``build``, ``pull`` or ``load``.
+        made: when it was made.
+        base: when its lowest layer, the operating system, was made.
+
+    """
+
+    app: str
+    kind: str
+    made: datetime | None
+    base: datetime | None
+
+
+def gather(docker: Docker | None = None, systemd: Systemd | None = None) -> list[Image] | None:
+    """Ask Docker for the images that serve; None while it is down, which another check says."""
+    docker, systemd = docker or Docker(), systemd or Systemd()
+    with ledger.opened() as connection:
+        names = sorted({*config.declared(), *history.known_apps(connection)})
+    found = []
+    for name in names:
+        try:
+            serving = current.load(name)
+        except BedstoneError:
+            # Not released: `bedstone status` says so.
+            continue
+        try:
+            dates = docker.layer_dates(serving.made.image)
+        except CommandError:
+            if systemd.active("docker.service") != "active":
+                return None
+            raise
+        known = [date for date in dates if date.year >= _FIRST_YEAR]
+        found.append(
+            Image(
+                name,
+                serving.app.image.kind,
+                max(known, default=None),
+                known[-1] if known and dates[-1] == known[-1] else None,
+            )
+        )
+    return found
+
+
+def judge(found: Sequence[Image], now: datetime) -> Iterator[Alarm]:
+    """Yield which apps run on old images."""
+    for image in found:
+        built = image.kind == "build"
+        moment = image.base or image.made if built else image.made or image.base
+        if moment is None or now - moment.astimezone(UTC) < OLD_AFTER:
+            continue
+        ago = age.words((now - moment).total_seconds())
+        if built:
+            words = f"the base image that {image.app} is built on was made {ago} ago"
+            command = f"`{_DEPLOY} -e rebuild=true -e app_only={image.app}` builds on the newest"
+        else:
+            words = f"the image that {image.app} runs was made {ago} ago"
+            command = f"name a newer one in the settings, then `{_DEPLOY} -e app_only={image.app}`"
+        yield Alarm(
+            f"images/{image.app}",
+            "warning",
+            f"{words}, with all the holes that were found since",
+            command,
+        )

@@ -1,0 +1,182 @@
+"""systemd's units: what should run and doesn't, what has failed, what crashes again and again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bedstone import age, failures, lock, paths
+from bedstone.alarms import Alarm
+from bedstone.systemd import Systemd
+from bedstone.upgrade import journal
+from bedstone.upgrade.cluster import AUTOMATIC, all_clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_SECONDS = 15.0
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainStatus",
+    "NRestarts",
+    "UnitFileState",
+    "OnFailure",
+)
+# What Bedstone's servers are made of; each is judged where it is enabled.
+_NEEDED = ("nginx.service", "docker.service", "redis-server.service", "rabbitmq-server.service")
+# A service that came back twice in an hour has had bad luck.
+MOST_RESTARTS = 3
+# A loop is over when it was silent for so long.
+_SPAN = timedelta(hours=2)
+_MOST_SAMPLES = 4
+_SLOT = re.compile(r"bedstone-(.+)-[^-@]+@.+\.service")
+# Failed by their nature in a container, which has neither modules nor devices.
+_MACHINE = ("systemd-", "kmod", "modprobe@")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How often systemd had restarted each service at a moment."""
+
+    at: datetime
+    restarts: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as it is kept from one look to the next."""
+        return {"at": self.at.isoformat(), "restarts": dict(self.restarts)}
+
+
+@dataclass(frozen=True)
+class Units:
+    """The loaded services.
+
+    Attributes:
+        shown: systemd's properties of each.
+        needed: those that have to run.
+        samples: what earlier looks have seen.
+        container: whether this server is a container.
+
+    """
+
+    shown: Mapping[str, Mapping[str, str]]
+    needed: Sequence[str] = ()
+    samples: Sequence[Sample] = field(default_factory=tuple)
+    container: bool = False
+
+    def sample(self, now: datetime) -> Sample:
+        """Return what the next looks compare with."""
+        counts = {unit: _restarts(state) for unit, state in self.shown.items()}
+        return Sample(now, {unit: count for unit, count in counts.items() if count})
+
+
+def gather(samples: Sequence[Sample], systemd: Systemd | None = None) -> Units:
+    """Ask systemd for all services that it has loaded."""
+    systemd = systemd or Systemd()
+    wanted = list(_NEEDED)
+    # An upgrade stops them on purpose.
+    if lock.owner(journal.LOCK) is None:
+        wanted += [each.unit for each in all_clusters() if each.starts() == AUTOMATIC]
+    shown = systemd.properties(["*.service", *wanted], _PROPERTIES, timeout=_SECONDS)
+    return Units(shown, wanted, samples, in_container())
+
+
+def judge(found: Units, now: datetime) -> Iterator[Alarm]:
+    """Yield what is wrong with services."""
+    for unit, state in sorted(found.shown.items()):
+        active = state.get("ActiveState", "")
+        down = active not in {"active", "activating", "reloading", "refreshing"}
+        if alarm := _looping(unit, state, found, now):
+            yield alarm
+        elif unit in found.needed:
+            if down and _is_meant_to_run(unit, state):
+                yield Alarm(
+                    f"units/{unit}",
+                    "red",
+                    f"{_called(unit)} doesn't run ({active or 'unknown'})",
+                    f"`journalctl -u {unit} -n 50` says why, `systemctl start {unit}` starts it",
+                )
+        elif active == "failed" and not _is_told_otherwise(unit, state, found):
+            why = failures.why(state.get("Result", ""), state.get("ExecMainStatus", ""))
+            yield Alarm(
+                f"units/{unit}",
+                "red" if state.get("Result") == "start-limit-hit" else "warning",
+                f"{unit} has failed: {why}",
+                f"`journalctl -u {unit} -n 50` says why, `systemctl restart {unit}` tries again",
+            )
+
+
+def _looping(unit: str, state: Mapping[str, str], found: Units, now: datetime) -> Alarm | None:
+    count = _restarts(state)
+    recent = [sample for sample in found.samples if timedelta(0) <= now - sample.at <= _SPAN]
+    base = min(recent, key=lambda sample: sample.at, default=None)
+    # systemd begins to count again when somebody starts a unit.
+    before = min(base.restarts.get(unit, 0), count) if base else count
+    grown = count - before
+    waits = state.get("SubState") == "auto-restart"
+    if grown < MOST_RESTARTS and not (waits and count >= MOST_RESTARTS):
+        return None
+    often = f"{count} times"
+    if grown >= MOST_RESTARTS and base:
+        often = f"{grown} times in {age.words((now - base.at).total_seconds())}"
+    slot = _SLOT.fullmatch(unit)
+    back = f", `bedstone rollback {slot[1]}` brings the release before" if slot else ""
+    return Alarm(
+        f"units/{unit}",
+        "red",
+        f"{unit} crashes again and again: systemd has restarted it {often}",
+        f"`journalctl -u {unit} -n 50` says why{back}",
+    )
+
+
+def _is_meant_to_run(unit: str, state: Mapping[str, str]) -> bool:
+    # A cluster's unit is enabled by Debian's generator, which leaves no such state.
+    return state.get("LoadState") == "loaded" and (
+        unit.startswith("postgresql@") or state.get("UnitFileState", "").startswith("enabled")
+    )
+
+
+def _is_told_otherwise(unit: str, state: Mapping[str, str], found: Units) -> bool:
+    # The hooks were told when it failed; updates are judged by another check.
+    told = "bedstone-failed@" in state.get("OnFailure", "") or unit.startswith("apt-daily")
+    return told or (found.container and unit.startswith(_MACHINE))
+
+
+def _called(unit: str) -> str:
+    if unit.startswith("postgresql@"):
+        return f"PostgreSQL ({unit})"
+    return unit
+
+
+def _restarts(state: Mapping[str, str]) -> int:
+    text = state.get("NRestarts", "")
+    return int(text) if text.isdigit() else 0
+
+
+def kept(samples: Sequence[Sample], new: Sample) -> list[Sample]:
+    """Return the samples that the next looks need."""
+    recent = [sample for sample in samples if timedelta(0) <= new.at - sample.at <= _SPAN]
+    return [*recent, new][-_MOST_SAMPLES:]
+
+
+def samples_of(data: Any) -> list[Sample]:
+    """Read what :meth:`Sample.as_json` has written; nothing when it is damaged."""
+    try:
+        return [
+            Sample(
+                datetime.fromisoformat(entry["at"]).astimezone(UTC),
+                {str(unit): int(count) for unit, count in entry["restarts"].items()},
+            )
+            for entry in data
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def in_container() -> bool:
+    """Return whether this server is a container: then its kernel and clock are the machine's."""
+    return paths.host("/run/systemd/container").exists()

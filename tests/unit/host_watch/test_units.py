@@ -1,0 +1,112 @@
+"""Services that are down, have failed, or crash again and again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from bedstone.alarms import Alarm
+from bedstone.watch import units
+from bedstone.watch.units import Sample, Units
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+UP = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "NRestarts": "0"}
+ENABLED = {"UnitFileState": "enabled"}
+FAILED = UP | {
+    "ActiveState": "failed",
+    "Result": "exit-code",
+    "ExecMainStatus": "3",
+    "SubState": "failed",
+}
+WEB = "bedstone-pay-ments-web@blue.service"
+
+
+def judged(shown: dict[str, dict[str, str]], *samples: Sample, **more: bool) -> list[Alarm]:
+    needed = ["nginx.service", "postgresql@17-main.service"]
+    return list(units.judge(Units(shown, needed, samples, **more), NOW))
+
+
+def sample(hours: float, **restarts: int) -> Sample:
+    return Sample(
+        NOW - hours * HOUR, {f"{name}.service": count for name, count in restarts.items()}
+    )
+
+
+def test_all_well_is_silent() -> None:
+    shown = {"nginx.service": UP | ENABLED, "postgresql@17-main.service": UP, "cron.service": UP}
+    assert judged(shown, sample(1)) == []
+
+
+def test_postgresql_that_is_stopped_is_red_with_the_command() -> None:
+    [alarm] = judged({"postgresql@17-main.service": UP | {"ActiveState": "inactive"}})
+    assert (alarm.name, alarm.severity) == ("units/postgresql@17-main.service", "red")
+    assert "PostgreSQL (postgresql@17-main.service) doesn't run (inactive)" in alarm.words
+    assert "`systemctl start postgresql@17-main.service`" in alarm.command
+
+
+def test_what_is_not_there_or_was_switched_off_is_silent() -> None:
+    down = UP | {"ActiveState": "inactive"}
+    assert judged({"nginx.service": down | {"UnitFileState": "disabled"}}) == []
+    assert judged({"nginx.service": {"LoadState": "not-found", "ActiveState": "inactive"}}) == []
+    [alarm] = judged({"nginx.service": down | ENABLED})
+    assert alarm.severity == "red"
+
+
+def test_failed_unit_is_a_warning_unless_its_hook_was_told() -> None:
+    [alarm] = judged({"logrotate.service": FAILED})
+    assert (alarm.severity, alarm.words) == (
+        "warning",
+        "logrotate.service has failed: it ended with exit code 3",
+    )
+    told = FAILED | {"OnFailure": "bedstone-failed@bedstone-backup.service.service"}
+    assert judged({"bedstone-backup.service": told}) == []
+
+
+def test_start_limit_is_red() -> None:
+    [alarm] = judged({"x.service": FAILED | {"Result": "start-limit-hit"}})
+    assert alarm.severity == "red"
+
+
+def test_containers_machine_units_are_left_out_in_a_container_alone() -> None:
+    shown = {"systemd-modules-load.service": FAILED}
+    assert judged(shown, container=True) == []
+    assert len(judged(shown)) == 1
+
+
+def test_crash_loop_is_red_by_what_was_counted_since() -> None:
+    shown = {WEB: UP | {"NRestarts": "9"}}
+    before = Sample(NOW - HOUR, {WEB: 2})
+    [alarm] = judged(shown, before)
+    assert alarm.severity == "red"
+    assert (
+        f"{WEB} crashes again and again: systemd has restarted it 7 times in 1 hour" in alarm.words
+    )
+    assert "`bedstone rollback pay-ments`" in alarm.command
+
+
+def test_crash_loop_waits_for_its_third_restart_and_is_over_after_two_hours() -> None:
+    shown = {WEB: UP | {"NRestarts": "9"}}
+    assert judged(shown, Sample(NOW - HOUR, {WEB: 7})) == []
+    assert judged(shown, Sample(NOW - 3 * HOUR, {WEB: 0}), Sample(NOW - HOUR, {WEB: 9})) == []
+    # Started by a person, so counted from 0 again.
+    assert judged({WEB: UP | {"NRestarts": "1"}}, Sample(NOW - HOUR, {WEB: 9})) == []
+
+
+def test_first_look_at_an_old_server_accuses_nobody_but_sees_a_loop_that_runs() -> None:
+    assert judged({WEB: UP | {"NRestarts": "50"}}) == []
+    looping = {"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "50"}
+    assert len(judged({WEB: UP | looping})) == 1
+
+
+def test_clock_that_was_set_back_is_no_loop() -> None:
+    assert judged({WEB: UP | {"NRestarts": "9"}}, Sample(NOW + HOUR, {WEB: 0})) == []
+
+
+def test_samples_survive_being_kept_and_the_old_ones_go() -> None:
+    old, recent = sample(3, x=1), sample(1, x=2)
+    new = Units({"x.service": UP | {"NRestarts": "4"}, "y.service": UP}).sample(NOW)
+    assert new.restarts == {"x.service": 4}
+    kept = units.kept([old, recent], new)
+    assert units.samples_of([entry.as_json() for entry in kept]) == [recent, new]
+    for damaged in (None, [1], [{"at": "x", "restarts": {}}], [{"at": NOW.isoformat()}], 5):
+        assert units.samples_of(damaged) == []
