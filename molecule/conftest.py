@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +98,22 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.2)
 
     return wait
+
+
+@pytest.fixture
+def look(host: Host) -> Callable[[], dict[str, Any] | None]:
+    """A function that makes the hourly look for alarms and returns what the hook was told.
+
+    The scenario has the hook `command: [/usr/bin/tee, /run/molecule-told.json]`.
+    """
+    told = "/run/molecule-told.json"
+
+    def once() -> dict[str, Any] | None:
+        host.check_output("rm -f %s; systemctl start bedstone-alarms.service", told)
+        found = host.file(told)
+        return dict(json.loads(found.content_string)) if found.exists else None
+
+    return once
 
 
 @pytest.fixture(scope="module")

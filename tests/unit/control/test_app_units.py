@@ -196,6 +196,7 @@ class _Answers:
             "pending_paths": [],
             "accept": [],
             "retire": [],
+            "rebuild": False,
             **params,
         }
         self.warnings: list[str] = []
@@ -247,6 +248,13 @@ def test_only_what_is_named_is_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     module = run_module(monkeypatch, apps=[])
     assert module.calls == [["/bin/true", "retire", "--json"]]
     assert "`-e retire=guestbook` stops it" in module.warnings[0]
+
+
+def test_rebuild_goes_to_each_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = run_module(monkeypatch, apps=["shop"], rebuild=True)
+    assert module.calls[1:] == [
+        ["/bin/true", "release", "shop", "--if-changed", "--json", "--rebuild"]
+    ]
 
 
 def test_module_waits_for_a_release_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from bedstone import config, container, docker, history, ledger, lock, paths, perform, slots
 from bedstone.errors import BedstoneError, ConfigError
-from bedstone.forecast import would_change
+from bedstone.forecast import REBUILT, would_change
 from bedstone.outcome import Outcome
 from bedstone.rollout import pulled
+from bedstone.rollout.context import Wishes
 from tests.unit.host.server import APP, Server, declare
 
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
@@ -725,3 +726,20 @@ def test_first_backup_that_cannot_begin_is_told_and_fails_no_release(server: Ser
 def test_app_without_data_here_has_no_first_backup(server: Server) -> None:
     outcome = perform.release("shop", host=server.host())
     assert "backup" not in [step.name for step in outcome.steps]
+
+
+def test_rebuild_releases_the_same_source_again_but_not_what_was_rolled_back(
+    server: Server,
+) -> None:
+    def rebuild() -> Outcome:
+        assert would_change("shop", server.host(), rebuild=True).changed is expected
+        wishes = Wishes(rebuild=True)
+        return perform.release("shop", if_changed=True, wishes=wishes, host=server.host())
+
+    release(server)
+    expected = True
+    outcome = rebuild()
+    assert (outcome.changed, outcome.reason) == (True, REBUILT)
+    assert perform.rollback("shop", host=server.host()).ok
+    expected = False
+    assert not rebuild().changed
