@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 
@@ -94,6 +95,104 @@ def test_git_branch_tag_and_commit(host: Host, ledger: Ledger) -> None:
     assert ledger.answer()["version"] == first
 
 
+# --- git over ssh, and secrets of the build --------------------------------------------------
+
+SSH = "/root/test-git-ssh"
+SSH_URL = f"ssh://root@127.0.0.1:2222{REPOSITORY}"
+SOURCE_SECRETS = "/etc/bedstone/apps/ledger/source.json"
+TOKEN = "token-of-the-build"
+
+
+@pytest.fixture
+def ssh_server(host: Host, wait_until: Callable[..., None]) -> Iterator[None]:
+    """A sshd of its own, which lets one key in."""
+    config = f"""
+Port 2222
+ListenAddress 127.0.0.1
+HostKey {SSH}/host
+AuthorizedKeysFile {SSH}/authorized
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+PidFile none
+"""
+    host.check_output(
+        f"set -e; mkdir -m 0700 {SSH}; cd {SSH}; mkdir -p /run/sshd; for name in host deploy other;"
+        " do ssh-keygen -q -t ed25519 -N '' -f $name; done; cp deploy.pub authorized;"
+        f"printf '%%s' %s > config",
+        config,
+    )
+    host.check_output(
+        f"systemd-run --quiet --collect --unit=test-git-ssh /usr/sbin/sshd -D -f {SSH}/config"
+    )
+    wait_until(
+        lambda: host.run("ssh-keyscan -p 2222 127.0.0.1 | grep -q ed25519").rc == 0,
+        what="the ssh server answers",
+    )
+    yield
+    host.check_output(f"systemctl stop test-git-ssh; rm -rf {SSH} {SOURCE_SECRETS} /root/test-said")
+
+
+def keep(host: Host, *, key: str, host_key: str) -> None:
+    """Lay out what role app would of the source's secrets."""
+    public = " ".join(host.check_output(f"cat {SSH}/{host_key}.pub").split()[:2])
+    content = {
+        "deploy_key": host.check_output(f"cat {SSH}/{key}") + "\n",
+        "known_hosts": f"[127.0.0.1]:2222 {public}\n",
+        "secrets": {"npm": TOKEN},
+        "args": {"HIDDEN": TOKEN},
+    }
+    host.check_output("umask 077; printf '%%s' %s > %s", json.dumps(content), SOURCE_SECRETS)
+
+
+def with_dockerfile(host: Host, line: str) -> None:
+    """Push a commit whose Dockerfile has another last line."""
+    host.check_output(
+        "set -e; cd /root/test-work; sed -i '/--mount/d' Dockerfile;"
+        f"printf '%%s\\n' %s >> Dockerfile; {GIT} commit -qam dockerfile;"
+        "git push -q origin HEAD:main",
+        line,
+    )
+
+
+@pytest.mark.usefixtures("declared", "git_server", "ssh_server")
+def test_git_over_ssh_with_a_deploy_key_and_secrets_of_the_build(
+    host: Host, ledger: Ledger
+) -> None:
+    version, _ = push(host, ledger, "plain-ssh")
+    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+    mount = "RUN --mount=type=secret,id=npm,required=true,mode=0444"
+    with_dockerfile(host, f"{mount} echo '{digest}  /run/secrets/npm' | sha256sum -c")
+    args = {"BASE_IMAGE": "bedstone-python:trixie", "HIDDEN": "${secret.hidden}"}
+    declare(host, kind="git", url=SSH_URL, version="main", args=args, secrets=["npm"])
+
+    keep(host, key="deploy", host_key="other")
+    refused = ledger.fails("release ledger")
+    assert "host_keys" in refused["hint"], refused
+    keep(host, key="other", host_key="host")
+    refused = ledger.fails("release ledger")
+    assert "deploy key" in refused["hint"], refused
+
+    keep(host, key="deploy", host_key="host")
+    run = host.run("bash -c %s", spying("bedstone release ledger --json", "token-of-the-buil[d]"))
+    assert (run.rc, run.stdout) == (0, ""), host.check_output("cat /root/test-said")
+    assert ledger.answer()["version"] == version
+    image = host.check_output("docker images -q bedstone/ledger | head -n 1")
+    assert TOKEN not in host.check_output(f"docker history --no-trunc {image}")
+    assert host.run(f"grep -rl {TOKEN} /var/lib/bedstone /run/bedstone").stdout == ""
+    assert host.run("find /run/bedstone -name 'git-*'").stdout == "", "the key is gone"
+
+    # What a failed build prints of it is masked wherever it shows.
+    with_dockerfile(host, f"{mount} cat /run/secrets/npm; exit 3")
+    failed = ledger.fails("release ledger")
+    assert "***" in failed["details"], failed
+    assert TOKEN not in json.dumps(failed)
+    assert TOKEN not in host.check_output("journalctl --no-pager -o cat -b")
+    assert host.run(f"grep -rl {TOKEN} /var/lib/bedstone").stdout == ""
+    assert ledger.answer()["version"] == version
+
+
 # --- a registry ----------------------------------------------------------------------------
 
 
@@ -155,7 +254,7 @@ def test_registry_with_a_login_over_tls(host: Host, ledger: Ledger, address: str
 
     login = {"server": REGISTRY, "username": "deploy", "password": PASSWORD}
     host.check_output("umask 077; printf '%%s' %s > %s", json.dumps(login), LOGIN)
-    run = host.run("bash -c %s", spying("bedstone release ledger --json"))
+    run = host.run("bash -c %s", spying("bedstone release ledger --json", "pass-of-the-registr[y]"))
     assert (run.rc, run.stdout) == (0, ""), "the password is in nobody's arguments"
     assert ledger.answer()["version"] == version
     assert nowhere_on_disk(host, ["/root/.docker", "/var/lib/bedstone", "/run/bedstone"]) == ""
@@ -167,13 +266,19 @@ def test_registry_with_a_login_over_tls(host: Host, ledger: Ledger, address: str
     assert ledger.answer()["version"] == version
 
 
-def spying(command: str) -> str:
-    """Return a script that looks at everybody's arguments while a command runs."""
+def spying(command: str, secret: str) -> str:
+    """Return a script that looks at everybody's arguments while a command runs.
+
+    Args:
+        command: what runs.
+        secret: a pattern of what must not be in them, which does not match itself.
+
+    """
     return f"""
     {command} > /root/test-said & release=$!
     while kill -0 $release 2> /dev/null; do
         for file in /proc/[0-9]*/cmdline; do
-            grep -aq "pass-of-the-registr[y]" $file 2> /dev/null && echo "found in $file"
+            grep -aq "{secret}" $file 2> /dev/null && echo "found in $file"
         done
         sleep 0.05
     done
