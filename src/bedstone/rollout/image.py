@@ -6,7 +6,7 @@ import posixpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bedstone import files, history, paths, slots, source
+from bedstone import container, files, history, paths, slots, source
 from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def require_no_loose_volumes(app: App, volumes: Sequence[str]) -> None:
 
     """
     covered = {PurePosixPath(entry.partition(":")[0]) for entry in app.tmpfs}
+    covered.add(PurePosixPath(container.TEMPORARY))  # every container has its own
     covered |= {PurePosixPath(mount.target) for mount in app.mounts}
     covered |= {PurePosixPath(part.path) for part in (app.static, app.media) if part is not None}
     loose = [path for path in volumes if PurePosixPath(posixpath.normpath(path)) not in covered]

@@ -56,7 +56,7 @@ def test_payments_gets_every_variable_that_it_needs_and_none_that_it_does_not_kn
     known = required | set(re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE))
     given = set(variables("payments"))
     assert required <= given
-    assert given <= known | {"DATABASE_URL"}
+    assert given <= known | {"DATABASE_URL", "PGSSLROOTCERT"}
 
 
 def test_guestbook_gets_every_variable_that_it_needs() -> None:
