@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ledger_app import Ledger, Load
+from ledger_app import Ledger, Load, said_at
 from testinfra.host import Host
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service"]
@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_restart(ledger: Ledger) -> None:
     before, release = ledger.answer(), ledger.status()["release"]
     with ledger.load(seconds=10) as load:
-        ledger.bedstone("restart ledger")
+        restarted = ledger.bedstone("restart ledger")
+        # The slot's sessions with PostgreSQL stay open: they are no requests.
+        assert "still open" not in said_at(restarted, "drain")
         ledger.wait_until(lambda: ledger.answer()["host"] != before["host"])
     ledger.check_nothing_lost(load)
     assert load.versions == {before["version"]}

@@ -35,6 +35,9 @@ _POLL_SECONDS = 0.1
 _OPENED_CONNECTIONS_KEPT = 16
 _NOWHERE = "127.0.0.1:9 down"
 _UPSTREAM = re.compile(r"upstream (\S+) \{\s*server ([0-9.]+:[0-9]+);")
+# www-data's, in every Debian (base-passwd). Others have connections with a slot as well: PostgreSQL
+# those of its sessions, root those of the program's own probes.
+_WORKERS_UID = "33"
 _ESTABLISHED, _SYN_SENT = "01", "02"
 
 
@@ -281,7 +284,7 @@ class Nginx:
 def open_connections(addresses: Collection[str]) -> int:
     """Return how many connections nginx's workers have to addresses, those being made included.
 
-    From the kernel's table (proc(5), /proc/net/tcp). Root's are the program's own probes.
+    From the kernel's table (proc(5), /proc/net/tcp).
     """
     wanted = {_in_table(address) for address in addresses}
     try:
@@ -290,7 +293,9 @@ def open_connections(addresses: Collection[str]) -> int:
         return 0
     rows = (line.split() for line in table.splitlines()[1:])
     return sum(
-        row[2].partition(":")[0] in wanted and row[3] in {_ESTABLISHED, _SYN_SENT} and row[7] != "0"
+        row[2].partition(":")[0] in wanted
+        and row[3] in {_ESTABLISHED, _SYN_SENT}
+        and row[7] == _WORKERS_UID
         for row in rows
     )
 

@@ -62,9 +62,10 @@ TABLE = """\
         (129, "02", 33, False),
         (129, "06", 33, True),
         (129, "01", 0, True),
+        (129, "01", 102, True),
         (130, "01", 33, True),
     ],
-    ids=["open", "being opened", "closed", "a probe's", "to another slot"],
+    ids=["open", "being opened", "closed", "a probe's", "PostgreSQL's", "to another slot"],
 )
 def test_slot_is_drained_when_nginx_has_no_connection_to_it(
     server: Server,
