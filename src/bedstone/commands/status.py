@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone import cli, overview, terminal
+from bedstone.errors import BedstoneError
 from bedstone.overview import screen
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ alarms`) stand at the end, with the command that mends each.
 
 The exit code is 1 when a service that should run doesn't, or doesn't answer,
 and when Docker doesn't.
+
+With APP the other apps and the server's own parts are left out.
 
 --json prints {"ok", "problems", "apps", "alarms", "certificates", "disks", "database",
 "wal", "wal_verifications", "upgrades"}. An app has
@@ -45,18 +48,44 @@ def register(subparsers: cli.Subparsers) -> None:
         description=_DESCRIPTION,
         examples=(
             "bedstone status",
+            "bedstone status payments",
             "bedstone status --json | jq '.problems'",
             "bedstone status --json | jq '.apps[] | select(.ok | not) | .app'",
         ),
     )
+    parser.add_argument("app", nargs="?", help="this app alone; its problems alone count")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def status(arguments: argparse.Namespace) -> int:
     """Show the apps and return 0 when all of them run."""
     picture = overview.gather()
+    if arguments.app is not None:
+        picture = _of_app(picture, arguments.app)
     if arguments.json:
         print(json.dumps(picture))
     else:
         print(screen.render(picture, terminal.Paint()))
     return 0 if picture["ok"] else 1
+
+
+def _of_app(picture: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what the picture has of one app.
+
+    Raises:
+        BedstoneError: no such app is declared.
+
+    """
+    apps = [app for app in picture["apps"] if app["app"] == name]
+    if not apps:
+        known = ", ".join(app["app"] for app in picture["apps"]) or "none"
+        raise BedstoneError(
+            f"No app {name} is declared on this server.", hint=f"There are: {known}."
+        )
+    return {
+        "ok": apps[0]["ok"],
+        "problems": [f"{name}: {problem}" for problem in apps[0]["problems"]],
+        "apps": apps,
+        "disks": [],
+        "database": None,
+    }

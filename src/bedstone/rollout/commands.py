@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import container_hints, environment, paths
+from bedstone import container_hints, environment, paths, slots
 from bedstone.container import for_command
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.slots import Made
@@ -105,10 +105,10 @@ def run(
         return host.docker.run_once(wanted, timeout=seconds, on_line=on_line)
     except CommandError as error:
         ended = "took too long" if error.returncode is None else f"exit code {error.returncode}"
-        hint = (
-            f"Try it by hand: `bedstone run {image.app.name} -- COMMAND`; the command is"
-            " declared under `commands` of the app."
-        )
+        hint = "The command is declared under `commands` of the app."
+        if slots.serving(image.app.name) is not None:
+            # `bedstone run` takes the image that serves: before the first release there is none.
+            hint = f"Try it by hand: `bedstone run {image.app.name} -- COMMAND`. {hint}"
         facts = host.docker.image(image.made.image)
         if error.returncode is None and facts is not None and facts.entrypoint:
             hint = (

@@ -88,3 +88,18 @@ def test_no_setting_is_guessed() -> None:
     assert container_hints.of("it is broken", 0, ()) is None
     rights = ("CHOWN", "SETGID", "SETUID")
     assert container_hints.of("kill: Operation not permitted", 0, rights) is None
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("ModuleNotFoundError: No module named 'kombu.transport'", "no Python module kombu"),
+        ("Invalid HTTP_HOST header: 'shop.example.com'. You may", "shop.example.com: put it into"),
+        (
+            "?: (security.W004) You have not set\n?: (security.W008) Your SECURE_SSL_REDIRECT",
+            'SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]',
+        ),
+    ],
+)
+def test_what_an_app_says_last_names_what_helps(output: str, words: str) -> None:
+    assert words in str(container_hints.of(output, 1000, ()))

@@ -532,3 +532,13 @@ def test_question_that_fails_is_missing_and_the_others_are_there() -> None:
         raise RuntimeError
 
     assert parallel.run({"a": lambda: 1, "b": fails}, 5) == {"a": 1}
+
+
+@pytest.mark.usefixtures("world")
+def test_one_app_is_shown_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "shop"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("shop: release ")
+    assert "PostgreSQL" not in shown
+    assert cli.main(["status", "shoop"]) == 1
+    assert "There are: shop" in capsys.readouterr().err
