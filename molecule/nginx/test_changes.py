@@ -183,7 +183,7 @@ def test_slow_upload_goes_to_the_slot_that_serves_when_it_has_come(
             connection.sendall(f"{head}Connection: close\r\n\r\n0123456789".encode())
             assert client.get("/", name="shop.example.com").json()["stub"] == "shop-web"
             host.check_output(switch.format("green"))
-            # The slot of before is gone by the time that the rest comes.
+            # The previous slot is gone by the time that the rest comes.
             host.check_output("systemctl stop stub-shop-web")
             assert client.get("/", name="shop.example.com").json()["stub"] == "pay-web"
             answer = exchange(connection, b"0123456789")

@@ -117,7 +117,7 @@ def dump(
         rows = dict(json.loads(line) for line in counting.answer() if line)
     _give(directory, "root")
     extensions = server.rows(_EXTENSIONS, database)
-    # Here, where programs of before read past it.
+    # Here, where earlier programs ignore it.
     properties["extension_owners"] = {name: owner for name, _, owner in extensions}
     return Database(
         name=database,

@@ -314,7 +314,7 @@ class Collector:
             return
         self._add(
             "bedstone_alarms_timestamp_seconds",
-            "When somebody last looked for alarms.",
+            "Time of the last look for alarms.",
             _seconds(found["at"]),
         )
         for entry in found["certificates"]:

@@ -1,7 +1,7 @@
 """A retention that got smaller removes nothing by itself: that is asked for by name.
 
 The settings may say `keep_days: 3` in place of 30 by a slip, and the next night would remove
-what nobody can bring back, on this server and at every destination. So the largest retention
+what can't be brought back, on this server and at every destination. So the largest retention
 that was in force stays in force, in a file of the server's, until `bedstone retention --accept`.
 Backups go by the clock of timers and playbooks alike: what holds them back is here, and not
 in a question that only a terminal could be asked.

@@ -239,7 +239,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "table-rewrite": Rule(
         "blocking",
-        "The table is big, and nobody can even read it until PostgreSQL has written all of it.",
+        "The table is big, and can't even be read until PostgreSQL has written all of it.",
         "Add a column that takes NULL and has no default or a constant one, fill it in batches"
         " while the app runs, and move over. For a bigger integer: a new column, filled by a"
         " trigger and in batches, swapped in later.",

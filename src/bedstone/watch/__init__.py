@@ -153,7 +153,7 @@ def save(found: Look) -> None:
         "certificates": [entry.as_json() for entry in found.facts.get("certificates") or ()],
         "samples": [sample.as_json() for sample in before],
     }
-    # A full disk keeps nobody from being told.
+    # Alarms are sent on a full disk, too.
     with suppress(OSError):
         paths.ensure_private(_path().parent)
         files.write(_path(), json.dumps(document), mode=0o600)
@@ -187,7 +187,7 @@ def stale(now: datetime | None = None) -> list[Alarm]:
         Alarm(
             "watch/stale",
             "red",
-            "the hourly look for alarms wasn't made for hours: nobody is told of anything",
+            "the hourly look for alarms wasn't made for hours: no alarm is sent",
             "`systemctl status bedstone-alarms.timer bedstone-alarms.service`",
         )
     ]

@@ -1,4 +1,4 @@
-"""Images: how old what the apps run on is. Nobody upgrades what lies in an image but its build."""
+"""Images: how old what the apps run on is. Only a build upgrades what lies in an image."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def gather_clock(runner: Runner = run) -> Clock:
 
 
 def judge_clock(found: Clock, now: datetime) -> Iterator[Alarm]:
-    """Yield what is wrong with the clock; without a time service, somebody has decided so."""
+    """Yield what is wrong with the clock; a missing time service is a decision."""
     del now
     if found.container or not found.services or found.up < CLOCK_AFTER:
         return
@@ -299,7 +299,7 @@ def gather_former() -> list[Former] | None:
 
 
 def judge_former(found: Sequence[Former], now: datetime) -> Iterator[Alarm]:
-    """Yield what was put aside so long ago that nobody will ask for it."""
+    """Yield what was put aside long ago and is still there."""
     for entry in found:
         if now - entry.since > FORMER_AFTER:
             takes = f" and takes {space.human(entry.bytes)}" if entry.bytes is not None else ""

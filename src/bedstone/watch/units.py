@@ -114,7 +114,7 @@ def _looping(unit: str, state: Mapping[str, str], found: Units, now: datetime) -
     count = _restarts(state)
     recent = [sample for sample in found.samples if timedelta(0) <= now - sample.at <= _SPAN]
     base = min(recent, key=lambda sample: sample.at, default=None)
-    # systemd begins to count again when somebody starts a unit.
+    # systemd begins to count again when a unit is started by hand.
     before = min(base.restarts.get(unit, 0), count) if base else count
     grown = count - before
     waits = state.get("SubState") == "auto-restart"

@@ -1,4 +1,4 @@
-"""Templates in the settings and the secrets: what can't be evaluated, and what nobody meant as one.
+"""Templates in settings and secrets: what can't be evaluated, and what was not meant as one.
 
 Ansible reads `{{`, `{%` and `{#` in every value of its files. A password that holds one of them is
 another value, or none, unless it is written as `!unsafe`.

@@ -92,7 +92,7 @@ def test_crash_loop_waits_for_its_third_restart_and_is_over_after_two_hours() ->
     assert judged({WEB: UP | {"NRestarts": "1"}}, Sample(NOW - HOUR, {WEB: 9})) == []
 
 
-def test_first_look_at_an_old_server_accuses_nobody_but_sees_a_loop_that_runs() -> None:
+def test_first_look_at_an_old_server_raises_no_alarm_but_sees_a_loop_that_runs() -> None:
     assert judged({WEB: UP | {"NRestarts": "50"}}) == []
     looping = {"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "50"}
     assert len(judged({WEB: UP | looping})) == 1
