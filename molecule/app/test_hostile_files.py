@@ -64,11 +64,11 @@ def test_directory_that_becomes_a_link_leads_no_file_out_of_the_static_files(hos
         host.check_output("bedstone release hello")
     assert host.file("/srv/bedstone/hello/static/current/foo/bedstone-trap.sh").uid == 0
     traps = "ln -s /etc/profile.d /app/static/foo; ln -s /etc/shadow /app/static/shadow"
-    before = host.check_output("stat -c '%%u %%g %%a' /etc/shadow /etc/profile.d")
+    before = host.check_output("stat -c '%u %g %a' /etc/shadow /etc/profile.d")
     with changed(host, commands=static(f"{traps}; mkfifo /app/static/pipe")):
         host.check_output("bedstone release hello")
     assert not host.file("/etc/profile.d/bedstone-trap.sh").exists
-    assert host.check_output("stat -c '%%u %%g %%a' /etc/shadow /etc/profile.d") == before
+    assert host.check_output("stat -c '%u %g %a' /etc/shadow /etc/profile.d") == before
     assert not host.file("/srv/bedstone/hello/static/current/pipe").exists
 
 
@@ -101,7 +101,7 @@ def test_failed_release_of_another_user_leaves_the_uploads_to_the_one_that_serve
     assert "uploads from user 10001 to 4000" in said
     assert inside(host, "cat media/d/private; id -u") == "first\nsecond\nthird\n4000"
     assert host.check_output(f"{OWNER} %s %s/link", MEDIA, MEDIA) == "4000:4000\n4000:4000"
-    assert host.check_output(f"{OWNER} /root/trap /root/trap/file") == "0:0\n0:0"
+    assert host.check_output(f"{OWNER} %s %s", "/root/trap", "/root/trap/file") == "0:0\n0:0"
     assert "+" not in host.check_output("ls -ld %s %s/d", MEDIA, MEDIA), "no list stays"
 
 

@@ -142,7 +142,7 @@ def test_dropped_service_runs_on_until_a_release_without_it_serves(
 def test_units_of_an_app_that_is_gone_go_once_it_has_stopped(
     host: Host, server_name: str, hello: dict[str, Any], wait_until: Callable[..., None]
 ) -> None:
-    applied(server_name, app_apps=[])
+    applied(server_name, app_apps=[], app_retire=["hello"])
     assert running(host) == set()
     listed = host.run(f"ls {DIRECTORY} | grep -x 'bedstone-hello-.*'").stdout
     assert listed == ""
