@@ -223,7 +223,7 @@ def _in_turns(
             with tempfile.NamedTemporaryFile("w", suffix=".list") as objects:
                 objects.write("".join(f"{line}\n" for line in turn.lines))
                 objects.flush()
-                _restore(comes_as, database, [f"--use-list={objects.name}", *how], watch=watch)
+                _restore(comes_as, database, [*how, f"--use-list={objects.name}"], watch=watch)
         if heir is not None:
             restore_role.hand_over(server, database, heir)
 
