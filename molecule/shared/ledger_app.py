@@ -65,7 +65,7 @@ class Load:
 
     def check(self) -> None:
         """Assert that no request failed, of every kind some were sent, none got two releases."""
-        assert self.failures == []
+        assert self.failures == [], "\n".join(self.failures[:10])
         assert {answer["kind"] for answer in self.answers} == self.kinds, "load of every kind"
         of = {(a["container"], a["version"]) for a in self.answers if a["container"]}
         twice = [
