@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bedstone.migrations.sql import Reader, Token
+from bedstone.migrations.sql import Reader, Token
 
 
 def selected(reader: Reader) -> set[str] | None:
@@ -40,7 +37,7 @@ def selected(reader: Reader) -> set[str] | None:
 
 def _items(reader: Reader) -> list[tuple[Token, ...]]:
     """Take what stands between SELECT and FROM, split at the commas outside of parentheses."""
-    found: list[list[Token]] = [[]]
+    found: list[Token] = []
     depth = 0
     while not reader.at_end and (depth or not reader.sees("from")):
         token = reader.skip()
@@ -48,8 +45,5 @@ def _items(reader: Reader) -> list[tuple[Token, ...]]:
             break
         if token.kind == "symbol":
             depth += {"(": 1, ")": -1, "[": 1, "]": -1}.get(token.value, 0)
-            if token.value == "," and depth == 0:
-                found.append([])
-                continue
-        found[-1].append(token)
-    return [tuple(item) for item in found if item]
+        found.append(token)
+    return Reader(found).parts()
