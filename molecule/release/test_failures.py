@@ -124,8 +124,9 @@ def test_disk_full_under_the_ledger(host: Host, ledger: Ledger, left_kilobytes: 
             assert run.rc != 0
             said = run.stdout + run.stderr
             assert any(
-                words in said for words in ("are free at", "No space left", "can't be opened")
-            )
+                words in said
+                for words in ("are free at", "No space left", "can't be opened", "can't be written")
+            ), said
             assert ledger.answer() == before
     ledger.check_nothing_lost(load)
     assert ledger.status()["ok"]

@@ -167,6 +167,8 @@ def touched(apps: list[str], paths: list[str]) -> set[str]:
 def service_units(state: str = STATE_DIRECTORY) -> list[str]:
     """Return the paths of the units that a kept release's services run in.
 
+    A retired app has none: whoever declares it again lays them out again.
+
     Args:
         state: the directory of the apps' states.
 
@@ -174,6 +176,8 @@ def service_units(state: str = STATE_DIRECTORY) -> list[str]:
     units: set[str] = set()
     for path in Path(state).glob("*/releases/*/app.json"):
         app = path.parts[-4]
+        if (Path(state) / app / "retired.json").exists():
+            continue
         try:
             services = list(json.loads(path.read_text(encoding="utf-8"))["services"])
         except (OSError, ValueError, KeyError, TypeError):

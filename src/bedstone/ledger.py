@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone import paths, slots
 from bedstone.errors import BedstoneError
@@ -201,11 +201,39 @@ class UnreadableError(BedstoneError):
     """The ledger is damaged, gone, or of a newer program. What serves doesn't depend on it."""
 
 
+class UnwritableError(BedstoneError):
+    """The disk of the ledger is full or fails, or another process has held it for too long."""
+
+
 # Set by commands that only look, and by those that put right what serves: what connects in place
 # of an unreadable ledger, to one that was made of the kept files.
 stand_in: Callable[[UnreadableError], sqlite3.Connection] | None = None
 # Once a process is enough: damage that comes later shows itself in what is read.
 _sound: set[Path] = set()
+
+
+# What the disk or another process does to a statement, unlike a mistake of the statement.
+_OUTSIDE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+}
+_PRIMARY_CODE = 0xFF
+
+
+class _Connection(sqlite3.Connection):
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE not in _OUTSIDE:
+                raise
+            raise UnwritableError(
+                f"The ledger can't be written: {error}.",
+                hint=f"Is the disk full? `df -h {paths.ledger().parent}` shows it.",
+            ) from error
 
 
 def connect() -> sqlite3.Connection:
@@ -231,7 +259,7 @@ def connect_file(path: Path) -> sqlite3.Connection:
     _require_present(path)
     paths.ensure_private(path.parent)
     try:
-        connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=10, isolation_level=None, factory=_Connection)
         try:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
@@ -242,9 +270,9 @@ def connect_file(path: Path) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnwritableError) as error:
         raise UnreadableError(
-            f"The ledger {path} can't be opened: {error}.",
+            f"The ledger {path} can't be opened: {error.__cause__ or error}.",
             hint=f"{_MENDED} Is the disk full? `df -h {path.parent}` shows it.",
         ) from error
     return connection
@@ -303,7 +331,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.execute("ROLLBACK")
+        # SQLite has rolled back by itself where the disk was full.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 

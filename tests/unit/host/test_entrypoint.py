@@ -47,6 +47,7 @@ def test_wrapper_runs_a_command(entrypoint: list[str]) -> None:
     assert not swallows(entrypoint)
 
 
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(("one_off", "without"), [(True, True), (False, False)])
 def test_one_off_command_runs_without_a_server_before_it(*, one_off: bool, without: bool) -> None:
     calls: list[list[str]] = []

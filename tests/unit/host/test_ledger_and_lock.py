@@ -82,6 +82,26 @@ def test_newer_ledger_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         ledger.connect()
 
 
+MANY = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 2000)
+INSERT INTO apps SELECT 'app' || n, 'r1', 'blue' FROM number
+"""
+
+
+@pytest.mark.usefixtures("root")
+def test_full_disk_is_said_and_leaves_the_ledger_as_it_was() -> None:
+    with ledger.opened() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with (
+            pytest.raises(ledger.UnwritableError, match="database or disk is full") as raised,
+            ledger.transaction(connection),
+        ):
+            connection.execute(MANY)
+        assert "df -h" in raised.value.text()
+        assert connection.execute("SELECT count(*) FROM apps").fetchone()[0] == 0
+
+
 def test_failed_transaction_leaves_nothing(root: Path) -> None:
     del root
     with ledger.opened() as connection:

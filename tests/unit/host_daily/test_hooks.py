@@ -311,9 +311,10 @@ def test_mail_is_sent_to_everybody(hooks_file: Write, smtp: Callable[..., Smtp])
         {"mail": ["ops@example.com", "me@example.com"]}, mail=ACCOUNT | {"port": server.port}
     )
     assert hooks.fire(FAILED) == ()
-    assert [line for line in server.lines if line.startswith("rcpt")] == [
-        "rcpt TO:<ops@example.com>",
-        "rcpt TO:<me@example.com>",
+    # Python 3.13 writes TO in small letters, 3.12 doesn't.
+    assert [line.lower() for line in server.lines if line.startswith("rcpt")] == [
+        "rcpt to:<ops@example.com>",
+        "rcpt to:<me@example.com>",
     ]
     mail = message_from_string(server.mails[0], policy=policy.default)
     assert mail["Subject"] == (

@@ -269,6 +269,7 @@ def test_what_a_killed_restore_brought_back_is_cleared_by_the_next(
 ) -> None:
     home = root / "var/cache/bedstone-restore/payments"
     home.mkdir(parents=True)
+    home.chmod(0o711)  # whatever the umask of who tests is
     (home / "verify-0123456789ab").mkdir()
     (home / "verify-0123456789ab/past").touch()
     (home / "verify-0123456789ab.json").write_text(
