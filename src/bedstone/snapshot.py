@@ -48,6 +48,8 @@ SELECT format('SELECT json_build_array(%L, count(*)) FROM ONLY %I.%I;',
 # plan a query, PostgreSQL runs functions of the app that an index's expression calls with
 # constants: no query of an app's table is the superuser's.
 READER = "bedstone_reader"
+# Of pg_ident.conf: which roles the system user postgres may be.
+MAP = "bedstone_restore"
 _READER_ATTRIBUTES = (
     "LOGIN INHERIT BYPASSRLS NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD NULL"
 )

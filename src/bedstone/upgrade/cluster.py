@@ -13,6 +13,7 @@ from bedstone import files, paths
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.postgres import USER, PostgresError, Server
 from bedstone.run import run
+from bedstone.snapshot import MAP, READER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,8 @@ _FIRST_OWN = 16384
 _RELATION = re.compile(r"(\d+)(?:[._].*)?")
 _STARTS = re.compile(r"^\s*(auto|manual|disabled)\b", re.MULTILINE)
 
-# Only the superuser, over the socket: nobody else writes while this counts.
-_CLOSED = "local all postgres peer\n"
+# Only the superuser, over the socket, and who counts the rows for it: nobody writes meanwhile.
+_CLOSED = f"local all postgres peer\nlocal all {READER} peer map={MAP}\n"
 
 
 @dataclass(frozen=True)
