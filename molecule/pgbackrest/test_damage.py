@@ -225,37 +225,3 @@ def test_killed_backup_is_none_and_the_next_one_works(
     backed_up.host.check_output("systemctl reset-failed bedstone-wal-full.service")
     assert everything(backed_up) == before
     assert backed_up.backup("full", "local")[0]["state"] == "succeeded"
-
-
-def test_server_that_opens_too_few_files_is_refused(
-    backed_up: Cluster, configuration: Callable[..., None], offsite: Host
-) -> None:
-    before = everything(backed_up)
-    keys = "/etc/pgbackrest/destinations/offsite/known_hosts"
-    backed_up.host.check_output(
-        f"cp -p {keys} /root/keys; sed 's/^offsite/[offsite]:2222/' /root/keys >> {keys}"
-    )
-    configuration("s/^repo2-sftp-host-port=.*/repo2-sftp-host-port=2222/")
-    configuration('s/"port": 22\\b/"port": 2222/', "/etc/bedstone/destinations.json")
-    few = "/run/systemd/system/bedstone-test-sftp-few.service.d"
-    try:
-        # With OpenSSH's usual 1024 the small cluster of this test could be restored.
-        assert backed_up.run("wal incremental --destination offsite").rc == 0
-        offsite.check_output(
-            f"mkdir -p {few}; printf '[Service]\\nLimitNOFILE=48\\n' > {few}/few.conf;"
-            " systemctl daemon-reload; systemctl restart bedstone-test-sftp-few"
-        )
-        for command in ("wal full --destination offsite", "wal ready"):
-            done = backed_up.run(command)
-            said = done.stdout + done.stderr
-            assert done.rc == 3, said
-            assert "lets one connection open only" in said
-            assert "LimitNOFILE=65536" in said
-        label = before["offsite"][-1]
-        failed = backed_up.restore("offsite", f"label='{label}'")
-        assert f"The restore of {label} holds up to" in failed.stderr
-    finally:
-        offsite.check_output(
-            f"rm -r {few}; systemctl daemon-reload; systemctl restart bedstone-test-sftp-few"
-        )
-        backed_up.host.check_output(f"mv /root/keys {keys}")

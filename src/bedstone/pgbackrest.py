@@ -19,9 +19,7 @@ from bedstone import (
     backup_settings,
     guarded,
     paths,
-    pgbackrest_handles,
     pgbackrest_info,
-    pgbackrest_sftp,
     pgbackrest_wait,
 )
 from bedstone.destinations import SFTP
@@ -295,47 +293,6 @@ class Stanza:
             if entry.get("type") == "file" and (name := segment_of(path)) is not None
         )
 
-    def handles(self, destination: Destination, label: str) -> int:
-        """Return how many files the restore of a backup holds open at an SFTP server."""
-        manifest = self._output(
-            "repo-get",
-            f"backup/{self.name}/{label}/backup.manifest",
-            destination=destination,
-            what="Reading the backup's list of files",
-        )
-        return pgbackrest_handles.of_manifest(manifest.splitlines())
-
-    def require_handles(self, destination: Destination, needed: int, what: str) -> None:
-        """Refuse unless an SFTP server opens enough files at a time for a restore.
-
-        Other destinations have no such limit, and pass.
-
-        Raises:
-            TooFewHandlesError: it opens too few.
-            UnreachableError: it doesn't answer.
-
-        """
-        if destination.type != SFTP:
-            return
-        secrets = str(paths.pgbackrest() / "destinations" / destination.name)
-        command = self.server.command(*pgbackrest_sftp.ssh(destination, secrets))
-        needed += pgbackrest_handles.RESERVE
-        pgbackrest_sftp.require(command, destination, needed, what)
-
-    def require_handles_of_cluster(self, destination: Destination) -> None:
-        """Refuse unless a full backup of this cluster, if made now, could be restored from there.
-
-        Raises:
-            TooFewHandlesError: it could not.
-            UnreachableError: the server doesn't answer.
-
-        """
-        if destination.type != SFTP:
-            return
-        data = paths.host(self.server.execute("SHOW data_directory").strip())
-        needed = pgbackrest_handles.of_cluster(data)
-        self.require_handles(destination, needed, "A restore of this cluster")
-
     def restore(
         self,
         destination: Destination,
@@ -360,8 +317,7 @@ class Stanza:
 
         Raises:
             RefusedError: before anything was written: there is no such backup, no backup that
-                leads to the target, another cluster's repository, a wrong key, a server that
-                opens too few files at a time.
+                leads to the target, another cluster's repository, a wrong key.
             BedstoneError: it failed; what was restored is in ``into`` and no cluster.
 
         """
@@ -372,10 +328,6 @@ class Stanza:
                 hint="`bedstone wal list` shows what there is.",
             )
         begin = self._begin(found, destination, target, label)
-        if destination.type == SFTP:
-            self.require_handles(
-                destination, self.handles(destination, begin), f"The restore of {begin}"
-            )
         arguments = [
             f"--pg1-path={into}",
             f"--set={begin}",

@@ -55,10 +55,6 @@ class FullDiskError(BedstoneError):
     """The destination takes no more data."""
 
 
-class TooFewHandlesError(RefusedError):
-    """The SFTP server opens too few files at a time for a restore."""
-
-
 @dataclass(frozen=True)
 class _Case:
     """An error of pgBackRest's: its words, and ours. ``{place}`` and ``{why}`` are filled in."""

@@ -46,8 +46,7 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
 
     Raises:
         BedstoneError: PostgreSQL archives nothing; a destination can't be reached and never could;
-            it belongs to another cluster, has another key, or could not be restored from; WAL
-            doesn't arrive.
+            it belongs to another cluster or has another key; WAL doesn't arrive.
 
     """
     _require_archiving(stanza)
@@ -56,8 +55,10 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
     reached: list[Destination] = []
     for destination in stanza.repositories:
         try:
-            stanza.require_handles_of_cluster(destination)
-            if not new_cluster and not stanza.is_ours(destination):
+            if new_cluster:
+                # It can be reached, and is of the cluster before.
+                stanza.info(destination)
+            elif not stanza.is_ours(destination):
                 created.append(destination.name)
         except UnreachableError as error:
             if not _seen_before(destination):

@@ -22,9 +22,7 @@ from bedstone import (
     wal_retention,
 )
 from bedstone.arrivals import SERVER, WAL
-from bedstone.destinations import SFTP
 from bedstone.errors import BedstoneError
-from bedstone.pgbackrest_errors import TooFewHandlesError
 from bedstone.pgbackrest_info import FULL
 
 if TYPE_CHECKING:
@@ -98,7 +96,6 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
     try:
         before = stanza.ready(destination)
         _room(before, kind, destination)
-        stanza.require_handles_of_cluster(destination)
         made = _made(stanza, kind, destination, before)
     except BedstoneError as error:
         if isinstance(error, space.DiskFullError):
@@ -136,22 +133,11 @@ def _made(stanza: Stanza, kind: Kind, destination: Destination, before: Info) ->
     """Make a backup and return it as the destination shows it.
 
     Raises:
-        BedstoneError: it failed, isn't there, or could not be restored from there.
+        BedstoneError: it failed, or isn't there.
 
     """
     watch = _watch() if destination.is_local else None
-    made = _newer(stanza.backup(kind, destination, watch=watch), before, destination)
-    try:
-        _restorable(stanza, destination, made)
-    except TooFewHandlesError:
-        if made.type == FULL:
-            raise
-        # Many incremental backups tear the bundles of files to pieces; a full one puts them
-        # together again.
-        before = stanza.info(destination)
-        made = _newer(stanza.backup("full", destination), before, destination)
-        _restorable(stanza, destination, made)
-    return made
+    return _newer(stanza.backup(kind, destination, watch=watch), before, destination)
 
 
 def _newer(after: Info, before: Info, destination: Destination) -> Backup:
@@ -165,12 +151,6 @@ def _newer(after: Info, before: Info, destination: Destination) -> Backup:
             " there.",
         )
     return made
-
-
-def _restorable(stanza: Stanza, destination: Destination, made: Backup) -> None:
-    if destination.type == SFTP:
-        needed = stanza.handles(destination, made.label)
-        stanza.require_handles(destination, needed, f"The restore of {made.label}")
 
 
 def _room(before: Info, kind: Kind, destination: Destination) -> None:

@@ -14,7 +14,7 @@ import pytest
 from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run, space, verify_history
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Kind, Stanza
-from bedstone.pgbackrest_errors import TooFewHandlesError, UnreachableError
+from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_run import Outcome
 from bedstone.postgres import Server
@@ -34,8 +34,6 @@ class World(Stanza):
         self.there: dict[str, list[Backup]] = {found.name: [] for found in KNOWN.all}
         self.away: set[str] = set()
         self.silent: set[str] = set()
-        self.needed = {"full": 5, "incr": 5}
-        self.most = 100
         self.expired: list[tuple[str, int]] = []
         self.unfinished: Path | None = None
         self.clock = datetime.now(UTC) - timedelta(days=40)
@@ -81,18 +79,6 @@ class World(Stanza):
 
     def expire(self, destination: Destination, keep_full: int) -> None:
         self.expired.append((destination.name, keep_full))
-
-    def handles(self, destination: Destination, label: str) -> int:
-        found = self.info(destination).backup(label)
-        assert found is not None
-        return self.needed[found.type]
-
-    def require_handles_of_cluster(self, destination: Destination) -> None:
-        self.require_handles(destination, self.needed["full"], "A restore")
-
-    def require_handles(self, destination: Destination, needed: int, what: str) -> None:
-        if destination.type == "sftp" and needed > self.most:
-            raise TooFewHandlesError(what)
 
 
 @pytest.fixture
@@ -141,25 +127,6 @@ def test_backup_that_is_not_there_is_none(world: World) -> None:
     outcome = run(world)["bucket"]
     assert outcome.error is not None
     assert "calls the backup done, but there is no new one at bucket" in outcome.error.message
-
-
-def test_backups_torn_into_too_many_pieces_are_put_together(world: World) -> None:
-    run(world)
-    world.needed["incr"] = 5000
-    outcome = run(world, "incr")["offsite"]
-    assert outcome.error is None
-    assert outcome.backup is not None
-    assert outcome.backup.type == "full"
-    assert [found.type for found in world.there["offsite"]] == ["full", "incr", "full"]
-    assert [found.type for found in world.there["local"]] == ["full", "incr"]
-
-
-def test_server_that_opens_too_few_files_gets_nothing(world: World) -> None:
-    world.needed["full"] = 5000
-    outcomes = run(world)
-    assert isinstance(outcomes["offsite"].error, TooFewHandlesError)
-    assert world.there["offsite"] == []
-    assert outcomes["bucket"].error is None
 
 
 def test_old_chains_go_after_a_new_one_is_there(world: World) -> None:
