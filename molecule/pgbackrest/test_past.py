@@ -118,13 +118,6 @@ def test_moment_after_the_last_backup_comes_out_of_the_wal(past: Past) -> None:
     assert "00000002" not in past.cluster.listed("local")["newest_wal"][:8]
 
 
-# The same recovery as above, and then Python's work alone.
-def test_single_table_of_a_moment(past: Past) -> None:
-    done = past.restore("two", "--into payments_look --table public.event")
-    assert done.rc == 0, done.stderr
-    assert past.said("payments_look") == ["before all", "one", "two"]
-
-
 def test_moment_is_put_in_place_and_is_a_backup_from_then_on(past: Past) -> None:
     cluster = past.cluster
     done = past.restore("three")

@@ -31,7 +31,6 @@ _ZSTD_SINCE = 16
 _LOCK_WAIT = "10min"
 
 # What a dump consists of, in pg_restore's words.
-PRE_DATA, DATA, POST_DATA = "pre-data", "data", "post-data"
 
 # "3421; 0 0 COMMENT - EXTENSION pg_trgm": extensions are made beforehand, and neither they nor
 # the schema public can be commented on by another role.
@@ -152,8 +151,6 @@ def load(
     jobs: int,
     owner: str | None,
     watch: Callable[[], None],
-    sections: Sequence[str] = (),
-    only: Callable[[str], bool] | None = None,
     login: Login | None = None,
 ) -> None:
     """Restore a dump into an empty database.
@@ -166,8 +163,6 @@ def load(
         owner: role that is to own everything, its privileges being those that are the
             default in the database; None for the owners and privileges of the dump.
         watch: called again and again meanwhile; what it raises stops it.
-        sections: of :data:`PRE_DATA` and so on; none for all.
-        only: whether an object is restored, by its line in the :func:`listing`.
         login: the role to come as, so that functions of the dump don't run with the superuser's
             rights; None to trust it as much as the server it came from.
 
@@ -178,25 +173,19 @@ def load(
     arguments = [
         "--format=directory", f"--jobs={jobs}", "--exit-on-error", "--no-password",
         "--no-subscriptions", f"--dbname={_connection(database)}",
-        *(f"--section={section}" for section in sections),
     ]  # fmt: skip
     if owner is not None:
         arguments += ["--no-owner", "--no-privileges", f"--role={owner}"]
-    if owner is None and only is None and login is None:
+    if owner is None and login is None:
         _restore(server, database, [*arguments, str(directory)], watch=watch)
         return
     lines = listing(server, directory).splitlines()
-    if only is not None:
-        lines = [line for line in lines if only(line)]
     if owner is not None:
         lines = [line for line in lines if not _SUPERUSERS.match(line)]
     if login is None or owner is not None:
         # With an owner, all of it will be that role's.
         turns = [Turn(lines, superuser=login is None)]
     else:
-        if only is not None:
-            # Their tables were handed over to them already.
-            lines = restore_role.without_privileged(lines, login)
         turns = restore_role.split(lines, login)
     _in_turns(server, database, turns, login, [*arguments, str(directory)], watch=watch)
 

@@ -24,7 +24,6 @@ from bedstone import (
     restore_page,
     restore_role,
     safe_tree,
-    single_table,
     space,
     swap,
 )
@@ -223,11 +222,7 @@ def _database_beside(
             login = stack.enter_context(restore_role.login(server, plan.owner, roles, extensions))
             restore_role.require(server, side)
             load["login"] = login
-        if plan.table is None:
-            dump.load(server, plan.backup.path / DUMP, side, **load)
-        else:
-            filled = single_table.load(server, plan.backup.path / DUMP, side, plan.table, **load)
-            expected = {table: rows if table in filled else 0 for table, rows in expected.items()}
+        dump.load(server, plan.backup.path / DUMP, side, **load)
         if login is not None:
             restore_role.leave(server, side, plan.owner)
     counted = dump.count(server, side)

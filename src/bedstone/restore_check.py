@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, dump, manifest, media_snapshots, restore_role, single_table, space
+from bedstone import catalogue, dump, manifest, media_snapshots, restore_role, space
 from bedstone.backup import DUMP, server_of
 from bedstone.errors import BedstoneError, RefusedError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from bedstone.catalogue import Backup
     from bedstone.manifest import Manifest
     from bedstone.postgres import Server
-    from bedstone.single_table import Table
 
 # Indexes are built while their tables are there already: a restore takes a little more
 # than the database had.
@@ -38,7 +37,6 @@ class Plan:
         media: the directory to replace, or None.
         foreign: the backup is another app's.
         replaces: whether a database of this name is there now.
-        table: the only table that is restored with its rows, or None for all.
 
     """
 
@@ -51,7 +49,6 @@ class Plan:
     media: Path | None
     foreign: bool
     replaces: bool
-    table: Table | None = None
 
     def describe(self) -> str:
         """Return what is about to happen, for a person to agree to."""
@@ -64,14 +61,7 @@ class Plan:
         if self.database is not None and found.database is not None:
             rows = sum(found.database.rows.values())
             what = f"{len(found.database.rows)} tables, {rows} rows"
-            if self.table:
-                rows_of = found.database.rows.get(str(self.table))
-                size = "" if rows_of is None else f" ({rows_of} rows)"
-                lines.append(
-                    f"Database {self.into} is made beside with all tables; only {self.table}{size}"
-                    " is filled."
-                )
-            elif self.into:
+            if self.into:
                 lines.append(f"Database {self.into} is made beside ({what}).")
             elif self.replaces:
                 lines.append(
@@ -93,7 +83,6 @@ def check(
     into: str | None = None,
     with_media: bool | None = None,
     from_other_app: bool = False,
-    table: str | None = None,
     as_superuser: bool = False,
 ) -> Plan:
     """Return what a restore would do, having checked all that can be checked before.
@@ -106,21 +95,12 @@ def check(
         with_media: True to insist on the media, False to leave them alone, None for
             "if the backup and the app have them, and nothing is restored beside".
         from_other_app: accept another app's backup.
-        table: the only one to restore with its rows, into a new database beside.
         as_superuser: objects of other apps' roles are no reason to refuse.
 
     Raises:
         RefusedError: says why not; nothing has been touched.
 
     """
-    if table is not None and into is None:
-        raise RefusedError(
-            f"A single table is never put in the place of one that serves: --table {table} needs"
-            " --into.",
-            hint="Restore it beside and copy the rows that you want:\n"
-            f"  bedstone restore {app.app} {path.name} --table {table} --into"
-            f" {app.database or app.app}_look",
-        )
     backup = catalogue.load(path)
     if backup.manifest is None:
         raise RefusedError(backup.problem or f"{path} isn't a backup.")
@@ -140,16 +120,11 @@ def check(
         )
     directory = _media(settings, app, path, found, into=into, wanted=with_media)
     database = _database(settings, app, backup, into=into, foreign=foreign)
-    listing = ""
-    found_table = None
-    if table is not None:
-        listing = dump.listing(server_of(settings), path / DUMP)
-        found_table = single_table.find(listing, table)
     if database is not None:
-        _room(settings, found, found_table, listing)
+        _room(settings, found)
     if database is not None and not foreign and not as_superuser:
         server = server_of(settings)
-        lines = (listing or dump.listing(server, path / DUMP)).splitlines()
+        lines = dump.listing(server, path / DUMP).splitlines()
         restore_role.refuse_strangers(server, str(app.owner), lines)
     if database is None and directory is None:
         raise RefusedError(f"{path.name} holds nothing that could be restored for {app.app}.")
@@ -164,7 +139,6 @@ def check(
         media=directory,
         foreign=foreign,
         replaces=replaces,
-        table=found_table,
     )
 
 
@@ -237,14 +211,11 @@ def _database(
     return app.database
 
 
-def _room(settings: Settings, found: Manifest, table: Table | None, listing: str) -> None:
+def _room(settings: Settings, found: Manifest) -> None:
     assert found.database is not None
-    size = found.database.bytes
-    if table is not None:
-        size = single_table.needed_bytes(listing, table, found, DUMP)
     space.require(
         Path(str(server_of(settings).value("SHOW data_directory"))),
-        int(size * _MARGIN),
+        int(found.database.bytes * _MARGIN),
         settings.reserve_bytes,
         "The restored database",
     )

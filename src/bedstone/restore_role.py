@@ -288,8 +288,3 @@ def split(lines: Iterable[str], login: Login) -> list[Turn]:
         turn.lines.append(line)
     theirs = [turn for turns in heirs.values() for turn in turns]
     return [turn for turn in (*extensions, first, own, *theirs, last, rows) if turn.lines]
-
-
-def without_privileged(lines: Iterable[str], login: Login) -> list[str]:
-    """Return the lines without the objects of privileged roles."""
-    return [line for line in lines if not any(line.endswith(f" {r}") for r in login.privileged)]

@@ -62,7 +62,6 @@ def register(subparsers: Subparsers) -> None:
             "bedstone restore payments latest",
             "bedstone restore payments backup_20261120_020000 --yes",
             "bedstone restore payments latest --into payments_yesterday   # beside, to look",
-            "bedstone restore payments latest --table public.orders --into payments_look",
             "bedstone restore payments /mnt/usb/backup_20261120_020000",
             "bedstone restore payments backup_20261120_020000 --destination offsite",
             "bedstone restore payments --time '2026-11-20 10:00:00+00:00' --into payments_look",
@@ -108,12 +107,6 @@ def register(subparsers: Subparsers) -> None:
         "--into",
         metavar="DATABASE",
         help="restore into a new database of this name and leave what serves alone",
-    )
-    parser.add_argument(
-        "--table",
-        metavar="SCHEMA.TABLE",
-        help="with --into: fill only this table; the others are made and stay empty, and foreign"
-        " keys and triggers are left away",
     )
     parser.add_argument(
         "--media",
@@ -176,7 +169,6 @@ def _command(arguments: argparse.Namespace) -> int:
             into=arguments.into,
             with_media=arguments.media,
             from_other_app=arguments.from_other_app,
-            table=arguments.table,
             as_superuser=arguments.as_superuser,
         )
         if not arguments.yes:
@@ -240,7 +232,6 @@ def _result(plan: Plan, found: Found, restored: Restored, seconds: float) -> dic
         "app": plan.app.app,
         "backup": str(plan.backup.path),
         "database": restored.database,
-        "table": str(plan.table) if plan.table else None,
         "old_database": restored.old_database,
         "media": restored.media,
         "old_media": restored.old_media,
@@ -260,16 +251,20 @@ def _sentences(
         f"{plan.app.app}: restored {plan.backup.path} in {seconds:.1f} s.",
         *found.said,
     ]
-    if plan.table:
-        lines += _table_sentences(settings, plan, restored)
-    elif restored.database:
+    connection = f"--host {settings.socket} --port {settings.port}"
+    if restored.database:
         lines.append(f"The database {restored.database} holds {restored.rows} rows, as then.")
+    if plan.into:
+        lines += [
+            "To look at it, and to drop it:",
+            f"  runuser -u postgres -- psql {connection} {restored.database}",
+            f"  runuser -u postgres -- dropdb {connection} {restored.database}",
+        ]
     if restored.media:
         lines.append(f"The media are in {restored.media}.")
     if restored.restarted:
         lines.append(f"Started anew: {', '.join(restored.restarted)}.")
     if restored.old_database:
-        connection = f"--host {settings.socket} --port {settings.port}"
         lines.append(
             f"What served before is kept as the database {restored.old_database}. When you no"
             " longer need it:\n"
@@ -278,13 +273,3 @@ def _sentences(
     if restored.old_media:
         lines.append(f"The former media are kept. To remove them:\n  rm -r {restored.old_media}")
     return "\n".join(lines)
-
-
-def _table_sentences(settings: Settings, plan: Plan, restored: Restored) -> list[str]:
-    connection = f"--host {settings.socket} --port {settings.port} {restored.database}"
-    what = f"The database {restored.database} holds {restored.rows} rows of {plan.table}, as then"
-    return [
-        f"{what}; its other tables are empty. To look at it, and to drop it:",
-        f"  runuser -u postgres -- psql {connection}",
-        f"  runuser -u postgres -- dropdb {connection}",
-    ]
