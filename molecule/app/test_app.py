@@ -99,6 +99,7 @@ def test_app_answers_through_nginx(host: Host) -> None:
 
 def test_static_and_media_files_are_served(host: Host) -> None:
     assert "teal" in host.check_output(f"{CURL} -f {SITE}/static/site.css")
+    assert "margin" in host.check_output(f"{CURL} -f {SITE}/static/built.css"), "the build's own"
     assert host.check_output(f"{CURL} -f {SITE}/media/migrated.txt") == "done"
 
 

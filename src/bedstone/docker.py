@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -36,6 +37,9 @@ _SECRET = "BEDSTONE_BUILD_SECRET_"  # noqa: S105 - how the names of variables be
 _LONGEST_LINE_BYTES = 60_000
 # An image's /etc/passwd may be of any size, this process's memory not.
 _LONGEST_TABLE_BYTES = 4 * 1024**2
+
+# Docker 20.10 to 24, and later ones.
+_NO_SUCH_PATH = re.compile(r"No such container:path|Could not find the file", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -266,10 +270,25 @@ class Docker:
             timeout=300,
         )
 
-    def copy_out(self, image: str, path: str, target: Path, *, app: str) -> None:
-        """Copy what is below a path in an image of an app into a directory, owned by root."""
+    def copy_out(
+        self, image: str, path: str, target: Path, *, app: str, missing_ok: bool = False
+    ) -> None:
+        """Copy what is below a path in an image of an app into a directory, owned by root.
+
+        Args:
+            image: which one.
+            path: a directory in it.
+            target: an existing directory.
+            app: whose it is.
+            missing_ok: copy nothing when the image has no such path.
+
+        """
         with self._laid_open(image, app) as container:
-            self._run(["docker", "cp", f"{container}:{path}/.", str(target)], timeout=600)
+            try:
+                self._run(["docker", "cp", f"{container}:{path}/.", str(target)], timeout=600)
+            except CommandError as error:
+                if not (missing_ok and _NO_SUCH_PATH.search(error.details or "")):
+                    raise
 
     @contextmanager
     def _laid_open(self, image: str, app: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,12 @@ def static(rollout: Rollout) -> str:
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o755)
     if app.commands.static:
-        # The container's user writes; afterwards nobody but root does.
-        os.chown(partial, rollout.uid, rollout.gid, follow_symlinks=False)
+        # What the image's build has put there (`compress`, a bundler) would be hidden by the mount.
+        rollout.host.docker.copy_out(
+            rollout.image, app.static.path, partial, app=app.name, missing_ok=True
+        )
+        # The container's user writes; afterwards only root does.
+        safe_tree.give(partial, rollout.uid, rollout.gid)
         for command in app.commands.static:
             commands.run(
                 rollout.host,

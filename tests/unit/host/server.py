@@ -73,6 +73,7 @@ class Server:
         self.active: set[str] = set()
         self.enabled: set[str] = set()
         self.removed_containers: list[str] = []
+        self.in_image = ["copied.css"]
         self.left_running: set[str] = set()
         self.synced: dict[str, list[str]] = {}
         self.reloads: list[dict[str, str]] = []
@@ -193,8 +194,11 @@ class Server:
 
     def docker_cp(self, rest: list[str], stdout: IO[bytes] | None) -> Answered:
         source = rest[-2]
+        if stdout is None and not self.in_image:
+            return 1, "", f"Error response from daemon: Could not find the file {source}"
         if stdout is None:
-            (Path(rest[-1]) / "copied.css").write_text("body {}")
+            for name in self.in_image:
+                (Path(rest[-1]) / name).write_text("body {}")
         else:
             text = "root:x:0:0::/:/bin/sh\nweb:x:10001:10002::/:/bin/sh\n"
             write_tar(stdout, source.rpartition("/")[2], text)

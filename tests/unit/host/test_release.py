@@ -623,10 +623,25 @@ def test_worker_only_app_needs_no_nginx(server: Server) -> None:
     assert release(server).ok
 
 
+def test_static_files_of_the_build_are_kept_and_may_be_missing(server: Server) -> None:
+    first = release(server)
+    static = server.root / f"srv/bedstone/shop/static/{first.release}"
+    assert sorted(path.name for path in static.iterdir()) == ["copied.css", "site.css"]
+    server.in_image = []
+    declare(server, source="two")
+    second = release(server)
+    assert second.ok
+    own = server.root / f"var/lib/bedstone/apps/shop/releases/{second.release}/static.txt"
+    assert own.read_text() == "site.css\n"
+
+
 def test_image_and_static_files_are_on_the_disk_before_they_are_used(server: Server) -> None:
     (server.root / "var/lib/docker").mkdir(parents=True)
     outcome = release(server)
-    assert server.synced == {"docker": [], f".{outcome.release}.partial": ["site.css"]}
+    assert server.synced == {
+        "docker": [],
+        f".{outcome.release}.partial": ["copied.css", "site.css"],
+    }
     order = [call[:2] for call in server.calls]
     assert order.index(["docker", "build"]) < order.index(["sync", "--file-system"])
     assert order.index(["sync", "--file-system"]) < order.index(["docker", "tag"])
