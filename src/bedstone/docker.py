@@ -290,6 +290,13 @@ class Docker:
                 if not (missing_ok and _NO_SUCH_PATH.search(error.details or "")):
                     raise
 
+    def added(self, container: str) -> list[str]:
+        """Return the paths that were added to a container's own file system; none if it is gone."""
+        done = self._run(["docker", "diff", container], check=False)
+        if done.returncode != 0:
+            return []
+        return [line[2:] for line in done.stdout.splitlines() if line.startswith("A ")]
+
     @contextmanager
     def _laid_open(self, image: str, app: str) -> Iterator[str]:
         """Make a container that never runs, to look into an image; it has a name to be found by."""

@@ -28,7 +28,8 @@ With APP the other apps and the server's own parts are left out.
 "wal", "wal_verifications", "upgrades"}. An app has
 "app", "ok", "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
-three), "images", "backup", "copies" (at other destinations) and "verification".
+three), "images", "written" (where its containers have files that no setting
+keeps), "backup", "copies" (at other destinations) and "verification".
 The database has "version", "error", "databases", "wraparound", "checksums",
 "idle_in_transaction", "tables" (the largest, and those that autovacuum doesn't
 keep up with), "disks" (their trends) and "problems"; the WAL has "archiving" and

@@ -35,6 +35,7 @@ from bedstone.overview import (
     upgrades,
     verifications,
     wal,
+    written,
 )
 from bedstone.systemd import Systemd
 from bedstone.watch.machine import LEDGER_ALARM
@@ -156,6 +157,8 @@ class _App:
             )
         if self.current is not None:
             tasks |= services.tasks(self.current, tools.systemd, tools.asks, tools.seconds)
+            serves = self.current
+            tasks["written", self.name] = lambda: written.of(tools.docker, serves)
         return tasks
 
     def as_json(self, found: dict[Hashable, Any]) -> dict[str, Any]:
@@ -193,6 +196,7 @@ class _App:
             "running": self.running,
             "operations": self.operations,
             "images": sizes.get(self.name),
+            "written": found.get(("written", self.name)) or [],
             "backup": backup,
             "copies": copies,
             "verification": verification,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone import age, failures, space
-from bedstone.overview import database, upgrades, wal
+from bedstone.overview import database, upgrades, wal, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +50,8 @@ def _app(app: Shown, paint: Paint) -> Iterator[str]:
     if app["images"]:
         size = space.human(app["images"]["bytes"])
         yield _fact("images", f"{app['images']['kept']} kept, {size}")
+    if app["written"]:
+        yield _fact("written", paint("yellow", written.line(app["written"])))
     if app["backup"]:
         yield _backup(app["backup"], paint)
     if app["copies"]:

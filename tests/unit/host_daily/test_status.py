@@ -24,6 +24,7 @@ from bedstone import (
     maintenance,
     overview,
     parallel,
+    paths,
     slots,
     watch,
 )
@@ -38,6 +39,7 @@ from bedstone.run import Completed
 from bedstone.slots import Slot
 from bedstone.systemd import Systemd
 from bedstone.terminal import Paint
+from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import MADE, RELEASE, put_into_service
 
 WEB, WORKER = "bedstone-shop-web@blue.service", "bedstone-shop-worker@1.service"
@@ -74,6 +76,7 @@ class World:
         self.answer = Answer(ok=True, said="GET /health/ answered 200")
         self.asked: list[tuple[str, str, str]] = []
         self.docker_works = True
+        self.diff = ""
         self.alarms: list[Alarm] = []
 
     def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
@@ -85,6 +88,8 @@ class World:
             )
         elif not self.docker_works:
             raise CommandError("Docker doesn't answer", returncode=1, output="")
+        elif words[1] == "diff":
+            said = self.diff
         elif words[1] == "ps":
             said = "bedstone-shop-web-blue\n"
         elif words[1:3] == ["image", "ls"]:
@@ -130,6 +135,37 @@ def shown(world: World) -> dict[str, Any]:
 def screen(capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
     assert cli.main(["status"]) == code
     return capsys.readouterr().out
+
+
+DIFF = """\
+C /app
+A /app/data
+A /app/data/one.db
+A /app/data/two.db
+A /app/__pycache__
+A /app/__pycache__/web.pyc
+C /var
+A /var/cache/thumbs.jpg
+A /run/web.pid
+"""
+
+
+def test_what_is_written_where_no_setting_keeps_it_is_named(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.diff = DIFF
+    assert shown(world)["written"] == [], "its containers are read-only"
+    kept = paths.release("shop", RELEASE) / "app.json"
+    kept.write_text(json.dumps(APP | {"read_only": False}))
+    # The web's container and the worker's say the same here.
+    assert shown(world)["written"] == [
+        {"directory": "/app/data", "files": 4},
+        {"directory": "/var/cache", "files": 2},
+    ]
+    said = screen(capsys)
+    assert (
+        "files that the next release drops, in /app/data (4), /var/cache (2): `media` keeps" in said
+    )
 
 
 # --- services ---------------------------------------------------------------------------------
@@ -501,7 +537,7 @@ def test_json_has_every_documented_key(world: World, capsys: pytest.CaptureFixtu
     assert set(picture["apps"][0]) == {
         "app", "ok", "problems", "error", "release", "version", "slot", "since", "domains",
         "maintenance_since", "services", "jobs", "running", "operations", "images", "backup",
-        "copies", "verification",
+        "written", "copies", "verification",
     }  # fmt: skip
 
 
