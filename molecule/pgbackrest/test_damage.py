@@ -61,7 +61,7 @@ DAMAGES = {
     ),
     "another server's repository": Damage(
         "bucket", OTHER_SERVER % CONF, "s#^repoN-path=/trixie/#repoN-path=/other/#",
-        "wal incremental --destination bucket", "is the WAL of PostgreSQL", 3,
+        "wal incremental --destination bucket", "is the WAL of cluster", 3,
     ),
     "repository gone": Damage(
         "local", f"mv {LOCAL}/backup {LOCAL}/archive /root/", "",
