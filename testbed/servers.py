@@ -113,7 +113,7 @@ class Server:
         """The socket of the shared ssh connection, never the one of an earlier server."""
         return str(Path.home() / ".ansible" / "cp" / f"testbed-{self.container[:12]}")
 
-    def inventory(self) -> dict[str, str]:
+    def inventory(self) -> dict[str, str | list[str]]:
         """Return the variables by which Ansible reaches the server."""
         return {
             "ansible_host": self.address,
@@ -121,6 +121,7 @@ class Server:
             "ansible_ssh_common_args": f"-F {shlex.quote(str(self.ssh_config))}",
             "ansible_control_path": self.control_path.replace("%", "%%"),
             "ansible_python_interpreter": "/usr/bin/python3",
+            "host_keys": [self.host_key],
         }
 
     def ssh(self, *command: str) -> list[str]:

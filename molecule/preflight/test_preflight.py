@@ -15,6 +15,7 @@ import pytest
 from testinfra.host import Host
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 UNITS: list[str] = []
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,13 +31,18 @@ def play(server_name: str) -> Play:
     """A function that runs a playbook of this scenario on the server under test."""
 
     def run(
-        playbook: str = "converge.yml", *, everywhere: bool = False, **variables: Any
+        playbook: str | Path = "converge.yml",
+        *,
+        everywhere: bool = False,
+        options: tuple[str, ...] = (),
+        **variables: Any,
     ) -> subprocess.CompletedProcess[str]:
         inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
         limit = [] if everywhere else ["--limit", f"localhost,{server_name}"]
+        arguments = ("-e", json.dumps(variables), *options)
         program = Path(sys.executable).with_name("ansible-playbook")
         return subprocess.run(
-            [program, "-i", inventory, HERE / playbook, *limit, "-e", json.dumps(variables)],
+            [program, "-i", inventory, HERE / playbook, *limit, *arguments],
             capture_output=True,
             check=False,
             text=True,
@@ -132,3 +138,26 @@ def test_one_bad_server_stops_all(host: Host, peer: Host, play: Play) -> None:
 def test_facts_are_those_that_ansible_gathers(play: Play) -> None:
     result = play("facts.yml")
     assert result.returncode == 0, said(result)
+
+
+def test_server_with_another_key_than_the_pinned_one_is_sent_nothing(
+    host: Host, play: Play, server_name: str, tmp_path: Path
+) -> None:
+    groups = {name: {"hosts": {server_name: {}}} for name in ("proxy", "app", "postgresql")}
+    (tmp_path / "groups.yml").write_text(json.dumps({"all": {"children": groups}}))
+    options = ("-i", str(tmp_path / "groups.yml"), "--tags", "always")
+    provision = ROOT / "playbooks" / "provision.yml"
+    host.check_output("ssh-keygen -q -t ed25519 -N '' -f /root/other")
+    other = host.check_output("cut -d' ' -f1,2 /root/other.pub")
+    own = host.check_output("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub")
+    # A connection of its own, by a user that nothing else here connects as.
+    new = {"ansible_user": "debian", "ansible_become": True, "ansible_control_path": "none"}
+    refused = play(provision, options=options, host_keys=[other], **new)
+    accepted = "journalctl -u ssh --grep 'Accepted publickey for debian' -q"
+    assert refused.returncode != 0
+    assert f"has none of the `host_keys` of {server_name}" in said(refused)
+    assert "It was sent nothing." in said(refused)
+    assert host.run(accepted).stdout == ""
+    passed = play(provision, options=options, host_keys=[other, own], **new)
+    assert passed.returncode == 0, said(passed)
+    assert host.run(accepted).stdout != ""

@@ -17,6 +17,7 @@ import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from bedstone_control import once
@@ -54,7 +55,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             free_disk_mb=given["min_free_disk_mb"],
             clock_difference_seconds=given["max_clock_difference_seconds"],
         )
-        found, output, now = self._survey(variables)
+        try:
+            found, output, now = self._survey(variables)
+        except AnsibleConnectionFailure as error:
+            if not variables.get("host_keys") or not server.has_other_key(str(error)):
+                raise
+            problems = [server.other_key(host, self._connection.get_option("host"), str(error))]
+            return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
         if found is None:
             problems = [server.unreadable(host, output)]
         else:

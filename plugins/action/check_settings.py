@@ -19,7 +19,7 @@ from ansible.plugins.action import ActionBase
 
 from bedstone_control import once
 from bedstone_control import wiring as _preloaded  # noqa: F401 - see the end of the docstring
-from bedstone_control.checks import check_settings, templates
+from bedstone_control.checks import check_settings, host_keys, templates
 from bedstone_control.checks.context import Context, Locator
 from bedstone_control.origin import origin_of, written
 from bedstone_control.plain import plain
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Looked at by the checks of the inventory, beside what begins with our prefixes.
-_CONNECTION = ("ansible_host", "ansible_port")
+_CONNECTION = ("ansible_host", "ansible_port", "ansible_connection")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -77,7 +77,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             if not found:
                 loaded[name] = self._templar.template(own[name])
                 values[name] = plain(loaded[name])
-        prefixes = ("bedstone_", *_CONNECTION, *(f"{role}_" for role in arguments))
+        roles = (f"{role}_" for role in arguments)
+        prefixes = ("bedstone_", *_CONNECTION, *host_keys.NAMES, *roles)
         seen = {
             host: {
                 str(name): self._value(str(name), value)
@@ -100,6 +101,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     def _value(self, name: str, value: Any) -> Any:
         """Return a host's variable, templated where a check looks at its value."""
+        if name == "ansible_ssh_args":
+            return str(value)
+        if name in host_keys.NAMES and name not in _CONNECTION:
+            try:
+                return self._templar.template(value)  # its keys have the file and line with them
+            except AnsibleError:
+                return str(value)
         if name in _CONNECTION or name.endswith("_port") or name == "bedstone_address":
             try:
                 return plain(self._templar.template(value))

@@ -91,6 +91,9 @@ class Settings(Model):
 # Variables with the settings' prefix that are no part of the settings file.
 OTHER_VARIABLES: dict[str, str] = {
     "bedstone_secrets": "The secrets, in the encrypted vault.yml beside the settings.",
+    "host_keys": "Of one host, in hosts.yml: the public ssh keys that the server may have, as "
+    "`/etc/ssh/ssh_host_ed25519_key.pub` there holds them. The playbooks then send nothing to a "
+    "machine with another key; without them the first key seen is trusted.",
     "bedstone_address": "Of one host, in hosts.yml: the IP address under which the other servers "
     "reach it, when that is not its default one.",
 }

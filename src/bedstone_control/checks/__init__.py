@@ -11,6 +11,7 @@ from bedstone_control.checks import (
     destinations,
     domains,
     hooks,
+    host_keys,
     jobs,
     operators,
     schema,
@@ -51,6 +52,7 @@ def check_settings(context: Context) -> list[Problem]:
         *secrets.check(context, settings),
         *secrets.check_tls(context, settings),
         *topology.check(context, settings),
+        *host_keys.check(context),
         *verifier.check(context, settings),
     ]
     return problems + [item for item in later if not _follows(item, wrong)]

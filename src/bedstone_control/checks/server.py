@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,26 @@ def unreadable(host: str, output: str) -> Problem:
         f"server {host}",
         "(on the server)",
         "apt-get install -y python3",
+    )
+
+
+def has_other_key(output: str) -> bool:
+    """Return whether ssh ended because a server has none of the keys that it may have."""
+    return "Host key verification failed" in output
+
+
+def other_key(host: str, address: str, output: str) -> Problem:
+    """Return the problem of a machine that answers with none of the pinned host keys."""
+    shown = re.search(r"\bSHA256:[A-Za-z0-9+/]+", output)
+    key = f"; its key has the fingerprint {shown[0]}" if shown else ""
+    message = f"The machine at {address} has none of the `host_keys` of {host}{key}."
+    return Problem(
+        f"{message} It was sent nothing.",
+        f"server {host}",
+        "hosts.yml",
+        "# is ansible_host right? then compare, at the machine's own console:\n"
+        "#   ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\n"
+        "host_keys:\n- ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…",
     )
 
 

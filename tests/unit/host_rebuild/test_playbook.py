@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.control.destinations import HOST_KEY
+
 ROOT = Path(__file__).resolve().parents[3]
 INVENTORY = """
 all:
@@ -19,15 +21,17 @@ all:
     ansible_ssh_executable: /bin/false
   children:
     app: {hosts: {web1: , both2: }}
-    postgresql: {hosts: {db1: , both2: }}
+    postgresql: {hosts: {db1: , both2: , pinned3: }}
     proxy: {hosts: {web1: , both2: }}
+  hosts:
+    pinned3: {host_keys: [KEY]}
 """
 
 
 def rebuild(place: Path, *arguments: str) -> str:
     """Run the playbook, which has to fail, and return its words on one line."""
     inventory = place / "hosts.yml"
-    inventory.write_text(INVENTORY)
+    inventory.write_text(INVENTORY.replace("KEY", HOST_KEY))
     done = subprocess.run(
         [
             Path(sys.executable).with_name("ansible-playbook"),
@@ -58,6 +62,8 @@ def rebuild(place: Path, *arguments: str) -> str:
         (("-efrom=offsite",), "`from` is called `destination` now"),
         (("-edestination=offsite",), "A rebuild makes one server anew"),
         (("-edestination=offsite", "--limit=web1"), "web1 keeps no database"),
+        (("-edestination=offsite", "--limit=db1"), "db1 has no `host_keys` in hosts.yml"),
+        (("-edestination=offsite", "--limit=db1"), "ssh-keyscan -t ed25519 192.0.2.1"),
     ],
 )
 def test_what_can_not_be_done_is_refused_before_anything_is_touched(
@@ -68,7 +74,10 @@ def test_what_can_not_be_done_is_refused_before_anything_is_touched(
     assert words in said
 
 
-def test_one_of_several_servers_is_taken_on(tmp_path: Path) -> None:
-    said = rebuild(tmp_path, "-edestination=offsite", "--limit=both2")
+@pytest.mark.parametrize(
+    "arguments", [("--limit=pinned3",), ("--limit=both2", "-etrust_first_contact=true")]
+)
+def test_one_of_several_servers_is_taken_on(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    said = rebuild(tmp_path, "-edestination=offsite", *arguments)
     assert "Nothing was touched" not in said
     assert "Check the settings" in said
