@@ -19,6 +19,46 @@ _RIGHTS = re.compile(
 _MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 _HOST = re.compile(r"Invalid HTTP_HOST header: '([^']+)'")
 _DEPLOY = re.compile(r"\((security\.W\d{3})\)")
+# What PostgreSQL says when it ends a statement or session of an app (tcop/postgres.c), and which
+# setting it is that ended it.
+_LIMITS = {
+    "canceling statement due to statement timeout": "statement_timeout",
+    "canceling statement due to lock timeout": "lock_timeout",
+    "terminating connection due to idle-in-transaction timeout": (
+        "idle_in_transaction_session_timeout"
+    ),
+    "terminating connection due to transaction timeout": "transaction_timeout",
+    "terminating connection due to idle-session timeout": "idle_session_timeout",
+    "temporary file size exceeds temp_file_limit": "temp_file_limit",
+}
+_EXAMPLES = {"lock_timeout": "30s", "temp_file_limit": "4GB"}
+
+
+def of_database(output: str, *, migration: bool = False) -> str | None:
+    """Return the setting that gives more of what PostgreSQL didn't, None when it is none of these.
+
+    Args:
+        output: the last lines of what failed.
+        migration: whether it ran with the migration role, which has settings of its own.
+
+    """
+    said = output.lower()
+    # The last one is the cause: an app may try again after the first.
+    last = max(_LIMITS, key=said.rfind)
+    if last not in said:
+        return None
+    name = _LIMITS[last]
+    value = _EXAMPLES.get(name, "30min")
+    if migration:
+        where = f"`postgresql_migrate_settings: {{{name}: {value}}}` gives all migrations more"
+        if name == "lock_timeout":
+            where = "`database: {lock_timeout_seconds: 30}` of the app lets a migration wait longer"
+    else:
+        where = f"`database: {{settings: {{{name}: {value}}}}}` of the app gives its sessions more"
+    return (
+        f"PostgreSQL ended it by the setting {name}. {where};"
+        f" `SET {name} = '{value}'` in the command gives it to this one alone."
+    )
 
 
 def of(output: str, uid: int, capabilities: Sequence[str]) -> str | None:
@@ -30,7 +70,7 @@ def of(output: str, uid: int, capabilities: Sequence[str]) -> str | None:
         capabilities: what it has of root's.
 
     """
-    if said := _of_django_or_python(output):
+    if said := of_database(output) or _of_django_or_python(output):
         return said
     if found := _FILE_CAPABILITIES.search(output):
         return (

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from bedstone import paths
@@ -32,11 +33,20 @@ _FULL_BYTES = 16 * 1024
 _LOOK_EVERY_SECONDS = 0.05
 _CHUNK_BYTES = 64 * 1024
 _LOCK = threading.Lock()
+# The end of what this process's container printed.
+_RECENT: deque[bytes] = deque(maxlen=50)
+
+
+def recent() -> str:
+    """Return the last lines that were written."""
+    with _LOCK:
+        return b"\n".join(_RECENT).decode("utf-8", "replace")
 
 
 def write(data: bytes) -> None:
     """Write whole lines to standard output."""
     with _LOCK:
+        _RECENT.extend(data.splitlines())
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 

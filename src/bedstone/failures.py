@@ -7,7 +7,7 @@ import re
 import sqlite3
 from contextlib import suppress
 
-from bedstone import config, history, ledger
+from bedstone import config, container_hints, history, ledger, reason
 from bedstone.errors import BedstoneError
 from bedstone.hooks import Event
 from bedstone.run import Runner, run
@@ -47,13 +47,17 @@ def event_of(unit: str, runner: Runner = run) -> Event:
     status = told.get("MONITOR_EXIT_STATUS") or shown.get("ExecMainStatus", "")
     run_id = told.get("MONITOR_INVOCATION_ID") or shown.get("InvocationID", "")
     app, what = about(name)
+    lines = systemd.journal([name], lines=_LINES, invocation=run_id or None)
+    cause = reason.exception(lines) if app is not None else None
+    known = container_hints.of_database(lines) if app is not None else None
+    hint = f"All it wrote: `journalctl -u {name}`; its state: `systemctl status {name}`."
     return Event(
         kind="failure",
         app=app,
         title=f"{what} failed.",
-        error=f"{why(result, status)}.",
-        hint=f"All it wrote: `journalctl -u {name}`; its state: `systemctl status {name}`.",
-        details=systemd.journal([name], lines=_LINES, invocation=run_id or None),
+        error=f"{why(result, status)}." + (f" {cause}" if cause else ""),
+        hint=f"{known} {hint}" if known else hint,
+        details=lines,
         release=_serving(app),
     )
 

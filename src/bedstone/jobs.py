@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, container, current, lock, network, systemd
-from bedstone.container_output import Follower, Pipes
+from bedstone import config, container, container_hints, current, lock, network, systemd
+from bedstone.container_output import Follower, Pipes, recent
 from bedstone.container_process import ContainerProcess
 from bedstone.docker import Docker
 from bedstone.errors import BedstoneError
@@ -264,6 +264,8 @@ def _see_through(
             f"It was killed, maybe because it took more than its {wanted.memory_mb} MiB.",
             flush=True,
         )
+    if event and (known := container_hints.of_database(recent())):
+        print(f"hint: {known}", flush=True)
     return int(event)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+from bedstone import reason
 from bedstone.errors import CommandError, masked, printable
 
 KEPT_CHARACTERS = 1_000_000
@@ -157,8 +158,8 @@ def run(
 
 
 def tail(text: str, lines: int = ERROR_LINES) -> str:
-    """Return the last lines of a text that aren't empty."""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+    """Return the last lines of a text that aren't empty; see :func:`bedstone.reason.tail`."""
+    return reason.tail(text, lines)
 
 
 class _Kept:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from bedstone import history, lock
+from bedstone.reason import telling
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from bedstone.history import Serving
-
-_LINES = 4
-_TELLING = re.compile(
-    r"error|exception|fatal|denied|refused|no such|not found|invalid|unknown|can.?not|can't|failed",
-    re.IGNORECASE,
-)
-_TRACEBACK = "Traceback (most recent call last)"
 
 
 def last(connection: sqlite3.Connection, app: str, limit: int) -> list[dict[str, Any]]:
@@ -90,17 +83,3 @@ def problems(shown: Sequence[dict[str, Any]], at_it: dict[str, Any] | None) -> l
     if newest["state"] == "running" and at_it is None:
         return [f"the last {newest['kind']} was interrupted: `bedstone settle` puts it right"]
     return []
-
-
-def telling(details: str) -> list[str]:
-    """Return the lines of a log that matter: from the first that speaks of an error on."""
-    lines = [line.rstrip() for line in details.splitlines() if line.strip()]
-    if any(_TRACEBACK in line for line in lines):
-        # What went wrong is the first line after the indented ones of the traceback.
-        begin = max(number for number, line in enumerate(lines) if _TRACEBACK in line)
-        after = [line for line in lines[begin + 1 :] if not line.startswith(" ")]
-        return after[:_LINES] or lines[-_LINES:]
-    for number, line in enumerate(lines):
-        if _TELLING.search(line):
-            return lines[number : number + _LINES]
-    return lines[-_LINES:]

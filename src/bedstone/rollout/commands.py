@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import container_hints, environment, paths, slots
+from bedstone import container_hints, environment, paths, reason, slots
 from bedstone.container import for_command
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.slots import Made
@@ -116,9 +116,12 @@ def run(
                 ' is given (`exec "$@"`). A server belongs into CMD, or into `command` of the'
                 " service."
             )
-        known = container_hints.of(error.details, image.made.uid, image.app.capabilities)
+        known = container_hints.of_database(
+            error.details, migration=image.environment_file != "app.env"
+        ) or container_hints.of(error.details, image.made.uid, image.app.capabilities)
+        cause = reason.exception(error.details)
         raise BedstoneError(
-            f"`{' '.join(command)}` failed in the image: {ended}.",
+            f"`{' '.join(command)}` failed in the image: {ended}." + (f" {cause}" if cause else ""),
             hint=known or hint,
             details=error.details,
         ) from error
@@ -166,7 +169,8 @@ def run_migrations(
                         f"A migration found its table locked in all {waited} attempts, by"
                         " transactions longer than `lock_timeout_seconds`.",
                         hint="Nothing waits behind it. `SELECT pid, query FROM pg_stat_activity`"
-                        " shows who holds it; release again at a quieter moment.",
+                        " shows who holds it; release again at a quieter moment, or let it wait"
+                        " longer: `database: {lock_timeout_seconds: 30}` of the app.",
                         details=error.details,
                     ) from error
                 if on_line is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bedstone import container_hints, slots
+from bedstone import container_hints, reason, slots
 from bedstone.config import Service
 from bedstone.errors import BedstoneError, CommandError
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
@@ -64,8 +64,9 @@ def start_units(
         states = rollout.host.systemd.states(units)
         broken = [name for name in units if name not in states or not states[name].is_active]
         lines = rollout.host.systemd.journal(broken or units, since=began)
+        cause = reason.exception(lines)
         raise BedstoneError(
-            f"{', '.join(broken or units)} didn't get healthy.",
+            f"{', '.join(broken or units)} didn't get healthy." + (f" {cause}" if cause else ""),
             hint=container_hints.of(lines, rollout.uid, rollout.app.capabilities)
             or f"All of its output: `journalctl -u {(broken or list(units))[0]}`.",
             details=tail(lines) or error.details,

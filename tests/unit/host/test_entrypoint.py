@@ -104,3 +104,33 @@ def test_no_setting_is_guessed() -> None:
 )
 def test_what_an_app_says_last_names_what_helps(output: str, words: str) -> None:
     assert words in str(container_hints.of(output, 1000, ()))
+
+
+@pytest.mark.parametrize(
+    ("output", "setting"),
+    [
+        (
+            "ERROR:  canceling statement due to statement timeout",
+            "`database: {settings: {statement_timeout: 30min}}`",
+        ),
+        (
+            "FATAL:  terminating connection due to idle-in-transaction timeout",
+            "{settings: {idle_in_transaction_session_timeout: 30min}}",
+        ),
+        ("QueryCanceled: canceling statement due to lock timeout", "{lock_timeout: 30s}"),
+        (
+            "FATAL:  terminating connection due to transaction timeout",
+            "{transaction_timeout: 30min}",
+        ),
+        ("ERROR:  temporary file size exceeds temp_file_limit (1048576kB)", "temp_file_limit: 4GB"),
+    ],
+)
+def test_limit_of_the_database_is_named_with_its_setting(output: str, setting: str) -> None:
+    assert setting in str(container_hints.of(output, 1000, ()))
+
+
+def test_migration_has_settings_of_its_own() -> None:
+    said = "canceling statement due to statement timeout"
+    hint = container_hints.of_database(said, migration=True)
+    assert "`postgresql_migrate_settings: {statement_timeout: 30min}`" in str(hint)
+    assert container_hints.of_database("canceling statement due to user request") is None

@@ -97,6 +97,19 @@ def test_output_is_shown_and_the_exit_code_is_the_commands(
     assert b"cleaned 7 rows\n" in capfdbinary.readouterr().out
 
 
+def test_job_that_the_database_ended_names_the_setting(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "FATAL:  terminating connection due to idle-in-transaction timeout"
+    monkeypatch.setattr(jobs, "recent", lambda: lines)
+    docker.program = "exit 1"
+    assert run(docker) == 1
+    assert "{idle_in_transaction_session_timeout: 30min}" in capsys.readouterr().out
+    docker.program = "exit 0"
+    assert run(docker) == 0
+    assert "idle_in_transaction" not in capsys.readouterr().out
+
+
 def test_too_long_is_stopped_warm_and_told(docker: Docker) -> None:
     short = copy.deepcopy(APP)
     short["jobs"]["clean"]["timeout_seconds"] = 1

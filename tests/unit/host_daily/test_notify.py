@@ -14,6 +14,7 @@ import pytest
 from bedstone import cli, failures
 from bedstone.errors import CommandError
 from bedstone.run import Completed
+from bedstone.systemd import Systemd
 from bedstone_control import zipapp
 from tests.unit.host_daily.conftest import Serve
 
@@ -66,6 +67,18 @@ def test_unit_is_told_in_words(declared: Path, unit: str, app: str | None, title
     assert event.error == "it ended with exit code 3."
     assert event.details == "why it failed\n"
     assert "`journalctl -u " in str(event.hint)
+
+
+def test_cause_is_told_with_the_setting_that_helps(
+    declared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del declared
+    cause = "OperationalError: canceling statement due to statement timeout"
+    lines = f"Traceback (most recent call last):\n  x\n{cause}\n"
+    monkeypatch.setattr(Systemd, "journal", lambda *_, **__: lines)
+    event = failures.event_of("bedstone-shop-job-clean.service", Unit())
+    assert event.error == f"it ended with exit code 3. {cause}"
+    assert "`database: {settings: {statement_timeout: 30min}}`" in str(event.hint)
 
 
 def test_damaged_ledger_is_no_reason_to_be_silent(root: Path, declared: Path) -> None:

@@ -32,7 +32,7 @@ from bedstone.alarms import Alarm
 from bedstone.docker import Docker
 from bedstone.errors import CommandError
 from bedstone.history import NewRelease, StepRow
-from bedstone.overview import Tools, backups, images, operations, services
+from bedstone.overview import Tools, backups, images, services
 from bedstone.overview import screen as drawn
 from bedstone.probe import Answer
 from bedstone.run import Completed
@@ -381,26 +381,6 @@ def test_running_operation_is_told_with_its_step_or_as_interrupted(
         said = screen(capsys)
         assert f"release {release} was interrupted" in said
         assert "`bedstone settle` puts it right" in said
-
-
-@pytest.mark.parametrize(
-    ("details", "lines"),
-    [
-        ("", []),
-        ("one\ntwo\nthree\nfour\nfive", ["two", "three", "four", "five"]),
-        ("starting\n  FATAL: no\nthen\n", ["  FATAL: no", "then"]),
-        (
-            "Error log\nTraceback (most recent call last):\n  boom()\nValueError: reason\n",
-            ["ValueError: reason"],
-        ),
-        (
-            "Traceback (most recent call last):\n  File x",
-            ["Traceback (most recent call last):", "  File x"],
-        ),
-    ],
-)
-def test_lines_that_matter_are_found(details: str, lines: list[str]) -> None:
-    assert operations.telling(details) == lines
 
 
 def test_age_is_that_of_the_switch_and_not_of_a_restart(world: World) -> None:
