@@ -21,7 +21,9 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from bedstone_control import once
+from bedstone_control.backup_settings import Backup
 from bedstone_control.checks import server
+from bedstone_control.plain import plain
 from bedstone_control.problems import report
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 problems += server.check_apps(host, found, self._wanted(variables))
         if problems or found is None:
             return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
+        if lowered := server.lowered_retention(host, found, self._backup(variables)):
+            result["warnings"] = [*result.get("warnings", []), lowered]
         return {
             **result,
             "changed": False,
@@ -92,6 +96,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 for text in (retire, start_empty)
             ),
         )
+
+    def _backup(self, variables: Mapping[str, Any]) -> Backup:
+        """Return the settings of the backups, which check_settings has judged."""
+        given = plain(self._templar.template(variables.get("bedstone_backup")))
+        return Backup.model_validate(given or {})
 
     def _survey(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
         """Return what the survey found, what it said, and the controller's time of it."""

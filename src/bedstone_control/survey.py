@@ -98,6 +98,14 @@ def apps() -> dict[str, dict[str, object]]:
     return found
 
 
+def retention() -> dict[str, object] | None:
+    """Return how much is kept of backups here, None when no backup was made."""
+    try:
+        return dict(json.loads(read("/var/lib/bedstone/retention.json")))
+    except (ValueError, TypeError):
+        return None
+
+
 def main() -> None:
     """Print what there is."""
     system = release()
@@ -118,6 +126,7 @@ def main() -> None:
             "address": address(),
             "listeners": listeners(),
             "apps": apps(),
+            "retention": retention(),
         },
         sys.stdout,
     )

@@ -27,12 +27,20 @@ def register(subparsers: cli.Subparsers) -> None:
         examples=("bedstone retire", "bedstone retire guestbook"),
     )
     parser.add_argument("app", metavar="APP", nargs="*", help="whom to retire")
-    parser.add_argument("--dry-run", action="store_true", help="only say which")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="only say which")
+    how.add_argument(
+        "--prune",
+        action="store_true",
+        help="only remove images and releases that are past their 30 days, as each hour",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Retire the named apps, and say which others the settings don't have."""
+    if arguments.prune:
+        return _prune(arguments)
     declared = config.declared()
     with ledger.opened() as connection:
         known = history.known_apps(connection)
@@ -72,4 +80,18 @@ def run(arguments: argparse.Namespace) -> int:
         if app not in wanted
     ]
     print("\n".join(lines) or "Every app that runs here is declared.")
+    return 0
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    if arguments.app:
+        raise RefusedError(
+            "--prune goes without a name: it removes what is past its time.",
+            hint=f"`bedstone retire {arguments.app[0]}` retires it.",
+        )
+    pruned = retire.prune()
+    if arguments.json:
+        print(json.dumps({"retired": [], "undeclared": [], "pruned": pruned}))
+    for app in [] if arguments.json else pruned:
+        print(f"{app}: its images and releases were removed, its data is kept")
     return 0

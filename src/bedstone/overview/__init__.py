@@ -20,6 +20,7 @@ from bedstone import (
     maintenance,
     parallel,
     retention_held,
+    retire,
     watch,
 )
 from bedstone.container import LABEL_APP
@@ -107,6 +108,14 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
             *upgrades.problems(found.get("upgrades")),
         ],
         "apps": shown,
+        "retired": [
+            {
+                "app": app,
+                "since": since.isoformat(timespec="seconds"),
+                "kept_until": retire.until(since).isoformat(timespec="seconds"),
+            }
+            for app, since in retire.retired().items()
+        ],
         "alarms": [alarm.as_json() for alarm in alarms] if seen else None,
         "certificates": [
             entry.as_json() for entry in (seen.facts.get("certificates") if seen else None) or ()

@@ -20,8 +20,11 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
     parts = ["\n".join(_app(app, paint)) for app in picture["apps"]]
     if not parts:
         parts.append("No app is declared on this server.")
-        if picture["database"] is None and not picture.get("alarms"):
+        more = picture.get("alarms") or picture.get("retired")
+        if picture["database"] is None and not more:
             return parts[0]
+    if picture.get("retired"):
+        parts.append("\n".join(_retired(entry) for entry in picture["retired"]))
     server = [_disk(disk, paint) for disk in picture["disks"]]
     server += database.lines(picture["database"], paint)
     server += wal.lines(picture.get("wal"), paint)
@@ -39,6 +42,13 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
         lines = [paint("red", f"  {problem}") for problem in picture["problems"]]
         parts.append("\n".join([paint("red", "Needs attention:"), *lines]))
     return "\n\n".join(parts)
+
+
+def _retired(entry: Shown) -> str:
+    return (
+        f"{entry['app']}: retired {entry['since'][:10]}; its images and releases stay until"
+        f" {entry['kept_until'][:10]}, its data until you remove it"
+    )
 
 
 def _app(app: Shown, paint: Paint) -> Iterator[str]:

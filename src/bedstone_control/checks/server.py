@@ -12,6 +12,8 @@ from bedstone_control.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bedstone_control.backup_settings import Backup
+
 OLDEST_PYTHON = (3, 11)
 # Who may hold a port of ours already.
 _OWN_PROGRAMS = {80: {"nginx"}, 443: {"nginx"}, 5432: {"postgres", "postgresql"}}
@@ -226,6 +228,31 @@ def check_apps(host: str, found: Mapping[str, Any], wanted: Wanted) -> Iterator[
                 )
                 example = f"name: {other}\n# or, to begin without its data: -e start_empty={name}"
                 yield _problem(host, message, example, "settings.yml")
+
+
+def lowered_retention(host: str, found: Mapping[str, Any], backup: Backup) -> str | None:
+    """Return what the settings keep less of than the server does, in a sentence, or None.
+
+    The server goes on keeping it until that is accepted there; see bedstone.retention_held.
+    """
+    wanted = {
+        "keep_days": backup.keep_days,
+        "keep_weeks": backup.keep_weeks,
+        "keep_months": backup.keep_months,
+        "keep_point_in_time_days": backup.keep_point_in_time_days if backup.point_in_time else 0,
+    }
+    there = found.get("retention") or {}
+    lower = [
+        f"{name} from {there[name]} to {value}"
+        for name, value in wanted.items()
+        if isinstance(there.get(name), int) and there[name] > value
+    ]
+    if not lower:
+        return None
+    return (
+        f"{host}: the settings lower {', '.join(lower)}. Nothing is removed for that until"
+        " `bedstone retention --accept` is run there; `bedstone retention` shows what would go."
+    )
 
 
 def facts(found: Mapping[str, Any]) -> dict[str, Any]:

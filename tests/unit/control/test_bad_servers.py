@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bedstone_control.backup_settings import Backup
 from bedstone_control.checks import server
 
 LIMITS = server.Limits(900, 4096, 300)
@@ -30,6 +31,7 @@ GOOD: dict[str, Any] = {
     "address": "192.0.2.10",
     "listeners": {"80": "nginx", "5432": "postgres"},
     "apps": {},
+    "retention": None,
 }
 
 
@@ -186,3 +188,30 @@ def test_app_is_taken_away_or_begins_empty_only_by_its_name(
         assert message in problem.message
     for problem in problems:
         assert "retire=shop" in problem.example or "start_empty=store" in problem.example
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (None, None),
+        ({"keep_days": 7, "keep_weeks": 4, "keep_months": 6, "keep_at_least": 9}, None),
+        ({"keep_days": 31, "keep_point_in_time_days": 14}, "keep_days from 31 to 30"),
+        ({"keep_point_in_time_days": 14}, "keep_point_in_time_days from 14 to 7"),
+        ({"keep_days": "many"}, None),
+    ],
+)
+def test_lower_retention_is_told_with_what_lets_it_be(
+    there: dict[str, Any] | None, words: str | None
+) -> None:
+    said = server.lowered_retention("web1", GOOD | {"retention": there}, Backup.model_validate({}))
+    if words is None:
+        assert said is None
+    else:
+        assert f"web1: the settings lower {words}" in str(said)
+        assert "`bedstone retention --accept`" in str(said)
+
+
+def test_archive_that_is_switched_off_lowers_its_retention() -> None:
+    found = GOOD | {"retention": {"keep_point_in_time_days": 7}}
+    said = server.lowered_retention("db1", found, Backup.model_validate({"point_in_time": False}))
+    assert "keep_point_in_time_days from 7 to 0" in str(said)

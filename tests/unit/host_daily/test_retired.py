@@ -1,0 +1,82 @@
+"""Retired apps: shown until their month is over, then removed by a timer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedstone import cli, overview, paths, retire, watch
+from bedstone.docker import Docker
+from bedstone.overview import screen
+from bedstone.rollout.context import Host
+from bedstone.run import Completed
+from bedstone.systemd import Systemd
+from bedstone.terminal import Paint
+
+UNIT = (
+    Path(__file__).resolve().parents[3]
+    / "roles/host_program/templates/host_program/etc/systemd/system/bedstone-alarms.service"
+)
+
+
+def quiet(argv: Sequence[str], **_: Any) -> Completed:
+    return Completed(tuple(argv), 0, "", "", 0.0)
+
+
+def retired(app: str, days: int) -> Path:
+    """Lay out an app that was retired so many days ago."""
+    directory = paths.app_state(app)
+    directory.mkdir(parents=True)
+    moment = datetime.now(UTC) - timedelta(days=days)
+    (directory / "retired.json").write_text(json.dumps({"at": moment.isoformat(), "domains": []}))
+    return directory
+
+
+@pytest.fixture
+def apps(declared: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    del declared
+    monkeypatch.setattr(retire, "Host", lambda: Host(run=quiet))
+    return retired("old", 31), retired("young", 29)
+
+
+def test_timer_removes_what_is_past_its_month(
+    apps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, young = apps
+    assert cli.main(["retire", "--prune"]) == 0
+    assert capsys.readouterr().out == (
+        "old: its images and releases were removed, its data is kept\n"
+    )
+    assert not old.exists()
+    assert young.exists()
+    # Hourly, and a failure of it is no failure of the alarms.
+    assert "ExecStart=-/usr/local/bin/bedstone retire --prune\n" in UNIT.read_text()
+
+
+def test_prune_takes_no_name(apps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["retire", "--prune", "young"]) == 3
+    assert "--prune goes without a name" in capsys.readouterr().err
+    assert all(path.exists() for path in apps)
+
+
+def test_status_says_until_when_a_retired_app_is_kept(declared: Path) -> None:
+    del declared
+    retired("young", 29)
+    tools = overview.Tools(
+        systemd=Systemd(quiet),
+        docker=Docker(quiet),
+        database=lambda: None,
+        wal=lambda: None,
+        upgrades=lambda: None,
+        alarms=lambda **_: watch.Look(datetime.now(UTC), [], []),
+    )
+    picture = overview.gather(tools)
+    (entry,) = picture["retired"]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert entry["kept_until"][:10] == f"{tomorrow:%Y-%m-%d}"
+    assert f"stay until {tomorrow:%Y-%m-%d}" in screen.render(picture, Paint())
