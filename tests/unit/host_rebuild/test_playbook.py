@@ -16,7 +16,6 @@ INVENTORY = """
 all:
   vars:
     # Whoever connects fails, with other words than a refusal's.
-    ansible_connection: ssh
     ansible_host: 192.0.2.1
     ansible_ssh_executable: /bin/false
   children:
