@@ -67,6 +67,7 @@ class Service:
     pids: int = 512
     stop_seconds: int = 30
     stop_signal: str | None = None
+    publish: tuple[str, ...] = ()
 
     @property
     def is_http(self) -> bool:
@@ -343,8 +344,14 @@ class _Reader(Fields):
                 data.get("stop_seconds", 30), f"{where}.stop_seconds", 0, 86_400
             ),
             stop_signal=self.optional_string(data.get("stop_signal"), f"{where}.stop_signal"),
+            publish=self.strings(data.get("publish") or [], f"{where}.publish"),
             **self.limits(data, where),
         )
+        if service.publish and (service.is_http or service.replicas != 1):
+            raise self.fail(
+                f"{where}.publish",
+                "is for one container alone: no `port`, no `replicas` with it.",
+            )
         if service.port is None and (service.route or service.health):
             raise self.fail(where, "has a route or a health path but no port.")
         if service.is_http and service.replicas != 1:

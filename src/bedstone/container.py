@@ -63,10 +63,15 @@ class Container:
     pids: int = 512
     stop_seconds: int = 30
     stop_signal: str | None = None
+    publish: tuple[str, ...] = ()
 
     def specification(self) -> str:
         """Return a digest that changes with anything the container is told."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        told = asdict(self)
+        if not self.publish:
+            # As in containers that were started before there was such a setting.
+            del told["publish"]
+        text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(f"{GENERATION} {text}".encode()).hexdigest()[:16]
 
     def arguments(self) -> list[str]:
@@ -93,6 +98,8 @@ class Container:
             argv += ["--ip", self.address]
         if self.alias:
             argv += ["--network-alias", self.alias]
+        for entry in self.publish:
+            argv += ["--publish", entry]
         for host, address in sorted(self.hosts.items()):
             argv += ["--add-host", f"{host}:{address}"]
         return argv
@@ -161,6 +168,7 @@ def for_service(
         pids=service.pids,
         stop_seconds=service.stop_seconds,
         stop_signal=service.stop_signal,
+        publish=service.publish,
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from bedstone_control import gitserver, guesses, names, placeholders, source
 from bedstone_control.environment import placeholder_values, secret_variables
 from bedstone_control.placeholders import expand
+from bedstone_control.published_ports import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,6 +146,9 @@ def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
     for name, service in app.services.items():
         values = service.model_dump()
         values["route"] = routes.get(name)
+        # Left out where there is none: the configuration of other apps stays the same.
+        if ports := [entry for text in values.pop("publish") if (entry := parse(text))]:
+            values["publish"] = [entry.argument() for entry in ports]
         if service.command is None:
             values["command"] = _default_command(site, app, service)
         result[name] = values

@@ -31,6 +31,14 @@ class Service(Model):
         "worker.",
         examples=[8000],
     )
+    publish: list[str] = Field(
+        default_factory=list,
+        description="Ports of the server that lead to this service, for what speaks no HTTP: "
+        "`[ADDRESS:]PORT:PORT_IN_THE_CONTAINER[/udp]`. Without an ADDRESS it is 0.0.0.0: anyone "
+        "who reaches the server reaches the port. For services without `port`: a release stops "
+        "the old container before it starts the new one, so connections break.",
+        examples=[["5222:5222", "127.0.0.1:8125:8125/udp"]],
+    )
     route: str | None = Field(
         None,
         description="Path of the domains that goes to this service. The only service with a port "

@@ -14,6 +14,7 @@ from bedstone_control.checks import (
     host_keys,
     jobs,
     operators,
+    published,
     schema,
     secrets,
     sources,
@@ -53,6 +54,7 @@ def check_settings(context: Context) -> list[Problem]:
         *secrets.check_tls(context, settings),
         *topology.check(context, settings),
         *host_keys.check(context),
+        *published.check(context, settings),
         *verifier.check(context, settings),
     ]
     return problems + [item for item in later if not _follows(item, wrong)]

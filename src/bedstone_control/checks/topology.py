@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bedstone_control.settings import Settings
 
 # What listens on a server: variable, port when it is not set, group of its hosts.
-_PORTS = (
+PORTS = (
     ("ansible_port", 22, "all"),
     ("nginx_http_port", 80, "proxy"),
     ("nginx_https_port", 443, "proxy"),
@@ -85,7 +85,7 @@ def _ports(context: Context, host: str, variables: Mapping[str, Any]) -> Iterato
     """Check that each port of a server belongs to one program."""
     taken: dict[int, str] = {}
     forwarded = str(variables.get("ansible_host", host)) in _LOOPBACK
-    for name, usual, group in _PORTS:
+    for name, usual, group in PORTS:
         if group != "all" and host not in context.groups.get(group, []):
             continue
         # A port of this machine that leads to the server is not one of the server's.

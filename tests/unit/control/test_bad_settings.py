@@ -277,6 +277,48 @@ CASES = [
         line="health: health/",
     ),
     Case(
+        "published port of a web server", app("services", "web", "publish", ["5222:5222"]),
+        f"{PAYMENTS}.services.web.publish", "two containers of it run side by side",
+        "gateway:", line="publish:",
+    ),
+    Case(
+        "replicas of a service with a published port",
+        app("services", "worker", "publish", ["5222:5222"]),
+        f"{PAYMENTS}.services.worker.replicas", "held by one container", "replicas: 1",
+        line="replicas: 2",
+    ),
+    Case(
+        "published port that is none", both(
+            app("services", "worker", "replicas", 1), app("services", "worker", "publish", ["5222"])
+        ),
+        f"{PAYMENTS}.services.worker.publish[1]", "is no [ADDRESS:]PORT:PORT_IN_THE_CONTAINER",
+        "5222:5222", line="5222",
+    ),
+    Case(
+        "published port of another address", both(
+            app("services", "worker", "replicas", 1),
+            app("services", "worker", "publish", ["300.1.1.1:5222:5222"]),
+        ),
+        f"{PAYMENTS}.services.worker.publish[1]", "is no [ADDRESS:]PORT:PORT_IN_THE_CONTAINER",
+        "5222:5222", line="300.1.1.1",
+    ),
+    Case(
+        "published port that nginx has", both(
+            app("services", "worker", "replicas", 1),
+            app("services", "worker", "publish", ["127.0.0.1:443:8443"]),
+        ),
+        f"{PAYMENTS}.services.worker.publish[1]", "443/tcp of the server is `nginx_https_port`'s",
+        "5222:5222", line="443:8443",
+    ),
+    Case(
+        "published port twice", both(
+            app("services", "worker", "replicas", 1),
+            app("services", "worker", "publish", ["5222:1", "5222:2/udp", "10.0.0.1:5222:3"]),
+        ),
+        f"{PAYMENTS}.services.worker.publish[3]", "5222/tcp of the server is payments/worker's",
+        "5222:5222", line="10.0.0.1:5222:3",
+    ),
+    Case(
         "replicas of a web server", app("services", "web", "replicas", 3),
         f"{PAYMENTS}.services.web.replicas", "Replicas are for services without a port",
         "--workers", line="replicas: 3",

@@ -58,6 +58,10 @@ SERVICES = st.fixed_dictionaries(
         "health_timeout_seconds": NUMBERS,
         "replicas": NUMBERS,
         "stop_seconds": NUMBERS,
+        "publish": st.lists(
+            st.sampled_from(["5222:5222", "[::1]:53:53/udp", "443:1", "x", "5222:70000"]),
+            max_size=2,
+        ),
         "stop_signal": st.sampled_from(["SIGTERM", "SIGQUIT", "TERM", ""]),
         **LIMITS,
     },

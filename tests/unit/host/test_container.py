@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bedstone import config, container
+from bedstone.errors import ConfigError
 from bedstone.slots import Made, Slot
 from tests.unit.host.server import APP
 
@@ -128,3 +129,20 @@ def test_command_that_makes_static_files_may_write_them(root: Path) -> None:
 def test_secrets_do_not_show_in_a_traceback() -> None:
     made = container.Container("n", "i", "net", {"PASSWORD": "hidden"})
     assert "hidden" not in repr(made)
+
+
+def test_published_port_is_bound_where_the_settings_say() -> None:
+    worker = {"command": ["work"], "publish": ["0.0.0.0:5222:5222/tcp", "127.0.0.1:53:53/udp"]}
+    app = config.parse(APP | {"services": {"worker": worker}})
+    made = container.for_service(app, app.services["worker"], SLOT, {})
+    text = " ".join(made.arguments())
+    assert "--publish 0.0.0.0:5222:5222/tcp --publish 127.0.0.1:53:53/udp" in text
+    bare = dataclasses.replace(made, publish=())
+    assert made.specification() != bare.specification()
+
+
+@pytest.mark.parametrize("more", [{"port": 8000}, {"replicas": 2}])
+def test_published_port_belongs_to_one_container(more: dict[str, object]) -> None:
+    worker = {"command": ["work"], "publish": ["0.0.0.0:5222:5222/tcp"], **more}
+    with pytest.raises(ConfigError, match="one container alone"):
+        config.parse(APP | {"services": {"worker": worker}})
