@@ -84,18 +84,20 @@ def postgresql_hba(
 ) -> list[str]:
     """Return pg_hba.conf's lines: who may come from where, and how they prove who they are.
 
-    Each app's two login roles may reach their own database, from the allowed networks, over TLS,
-    with SCRAM. The superuser and local roles come over the socket, proved by the kernel.
-    Everything else is refused.
+    Each app's login roles may reach their own database, from the allowed networks, over TLS,
+    with SCRAM. Where the app has a login of its own, all members of its role may: a login with
+    another password changes no line. The superuser and local roles come over the socket, proved by
+    the kernel. Everything else is refused.
 
     Args:
-        databases: with `name`, `migrate_role` and `app_role`.
+        databases: with `name`, `migrate_role`, `app_role` and perhaps `app_login`.
         networks: in CIDR notation.
         local_roles: with `name`.
         client_certificates: ask for a certificate of our CA with the role's name as well.
 
     Raises:
-        ValueError: a network can't be read, or is all of the internet.
+        ValueError: a network can't be read, or is all of the internet; client certificates are
+            asked of a login of its own.
 
     """
     method = "scram-sha-256" + (" clientcert=verify-full" if client_certificates else "")
@@ -105,7 +107,13 @@ def postgresql_hba(
     ]
     parsed = [_network(text) for text in networks]
     for database in databases:
-        roles = f'"{database["migrate_role"]}","{database["app_role"]}"'
+        members = "+" if database.get("app_login") else ""
+        if members and client_certificates:
+            raise ValueError(
+                "postgresql_client_certificates: a certificate's common name is the role that logs "
+                f"in, so the database {database['name']} can't have an app_login"
+            )
+        roles = f'"{database["migrate_role"]}",{members}"{database["app_role"]}"'
         for network in parsed:
             lines.append(_line("hostssl", f'"{database["name"]}"', roles, network, method))
     lines.append(_line("local", "all", "all", "", "reject"))

@@ -7,6 +7,7 @@ the queries of bedstone_postgresql_sql, gives it to `plan` and runs the statemen
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ KEPT_CONNECTIONS = 10
 MIGRATE_CONNECTIONS = 10
 # A temporary table is the session's own and ends with it: not a change of the schema.
 APP_ON_DATABASE = {"CONNECT", "TEMPORARY"}
+# What bedstone_control.names puts behind an app role's name for its login.
+EARLIER_LOGIN = "_[0-9a-f]{8}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +86,12 @@ def plan(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
         few = None if limit is None else min(limit, MIGRATE_CONNECTIONS)
         migrate, app = database.migrate_role, database.app_role
         changes += _role(state, migrate, password=database.migrate_password, connections=few)
-        changes += _role(state, app, password=database.app_password, connections=limit)
+        if database.app_login is None:
+            changes += _role(state, app, password=database.app_password, connections=limit)
+        else:
+            changes += _group(state, app, connections=limit)
+            login, password = database.app_login, database.app_password
+            changes += _role(state, login, password=password, connections=limit)
     for local in wanted.local_roles:
         changes += _role(state, local.name, password=None)
     changes += _memberships(wanted, state)
@@ -132,6 +140,32 @@ def strangers(wanted: Declared, state: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def earlier_logins(wanted: Declared, state: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each login of an app with an earlier password.
+
+    A release drops it once nothing uses it. Where the app runs on another host, nothing knows when.
+    """
+    found = []
+    for database in wanted.databases:
+        if database.app_login is None:
+            continue
+        app = database.app_role
+        logins = {member for member, group in state["members"] if group == app}
+        logins = {
+            name
+            for name in (logins - {database.app_login}) | {app}
+            if name in state["roles"] and state["roles"][name]["login"]
+            if name == app or re.fullmatch(re.escape(app) + EARLIER_LOGIN, name)
+        }
+        found += [
+            f"Role {name} can still log in to {database.name} with an earlier password. What "
+            "serves may use it, and the next release drops it. Where the app is on another host: "
+            + (f"ALTER ROLE {name} NOLOGIN PASSWORD NULL;" if name == app else f"DROP ROLE {name};")
+            for name in sorted(logins)
+        ]
+    return found
+
+
 def undeclared(wanted: Declared, state: Mapping[str, Any]) -> list[str]:
     """Return the databases that are there without being declared; nothing ever drops them."""
     known = {database.name for database in wanted.databases} | RESERVED
@@ -149,6 +183,18 @@ def _check_extensions(wanted: Declared, state: Mapping[str, Any]) -> None:
                     f"database {database.name} wants the extension {extension}, which this server "
                     "doesn't have; name its Debian package in postgresql_extra_packages"
                 )
+
+
+def _group(state: Mapping[str, Any], name: str, *, connections: int | None) -> list[Change]:
+    """Make a role whose members log in.
+
+    One that logs in itself, as of an earlier version, goes on with the password it has: the
+    running release uses it until a release with a login of its own serves.
+    """
+    login = name in state["roles"] and bool(state["roles"][name]["login"])
+    return _role(
+        state, name, password=None, login=login, connections=connections if login else None
+    )
 
 
 def _role(
@@ -214,6 +260,8 @@ def _memberships(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
         groups[database.owner] = set()
         groups[database.migrate_role] = {database.owner}
         groups[database.app_role] = set()
+        if database.app_login is not None:
+            groups[database.app_login] = {database.app_role}
     for local in wanted.local_roles:
         groups[local.name] = set(local.member_of)
     present: dict[str, set[str]] = {}
@@ -288,7 +336,7 @@ def _inside(database: Database, wanted: Declared, state: Mapping[str, Any]) -> l
                     f"database {name}: extension {extension}",
                 )
             )
-    for role in (database.migrate_role, database.app_role):
+    for role in database.roles()[1:]:
         count = contents["owned"].get(role)
         if count:
             changes.append(
@@ -416,16 +464,26 @@ def _settings(database: Database, wanted: Declared, state: Mapping[str, Any]) ->
     of_migrations = {**wanted.migrate_settings, "role": database.owner}
     if database.lock_timeout_seconds is not None:
         of_migrations["lock_timeout"] = f"{database.lock_timeout_seconds}s"
-    for role, values in (
-        (database.migrate_role, of_migrations),
-        (database.app_role, {**wanted.app_settings, **database.settings}),
-    ):
+    of_app = {**wanted.app_settings, **database.settings}
+    roles: list[tuple[str, str | None, Mapping[str, str]]] = [
+        (database.migrate_role, database.name, of_migrations),
+        (database.app_role, database.name, of_app),
+    ]
+    if database.app_login is not None:
+        # Not of the database: a restore puts another one in its place. And what the app does is
+        # the app role's, as if that had logged in.
+        roles.append((database.app_login, None, {**of_app, "role": database.app_role}))
+        roles.append((database.app_login, database.name, {}))
+    for role, where, values in roles:
         have: dict[str, str] = {}
         for entry in state["settings"]:
-            if (entry["role"], entry["database"]) == (role, database.name):
+            if (entry["role"], entry["database"]) == (role, where):
                 have = dict(item.split("=", 1) for item in entry["settings"])
-        alter = f"ALTER ROLE {quote_name(role)} IN DATABASE {quote_name(database.name)}"
-        what = f"role {role} in {database.name}"
+        alter = f"ALTER ROLE {quote_name(role)}"
+        what = f"role {role}"
+        if where is not None:
+            alter += f" IN DATABASE {quote_name(where)}"
+            what += f" in {where}"
         for key, value in sorted(values.items()):
             if have.get(key) != value:
                 before = f"{key} = {have[key]}" if key in have else f"{key} unset"

@@ -26,14 +26,16 @@ class Database:
     migrate_password: str = dataclasses.field(repr=False)
     app_role: str
     app_password: str = dataclasses.field(repr=False)
+    app_login: str | None = None
     extensions: tuple[str, ...] = ()
     lock_timeout_seconds: int | None = None
     connections: int | None = None
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def roles(self) -> tuple[str, str, str]:
-        """Return owner, migration and app role."""
-        return self.owner, self.migrate_role, self.app_role
+    def roles(self) -> tuple[str, ...]:
+        """Return owner, migration and app role, and the app's login if it is another role."""
+        logins = () if self.app_login is None else (self.app_login,)
+        return self.owner, self.migrate_role, self.app_role, *logins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,6 @@ def _check_names(wanted: Declared) -> None:
                 raise ValueError(f"{name!r} is PostgreSQL's own name and can't be a {kind}'s")
             if name in seen:
                 raise ValueError(
-                    f"the {kind} {name} is declared twice; each database has three roles of its own"
+                    f"the {kind} {name} is declared twice; each database has roles of its own"
                 )
             seen.add(name)

@@ -45,7 +45,8 @@ SELECT json_build_object(
       'role', r.rolname, 'database', d.datname, 'settings', s.setconfig)), '[]')
     FROM pg_db_role_setting s
     JOIN pg_authid r ON r.oid = s.setrole
-    JOIN pg_database d ON d.oid = s.setdatabase),
+    LEFT JOIN pg_database d ON d.oid = s.setdatabase
+    WHERE d.oid IS NOT NULL OR s.setdatabase = 0),
   'databases', (
     SELECT coalesce(json_object_agg(datname, json_build_object(
       'owner', pg_get_userbyid(datdba),

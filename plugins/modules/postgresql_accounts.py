@@ -14,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 if TYPE_CHECKING:
     from bedstone_postgresql import (
         Change,
+        earlier_logins,
         empty_state,
         plan,
         script,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 else:
     from ansible.module_utils.bedstone_postgresql import (
         Change,
+        earlier_logins,
         empty_state,
         plan,
         script,
@@ -59,8 +61,12 @@ options:
       owner: {description: Owns everything in it; can't log in., type: str, required: true}
       migrate_role: {description: Logs in and acts as the owner., type: str, required: true}
       migrate_password: {description: Its password., type: str, required: true}
-      app_role: {description: Logs in; reads and writes data only., type: str, required: true}
-      app_password: {description: Its password., type: str, required: true}
+      app_role: {description: Reads and writes data only., type: str, required: true}
+      app_password: {description: The password of its login., type: str, required: true}
+      app_login:
+        description: The role that logs in for the app, a member of C(app_role); when not given,
+          C(app_role) itself.
+        type: str
       extensions: {description: Extensions to create., type: list, elements: str, default: []}
       lock_timeout_seconds:
         description: How long its migrations wait for a lock; C(migrate_settings) decide when it is
@@ -139,6 +145,7 @@ ARGUMENTS: dict[str, Any] = {
             "migrate_password": {"type": "str", "required": True, "no_log": True},
             "app_role": {"type": "str", "required": True},
             "app_password": {"type": "str", "required": True, "no_log": True},
+            "app_login": {"type": "str"},
             "extensions": {"type": "list", "elements": "str", "default": []},
             "lock_timeout_seconds": {"type": "int"},
             "connections": {"type": "int"},
@@ -272,7 +279,8 @@ def converge(module: AnsibleModule) -> dict[str, Any]:
         if left:
             listed = "\n".join(change.before for change in left)
             raise PsqlError(f"The server took the statements, and still differs:\n{listed}")
-    for sentence in [*strangers(wanted, state), *server_warnings(state["server"])]:
+    sentences = [*strangers(wanted, state), *earlier_logins(wanted, state)]
+    for sentence in [*sentences, *server_warnings(state["server"])]:
         module.warn(sentence)
     if module.params["certificate"] and not module.check_mode:
         problems = served_problems(

@@ -109,6 +109,16 @@ def test_client_certificates_are_asked_for_besides_the_password() -> None:
     assert remote.endswith("scram-sha-256 clientcert=verify-full")
 
 
+def test_members_of_the_app_role_may_come_where_the_app_has_a_login_of_its_own() -> None:
+    pay = {**PAY, "app_login": "pay_app_00000001"}
+    (remote,) = [
+        fields(line) for line in postgresql_hba([pay], ["10.0.0.0/24"]) if "hostssl" in line
+    ]
+    assert remote[2] == '"pay_migrate",+"pay_app"'
+    with pytest.raises(ValueError, match="pay can't have an app_login"):
+        postgresql_hba([pay], ["10.0.0.0/24"], client_certificates=True)
+
+
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "10.0.0.1/24", "office", ""])
 def test_network_that_is_everybody_or_none_is_refused(network: str) -> None:
     with pytest.raises(ValueError, match="postgresql_allowed_networks"):

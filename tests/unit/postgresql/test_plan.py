@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bedstone_postgresql import (
     connection_limit,
+    earlier_logins,
     empty_state,
     fresh_contents,
     plan,
@@ -299,7 +300,115 @@ def test_quoted_text_comes_back_as_it_was(cluster: Cluster, text: str) -> None:
         assert cluster.psql(f"{sql} SELECT {quote_text(text)}") == f"{text}\n"
 
 
+LIMITS = {"app_settings": {"statement_timeout": "5min"}}
+SESSION = "SELECT session_user, current_user, current_setting('statement_timeout')"
+
+
+@pytest.fixture
+def logins(cluster: Cluster) -> Iterator[Declared]:
+    """Give a converged database whose app has a login of its own."""
+    remove_everything(cluster)
+    declaration = wanted(entry("pay", app_login="pay_app_00000001"), **LIMITS)
+    converge(cluster, declaration)
+    yield declaration
+    remove_everything(cluster)
+
+
+def session(cluster: Cluster, login: str, database: str = "pay") -> str:
+    ended = cluster.run(
+        "psql", "-XAtq", "-h", str(cluster.directory), "-U", login, "-d", database, "-c", SESSION
+    )
+    return ended.stdout.strip() or ended.stderr
+
+
+@pytest.mark.usefixtures("logins")
+def test_session_of_a_login_is_the_app_role_s(cluster: Cluster) -> None:
+    assert session(cluster, "pay_app_00000001") == "pay_app_00000001|pay_app|5min"
+    assert "not permitted to log in" in session(cluster, "pay_app")
+    # As a restore does: the settings are the role's, not the database's.
+    cluster.psql("ALTER DATABASE pay RENAME TO old; CREATE DATABASE pay OWNER pay_owner;")
+    assert session(cluster, "pay_app_00000001") == "pay_app_00000001|pay_app|5min"
+    cluster.psql("DROP DATABASE old;")
+
+
+@pytest.mark.usefixtures("logins")
+def test_login_of_another_password_lets_the_earlier_one_in(cluster: Cluster) -> None:
+    changed = wanted(entry("pay", app_login="pay_app_00000002", app_password="other"), **LIMITS)
+    assert converge(cluster, changed) == [
+        "role pay_app_00000002: login, a password",
+        "role pay_app_00000002: member of pay_app",
+        "role pay_app_00000002: role = pay_app",
+        "role pay_app_00000002: statement_timeout = 5min",
+    ]
+    for login in ("pay_app_00000001", "pay_app_00000002"):
+        assert session(cluster, login) == f"{login}|pay_app|5min"
+    (sentence,) = earlier_logins(changed, read(cluster, changed))
+    assert "DROP ROLE pay_app_00000001;" in sentence
+
+
+def test_app_role_that_logs_in_itself_keeps_its_password(cluster: Cluster, pay: Declared) -> None:
+    stored = "SELECT rolpassword FROM pg_authid WHERE rolname = 'pay_app'"
+    before = cluster.psql(stored)
+    changed = wanted(entry("pay", app_login="pay_app_00000001", app_password="other"), **LIMITS)
+    try:
+        assert not any("role pay_app:" in line for line in converge(cluster, changed))
+        assert cluster.psql(stored) == before
+        assert session(cluster, "pay_app") == "pay_app|pay_app|5min"
+        (sentence,) = earlier_logins(changed, read(cluster, changed))
+        assert "ALTER ROLE pay_app NOLOGIN" in sentence
+        # Of the program, once nothing uses it.
+        cluster.psql("ALTER ROLE pay_app NOLOGIN PASSWORD NULL")
+        assert converge(cluster, changed) == []
+        assert earlier_logins(changed, read(cluster, changed)) == []
+        # Without a login of its own, the role is it again.
+        assert "role pay_app: login" in converge(cluster, pay)
+    finally:
+        remove_everything(cluster)
+        converge(cluster, pay)
+
+
+LOGIN_DRIFT = {
+    "another role": ("ALTER ROLE pay_app_00000001 SET role = none", "role = pay_app"),
+    "no timeout": (
+        "ALTER ROLE pay_app_00000001 RESET statement_timeout",
+        "statement_timeout = 5min",
+    ),
+    "a timeout of the database": (
+        "ALTER ROLE pay_app_00000001 IN DATABASE pay SET statement_timeout = 0",
+        "statement_timeout unset",
+    ),
+    "further groups": ("GRANT pay_owner TO pay_app_00000001", "no member of pay_owner"),
+    "superuser": ("ALTER ROLE pay_app_00000001 SUPERUSER", "nosuperuser"),
+    "a table": (
+        "CREATE TABLE stray (id int); ALTER TABLE stray OWNER TO pay_app_00000001",
+        "1 objects owned by pay_owner",
+    ),
+}
+
+
+@pytest.mark.parametrize(("by_hand", "put_right"), LOGIN_DRIFT.values(), ids=LOGIN_DRIFT)
+def test_drift_of_a_login_is_put_right(
+    cluster: Cluster, logins: Declared, by_hand: str, put_right: str
+) -> None:
+    cluster.psql(by_hand, database="pay")
+    (line,) = converge(cluster, logins)
+    assert put_right in line
+
+
+def test_roles_come_through_a_dump_of_them(cluster: Cluster, logins: Declared) -> None:
+    """An upgrade moves roles by pg_dumpall: the login is made before what it acts as is set."""
+    dump = cluster.run("pg_dumpall", "--roles-only", "-h", str(cluster.directory), "-U", "postgres")
+    assert dump.returncode == 0, dump.stderr
+    cluster.psql("DROP DATABASE pay WITH (FORCE);")
+    for role in ("pay_app_00000001", "pay_app", "pay_migrate", "pay_owner"):
+        cluster.psql(f"DROP ROLE {role}")
+    cluster.psql(dump.stdout.replace("CREATE ROLE postgres;", ""))
+    converge(cluster, logins)
+    assert session(cluster, "pay_app_00000001") == "pay_app_00000001|pay_app|5min"
+
+
 BAD = {
+    "login": ({"app_login": "pay_app"}, "the role pay_app is declared twice"),
     "name": ({"name": "Pay"}, "'Pay' can't be the name of a database"),
     "dash": ({"owner": "pay-owner"}, "'pay-owner' can't be the name of a role"),
     "long": ({"app_role": "a" * 64}, "at most 63"),
