@@ -123,10 +123,20 @@ class Files:
 
 @dataclass(frozen=True)
 class Database:
-    """The app's database and the role that owns its tables (it can't log in)."""
+    """The app's database and its roles.
+
+    Attributes:
+        name: the database.
+        owner: the role that owns its tables; it can't log in.
+        role: the role that the app acts as, None when that logs in itself.
+        login: the role that the app logs in as, a member of it: one for each password.
+
+    """
 
     name: str
     owner: str
+    role: str | None = None
+    login: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,8 @@ class App:
 
     ``migrations`` is one of `MIGRATION_TOOLS`, ``restore_point`` one of
     `RESTORE_POINTS`; ``secret_variables`` are the names of the environment's
-    variables whose values must never be shown.
+    variables whose values must never be shown, ``login_variables`` of those that hold
+    the name of the app's database login.
     """
 
     name: str
@@ -161,7 +172,13 @@ class App:
     migrations: str = "none"
     restore_point: str = "migrations"
     secret_variables: tuple[str, ...] = ()
+    login_variables: tuple[str, ...] = ()
     text: str = field(default="", repr=False, compare=False)
+
+    @property
+    def rotating_variables(self) -> frozenset[str]:
+        """The variables whose values follow the vault, of which a rollback takes today's."""
+        return frozenset((*self.secret_variables, *self.login_variables))
 
     @property
     def http_services(self) -> tuple[Service, ...]:
@@ -275,12 +292,7 @@ class _Reader(Fields):
             tmpfs=self.strings(top.get("tmpfs", []), "tmpfs"),
             capabilities=self.strings(top.get("capabilities", []), "capabilities"),
             init=self.boolean(top.get("init", True), "init"),
-            database=None
-            if database is None
-            else Database(
-                self.string(self.mapping(database, "database").get("name"), "database.name"),
-                self.string(self.mapping(database, "database").get("owner"), "database.owner"),
-            ),
+            database=None if database is None else self.database(database),
             https_port=self.integer(top.get("https_port", 443), "https_port", 1, 65535),
             jobs={
                 key: self.job(self.name(key, "jobs"), value)
@@ -291,7 +303,17 @@ class _Reader(Fields):
                 top.get("restore_point", "migrations"), "restore_point", RESTORE_POINTS
             ),
             secret_variables=self.strings(top.get("secret_variables", []), "secret_variables"),
+            login_variables=self.strings(top.get("login_variables", []), "login_variables"),
             text=text,
+        )
+
+    def database(self, value: Any) -> Database:
+        data = self.mapping(value, "database")
+        return Database(
+            name=self.string(data.get("name"), "database.name"),
+            owner=self.string(data.get("owner"), "database.owner"),
+            role=self.optional_string(data.get("role"), "database.role"),
+            login=self.optional_string(data.get("login"), "database.login"),
         )
 
     def image(self, value: Any) -> Image:

@@ -459,6 +459,16 @@ class Docker:
         output = self._run(["docker", "ps", "--all", "--format", "{{.Names}}", *filters]).stdout
         return output.split()
 
+    def environment_values(self, *labels: str) -> list[str]:
+        """Return the values of all variables of the running containers that have the labels."""
+        found: list[str] = []
+        for name in self.containers(*labels):
+            facts = self._inspect("container", name)
+            if facts is not None and facts["State"]["Running"]:
+                lines = (facts.get("Config") or {}).get("Env") or []
+                found += [line.partition("=")[2] for line in lines]
+        return found
+
     # --- networks ----------------------------------------------------------------------
 
     def network(self, name: str) -> Network | None:

@@ -47,7 +47,7 @@ def of(app: App, identity: str) -> Fingerprint:
     files = sorted({*environments, *(mount.source for mount in app.mounts)})
     parts: dict[str, Any] = {
         "generation": container.GENERATION,
-        "app": json.loads(app.text) if app.text else None,
+        "app": _described(app),
         "source": identity,
         "files": {name: _digest(name) for name in files},
     }
@@ -61,6 +61,16 @@ def of(app: App, identity: str) -> Fingerprint:
     args = source_secrets.load(app.name).args
     whole = {**parts, "args": dict(args)} if args else parts
     return Fingerprint(_hash(whole), _hash(without_secrets), _build(app, identity))
+
+
+def _described(app: App) -> dict[str, Any] | None:
+    """Return what app.json says, without the login: that is one of the environment's secrets."""
+    if not app.text:
+        return None
+    described: dict[str, Any] = json.loads(app.text)
+    if described.get("database"):
+        described["database"].pop("login", None)
+    return described
 
 
 def _build(app: App, identity: str) -> str | None:
@@ -80,7 +90,8 @@ def _digest(name: str) -> str:
 
 def _without_secrets(app: App, name: str) -> dict[str, str]:
     variables = environment.load(paths.host(name))
-    return {key: "" if key in app.secret_variables else value for key, value in variables.items()}
+    rotating = app.rotating_variables
+    return {key: "" if key in rotating else value for key, value in variables.items()}
 
 
 def _hash(value: Any) -> str:

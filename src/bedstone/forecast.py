@@ -90,7 +90,7 @@ def secrets_are_old(declared: App, release_id: str) -> bool:
     """Return whether a kept release would run with other secrets than are declared now."""
     directory = paths.release(declared.name, release_id)
     app = config.load_file(directory / "app.json")
-    secret = {*app.secret_variables, *declared.secret_variables}
+    secret = app.rotating_variables | declared.rotating_variables
     for name, now in prepare.declared_environments(declared).items():
         then = prepare.environment_of(directory, name)
         if secrets.merged(then, now, secret) != then:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import migrations
 from bedstone.errors import RefusedError
-from bedstone.rollout import commands, schema
+from bedstone.rollout import commands, logins, schema
 
 if TYPE_CHECKING:
     from bedstone.migrations import Report
@@ -21,6 +21,7 @@ def plan(rollout: Rollout) -> str:
     app = rollout.app
     if app.database is None:
         return "no database"
+    logins.require(app)
     if not app.commands.migrate:
         return "no migrations declared"
     image = commands.of(rollout, "migrate.env")

@@ -53,7 +53,7 @@ def revive(rollout: Rollout) -> str:
         )
     rollout.image, rollout.uid, rollout.gid = made.image, made.uid, made.gid
     declared = config.load(app.name)
-    secret = {*app.secret_variables, *declared.secret_variables}
+    secret = app.rotating_variables | declared.rotating_variables
     changed: set[str] = set()
     for name, now in declared_environments(declared).items():
         path, original = directory / name, directory / f"{name}{_AS_RELEASED}"

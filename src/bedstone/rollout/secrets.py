@@ -19,7 +19,7 @@ def merged(
     Args:
         then: its variables, as it was made with.
         declared: those that are declared now.
-        secret: names of the variables that hold secrets.
+        secret: names of the variables that hold secrets, or the database login of one.
 
     """
     return {

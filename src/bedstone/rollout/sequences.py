@@ -18,6 +18,7 @@ from bedstone.rollout.forward import migrate_forward
 from bedstone.rollout.gates import plan
 from bedstone.rollout.ground import ground, unground
 from bedstone.rollout.image import image, unimage
+from bedstone.rollout.logins import drop_unused, has_logins
 from bedstone.rollout.migrate import migrate
 from bedstone.rollout.prepare import prepare, revive, unprepare, unrevive
 from bedstone.rollout.record import record
@@ -92,4 +93,5 @@ def afterwards(kind: str, app: str) -> list[Step[Rollout]]:
     elsewhere = [Step("copy", copy)] if copies_leave_the_host() else []
     first = kind == "release" and lacks_backup(app)
     backup = [Step("backup", first_backup)] if first else []
-    return [Step("drain", drain), *reversal, Step("prune", prune), *backup, *elsewhere]
+    logins = [Step("logins", drop_unused)] if has_logins(app) else []
+    return [Step("drain", drain), *reversal, *logins, Step("prune", prune), *backup, *elsewhere]

@@ -75,6 +75,7 @@ class Server:
         self.removed_containers: list[str] = []
         self.in_image = ["copied.css"]
         self.left_running: set[str] = set()
+        self.variables: dict[str, list[str]] = {}
         self.synced: dict[str, list[str]] = {}
         self.reloads: list[dict[str, str]] = []
         self.journal = ""
@@ -191,6 +192,12 @@ class Server:
 
     def docker_ps(self, _rest: list[str]) -> Answered:
         return 0, "\n".join(["bedstone-shop-web-blue", *sorted(self.left_running)]), ""
+
+    def docker_container(self, rest: list[str]) -> Answered:
+        if rest[1] not in self.variables:
+            return 1, "[]", f"Error: No such container: {rest[1]}"
+        told = {"State": {"Running": True}, "Config": {"Env": self.variables[rest[1]]}}
+        return 0, json.dumps([told]), ""
 
     def docker_cp(self, rest: list[str], stdout: IO[bytes] | None) -> Answered:
         source = rest[-2]

@@ -181,6 +181,42 @@ def test_rollback_takes_the_secrets_of_today_and_the_rest_of_then(
     assert "PLAIN" not in environment(root, first)
 
 
+def log_in_as(root: Path, login: str) -> None:
+    directory = root / "etc/bedstone/apps/shop"
+    app = json.loads((directory / "app.json").read_text())
+    app["login_variables"] = ["DB_USER"]
+    app["database"] = {"name": "shop", "owner": "shop_owner", "role": "shop_app", "login": login}
+    (directory / "app.json").write_text(json.dumps(app))
+    (directory / "app.env").write_text(f"SECRET=tell-nobody\nDB_USER={login}\n")
+
+
+def test_rollback_logs_in_to_the_database_as_today(server: Server, root: Path) -> None:
+    first = str(release(server).release)
+    log_in_as(root, "shop_app_00000001")
+    second = str(release(server, if_changed=True).release)
+    declare(server, source="two")
+    log_in_as(root, "shop_app_00000002")
+    assert release(server, if_changed=True).changed
+    assert rollback(server, keep_schema=True).release == second
+    assert "DB_USER=shop_app_00000002" in environment(root, second)
+    # Of an app.json that names no such variables: it has none.
+    rollback(server, first, keep_schema=True)
+    assert "DB_USER" not in environment(root, first)
+
+
+def test_new_login_brings_nothing_back_that_was_rolled_back(server: Server, root: Path) -> None:
+    for number, source in enumerate(("one", "two")):
+        declare(server, source=source)
+        log_in_as(root, "shop_app_00000001")
+        assert release(server, if_changed=True).changed, number
+    first = str(rollback(server, keep_schema=True).release)
+    log_in_as(root, "shop_app_00000002")
+    assert forecast.would_change("shop", server.host()).reason == "its secrets have changed"
+    outcome = release(server, if_changed=True)
+    assert (outcome.ok, outcome.changed, outcome.release) == (True, True, first)
+    assert "DB_USER=shop_app_00000002" in environment(root, first)
+
+
 def test_old_secrets_come_back_only_when_asked_for(server: Server, root: Path) -> None:
     first = str(release(server).release)
     rotate(root, "rotated")
