@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bedstone_control import gitserver, guesses, names, placeholders, source
-from bedstone_control.environment import placeholder_values, secret_variables
+from bedstone_control.environment import (
+    database_login,
+    login_variables,
+    placeholder_values,
+    secret_variables,
+)
 from bedstone_control.placeholders import expand
 from bedstone_control.published_ports import parse
 
@@ -39,7 +44,14 @@ def _prepared(site: Site, app: App) -> source.Prepared:
 def app_files(site: Site, app: App) -> list[dict[str, Any]]:
     """Return the further files of an app: where on the host, and source or content."""
     secrets = site.app_secrets(app)
-    values = placeholder_values(app, secrets, https_port=site.https_port) if app.files else {}
+    values: dict[str, str] = {}
+    if app.files:
+        values = placeholder_values(
+            app,
+            secrets,
+            https_port=site.https_port,
+            client_certificates=site.client_certificates,
+        )
     result = []
     for number, file in enumerate(app.files):
         entry: dict[str, Any] = {"path": _file_on_host(app, number)}
@@ -73,6 +85,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "environment_file": f"{directory}/app.env",
         "migrate_environment_file": f"{directory}/migrate.env",
         "secret_variables": secret_variables(app),
+        "login_variables": login_variables(app) if app.database else [],
         "network": f"bedstone-{app.name}",
         "hosts": {names.DATABASE_HOST: site.database_address} if app.database else {},
         "mounts": [
@@ -89,8 +102,17 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "tmpfs": list(app.tmpfs),
         "capabilities": list(app.capabilities),
         "init": app.init,
-        "database": database(app),
+        "database": _database(site, app),
     }
+
+
+def _database(site: Site, app: App) -> dict[str, str] | None:
+    """Return an app's database and its roles; the app's own role only where a login acts as it."""
+    found, secrets = database(app), site.app_secrets(app)
+    if found is None or site.client_certificates:
+        return found
+    login = database_login(app, secrets)
+    return {**found, "role": names.app_role(found["name"]), "login": str(login)}
 
 
 def database(app: App) -> dict[str, str] | None:

@@ -175,7 +175,7 @@ class Database(Model):
 
     name: str | None = Field(
         None,
-        pattern=r"^[a-z][a-z0-9_]{0,50}$",
+        pattern=r"^[a-z][a-z0-9_]{0,49}$",
         description="Name; the app's, with underscores for dashes, when left out.",
         examples=["payments"],
     )

@@ -42,7 +42,8 @@ PLACEHOLDERS: dict[str, str] = {
     "database.host": "name of the database's host, as its certificate has it",
     "database.port": "its port",
     "database.name": "the app's database",
-    "database.user": "the app's role; the migration role in migrations",
+    "database.user": "the role to log in as, another one with each password; the migration role in "
+    "migrations",
     "database.password": "that role's password",
     "database.sslmode": "verify-full",
     "database.sslrootcert": "path in the container of the authority's certificate",
@@ -54,6 +55,8 @@ PLACEHOLDERS: dict[str, str] = {
 
 _HTTPS = 443
 
+# Placeholders with the name of the database login in them.
+_LOGIN = {"database.url", "database.postgres_url", "database.user"}
 _SECRETS_BEHIND = {
     "database.url": "database_password",
     "database.postgres_url": "database_password",
@@ -86,6 +89,40 @@ def secret_variables(app: App) -> list[str]:
     )
 
 
+def login_variables(app: App) -> list[str]:
+    """Return the names of the variables whose values hold the database login, sorted."""
+    return sorted(name for name, text in variables(app).items() if _LOGIN.intersection(used(text)))
+
+
+def database_login(
+    app: App, secrets: Mapping[str, str], *, client_certificates: bool = False
+) -> str | None:
+    """Return the role that an app logs in to its database as, None without a database.
+
+    Args:
+        app: the app.
+        secrets: its secrets, by name.
+        client_certificates: whether PostgreSQL asks for certificates, whose common name is the
+            role: then the name can't change with the password.
+
+    Raises:
+        ValueError: the password is missing.
+
+    """
+    if not app.database:
+        return None
+    database = app.database.name or names.database_name(app.name)
+    if client_certificates:
+        return names.app_role(database)
+    return names.app_login(database, _password(app, secrets, "database_password"))
+
+
+def _password(app: App, secrets: Mapping[str, str], name: str) -> str:
+    if name not in secrets:
+        raise ValueError(f"The vault has no {name} for the app {app.name}.")
+    return secrets[name]
+
+
 def required_secrets(app: App) -> list[str]:
     """Return the names of the secrets that an app needs in the vault."""
     texts = [
@@ -112,7 +149,12 @@ def required_secrets(app: App) -> list[str]:
 
 
 def placeholder_values(
-    app: App, secrets: Mapping[str, str], *, migrate: bool = False, https_port: int = 443
+    app: App,
+    secrets: Mapping[str, str],
+    *,
+    migrate: bool = False,
+    https_port: int = 443,
+    client_certificates: bool = False,
 ) -> dict[str, str]:
     """Return what each placeholder of an app stands for.
 
@@ -121,6 +163,7 @@ def placeholder_values(
         secrets: its secrets, by name.
         migrate: whether the values are for migrations, which use a role of their own.
         https_port: the port on which nginx answers.
+        client_certificates: whether PostgreSQL asks for certificates.
 
     Raises:
         ValueError: a secret is missing.
@@ -129,11 +172,12 @@ def placeholder_values(
     values: dict[str, str] = {}
     if app.database:
         database = app.database.name or names.database_name(app.name)
-        role = names.migrate_role(database) if migrate else names.app_role(database)
         secret = "database_migrate_password" if migrate else "database_password"
-        if secret not in secrets:
-            raise ValueError(f"The vault has no {secret} for the app {app.name}.")
-        values |= _database_values(database, role, secrets[secret])
+        password = _password(app, secrets, secret)
+        role = names.migrate_role(database)
+        if not migrate:
+            role = str(database_login(app, secrets, client_certificates=client_certificates))
+        values |= _database_values(database, role, password)
     if "secret_key" in secrets:
         values["app.secret_key"] = secrets["secret_key"]
     values["app.domains"] = ",".join(app.domains)
@@ -164,7 +208,12 @@ def _database_values(database: str, role: str, password: str) -> dict[str, str]:
 
 
 def environment(
-    app: App, secrets: Mapping[str, str], *, migrate: bool = False, https_port: int = 443
+    app: App,
+    secrets: Mapping[str, str],
+    *,
+    migrate: bool = False,
+    https_port: int = 443,
+    client_certificates: bool = False,
 ) -> dict[str, str]:
     """Return an app's environment with every placeholder replaced.
 
@@ -173,12 +222,19 @@ def environment(
         secrets: its secrets, by name.
         migrate: whether it is for migrations.
         https_port: the port on which nginx answers.
+        client_certificates: whether PostgreSQL asks for certificates.
 
     Raises:
         ValueError: a secret is missing or a placeholder unknown.
 
     """
-    values = placeholder_values(app, secrets, migrate=migrate, https_port=https_port)
+    values = placeholder_values(
+        app,
+        secrets,
+        migrate=migrate,
+        https_port=https_port,
+        client_certificates=client_certificates,
+    )
     result = {}
     for name, text in variables(app).items():
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+
 from bedstone.fields import NAME
 
 # As the program on the server has it.
@@ -40,6 +43,20 @@ def migrate_role(database: str) -> str:
 def app_role(database: str) -> str:
     """Return the role that the running app uses: data only."""
     return f"{database}_app"
+
+
+@lru_cache
+def app_login(database: str, password: str) -> str:
+    """Return the role that the running app logs in as: one for each password.
+
+    With another password comes another login, so that the containers that hold the earlier one go
+    on. Everybody who can log in to PostgreSQL reads its roles' names: eight digits of a hash that
+    is slow to compute (scrypt, RFC 7914) and salted with the role say too little about a password.
+    """
+    role = app_role(database)
+    salt = f"bedstone {role}".encode()
+    digest = hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1, dklen=4)
+    return f"{role}_{digest.hex()}"
 
 
 def upstream(app: str, service: str) -> str:

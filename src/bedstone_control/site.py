@@ -31,6 +31,7 @@ class Site:
         https_port: the port on which nginx answers.
         inventory_directory: where paths of the settings start.
         cache_directory: where source archives are kept on the controller.
+        client_certificates: whether PostgreSQL asks for a certificate with the role's name.
 
     """
 
@@ -44,6 +45,7 @@ class Site:
     https_port: int
     inventory_directory: Path
     cache_directory: Path
+    client_certificates: bool = False
 
     @classmethod
     def from_variables(cls, variables: Mapping[str, Any]) -> Site:
@@ -67,6 +69,7 @@ class Site:
             https_port=int(values["https_port"]),
             inventory_directory=Path(values["inventory_directory"]),
             cache_directory=Path(values["cache_directory"]),
+            client_certificates=bool(values.get("client_certificates", False)),
         )
 
     def has(self, group: str) -> bool:

@@ -20,7 +20,7 @@ from bedstone_control.app_config import (
     source_secrets,
 )
 from bedstone_control.app_config import database as database_of
-from bedstone_control.environment import environment
+from bedstone_control.environment import database_login, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,12 @@ def app_apps(site: Site) -> list[dict[str, Any]]:
         {
             "name": app.name,
             "config": host_config(site, app),
-            "environment": environment(app, site.app_secrets(app), https_port=site.https_port),
+            "environment": environment(
+                app,
+                site.app_secrets(app),
+                https_port=site.https_port,
+                client_certificates=site.client_certificates,
+            ),
             "migrate_environment": migrate_environment(site, app),
             "source_archive": source_archive(site, app),
             "files": app_files(site, app),
@@ -60,7 +65,7 @@ def migrate_environment(site: Site, app: App) -> dict[str, str]:
 
 
 def postgresql_databases(site: Site) -> list[dict[str, Any]]:
-    """Return role postgresql's databases: owner, two login roles, extensions."""
+    """Return role postgresql's databases: owner, migration role, app role and its login."""
     result = []
     for app in site.settings.apps:
         if not app.database:
@@ -75,6 +80,7 @@ def postgresql_databases(site: Site) -> list[dict[str, Any]]:
                 "migrate_password": secrets["database_migrate_password"],
                 "app_role": names.app_role(name),
                 "app_password": secrets["database_password"],
+                "app_login": None if site.client_certificates else database_login(app, secrets),
                 "extensions": list(app.database.extensions),
                 "lock_timeout_seconds": app.database.lock_timeout_seconds,
                 "connections": app.database.connections,

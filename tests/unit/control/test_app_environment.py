@@ -7,11 +7,19 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from bedstone_control import placeholders
+from bedstone_control import names, placeholders
 from bedstone_control.app_settings import App
-from bedstone_control.environment import environment, required_secrets, variables
+from bedstone_control.environment import (
+    environment,
+    login_variables,
+    required_secrets,
+    variables,
+)
 
 SECRETS = {"secret_key": "k", "database_password": "p/w@1", "database_migrate_password": "m"}
+
+
+LOGIN = names.app_login("pay_me", "p/w@1")
 
 
 def app(**changes: Any) -> App:
@@ -27,7 +35,7 @@ def app(**changes: Any) -> App:
 def test_app_gets_the_usual_variables() -> None:
     found = environment(app(), SECRETS)
     assert found["POSTGRES_DB"] == "pay_me"
-    assert found["POSTGRES_USER"] == "pay_me_app"
+    assert found["POSTGRES_USER"] == LOGIN
     assert found["POSTGRES_PASSWORD"] == "p/w@1"
     assert found["POSTGRES_HOST"] == "postgres"
     assert found["POSTGRES_SSL_MODE"] == "verify-full"
@@ -41,7 +49,7 @@ def test_database_url_survives_any_password() -> None:
     url = urlsplit(environment(app(), SECRETS)["DATABASE_URL"])
     assert url.scheme == "postgresql"
     assert unquote(url.password or "") == "p/w@1"
-    assert (url.username, url.hostname, url.port) == ("pay_me_app", "postgres", 5432)
+    assert (url.username, url.hostname, url.port) == (LOGIN, "postgres", 5432)
     assert url.path == "/pay_me"
     assert parse_qs(url.query) == {
         "sslmode": ["verify-full"],
@@ -62,7 +70,29 @@ def test_other_names_are_mapped_by_a_line() -> None:
         app(default_env=False, env={"DB": "${database.user}@${database.host}", "X": "$${y}"}),
         SECRETS,
     )
-    assert found == {"DB": "pay_me_app@postgres", "X": "${y}"}
+    assert found == {"DB": f"{LOGIN}@postgres", "X": "${y}"}
+
+
+def test_login_is_another_one_with_each_password_app_and_the_same_for_the_same() -> None:
+    assert "pay_me_app_" + LOGIN[-8:] == LOGIN
+    assert int(LOGIN[-8:], 16) >= 0
+    others = {names.app_login("pay_me", "p/w@2"), names.app_login("shop", "p/w@1")}
+    assert len({name[-8:] for name in (LOGIN, *others)}) == 3
+    names.app_login.cache_clear()
+    assert names.app_login("pay_me", "p/w@1") == LOGIN
+    assert len(names.app_login("d" * 50, "p")) == 63
+
+
+def test_with_client_certificates_the_role_itself_logs_in() -> None:
+    found = environment(app(), SECRETS, client_certificates=True)
+    assert found["POSTGRES_USER"] == "pay_me_app"
+    assert "//pay_me_app:" in found["DATABASE_URL"]
+
+
+def test_variables_with_the_login_are_named() -> None:
+    own = {"DSN": "user=${database.user} host=${database.host}", "URL": "${database.postgres_url}"}
+    assert login_variables(app(env=own)) == ["DATABASE_URL", "DSN", "POSTGRES_USER", "URL"]
+    assert login_variables(app(default_env=False, env={"DB_HOST": "${database.host}"})) == []
 
 
 def test_default_is_overridden_or_taken_away() -> None:

@@ -126,7 +126,7 @@ def read(app: dict[str, Any]) -> None:
         return
     site = Site(
         settings=found,
-        secrets={},
+        secrets={"apps": {found.apps[0].name: {"database_password": "p"}}},
         groups={"app": ["web1"], "postgresql": ["web1"]},
         host="web1",
         addresses={"web1": "192.0.2.1"},

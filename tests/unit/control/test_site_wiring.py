@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bedstone import config
-from bedstone_control import wiring
+from bedstone_control import names, wiring
 from bedstone_control.app_config import host_config
 from bedstone_control.site import Site
 
@@ -46,6 +46,9 @@ APPS: list[dict[str, Any]] = [
         "tls": {"certificate": "files/shop.crt", "key": "files/shop.key"},
     },
 ]
+
+
+LOGIN = names.app_login("pay_me", "p")
 
 
 @pytest.fixture
@@ -102,7 +105,13 @@ def test_config_of_an_app_built_from_source(site: Site) -> None:
     assert found["services"]["worker"]["route"] is None
     assert found["services"]["worker"]["replicas"] == 2
     assert found["hosts"] == {"postgres": "172.17.0.1"}
-    assert found["database"] == {"name": "pay_me", "owner": "pay_me_owner"}
+    assert found["database"] == {
+        "name": "pay_me",
+        "owner": "pay_me_owner",
+        "role": "pay_me_app",
+        "login": LOGIN,
+    }
+    assert found["login_variables"] == ["DATABASE_URL", "POSTGRES_USER"]
     assert found["environment_file"] == "/etc/bedstone/apps/pay-me/app.env"
     assert found["mounts"] == [
         {"source": "/etc/bedstone/tls/ca.crt", "target": "/run/bedstone/ca.crt"},
@@ -124,7 +133,7 @@ def test_app_s_files_environments_and_login(site: Site) -> None:
         {"path": "/etc/bedstone/apps/pay-me/files/0-k.pem", "content": "x\ny"}
     ]
     assert Path(first["source_archive"]).is_file()
-    assert first["environment"]["POSTGRES_USER"] == "pay_me_app"
+    assert first["environment"]["POSTGRES_USER"] == LOGIN
     assert first["migrate_environment"]["POSTGRES_USER"] == "pay_me_migrate"
     assert first["registry"] is None
     assert second["source_archive"] is None
@@ -192,7 +201,17 @@ def test_certificates_only_where_no_own_ones_are_given(site: Site) -> None:
     assert own[0]["key"] == str(site.inventory_directory / "files/shop.key")
 
 
-def test_databases_have_three_roles(site: Site) -> None:
+def test_with_client_certificates_no_name_changes_with_the_password(
+    variables: dict[str, Any],
+) -> None:
+    site = Site.from_variables(variables | {"client_certificates": True})
+    assert wiring.postgresql_databases(site)[0]["app_login"] is None
+    first, _ = wiring.app_apps(site)
+    assert first["config"]["database"] == {"name": "pay_me", "owner": "pay_me_owner"}
+    assert first["environment"]["POSTGRES_USER"] == "pay_me_app"
+
+
+def test_databases_have_their_roles_and_a_login(site: Site) -> None:
     assert wiring.postgresql_databases(site) == [
         {
             "name": "pay_me",
@@ -201,6 +220,7 @@ def test_databases_have_three_roles(site: Site) -> None:
             "migrate_password": "m",
             "app_role": "pay_me_app",
             "app_password": "p",
+            "app_login": LOGIN,
             "extensions": [],
             "lock_timeout_seconds": 5,
             "connections": None,
@@ -330,3 +350,6 @@ def test_assumed_defaults_are_those_of_the_roles() -> None:
     assert "default([{'base': '172.20.0.0/14'}])" in text
     nginx = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
     assert f"default({nginx['nginx_https_port']})" in text
+    postgresql = yaml.safe_load((ROOT / "roles/postgresql/defaults/main.yml").read_text())
+    assert postgresql["postgresql_client_certificates"] is False
+    assert "postgresql_client_certificates | default(false)" in text

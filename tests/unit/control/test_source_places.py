@@ -343,7 +343,9 @@ def test_both_schemes_of_the_databases_address_and_the_authority_are_offered() -
     )
     secrets = {"database_password": "p", "secret_key": "k"}
     found = environment(app, secrets)
-    assert found["DATABASE_URL"].startswith("postgres://shop_app:p@postgres:5432/shop?sslmode=")
+    assert found["DATABASE_URL"].startswith(
+        "postgres://shop_app_ee873911:p@postgres:5432/shop?sslmode="
+    )
     assert found["PGSSLROOTCERT"] == "/run/bedstone/ca.crt"
 
 
