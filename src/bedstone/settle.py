@@ -189,6 +189,7 @@ def _finish_schema(host: Host, app_name: str, serving: str, left: Pending) -> No
         left.by,
         slots.read_made(app_name, left.by),
         "migrate.env",
+        present_secrets=True,
     )
     kind = "migrate" if left.by == serving else "reverse"
     commands.run_migrations(host, image, left.commands, kind)

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import container_hints, environment, paths, reason, slots
+from bedstone import config, container_hints, environment, paths, reason, slots
 from bedstone.container import for_command
 from bedstone.errors import BedstoneError, CommandError
+from bedstone.rollout import prepare, secrets
 from bedstone.slots import Made
 
 if TYPE_CHECKING:
@@ -36,11 +37,18 @@ class Image:
     release: str
     made: Made
     environment_file: str = "app.env"
+    # The migration role has one password at a time: a release that is kept takes today's.
+    present_secrets: bool = False
 
     def variables(self) -> dict[str, str]:
-        """Return the environment kept with the release."""
+        """Return the environment kept with the release, with today's secrets where asked for."""
         directory = paths.release(self.app.name, self.release)
-        return environment.load(directory / self.environment_file)
+        kept = environment.load(directory / self.environment_file)
+        if not self.present_secrets or self.app.name not in config.declared():
+            return kept
+        declared = config.load(self.app.name)
+        now = prepare.declared_environments(declared)[self.environment_file]
+        return secrets.merged(kept, now, self.app.rotating_variables | declared.rotating_variables)
 
 
 def of(rollout: Rollout, environment_file: str = "app.env") -> Image:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def image_of(current: Current) -> Image:
     """Return the image of a release that serves, for its migrations."""
-    return commands.Image(current.app, current.release, current.made, "migrate.env")
+    return commands.Image(
+        current.app, current.release, current.made, "migrate.env", present_secrets=True
+    )
 
 
 def reverse_first(rollout: Rollout) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import history
+from bedstone import config, history
 from bedstone.errors import BedstoneError, RefusedError
-from bedstone.rollout import schema
+from bedstone.rollout import logins, schema
 from bedstone.rollout.reverse import image_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def plan_back(rollout: Rollout) -> str:
     app, newer = rollout.app, rollout.newer
     if newer is None:
         raise BedstoneError(f"Nothing of {app.name} serves: there is nothing to roll back.")
+    if not rollout.wishes.old_secrets:
+        logins.require(config.load(app.name))
     record = schema.read(app.name, rollout.id)
     if said := _needs_no_tool(rollout, record, newer):
         return said

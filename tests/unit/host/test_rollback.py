@@ -290,6 +290,21 @@ def test_newer_migrations_are_undone_once_nothing_newer_runs(server: Server, wor
     assert serving == [{first}, {first}], "the older one lives with the newer schema meanwhile"
 
 
+def test_migrations_are_undone_with_the_migration_role_s_password_of_today(
+    server: Server, world: World, root: Path
+) -> None:
+    world.declare("one", "a1")
+    release(server)
+    world.declare("two", "a1", "a2")
+    release(server)
+    rotate(root, "rotated")
+    server.environments.clear()
+    assert rollback(server).ok
+    (undone,) = [run for run in server.environments if run[""] == "reverse"]
+    assert "SECRET=rotated" in undone["file"]
+    assert "PLAIN" not in undone["file"]
+
+
 def test_what_the_older_release_can_not_live_with_is_undone_before_it_starts(
     server: Server, world: World
 ) -> None:
