@@ -53,7 +53,23 @@ def _environment(context: Context, place: Place, app: App) -> Iterator[Problem]:
             message = "An environment file holds one line a variable; this value has several."
             example = {"files": [{"target": "/app/key.pem", "content": "${secret.key}"}]}
             yield context.problem(where, f"{message} Use a file.", example)
+        yield from _login(context, where, app, value)
         yield from _placeholders(context, where, app, value)
+
+
+def _login(context: Context, where: Place, app: App, value: str) -> Iterator[Problem]:
+    """Check for the app's role in place of its login, whose name comes with the password."""
+    asked = [host.get("postgresql_client_certificates") for host in context.host_variables.values()]
+    if app.database is None or any(asked):
+        return  # with certificates the role itself logs in
+    role = names.app_role(app.database.name or names.database_name(app.name))
+    named = "USER" in str(where[-1]).upper() and value == role
+    if named or re.search(rf"(?://|\buser=['\"]?){role}(?:['\":@\s]|$)", value):
+        message = (
+            f"`{role}` can't log in: the login has another name with each password, for which"
+            " ${database.user} stands."
+        )
+        yield context.problem(where, message, {"env": {where[-1]: "${database.user}"}})
 
 
 def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterator[Problem]:

@@ -574,6 +574,17 @@ CASES = [
         "bedstone_apps[shop].env.DB", "needs a database", "database: true", line="DB: ",
     ),
     Case(
+        "the app's role in place of its login", app("env", "DB_USER", "payments_app"),
+        f"{PAYMENTS}.env.DB_USER", "`payments_app` can't log in", "DB_USER: ${database.user}",
+        line="DB_USER: ",
+    ),
+    Case(
+        "the app's role in an address",
+        app("env", "DSN", "postgres://payments_app:${database.password}@${database.host}/payments"),
+        f"{PAYMENTS}.env.DSN", "`payments_app` can't log in", "DSN: ${database.user}",
+        line="DSN: ",
+    ),
+    Case(
         "bad variable name", app("env", "LOG-LEVEL", "x"), f"{PAYMENTS}.env.LOG-LEVEL",
         "can't be the name of an environment variable", "LOG_LEVEL: INFO", line="LOG-LEVEL:",
     ),
@@ -797,6 +808,15 @@ CASES = [
 
 
 def test_good_settings_have_no_problem(site: Site) -> None:
+    assert site.check() == []
+
+
+def test_role_may_be_named_where_it_is_no_user_or_logs_in_itself(site: Site) -> None:
+    site.app["env"] |= {"MODULE": "payments_app.settings", "PROJECT": "payments_app"}
+    assert site.check() == []
+    site.app["env"]["DB_USER"] = "payments_app"
+    assert site.check() != []
+    site.host_variables.update(postgresql_client_certificates=True)
     assert site.check() == []
 
 
