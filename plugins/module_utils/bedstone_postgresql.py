@@ -36,6 +36,8 @@ MIGRATE_CONNECTIONS = 10
 APP_ON_DATABASE = {"CONNECT", "TEMPORARY"}
 # What bedstone_control.names puts behind an app role's name for its login.
 EARLIER_LOGIN = "_[0-9a-f]{8}"
+# At the app role, in front of its login's name; bedstone.rollout.logins reads it.
+LOGIN_COMMENT = "logs in as "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +94,7 @@ def plan(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
             changes += _group(state, app, connections=limit)
             login, password = database.app_login, database.app_password
             changes += _role(state, login, password=password, connections=limit)
+            changes += _comment(state, app, login)
     for local in wanted.local_roles:
         changes += _role(state, local.name, password=None)
     changes += _memberships(wanted, state)
@@ -195,6 +198,21 @@ def _group(state: Mapping[str, Any], name: str, *, connections: int | None) -> l
     return _role(
         state, name, password=None, login=login, connections=connections if login else None
     )
+
+
+def _comment(state: Mapping[str, Any], name: str, login: str) -> list[Change]:
+    """Write at the app role which login is the declared one: it is not dropped as unused."""
+    have = (state["roles"].get(name) or {}).get("comment")
+    if have == LOGIN_COMMENT + login:
+        return []
+    return [
+        Change(
+            "postgres",
+            f"COMMENT ON ROLE {quote_name(name)} IS {quote_text(LOGIN_COMMENT + login)}",
+            f"role {name}: {have or 'no comment'}",
+            f"role {name}: {LOGIN_COMMENT}{login}",
+        )
+    ]
 
 
 def _role(

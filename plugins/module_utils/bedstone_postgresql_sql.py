@@ -28,6 +28,7 @@ SELECT json_build_object(
       'inherit', rolinherit,
       'connections', rolconnlimit,
       'verifier', rolpassword,
+      'comment', shobj_description(oid, 'pg_authid'),
       'attributes', array_remove(ARRAY[
         CASE WHEN rolsuper THEN 'SUPERUSER' END,
         CASE WHEN rolcreaterole THEN 'CREATEROLE' END,

@@ -92,6 +92,19 @@ def test_what_nothing_uses_is_dropped(cluster: Cluster, release: Release) -> Non
     assert logins.drop_unused(release(NEW)) == "nothing to drop"
 
 
+def test_login_that_was_made_for_the_next_release_stays(
+    cluster: Cluster, machine: Machine, release: Release
+) -> None:
+    app = {"name": "shop_data", "owner": "shop_owner", "role": ROLE, "login": OLD}
+    declare(machine, app={**APP, "database": app})
+    log_in_as(paths.app_config("shop").with_name("app.env"), OLD)
+    cluster.server.execute(f"COMMENT ON ROLE {ROLE} IS 'logs in as {NEW}';")
+    assert logins.drop_unused(release(OLD)) == f"{ROLE} can't log in any more"
+    assert {OLD, NEW} <= can_log_in(cluster)
+    cluster.server.execute(f"COMMENT ON ROLE {ROLE} IS NULL;")
+    assert f"{NEW} dropped" in logins.drop_unused(release(OLD))
+
+
 @pytest.mark.parametrize("used", [OLD, ROLE])
 def test_what_the_serving_release_uses_stays(cluster: Cluster, release: Release, used: str) -> None:
     said = logins.drop_unused(release(used))

@@ -336,6 +336,7 @@ def test_login_of_another_password_lets_the_earlier_one_in(cluster: Cluster) -> 
     changed = wanted(entry("pay", app_login="pay_app_00000002", app_password="other"), **LIMITS)
     assert converge(cluster, changed) == [
         "role pay_app_00000002: login, a password",
+        "role pay_app: logs in as pay_app_00000002",
         "role pay_app_00000002: member of pay_app",
         "role pay_app_00000002: role = pay_app",
         "role pay_app_00000002: statement_timeout = 5min",
@@ -351,7 +352,8 @@ def test_app_role_that_logs_in_itself_keeps_its_password(cluster: Cluster, pay: 
     before = cluster.psql(stored)
     changed = wanted(entry("pay", app_login="pay_app_00000001", app_password="other"), **LIMITS)
     try:
-        assert not any("role pay_app:" in line for line in converge(cluster, changed))
+        of_role = [line for line in converge(cluster, changed) if "role pay_app:" in line]
+        assert of_role == ["role pay_app: logs in as pay_app_00000001"]
         assert cluster.psql(stored) == before
         assert session(cluster, "pay_app") == "pay_app|pay_app|5min"
         (sentence,) = earlier_logins(changed, read(cluster, changed))
@@ -378,6 +380,7 @@ LOGIN_DRIFT = {
         "statement_timeout unset",
     ),
     "further groups": ("GRANT pay_owner TO pay_app_00000001", "no member of pay_owner"),
+    "another comment": ("COMMENT ON ROLE pay_app IS 'x'", "logs in as pay_app_00000001"),
     "superuser": ("ALTER ROLE pay_app_00000001 SUPERUSER", "nosuperuser"),
     "a table": (
         "CREATE TABLE stray (id int); ALTER TABLE stray OWNER TO pay_app_00000001",
