@@ -166,6 +166,12 @@ def test_damaged_or_foreign_backup_is_refused_and_nothing_is_touched(
     assert (media / "invoice.pdf").read_text() == "the second"
 
 
+@pytest.mark.usefixtures("postgres")
+def test_backup_from_before_another_password_is_restored(made: Path) -> None:
+    rewrite(made, database={"roles": ["payments_app", "payments_app_1a2b3c4d", "payments_owner"]})
+    assert run(str(made), "--yes") == 0
+
+
 @pytest.mark.usefixtures("made")
 def test_restore_that_would_fill_the_disk_is_refused(
     configure: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
