@@ -15,6 +15,11 @@ from testinfra.host import Host
 
 HERE = Path(__file__).parent
 UNITS = ["bedstone-hello-web@blue", "bedstone-hello-web@green", "bedstone-hello-worker@1"]
+LISTENER = {
+    "command": ["python", "-m", "http.server", "5222"],
+    "stop_seconds": 5,
+    "publish": ["127.0.0.1:15222:5222/tcp"],
+}
 CURL = "curl -sS --cacert /etc/bedstone/tls/ca.crt --resolve hello.example.com:443:127.0.0.1"
 SITE = "https://hello.example.com"
 ENVIRONMENT = "/etc/bedstone/apps/hello/app.env"
@@ -305,7 +310,7 @@ def test_image_archive_is_loaded_and_a_removed_app_leaves_its_data(host: Host) -
     app = json.loads(host.check_output("cat /etc/bedstone/apps/hello/app.json"))
     app |= {"name": "gone", "network": "bedstone-gone", "domains": [], "static": None}
     app["image"] = {"kind": "load", "archive": f"{state}/image.tar"}
-    app["services"] = {"worker": app["services"]["worker"]}
+    app["services"] = {"worker": LISTENER}
     host.check_output("printf '%%s' %s > %s/app.json", json.dumps(app), config)
     for name in ("app.env", "migrate.env"):
         app_file = f"/etc/bedstone/apps/gone/{name}"
@@ -320,10 +325,21 @@ def test_image_archive_is_loaded_and_a_removed_app_leaves_its_data(host: Host) -
         host.check_output("bedstone release gone")
         assert host.service("bedstone-gone-worker@1").is_running
         assert host.file("/srv/bedstone/gone/media/migrated.txt").exists
+        reach = "curl -sf --retry 30 --retry-all-errors --retry-delay 1 -o /dev/null 127.0.0.1:15222"
+        host.check_output(reach)
+        # The port goes from one container to the next.
+        host.check_output("echo MORE=1 >> %s/app.env && bedstone release gone", config)
+        host.check_output(reach)
         host.check_output("rm %s/app.json", config)
         assert "gone: serves" in host.check_output("bedstone retire"), "nothing goes unasked"
         assert host.service("bedstone-gone-worker@1").is_running
         assert "gone: retired" in host.check_output("bedstone retire gone")
+        assert "gone: retired" in host.run("bedstone status").stdout
+        assert host.file(f"{state}/retired.json").exists
+        host.check_output("sed -i 's/\"at\": \"20../\"at\": \"2020/' %s/retired.json", state)
+        host.check_output("systemctl start bedstone-alarms.service")
+        assert not host.file(state).exists
+        assert host.check_output("docker image ls -q bedstone/gone") == ""
     finally:
         host.run(f"rm -rf {config} {unit.format('gone')}; systemctl daemon-reload")
     assert not host.service("bedstone-gone-worker@1").is_running
