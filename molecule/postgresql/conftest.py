@@ -23,7 +23,7 @@ def passwords(variables: dict[str, Any]) -> dict[str, str]:
     found = {}
     for database in variables["postgresql_databases"]:
         found[database["migrate_role"]] = database["migrate_password"]
-        found[database["app_role"]] = database["app_password"]
+        found[database.get("app_login", database["app_role"])] = database["app_password"]
     return found
 
 

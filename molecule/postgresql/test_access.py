@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from again import applied
+from again import applied, apply, refused
 from testinfra.host import Host
 
 UNITS = ["postgresql@*"]
@@ -109,13 +109,21 @@ def test_host_outside_the_allowed_networks_is_refused(query: Query, server_name:
 
 @pytest.mark.usefixtures("restored")
 def test_client_certificate_is_asked_for_when_declared(
-    query: Query, peer: Host, server_name: str, issue: Callable[..., tuple[str, str]]
+    query: Query,
+    peer: Host,
+    server_name: str,
+    issue: Callable[..., tuple[str, str]],
+    variables: dict[str, list[dict[str, str]]],
 ) -> None:
+    payments, _ = variables["postgresql_databases"]
     for name in ("payments_app", "shop_app"):
         certificate, key = issue(name, name)
         peer.check_output("printf %%s %s > /root/%s.crt", certificate, name)
         peer.check_output("umask 077; printf %%s %s > /root/%s.key", key, name)
-    applied(server_name, postgresql_client_certificates=True)
+    said = refused(server_name, postgresql_client_certificates=True)
+    assert "so the database shop can't have an app_login" in said
+    databases = [payments]
+    applied(server_name, postgresql_client_certificates=True, postgresql_databases=databases)
     assert "requires a valid client certificate" in query("SELECT 1").stderr
     own = {"sslcert": "/root/payments_app.crt", "sslkey": "/root/payments_app.key"}
     assert query("SELECT 1", **own).stdout == "1\n"
@@ -136,3 +144,30 @@ def test_changed_password_counts_for_new_sessions(
     assert "role payments_app: the declared password" in said
     assert "rotated-app-password" not in said
     assert "SCRAM-SHA-256" not in said
+
+
+@pytest.mark.usefixtures("restored")
+def test_another_login_for_another_password_leaves_the_earlier_one_in(
+    query: Query,
+    server_name: str,
+    variables: dict[str, list[dict[str, str]]],
+    passwords: dict[str, str],
+) -> None:
+    payments, shop = variables["postgresql_databases"]
+    rotated = {**shop, "app_password": "rotated-shop", "app_login": "shop_app_00000002"}
+    said = applied(server_name, "--diff", postgresql_databases=[payments, rotated])
+    assert "rotated-shop" not in said
+    assert "SCRAM-SHA-256" not in said
+    for user, password in (
+        ("shop_app_00000001", passwords["shop_app_00000001"]),
+        ("shop_app_00000002", "rotated-shop"),
+    ):
+        ended = query("SELECT current_user", dbname="shop", user=user, password=password)
+        assert ended.stdout == "shop_app\n", ended.stderr
+        elsewhere = query("SELECT 1", dbname="payments", user=user, password=password)
+        assert "pg_hba.conf rejects connection" in elsewhere.stderr
+    assert query("SELECT 1", dbname="shop", user="shop_app", password="rotated-shop").rc != 0
+    again = apply(server_name, "--diff", postgresql_databases=[payments, rotated])
+    assert "changed=0" in again.stdout
+    warned = " ".join(f"{again.stdout} {again.stderr}".split())
+    assert "Role shop_app_00000001 can still log in to shop" in warned

@@ -119,4 +119,10 @@ def test_migrations_wait_for_locks_as_long_as_declared_and_the_app_as_ever(query
     of_shop = {"dbname": "shop", "user": "shop_migrate"}
     assert query("SHOW lock_timeout", **of_shop).stdout == "3s\n"
     assert query("SHOW lock_timeout").stdout == "0\n"
-    assert query("SHOW lock_timeout", dbname="shop", user="shop_app").stdout == "0\n"
+    assert query("SHOW lock_timeout", dbname="shop", user="shop_app_00000001").stdout == "0\n"
+
+
+def test_login_of_its_own_begins_as_the_app_role_with_its_limits(query: Query) -> None:
+    asked = "SELECT session_user, current_user, current_setting('statement_timeout')"
+    said = query(asked, dbname="shop", user="shop_app_00000001").stdout
+    assert said == "shop_app_00000001|shop_app|5min\n"
