@@ -76,7 +76,11 @@ def log_in_as(path: Path, login: str) -> None:
 
 
 def can_log_in(cluster: Cluster) -> set[str]:
-    query = "SELECT to_json(rolname::text) FROM pg_roles WHERE rolcanlogin AND rolname ~ '^s[ho]'"
+    # Other tests' roles are in the same cluster.
+    query = (
+        "SELECT to_json(rolname::text) FROM pg_roles"
+        " WHERE rolcanlogin AND rolname ~ '^(shop_apps?(_|$)|someone$)'"
+    )
     return set(cluster.server.rows(query))
 
 
