@@ -155,7 +155,7 @@ def due(scope: str, red: Collection[str]) -> list[str]:
 
 
 def again(scope: str, names: Collection[str]) -> None:
-    """Forget that people were told of these names: nobody could be."""
+    """Remove these names from the reported ones, because no alarm was delivered for them."""
     _save(scope, {name: known for name, known in _load(scope).items() if name not in names})
 
 

@@ -1,8 +1,9 @@
-"""What was last seen at each destination: how fresh a backup is, is measured where it arrives.
+"""Record the newest backup that was seen at each destination.
 
-The sender's exit code proves nothing of what lies there now. So each hour somebody looks, and
-writes down what is there. An attempt that could not look leaves what was seen before, and
-says since when nobody could look.
+A sender's exit code does not prove what a destination holds. So a run looks there each hour and
+records what it finds. If the destination can't be reached, the last observation stays, and the
+record says since when.
+
 """
 
 from __future__ import annotations
@@ -29,17 +30,18 @@ SERVER = ""
 
 @dataclass(frozen=True)
 class Arrival:
-    """What was last seen of one kind at one destination.
+    """The last observation of one kind of backup at one destination.
 
     Attributes:
         destination: where.
         app: whose; "" for what belongs to the whole server.
         kind: ``dump``, ``media``, ``configuration`` or ``wal``.
-        newest: name of the newest one there; None when there is none, or nobody could look yet.
+        newest: name of the newest one there; None when there is none, or no check has succeeded
+            yet.
         newest_at: when that one was begun (of WAL: how far it reaches).
         bytes: its size, if that is known.
-        checked_at: when somebody last could look; None when nobody could yet.
-        problem: what is wrong with it, or why nobody can look; None when all is well.
+        checked_at: time of the last successful check; None when none has succeeded yet.
+        problem: what is wrong with it, or why it can't be checked; None when all is well.
         problem_since: since when there is a problem.
 
     """
@@ -92,8 +94,8 @@ def record(
             " ON CONFLICT (destination, app, kind) DO UPDATE SET newest = excluded.newest,"
             " newest_at = excluded.newest_at, bytes = excluded.bytes,"
             " checked_at = excluded.checked_at, problem = excluded.problem,"
-            # A problem with what is there is as old as its first sight, if somebody could look
-            # all the time.
+            # A problem with what is there dates from its first observation, if all checks since
+            # then succeeded.
             " problem_since = CASE WHEN excluded.problem IS NOT NULL AND problem_since IS NOT NULL"
             "  AND checked_at >= problem_since THEN problem_since ELSE excluded.problem_since END",
             (
@@ -111,7 +113,7 @@ def record(
 
 
 def unseen(destination: str, app: str, kind: str, why: str) -> None:
-    """Write down that nobody could look at a destination just now, and why.
+    """Record that a destination could not be checked, and why.
 
     What was seen there before stays.
     """

@@ -43,12 +43,12 @@ def expected(settings: Settings, destination: Destination) -> list[tuple[str, st
 def measure(
     settings: Settings, destination: Destination, seen: list[Snapshot] | None = None
 ) -> None:
-    """Look at a destination, and write down what is there; never raises for what is wrong there.
+    """Check a destination and record what is there; a problem there is recorded, not raised.
 
     Args:
         settings: this server's.
         destination: where.
-        seen: what was seen there just now, if somebody has looked.
+        seen: the observations of just now, if there are any.
 
     """
     wanted = expected(settings, destination)

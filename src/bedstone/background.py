@@ -1,9 +1,9 @@
 """What a person starts by hand is no hurry either: it gets the weights that its timer's unit has.
 
 A session's processes share the processors with all services together, half and half, whatever
-`nice` says. So this process moves into a scope beside the services, where it counts for little. The
-database's own processes stay where they are: one that holds a lock and gets no time would hold up
-all that wait for it.
+`nice` says. So this process moves into a scope next to the services, where it counts for little.
+The database's own processes stay where they are: one that holds a lock and gets no time would hold
+up all that wait for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``bedstone backup``: make a backup that counts, or fail loudly.
 
-A backup is written beside, under a name that says that it is incomplete, brought to
-the disk, read back, and only then renamed. Whatever happens on the way, there is
-either a whole backup under its name or none.
+A backup is written under a name that says that it is incomplete, brought to the disk, read back,
+and only then renamed. Whatever happens on the way, there is either a whole backup under its name or
+none.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
 
 
 def _forget_media(app: str, home: Path, removed: list[Backup]) -> None:
-    """Forget the uploads of backups that are gone; that they are still there harms nobody."""
+    """Remove the uploads of backups that are gone; a failure to do so is no error."""
     try:
         media_snapshots.forget(app, removed, catalogue.backups(home))
     except BedstoneError as error:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
-# Command -> module. Only the module of the command that is called is imported:
-# from a zipapp each import is compiled anew.
+# Command -> module. Only the module of the command that is called is imported: from a zipapp each
+# import is compiled again.
 COMMANDS: dict[str, str] = {
     "status": "bedstone.commands.status",
     "alarms": "bedstone.commands.alarms",

@@ -1,7 +1,7 @@
-"""Copies of backups at other destinations: send what is missing there, list it, bring it back.
+"""Copies of backups at other destinations: send what is missing there, list and fetch it.
 
-Of a backup, its uploads are sent first and its directory last: only what has arrived whole is
-found there. A run that was killed leaves nothing that counts, and the next one sends it anew.
+Of a backup, its uploads are sent first and its directory last: only what has arrived whole is found
+there. A run that was killed leaves nothing that counts, and the next one sends it again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def listed(destination: Destination, app: str) -> list[Remote]:
     """Return an app's whole backups at a destination, the newest first.
 
     Raises:
-        BedstoneError: nobody can tell: unreachable, another key, damaged.
+        BedstoneError: the repository can't be read: unreachable, another key, damaged.
 
     """
     return whole(snapshots_of(Repository(destination)), app)
@@ -95,7 +95,7 @@ def snapshots_of(repository: Repository) -> list[Snapshot]:
     """Return all snapshots of a repository; none when there is no repository.
 
     Raises:
-        BedstoneError: nobody can tell.
+        BedstoneError: the repository can't be read.
 
     """
     try:
@@ -109,8 +109,8 @@ def snapshots_of(repository: Repository) -> list[Snapshot]:
 def whole(snapshots: Sequence[Snapshot], app: str) -> list[Remote]:
     """Return the backups of an app that are whole in a list of snapshots, the newest first.
 
-    Those from the future come last: one of them would be the newest for years, and nobody would
-    notice that no other arrives.
+    Those from the future come last: one of them would be the newest for years and would hide that
+    no other arrives.
     """
     media = {s.original: s for s in of_kind(snapshots, app, MEDIA)}
     found: dict[str, Remote] = {}
@@ -157,8 +157,8 @@ def missing(
     """Return the backups of this server that a destination should have and hasn't, oldest first.
 
     A new destination gets the newest one; from then on nothing is left out. What retention would
-    forget there isn't sent, and restore points aren't: they undo a release of this server, and
-    are of no use to one that is built anew.
+    forget there isn't sent, and restore points aren't: they undo a release of this server, and are
+    of no use to one that is rebuilt.
     """
     names = {remote.name for remote in there}
     full = [backup for backup in local if backup.full and not backup.from_the_future]
@@ -242,7 +242,7 @@ def fetch(
             follow by ``media.unpack``, which finds them there); ``media``: the directory of its
             uploads; ``configuration``: see :mod:`bedstone.copies_configuration`; ``image``: what
             `docker load` takes.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Returns:
         What was brought back: ``into/NAME`` (dump), ``into/media``, ``into/configuration``,

@@ -1,4 +1,4 @@
-"""What a server that is built anew needs besides its data: settings, secrets, history, images.
+"""Copy what a rebuilt server needs besides its data: settings, secrets, history, images.
 
 The configuration at a destination is a directory::
 
@@ -7,7 +7,7 @@ The configuration at a destination is a directory::
     state/            /var/lib/bedstone: apps/ (kept releases with their environments)
     ledger.sqlite     the ledger, whole and at rest
 
-The image of each release that serves is kept beside it, as `docker load` takes it, under the
+The image of each release that serves is kept next to it, as `docker load` takes it, under the
 release's id.
 """
 

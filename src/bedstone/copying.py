@@ -101,7 +101,7 @@ def run(
         apps: whose backups.
         backup: the only one to send, a restore point too (of one app); by default, what is missing.
         configuration: send that, and the images of the releases that serve, too.
-        anew: make a repository where there was one that is gone.
+        anew: create a repository again where one is gone.
         wait_seconds: how long to wait for another run to end.
         say: told of each step.
 
@@ -119,10 +119,10 @@ def run(
         sends = [_One(settings, known, place, Result(place.name), say) for place in wanted]
         for one in sends:
             one.send(apps, backup, configuration=configuration, anew=anew)
-        # This may take long, so it comes before the look for what asked for a run meanwhile.
+        # This may take long, so it comes before the look for what asked for a run during this one.
         _tidy(settings, known.local, say)
         for _ in range(_ROUNDS):
-            # What came into being meanwhile asked for a run, and this one was it.
+            # Backups made during this run asked for a run, and this one was it.
             if backup is not None or not _asked_since(begun):
                 break
             begun = datetime.now(UTC)
@@ -343,7 +343,7 @@ class _One:
         return sent.kind != DUMP or sent.name in {remote.name for remote in whole}
 
     def _forget(self, apps: Sequence[App], snapshots: list[Snapshot]) -> list[Snapshot]:
-        """Remove what has served its time, and return the rest; that it stays harms nobody."""
+        """Remove obsolete copies and return the rest; a copy that stays is no error."""
         doomed: list[str] = []
         removed: list[str] = []
         try:

@@ -1,4 +1,4 @@
-"""The release that serves, for commands that look into it or run beside it."""
+"""Find the serving release, for commands that inspect it or run next to it."""
 
 from __future__ import annotations
 

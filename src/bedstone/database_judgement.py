@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _BEYOND_AUTOVACUUM = 1.5
 # PostgreSQL refuses new transaction ids (and multixacts) three million before the end.
 _STOP = 2**31 - 3_000_000
-# Below, a table is vacuumed in no time whenever somebody thinks of it.
+# Below this size, a manual VACUUM of a table takes no noticeable time.
 _LEAST_ROWS = 10_000
 _TWICE = 2
 _VISIT_SECONDS = 3600

@@ -62,7 +62,7 @@ SELECT to_json(r.rolname::text) FROM pg_roles r
 def read(server: Server, name: str) -> dict[str, Any] | None:
     """Return the properties of a database, or None when it isn't there.
 
-    Beside the server's own columns: ``owner``, ``encoding_name``, ``size`` (bytes),
+    In addition to the server's own columns: ``owner``, ``encoding_name``, ``size`` (bytes),
     ``privileges`` and ``settings`` (None where nothing was ever granted or set).
     """
     rows = server.rows(_QUERY.format(name=literal(name)))

@@ -1,8 +1,9 @@
-"""An operation in a unit of its own: it outlives the terminal, the connection and its caller.
+"""Run an operation in a separate unit: it outlives the terminal, the connection and its caller.
 
-The caller writes what is wanted into a file and starts the unit
-``bedstone-operation@APP``; the unit's process reads it, does it, and writes every line
-into a log that whoever wants to follows. Ending the caller ends nothing else.
+The caller writes the request into a file and starts the unit ``bedstone-operation@APP``. The unit's
+process reads the request, runs it and writes every line into a log that any caller can follow. When
+the caller ends, the operation goes on.
+
 """
 
 from __future__ import annotations

@@ -301,7 +301,7 @@ class Docker:
     def _laid_open(self, image: str, app: str) -> Iterator[str]:
         """Make a container that never runs, to look into an image; it has a name to be found by."""
         name = f"bedstone-{app}-{LOOK}"
-        # Left by a process that was killed: nobody else looks while the app's lock is held.
+        # Left by a process that was killed: only the holder of the app's lock removes containers.
         self.remove(name)
         label = f"{LABEL_APP}={app}"
         self._run(["docker", "create", "--name", name, "--label", label, image, "none"])

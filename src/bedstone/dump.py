@@ -59,7 +59,7 @@ def dump(
         database: its name.
         directory: made; afterwards it and its files are root's alone.
         jobs: parallel processes.
-        watch: called again and again meanwhile; what it raises stops the dump.
+        watch: called repeatedly while it runs; its exception stops the dump.
 
     Returns:
         What the manifest records of it.
@@ -162,7 +162,7 @@ def load(
         jobs: parallel processes.
         owner: role that is to own everything, its privileges being those that are the
             default in the database; None for the owners and privileges of the dump.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
         login: the role to come as, so that functions of the dump don't run with the superuser's
             rights; None to trust it as much as the server it came from.
 

@@ -60,7 +60,7 @@ def run(
         still_seconds: after so many without progress, it is ended.
         progress: makes of a line what changes when the program gets on (default: the line).
         on_line: gets each line of standard output, which then isn't kept.
-        watch: called again and again meanwhile; what it raises ends the program.
+        watch: called repeatedly while it runs; its exception stops the program.
 
     Raises:
         TooLongError: it was ended.

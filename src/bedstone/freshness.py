@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OLDEST = timedelta(hours=26)
 # A first copy may take so long; a server may be away for so long.
 PATIENCE = timedelta(hours=2)
-# Somebody looks each hour.
+# A check runs each hour.
 UNWATCHED = timedelta(hours=3)
 
 
@@ -126,7 +126,7 @@ def _item(
 
 
 def _sight(seen: Arrival | None, since: datetime, now: datetime) -> tuple[str | None, str | None]:
-    """Return why nobody knows what is there: as a problem, or as a note while it is young."""
+    """Return why a destination could not be checked: a problem, or a note while it is young."""
     looked = seen.checked_at if seen else None
     if seen is not None and seen.unseen and seen.problem_since is not None:
         words = age.words((now - seen.problem_since).total_seconds())

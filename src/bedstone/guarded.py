@@ -36,7 +36,7 @@ def run(
 
     Args:
         argv: program and arguments; no shell is involved.
-        watch: called again and again meanwhile; what it raises ends the program.
+        watch: called repeatedly while it runs; its exception stops the program.
         env: variables added to this process's environment.
         stdout: gets its standard output, which is dropped by default.
         allowed: exit codes that aren't a failure.
@@ -95,7 +95,7 @@ def runner(watch: Callable[[], None]) -> Runner:
     What ends a program ends its children.
 
     Args:
-        watch: called again and again meanwhile; what it raises ends the program.
+        watch: called repeatedly while it runs; its exception stops the program.
 
     """
 

@@ -269,7 +269,7 @@ def _fail(
 
 
 def close_interrupted(connection: sqlite3.Connection, app: str) -> list[Operation]:
-    """Record operations and steps that nobody carries on as failed; return the operations.
+    """Record operations and steps whose process is gone as failed; return the operations.
 
     Call it only with the app's lock held.
     """
@@ -325,7 +325,7 @@ def set_restore_point(connection: sqlite3.Connection, operation: int, name: str)
 
 
 def step(connection: sqlite3.Connection, operation: int, row: StepRow) -> None:
-    """Record the state of a step; seconds and words of before stay when it has none."""
+    """Record the state of a step; without new seconds and words, the previous ones stay."""
     connection.execute(
         "INSERT INTO operation_steps (operation, position, name, state, seconds, said)"
         " VALUES (?, ?, ?, ?, ?, ?)"

@@ -1,7 +1,8 @@
-"""A file that says what is under way: whoever comes after a kill finishes or undoes it.
+"""Keep a file that records a running operation, so that the next run can finish or undo it.
 
-It is there only meanwhile. A whole one is on the disk before what it tells of begins, and when it
-is gone, so is its name after a power cut.
+The file exists only while the operation runs. It is on the disk, complete, before the operation
+begins; when it is removed, it stays removed after a power cut.
+
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Journal = TypeVar("Journal")
 
 
 def save(path: Path, journal: Any) -> None:
-    """Bring a journal, a dataclass, to the disk, in the place of the one of before."""
+    """Write a journal, a dataclass, to the disk in place of the previous one."""
     paths.ensure_private(path.parent)
     files.write(path, json.dumps(asdict(journal), indent=2) + "\n", mode=0o600)
 
@@ -32,8 +33,8 @@ def load(path: Path, make: Callable[[Any], Journal], *, of: str, hint: str) -> J
     Args:
         path: its file.
         make: makes the journal of the document that was saved.
-        of: what it tells of, such as "an interrupted restore".
-        hint: what to do when nobody can read it.
+        of: the operation it records, such as "an interrupted restore".
+        hint: what to do when it can't be read.
 
     Raises:
         BedstoneError: the file isn't what was saved.

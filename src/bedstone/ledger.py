@@ -147,7 +147,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
     # Each attempt to copy a backup to a destination; what was last seen at each destination
-    # ("checked_at" is when somebody last could look); what people were told is wrong.
+    # ("checked_at" is the time of the last successful check); the alarms that were reported.
     """
     CREATE TABLE copies (
         id INTEGER PRIMARY KEY,

@@ -52,7 +52,7 @@ class Owner:
 
 
 class LockedError(RefusedError):
-    """Somebody else is at it."""
+    """Another process holds the lock."""
 
 
 class Held:

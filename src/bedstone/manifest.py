@@ -82,7 +82,7 @@ class Media:
         directory: the directory that was kept.
         files: how many, links too.
         bytes: of the regular ones, each once.
-        changed: what was said of files that were written to meanwhile.
+        changed: what was said of files that changed during the backup.
         engine: ``tar``, or ``restic``: then they are a snapshot of a repository.
         repository: the destination that keeps the repository.
         snapshot: id of the snapshot there; a copy of it elsewhere knows it as its original.

@@ -1,8 +1,8 @@
 """The directory of uploaded files as one archive, and back.
 
-GNU tar does the work: it keeps owners, times and links, and knows how to go on when
-a file is written to meanwhile. Nightly backups of a server that has a backup key keep them as
-snapshots instead (:mod:`bedstone.media_snapshots`), of which each takes only what is new.
+GNU tar does the work: it keeps owners, times and links, and goes on when a file changes during the
+backup. Nightly backups of a server that has a backup key keep them as snapshots instead
+(:mod:`bedstone.media_snapshots`), of which each takes only what is new.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def archive(media: Path, directory: Path, *, watch: Callable[[], None]) -> Media
     Args:
         media: what to archive.
         directory: the backup.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         BedstoneError: it could not be read or written.
@@ -118,7 +118,7 @@ def unpack(
         found: what the backup's manifest records of them.
         backup: the backup's directory.
         into: made.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
         sync: bring all to the disk; without it, it is there to be looked at only.
 
     Raises:
@@ -141,7 +141,7 @@ def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: boo
     Args:
         path: the archive.
         directory: made.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
         sync: bring all to the disk; without it, it is there to be looked at only.
 
     Raises:
@@ -200,6 +200,6 @@ def tree_bytes(directory: Path) -> int:
             try:
                 size += (Path(base) / name).lstat().st_size
             except OSError:
-                # Removed meanwhile.
+                # Removed during the run.
                 continue
     return size

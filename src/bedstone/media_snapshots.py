@@ -47,7 +47,7 @@ def take(directory: Path, app: str, backup: str, *, watch: Callable[[], None]) -
         directory: what to keep.
         app: whose.
         backup: name of the backup that it belongs to.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         BedstoneError: it could not be read or written.

@@ -236,7 +236,7 @@ class Collector:
     def _verifications(self) -> None:
         if not backup_settings.path().exists():
             return
-        # An app or a destination that is gone is verified no more, and nobody minds.
+        # An app or a destination that is gone is no longer verified, and that is no problem.
         apps = {"", *(entry.app for entry in backup_settings.load().apps)}
         places = {place.name for place in verifications.places_of(verify_settings.load())}
         with ledger.opened() as connection:

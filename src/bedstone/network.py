@@ -56,8 +56,8 @@ def ensure(docker: Docker, app: App) -> str:
             _write(app.name, _Kept(present.subnet, _addresses_in_use(app.name, present.subnet)))
             return present.subnet
         if present is not None:
-            # Made by somebody else, or by us just before a crash: with Docker's
-            # automatic addresses it can't give fixed ones.
+            # Made by another program, or by us just before a crash: with Docker's automatic
+            # addresses it can't give fixed ones.
             docker.remove_network(app.network)
         if kept.subnet is None:
             docker.create_network(app.network, labels=labels, subnet=None, ip_range=None)

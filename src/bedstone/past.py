@@ -1,12 +1,12 @@
-"""The whole cluster as it was at some moment: restored beside, recovered, and open to be read.
+"""Restore the whole cluster as of a moment into a temporary cluster, for reading.
 
-It is brought back in two steps. The WAL is fetched and replayed as PostgreSQL's own user, who may
-read pgBackRest's secrets; meanwhile nobody gets in and nothing of an app runs. Then it is stopped,
-given to the user of throwaway clusters, and started again: from here on an app's functions may run,
-and reach neither production nor a secret.
+It runs in two phases. First, the WAL is fetched and replayed as PostgreSQL's own user, who may read
+pgBackRest's secrets; during that time no client can connect and no code of an app runs. Then the
+cluster is stopped, given to the user of temporary clusters, and started again: from here on an
+app's functions may run, and reach neither production nor a secret.
 
-Where it ended is asked of PostgreSQL and compared with what was wanted: a moment that can't be
-reached is an error, never the latest one in its place.
+PostgreSQL reports where the recovery ended, and that is compared with the target: a moment that
+can't be reached is an error, never replaced by the latest one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def cluster(
     reserve_bytes: int = 0,
     watch: Callable[[], None] = _unwatched,
 ) -> Iterator[Past]:
-    """Bring the cluster back beside, as it was at a moment, for a block.
+    """Restore the cluster as of a moment into a temporary cluster, for a block.
 
     Args:
         stanza: the cluster.
@@ -84,7 +84,7 @@ def cluster(
         target: the moment, with a time zone; None for the last archived transaction.
         label: the backup to begin from; by default the newest one that leads to ``target``.
         reserve_bytes: what has to stay free on the disk of ``place``.
-        watch: called again and again meanwhile; what it raises ends it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         UnreachableTimeError: there is no way to this moment; names those that can be reached.

@@ -48,7 +48,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
         )
     paths.ensure_private(home)
     what = f"The backup of {app.app} of then"
-    # As in a first backup: it is smaller than that, by how much nobody knows.
+    # As in a first backup: it is smaller than that, by an unknown factor.
     space.require(home, int(size), settings.reserve_bytes, what)
     name = catalogue.free_name(home, datetime.now(UTC))
     incomplete = home / f"{catalogue.INCOMPLETE}{name}"

@@ -1,8 +1,8 @@
-"""Fetch a cluster's files and replay its WAL, as PostgreSQL's own user, and say where it ended.
+"""Fetch a cluster's files, replay its WAL as PostgreSQL's own user, and return where it ended.
 
-The cluster gets settings of its own, beside its directory: Debian keeps the origin's elsewhere, and
-what an administrator has set in it (libraries, sockets, an archive) is not for here. As it takes no
-session before it is promoted, it needs none of the origin's numbers of sessions; prepared
+The cluster gets separate settings, next to its directory: Debian keeps the origin's elsewhere, and
+what an administrator has set in it (libraries, sockets, an archive) doesn't apply here. As it takes
+no session before it is promoted, it needs none of the origin's numbers of sessions; prepared
 transactions are the exception, which are read from its control file. It archives nothing.
 """
 
@@ -125,7 +125,7 @@ def recovered(
             left it.
         command: fetches WAL.
         target: the moment to end at, or None for the end of the WAL.
-        watch: called again and again meanwhile; what it raises ends it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         ThrowawayError: this server can't run such a cluster.
@@ -265,7 +265,7 @@ def _account() -> pwd.struct_passwd:
 
 
 def _watching(home: Path, watch: Callable[[], None]) -> Runner:
-    """Return a runner of programs that looks after the disk meanwhile."""
+    """Return a runner of programs that watches the disk while they run."""
     watched = guarded.runner(watch)
 
     def call(argv: Sequence[str], **options: Any) -> Completed:

@@ -41,7 +41,7 @@ WAIT_FOR_RUNNING_SECONDS = 3 * 3600.0
 class Interrupted(BaseException):
     """A signal asked the operation to end; it is undone.
 
-    Nobody on the way takes it for an error that he can do without, so it is no Exception.
+    No `except Exception` of a step that ignores errors may catch it, so it is no Exception.
     """
 
 
@@ -63,7 +63,7 @@ class _Work:
 
 
 class _Record:
-    """Writes the steps into the ledger, the lock, the outcome, and to whoever looks on."""
+    """Writes the steps into the ledger, the lock, the outcome, and to the caller's output."""
 
     def __init__(self, work: _Work, operation: int, offset: int = 0) -> None:
         self._work = work
@@ -113,7 +113,7 @@ def release(
     host: Host | None = None,
     talk: Talk | None = None,
 ) -> Outcome:
-    """Put what is declared of an app into service.
+    """Release the declared version of an app.
 
     Args:
         name: the app.
@@ -127,8 +127,8 @@ def release(
         how it went; a failed step is in it, not raised.
 
     Raises:
-        BedstoneError: the release couldn't begin: no such app, somebody else is
-            at it, its source or a file of it isn't there.
+        BedstoneError: the release couldn't begin: no such app, another operation is running, its
+            source or a file of it isn't there.
 
     """
     app = config.load(name)
@@ -166,7 +166,7 @@ def rollback(
     host: Host | None = None,
     talk: Talk | None = None,
 ) -> Outcome:
-    """Let a release of before serve again.
+    """Roll the app back to an earlier release.
 
     Args:
         name: the app.
@@ -189,7 +189,7 @@ def rollback(
 
 
 def restart(name: str, *, host: Host | None = None, talk: Talk | None = None) -> Outcome:
-    """Start the release that serves anew, in the other slot, and move the requests there.
+    """Restart the serving release in the other slot, and move the requests there.
 
     Args:
         name: the app.
@@ -197,7 +197,7 @@ def restart(name: str, *, host: Host | None = None, talk: Talk | None = None) ->
         talk: where words go.
 
     Raises:
-        BedstoneError: nothing of it serves, or somebody else is at it.
+        BedstoneError: the app has no serving release, or another operation is running.
 
     """
     with _working("restart", name, host, talk) as work:
@@ -214,7 +214,7 @@ def restart(name: str, *, host: Host | None = None, talk: Talk | None = None) ->
 
 
 def put_right(name: str, *, host: Host | None = None, talk: Talk | None = None) -> Outcome:
-    """Finish or undo what a killed operation has left, without beginning anything new.
+    """Finish or undo a killed operation, without starting a new one.
 
     Args:
         name: the app.
@@ -222,7 +222,7 @@ def put_right(name: str, *, host: Host | None = None, talk: Talk | None = None) 
         talk: where words go.
 
     Raises:
-        LockedError: somebody is at it, who does it as well.
+        LockedError: another operation is running, which does the same first.
 
     """
     with _working("settle", name, host, talk) as work:
@@ -422,7 +422,7 @@ def _tidy_up(work: _Work) -> None:
 def _with_restore_point(
     error: transaction.StepFailedError, rollout: Rollout
 ) -> transaction.StepFailedError:
-    """Add to a failure how the data of before could be had, if the schema may have changed."""
+    """Add to a failure how to restore the previous data, if the schema may have changed."""
     if rollout.restore_point is None:
         return error
     text = (

@@ -52,7 +52,7 @@ _QUICK_SECONDS = 180
 _LOCK_SECONDS = 180
 _PAUSE_SECONDS = 0.3
 _CONNECT_SECONDS = 10
-# Whoever connects to an ssh server again and again and leaves is soon let in no more, with all that
+# An ssh server soon refuses a client that connects repeatedly and leaves, and with it all that
 # comes from the same address: the WAL, too (PerSourcePenalties).
 _REACHED_SECONDS = 60
 _HTTPS = 443
@@ -121,7 +121,7 @@ class Stanza:
         return made
 
     def upgrade(self) -> None:
-        """Begin a new archive for this cluster beside the one of the cluster that it replaced.
+        """Begin a new archive for this cluster next to the one of the cluster that it replaced.
 
         The former backups stay, and are removed as retention goes.
         """
@@ -193,7 +193,7 @@ class Stanza:
         Args:
             kind: ``full``, or ``incr`` for what changed since the last one (full if there is none).
             destination: where to.
-            watch: called again and again meanwhile; what it raises ends it.
+            watch: called repeatedly while it runs; its exception stops it.
 
         Raises:
             BedstoneError: says what failed; a half-made backup is none, and the next resumes it.
@@ -304,9 +304,9 @@ class Stanza:
     ) -> str:
         """Put the files of a cluster into an empty directory, ready to recover; return the label.
 
-        The directory is PostgreSQL's user's afterwards, with a ``recovery.signal``: whoever
-        starts it recovers it from the same destination, to ``target`` or to the last WAL there,
-        and it is promoted. It archives nothing.
+        The directory is PostgreSQL's user's afterwards, with a ``recovery.signal``: a start
+        recovers it from the same destination, to ``target`` or to the last WAL there, and it is
+        promoted. It archives nothing.
 
         Args:
             destination: where from.

@@ -22,13 +22,13 @@ _MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Ready:
-    """What was found and done.
+    """The result of :func:`ready`.
 
     Attributes:
         created: destinations that got a repository.
         without_backup: those that have none of this cluster yet.
         warnings: sentences about those that can't be reached just now, but could be before, and
-            about too little room for what waits meanwhile.
+            about too little space for the WAL that waits until then.
 
     """
 
@@ -42,7 +42,7 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
 
     Args:
         stanza: the cluster.
-        new_cluster: it replaces the one whose WAL is there: begin a new archive beside it.
+        new_cluster: it replaces the one whose WAL is there: begin a new archive next to it.
 
     Raises:
         BedstoneError: PostgreSQL archives nothing; a destination can't be reached and never could;
@@ -63,7 +63,7 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
         except UnreachableError as error:
             if not _seen_before(destination):
                 raise
-            # Somebody else's trouble must not keep this server from being configured.
+            # A failure at a destination must not keep this server from being configured.
             warnings.append(error.message)
             pgbackrest_arrivals.measure(stanza, destination)
         else:

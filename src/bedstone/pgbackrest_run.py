@@ -160,7 +160,7 @@ def _room(before: Info, kind: Kind, destination: Destination) -> None:
     last = next((found for found in reversed(before.backups) if found.type == kind), None)
     fulls = [found for found in before.backups if found.type == FULL]
     if last is None and (kind == FULL or not fulls):
-        # Compressed; before the first one, nobody knows how well.
+        # Compressed; before the first one, the ratio is unknown.
         needed = 0
     else:
         needed = int((last.bytes if last else fulls[-1].bytes // 10) * _GROWTH)
@@ -216,7 +216,7 @@ def verified(destination: Destination) -> Collection[str]:
         and backup_settings.path().exists()
         and verify_settings.load().host is not None
     ):
-        # Nobody proves them any longer: what was proved once would stay, and all since, for ever.
+        # They are no longer verified: what was verified once would stay, and all since, for ever.
         return ()
     with ledger.opened() as connection:
         # What passed once and failed since is proved no longer.

@@ -82,7 +82,7 @@ def require(destination: Destination) -> None:
 
 
 def ssh(destination: Destination, *options: str) -> list[str]:
-    """Return the command line of ssh that speaks SFTP with a destination, and asks nobody."""
+    """Return the command line of ssh that speaks SFTP with a destination, without prompts."""
     secrets = destination.secrets
     return [
         "ssh", "-F", "none", "-p", str(destination.port), "-l", destination.user,

@@ -121,12 +121,12 @@ def _command(arguments: argparse.Namespace) -> int:
 
 
 def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
-    """Bring everything back, or go on where a killed call has stopped.
+    """Restore everything, or go on where a killed call has stopped.
 
     Args:
         name: the destination's.
         target: the moment to go back to; None for all that was archived.
-        asked: whether somebody has said yes already.
+        asked: whether the operator has confirmed already.
 
     Returns:
         what came back, for :func:`words`.
@@ -142,7 +142,7 @@ def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[s
     destination = known.get(name)
     with ExitStack() as locks:
         purpose = f"bedstone rebuild --destination {name}"
-        # What is copied from here meanwhile would pass for the newest.
+        # A copy made from here during the rebuild would pass for the newest.
         locks.enter_context(lock.held(copying.LOCK, purpose))
         for app in settings.apps:
             for held in (app.app, f"{app.app}.backup"):
@@ -247,7 +247,7 @@ def _prepare_archive(known: Destinations, server: Server) -> list[str]:
     try:
         Stanza(known, server=server).create()
     except BedstoneError as error:
-        # Whoever archives later says what is to be done; the data needn't wait for it.
+        # The next archiving run reports what to do; the data needn't wait for it.
         return [f"Archiving isn't prepared everywhere: {error.message}"]
     return []
 

@@ -1,4 +1,4 @@
-"""Bring the whole cluster back from a destination, beside the empty one, then in its place."""
+"""Restore the whole cluster from a destination next to the empty one, then replace that."""
 
 from __future__ import annotations
 
@@ -130,13 +130,14 @@ def recover(
     settings: Settings,
     say: Callable[[str], None],
 ) -> Recovered:
-    """Restore the files beside, recover them there to the end, and stop.
+    """Restore the files into the side directory, recover them there to the end, and stop.
 
-    The cluster that serves isn't touched. Nothing connects meanwhile; what PostgreSQL has to
-    archive (the new timeline) it keeps until it is in its place.
+    The cluster that serves isn't touched. No client connects during that time; what PostgreSQL has
+    to archive (the new timeline) it keeps until it is in its place.
 
     Raises:
-        BedstoneError: it failed, or the target wasn't reached; what is beside is worth nothing.
+        BedstoneError: it failed, or the target wasn't reached; the side directory is of no use
+            then.
 
     """
     server = stanza.server
@@ -246,7 +247,7 @@ def start(journal: Journal, server: Server) -> None:
 
 
 def remove_side(journal: Journal) -> None:
-    """Remove what was recovered beside: it isn't to be put in place."""
+    """Remove the recovered cluster that will not be put in place."""
     files.remove_tree(journal.side)
     files.remove_tree(Path(f"{journal.side}.tablespaces"))
 

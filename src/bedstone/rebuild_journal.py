@@ -1,8 +1,9 @@
-"""How far the rebuilding of this server is, so that one that was killed is gone on with.
+"""Record the progress of this server's rebuild, so that the next call goes on after a kill.
 
-The cluster comes back beside the empty one; two renames put it in its place. What was killed
-before them begins anew, what was killed between them is finished, and what comes after them is
-never done to a cluster that is in use again.
+The cluster is restored next to the empty one; two renames put it in its place. A rebuild that was
+killed before them starts again; one that was killed between them is finished; the steps after them
+are never done to a cluster that is in use again.
+
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
     """Start the release of an app that the ledger says serves, and return its id.
 
     It gets the secrets of today, which are those of the databases' accounts by now. Its static
-    files are collected anew from its image: they are no data, and not copied.
+    files are collected again from its image: they are no data, and not copied.
 
     Args:
         app: which.

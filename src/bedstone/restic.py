@@ -104,7 +104,7 @@ class Repository:
         """Return whether there is a repository, opened by the key.
 
         Raises:
-            ResticError: nobody can tell: unreachable, another key, damaged.
+            ResticError: the repository can't be read: unreachable, another key, damaged.
 
         """
         try:
@@ -148,7 +148,7 @@ class Repository:
             directory: what the names are relative to.
             names: files and directories.
             tags: kept with it, to find it by.
-            watch: called again and again meanwhile; what it raises ends it.
+            watch: called repeatedly while it runs; its exception stops it.
 
         Returns:
             The snapshot's id, maybe its beginning alone, and a sentence for each file that was
@@ -210,7 +210,7 @@ class Repository:
         """Return the snapshots that have all of some tags, the oldest first.
 
         Raises:
-            ResticError: nobody can tell.
+            ResticError: the repository can't be read.
 
         """
         arguments = ["snapshots", "--json"]
@@ -290,7 +290,7 @@ class Repository:
         Args:
             snapshot: its id.
             target: a directory.
-            watch: called again and again meanwhile; what it raises ends it.
+            watch: called repeatedly while it runs; its exception stops it.
 
         Raises:
             ResticError: not all of it could be brought back.
@@ -387,8 +387,8 @@ class Repository:
                 " `provision.yml`.",
             )
         if self.destination.type == destinations.S3:
-            # ssh finds it out itself, and says so. Whoever connects to an ssh server and leaves is
-            # soon let in no more (PerSourcePenalties).
+            # ssh finds it out itself, and says so. An ssh server soon refuses a client that
+            # connects and leaves (PerSourcePenalties).
             reach.require(self.destination)
         command = [
             *(_LOW if arguments[0] in _LONG else ()),

@@ -1,8 +1,9 @@
-"""Put a backup back, without risking what is there.
+"""Restore a backup without risk to the present data.
 
-Everything is checked before anything is touched. Then the backup is restored beside
-what serves, compared with what the backup says it holds, and put in its place in one
-go. The old data stays under another name until somebody drops it.
+All checks run before the first change. Then the backup is restored next to the serving data,
+compared with what its manifest records, and put in its place by a swap. The old data stays under
+another name until an operator drops it.
+
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _WAIT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did.
+    """The result of a restore.
 
     Attributes:
         database: the name that the data now has, or None.
@@ -55,7 +56,7 @@ class Restored:
         media: the media directory that was put in place, or None.
         old_media: where the former one is now, or None.
         rows: rows in the restored database.
-        restarted: units that were started anew.
+        restarted: units that were restarted.
 
     """
 
@@ -75,19 +76,19 @@ def carry_out(
     as_superuser: bool = False,
     keep_serving: bool = False,
 ) -> Restored:
-    """Restore what was checked and planned. The caller holds the locks.
+    """Carry out a restore that was checked and planned. The caller holds the locks.
 
     Args:
         settings: this server's.
         plan: what :func:`restore_check.check` returned.
-        restart: start the app's services anew after a swap.
+        restart: restart the app's services after a swap.
         as_superuser: load with the superuser's rights, functions of the app included.
         keep_serving: show visitors the page of maintenance for the swap alone, not from the
             beginning.
 
     Raises:
-        BedstoneError: it failed; unless the message says otherwise, what served before
-            serves still, and nothing that was restored beside is left.
+        BedstoneError: it failed; unless the message says otherwise, what served before serves
+            still, and no data restored next to it is left.
 
     """
     server = server_of(settings)

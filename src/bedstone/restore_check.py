@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 @dataclass(frozen=True)
 class Plan:
-    """A restore that was found possible.
+    """A restore that passed the checks.
 
     Attributes:
         app: whose data.
@@ -35,7 +35,7 @@ class Plan:
         manifest: its manifest.
         database: the app's database, when one is restored, or None.
         owner: the role that is to own it.
-        into: name of a new database beside, or None to replace the app's.
+        into: name of a new database next to the app's, or None to replace the app's.
         media: the directory to replace, or None.
         foreign: the backup is another app's.
         replaces: whether a database of this name is there now.
@@ -87,15 +87,15 @@ def check(
     from_other_app: bool = False,
     as_superuser: bool = False,
 ) -> Plan:
-    """Return what a restore would do, having checked all that can be checked before.
+    """Return the plan of a restore after its pre-flight checks.
 
     Args:
         settings: this server's.
         app: whose data is to be replaced.
         path: the backup's directory.
-        into: name of a new database beside.
-        with_media: True to insist on the media, False to leave them alone, None for
-            "if the backup and the app have them, and nothing is restored beside".
+        into: name of a new database next to the app's.
+        with_media: True to insist on the media, False to leave them alone, None for "if the backup
+            and the app have them, and ``into`` is not given".
         from_other_app: accept another app's backup.
         as_superuser: objects of other apps' roles are no reason to refuse.
 

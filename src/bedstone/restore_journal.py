@@ -1,8 +1,9 @@
-"""What a restore was about to do, so that the next run can finish or undo it.
+"""Record a restore before it begins, so that the next run can finish or undo it.
 
-The renaming of the database is the point of no return. A restore that was killed
-before it is undone: what it had prepared beside is removed, and the old data has
-served all the time. One that was killed after it is finished.
+The renaming of the database is the point of no return. A restore that was killed before it is
+undone: the prepared database is removed, and the old data has served all the time. One that was
+killed after it is finished.
+
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Media:
 class Journal:
     """One restore: of which app, from which backup, what goes where.
 
-    ``page``: visitors see the page of maintenance meanwhile, and it goes with the restore.
+    ``page``: visitors see the maintenance page during the restore; it is removed with the journal.
     """
 
     app: str
@@ -143,7 +144,7 @@ def recover(server: Server, app: str) -> None:
 
 
 def end(journal: Journal, *, restart: bool = True) -> tuple[str, ...]:
-    """Start the app's services anew with the data in place, and let visitors in again.
+    """Restart the app's services on the restored data, and remove the maintenance page.
 
     Whatever happens, the page and the journal go: an app that doesn't start must not keep the next
     backup from running, and is to be seen.
@@ -156,7 +157,7 @@ def end(journal: Journal, *, restart: bool = True) -> tuple[str, ...]:
 
 
 def settle(app: str) -> None:
-    """Finish or undo an app's restore that was killed, unless somebody is at its data.
+    """Finish or undo an app's restore that was killed, unless another operation uses its data.
 
     Raises:
         BedstoneError: it could not be done.
@@ -191,7 +192,7 @@ def finish(journal: Journal) -> None:
 
 
 def undo(server: Server, journal: Journal) -> None:
-    """Remove what was prepared beside, and the journal."""
+    """Remove the prepared database and media, and the journal."""
     if journal.database is not None:
         server.execute(
             f"DROP DATABASE IF EXISTS {identifier(journal.database.side)} WITH (FORCE);",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from bedstone.postgres import Server
 
-# pg_hba.conf and pg_ident.conf of role postgresql let the system's user `postgres` be this role,
-# and nobody else. It stays, and between two restores it is a member of nothing.
+# pg_hba.conf and pg_ident.conf of role postgresql accept only the system's user `postgres` as this
+# role. It stays, and between two restores it is a member of nothing.
 NAME = "bedstone_restore"
 
 # What has to be there before anything can be made in it, ...

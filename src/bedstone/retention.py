@@ -1,8 +1,9 @@
-"""Which backups have served their time, and why the others haven't.
+"""Choose which backups are obsolete, and give the reason why each other one is kept.
 
-Everything is counted in backups, not in time that has passed: the newest thirty days *that
-have a backup*. So neither a long outage nor a clock that jumped ahead makes anything old,
-and a backup from the future takes nobody's place.
+Everything is counted in backups, not in time that has passed: the newest thirty days *that have a
+backup*. So neither a long outage nor a clock that jumped ahead makes a backup obsolete, and a
+backup from the future takes the place of no other one.
+
 """
 
 from __future__ import annotations

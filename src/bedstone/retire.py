@@ -25,7 +25,7 @@ def retire(app: str, host: Host | None = None) -> None:
     below /srv/bedstone and its backups stay until a person removes them.
 
     Raises:
-        BedstoneError: somebody else is at it, or a unit doesn't stop.
+        BedstoneError: another operation is running, or a unit doesn't stop.
 
     """
     host = host or Host()

@@ -1,4 +1,4 @@
-"""Start an app's running services anew."""
+"""Restart an app's running services."""
 
 from __future__ import annotations
 

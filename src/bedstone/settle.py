@@ -129,7 +129,7 @@ def plan(
 
 
 def _left_running(host: Host, app_name: str) -> list[str]:
-    """Return the one-off containers of steps; nobody who could want them is alive."""
+    """Return the one-off containers of steps; the operation that started them is gone."""
     names = {f"bedstone-{app_name}-{kind}" for kind in STEP_KINDS}
     return sorted(names & set(host.docker.containers(f"{container.LABEL_APP}={app_name}")))
 

@@ -117,7 +117,7 @@ def obtain(
 ) -> ImageFacts:
     """Build, pull or load an app's image and return what is known of it.
 
-    ``fresh`` builds every layer anew, on the newest version of the base image.
+    ``fresh`` builds every layer again, on the newest version of the base image.
     """
     image = app.image
     if image.kind == "pull":

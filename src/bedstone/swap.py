@@ -1,4 +1,4 @@
-"""Put what was restored beside in the place of what serves, in one go."""
+"""Replace the serving data by the restored data in one swap."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ END $$;
 def database(server: Server, name: str, side: str, old: str) -> None:
     """Rename ``name`` to ``old`` and ``side`` to ``name``, both or neither.
 
-    The renaming locks the database, so that nobody new gets in, while its sessions are
-    ended from another connection. A client that connects in this moment waits, and then
-    has to connect once more.
+    The renaming locks the database, so that no new session starts, while its sessions are ended
+    from another connection. A client that connects in this moment waits, and then has to connect
+    once more.
 
     Raises:
         PostgresError: a session could not be ended; everything is as it was.

@@ -250,7 +250,7 @@ def notify(*messages: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    # systemd may be executing itself anew: no message is worth a container's life.
+    # systemd may be re-executing itself: no message is worth a container's life.
     with (
         suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,

@@ -1,9 +1,10 @@
-"""A PostgreSQL cluster for one look at a dump: nobody reaches it, and nothing of it is kept.
+"""Run a temporary PostgreSQL cluster for a test of a dump: unreachable from outside, and removed.
 
-It listens on a socket in a private directory and on no network, and has nothing to do with
-the server's own cluster: it even runs as another user. Functions in a dump run while it is
-restored, and could as `postgres` do whatever they like to production. It ends with the process
-that started it, however that ends.
+It listens on a socket in a private directory and on no network, and is independent of the server's
+own cluster: it even runs as another user. Functions in a dump run while it is restored, and as
+`postgres` they could change production. It ends with the process that started it, however that
+ends.
+
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def restore(
         directory: the dump.
         owner: a role that is made in any case.
         jobs: parallel processes.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         BedstoneError: an object could not be restored.
@@ -237,7 +238,7 @@ def restore(
     needed = {*found.roles, str(properties["owner"])} | ({owner} if owner else set())
     for entry in (*(properties.get("privileges") or ()), *(properties.get("settings") or ())):
         needed |= {entry["role"]} if entry["role"] is not None else set()
-    # Without a password and without login: nobody comes in but the superuser.
+    # Without a password and without login: only the superuser can connect.
     roles = [f"CREATE ROLE {identifier(role)} NOLOGIN;" for role in sorted(needed - server.roles())]
     server.execute("\n".join(["SELECT 1;", *roles]))
     available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))

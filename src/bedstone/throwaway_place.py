@@ -1,7 +1,8 @@
-"""Directories that may go: a marker beside each says so, and what ran in it goes along.
+"""Make directories that can be removed after a kill: a marker next to each identifies it.
 
-The marker is there before the directory and leaves after it. So whatever a kill left
-behind is found by its marker, and nothing without one is ever touched.
+The marker is there before the directory and is removed after it. So whatever a kill left is found
+by its marker, with the processes that ran in it, and a directory without a marker is never touched.
+
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _MARKER = re.compile(r"verify-[0-9a-f]{12}\.json")
 # What a kill leaves of a marker that was being written (files.write()).
 _HALF_MARKER = re.compile(r"\.verify-[0-9a-f]{12}\.json\.[0-9a-f]{8}")
 
-# What runs in such a directory; nobody's shell or editor is among them.
+# The programs that run in such a directory; an operator's shell or editor is not among them.
 _PROGRAMS = {
     "initdb", "postgres", "pg_restore", "pg_dump", "pg_amcheck", "psql", "tar", "zstd", "gzip",
     "pgbackrest", "restic",
@@ -62,9 +63,9 @@ def place(home: Path, **about: str | None) -> Iterator[Path]:
 
 
 def clear(home: Path) -> list[dict[str, Any]]:
-    """Remove what killed runs left, and return what their markers say.
+    """Remove what killed runs left, and return the contents of their markers.
 
-    The caller holds the lock without which nobody makes such a directory.
+    The caller holds the lock that is needed to make such a directory.
 
     Raises:
         BedstoneError: something in one of them doesn't end.
@@ -141,7 +142,7 @@ def running(directory: Path) -> list[int]:
             program = (entry / "comm").read_text().strip()
             arguments = (entry / "cmdline").read_bytes()
         except OSError:
-            # It has ended meanwhile.
+            # It has ended since the listing.
             continue
         if program in _PROGRAMS and directory.name.encode() in arguments:
             found.append(int(entry.name))

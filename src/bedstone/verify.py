@@ -1,8 +1,9 @@
-"""Restore a backup where it harms nobody, and look at what came out.
+"""Verify backups: restore each where it can do no harm, and check the result.
 
-What was never restored is not known to be a backup. So each week the newest one of each app is
-fetched from each destination and restored into a cluster of its own, which is gone afterwards; and
-so is the cluster that the WAL leads to. Production is neither asked nor touched.
+A backup that was never restored is not proved. So each week the newest one of each app is fetched
+from each destination and restored into a temporary cluster, which is removed afterwards; and so is
+the cluster that the WAL leads to. Production is neither asked nor touched.
+
 """
 
 from __future__ import annotations
@@ -340,7 +341,7 @@ def clear(how: VerifySettings) -> None:
             file=sys.stderr,
         )
         moment = datetime.now(UTC).isoformat()
-        # One directory is everybody's, whoever comes by.
+        # One directory is shared by the verifications of all origins.
         with paths.of_origin(about.get("origin")):
             _remember(
                 Verification(

@@ -1,7 +1,7 @@
-"""Tell people when another host finds this one's backups damaged, or is silent for too long.
+"""Raise an alarm when another host finds this one's backups damaged, or doesn't report in time.
 
-On a server that proves its own backups, the failed unit tells. What another host has found, or has
-not even tried, is seen here by whoever reads its marks.
+On a server that verifies its own backups, the failed unit raises the alarm. What another host has
+found, or has not tried, is read here from its marks.
 """
 
 from __future__ import annotations

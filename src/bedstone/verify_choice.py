@@ -67,7 +67,7 @@ def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[
 
 @dataclass
 class Fetching:
-    """What is being fetched, for whoever has to tell that it failed."""
+    """The backup that is being fetched, for the report of a failure."""
 
     name: str | None = None
 
@@ -81,7 +81,7 @@ def fetch(
     *,
     watch: Callable[[], None],
 ) -> tuple[Backup, list[str]]:
-    """Return a backup that was fetched from a destination, and what is to be said of that.
+    """Fetch a backup from a destination; return it with notes for the report.
 
     Args:
         destination: where from.
@@ -89,7 +89,7 @@ def fetch(
         wanted: ``latest`` or a backup's name.
         into: a directory, made if need be.
         fetching: gets the name before anything is fetched.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         NothingToVerifyError: there is none.
@@ -121,7 +121,7 @@ def fetch(
 
 
 def restore_points(app: str) -> set[str]:
-    """Return the names of an app's backups that were made for a release; none if nobody knows."""
+    """Return the names of an app's backups that were made for a release; none if it is unknown."""
     try:
         with ledger.opened() as connection:
             operations = history.operations(connection, app)

@@ -129,7 +129,7 @@ def of_backup(
     last: dict[str, Verification] = {}
     for attempt in attempts:
         same = (attempt.backup, attempt.destination) == (backup, destination)
-        # Whoever was prevented has learnt nothing.
+        # A prevented verification has no result.
         if same and attempt.kind in kinds and attempt.state != "prevented":
             last.setdefault(attempt.kind, attempt)
     if failed := [attempt for attempt in last.values() if attempt.state == "failed"]:

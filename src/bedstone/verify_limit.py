@@ -1,4 +1,4 @@
-"""A time limit that nothing evades, whatever the process is waiting for."""
+"""Limit the time of a block, whatever the process is waiting for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OutOfTimeError(BedstoneError):
-    """The limit was reached; what was begun is undone by whoever began it."""
+    """The limit was reached; the caller undoes what it had begun."""
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""What another host has found out of this one's backups: it comes back by the destinations.
+"""Exchange the results of verifications by another host, through the destinations.
 
-The two hosts need no way to each other. Whoever proves leaves a mark, a small snapshot with what
-came out, at each destination; the origin reads it when it looks there each hour. A mark is
-encrypted and sealed with the backup key, as all is that lies there. It holds the last attempts, not
-the newest alone: one that is lost, or came to one of two destinations only, is made good by any
-other. Nothing there is changed or removed by who proves: a destination may forbid that.
+The two hosts need no connection to each other. The verifying host leaves a mark, a small snapshot
+with the results, at each destination; the origin reads it when it looks there each hour. A mark is
+encrypted and sealed with the backup key, like everything at a destination. It holds the last
+attempts, not the newest alone: a mark that is lost, or reached one of two destinations only, is
+replaced by any other. The verifying host changes and removes nothing there: a destination may
+forbid that.
+
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bedstone.manifest import Manifest
     from bedstone.postgres import Server
 
-# Indexes are built beside their tables: a restored database is a little larger than it was.
+# Indexes are built next to their tables: a restored database is a little larger than it was.
 _MARGIN = 1.1
 _CHECK_SECONDS = 600
 _SHOWN = 20
@@ -87,7 +87,7 @@ def prove_dump(
     watch: Callable[[], None],
     major: int | None = None,
 ) -> Proof:
-    """Restore a dump into a throwaway cluster, and look at what came out.
+    """Restore a dump into a temporary cluster, and check the result.
 
     Args:
         backup: where it is.
@@ -96,7 +96,7 @@ def prove_dump(
         place: a directory that is removed afterwards.
         checks: SQL expressions, each of which has to be true.
         jobs: parallel processes.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
         major: PostgreSQL's version to restore with (default: the dump's own, if it is here).
 
     Raises:
@@ -138,7 +138,7 @@ def prove_media(
         found: what the manifest records of them.
         place: a directory that is removed afterwards.
         destination: where they have to come from.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         BedstoneError: it isn't what it should be; says in which way.

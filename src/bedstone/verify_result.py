@@ -151,7 +151,7 @@ def _prevents(error: BedstoneError) -> bool:
 
 
 class EndedError(BedstoneError):
-    """Somebody, or a shutdown, ended it."""
+    """An operator or a shutdown ended it."""
 
 
 def ended(error: KeyboardInterrupt) -> EndedError:

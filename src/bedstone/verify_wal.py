@@ -40,7 +40,7 @@ def prove(
     *,
     watch: Callable[[], None],
 ) -> Proof:
-    """Bring the cluster back to the last archived transaction, and look at every app's database.
+    """Restore the cluster to the last archived transaction, and check every app's database.
 
     Args:
         settings: this server's.
@@ -48,7 +48,7 @@ def prove(
         stanza: the cluster.
         destination: where from.
         place: a directory that is removed afterwards.
-        watch: called again and again meanwhile; what it raises stops it.
+        watch: called repeatedly while it runs; its exception stops it.
 
     Raises:
         BedstoneError: it isn't what it should be, or ends before the newest WAL there; says how.

@@ -95,7 +95,7 @@ def logs(arguments: argparse.Namespace) -> int:
         units = [jobs.unit_of(arguments.app, name)]
     else:
         services = [_service(found, name)] if name else found.app.services
-        # All slots: what the release of before said is often what is looked for.
+        # All slots: the log of the previous release is often the one that is needed.
         units = [f"bedstone-{arguments.app}-{service}@*" for service in services]
     argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(arguments.lines)]
     argv += [part for unit in units for part in ("--unit", unit)]
@@ -127,7 +127,7 @@ def console(arguments: argparse.Namespace) -> int:
     found = current.load(arguments.app)
     command = found.app.commands.console
     if command is None:
-        # A release of before the console was declared has the command all the same.
+        # A release made before the console was declared has the command, too.
         with suppress(BedstoneError):
             command = config.load(arguments.app).commands.console
     if command is None:

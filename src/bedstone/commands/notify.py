@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bedstone.hooks import Event
     from bedstone.hooks.delivery import Result
 
-# Nobody waits for it, but the unit that runs it has a limit of three minutes, and systemd and
+# No process waits for it, but the unit that runs it has a limit of three minutes, and systemd and
 # journald may take more than one of them.
 _LIMIT_SECONDS = 100.0
 

@@ -114,8 +114,8 @@ def in_unit(app: str, run: Callable[[Sequence[str]], int]) -> int:
 
 def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
     """Do it in this process; in the unit's, those who follow are told, too."""
-    # Only where something is done: in a zipapp each import is compiled anew. And not later: a
-    # run of Ansible may put another zipapp in its place meanwhile.
+    # Only where something is done: in a zipapp each import is compiled again. And not later: a run
+    # of Ansible may put another zipapp in its place during the operation.
     from bedstone import hooks  # noqa: PLC0415
 
     with ExitStack() as stack:

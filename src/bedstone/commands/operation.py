@@ -75,7 +75,7 @@ def watch(arguments: argparse.Namespace) -> int:
 
 
 def settle(arguments: argparse.Namespace) -> int:
-    """Put apps right; those that somebody is at are left to them."""
+    """Reconcile apps; skip those with an operation that is running."""
     # systemd runs this after every end of an operation's unit (ExecStopPost=); one that ended
     # by itself has left nothing behind.
     if os.environ.get("EXIT_CODE") == "exited":
@@ -100,7 +100,7 @@ def settle(arguments: argparse.Namespace) -> int:
             continue
         results.append(outcome.as_json())
         for killed in outcome.interrupted:
-            # Nobody was left to tell it.
+            # No caller was left to report it.
             hooks.fire(hooks.Event(kind="failure", title=killed, app=name, release=outcome.release))
         if not outcome.ok:
             code = 1

@@ -90,7 +90,7 @@ def release(arguments: argparse.Namespace) -> int:
 
 
 def _carry_out(arguments: argparse.Namespace, name: str) -> int:
-    # Loaded only where something is to be done: in a zipapp each import is compiled anew.
+    # Loaded only where something is to be done: in a zipapp each import is compiled again.
     from bedstone import perform  # noqa: PLC0415
 
     wishes = Wishes(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)

@@ -140,7 +140,7 @@ def _to(settings: Settings, major: int, *, only: bool, yes: bool) -> int:
         str(target.major),
         yes=yes,
     )
-    # Somebody may have thought about it for an hour.
+    # The operator may have taken an hour to answer.
     checks.check(settings, major)
     return _ask_unit(Cluster(source.major), target, settings, back=False)
 

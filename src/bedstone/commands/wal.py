@@ -109,7 +109,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _ready(stanza: Stanza, *, new_cluster: bool, as_json: bool) -> int:
-    # A backup that runs meanwhile has a repository.
+    # A backup that runs at the same time has a repository.
     with lock.held("wal-ready", "bedstone wal ready", wait_seconds=60):
         found = pgbackrest_ready.prepare(stanza, new_cluster=new_cluster)
     if as_json:

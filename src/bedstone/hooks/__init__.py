@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bedstone.hooks.settings import Hooks
 
 LIMIT_SECONDS = 15.0
-# Receivers refuse what is too long, and nobody reads it.
+# Receivers refuse longer messages, and operators don't read them.
 _MOST_DETAILS = 10_000
 
 Kind = Literal["release", "rollback", "failure", "recovered", "test"]

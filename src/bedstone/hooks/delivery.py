@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 4000
 _BLOCK = 65_536
-# Reading stops after this much, should somebody still write after the end.
+# Reading stops after this much, should a process still write after the end.
 _MOST_BLOCKS_AT_THE_END = 16
 _REAP_SECONDS = 0.5
 
@@ -115,7 +115,7 @@ class _Child:
         self._kept = b""
 
     def start(self, selector: selectors.BaseSelector) -> None:
-        # In memory and without a pipe: whoever doesn't read it blocks nobody.
+        # In memory and without a pipe: a reader that stops reading blocks no process.
         given = os.memfd_create("event")
         try:
             os.write(given, json.dumps(self.task.document).encode())

@@ -60,7 +60,7 @@ def post(url: str, document: Mapping[str, object], seconds: float) -> None:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Sends the document to nobody but the address in the settings."""
+    """Sends the document only to the address in the settings."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """Follow none."""

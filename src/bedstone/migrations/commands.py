@@ -158,8 +158,8 @@ def _alembic(argv: tuple[str, ...]) -> Alembic | None:
         if module:
             python = argv[: position - 1]
         elif PurePosixPath(part).name == "alembic":
-            # pip puts a program beside the Python that it is for; one that is found by
-            # PATH has its Python there as well, or the probe looks into its first line.
+            # pip puts a program next to the Python that it is for; one that is found by PATH has
+            # its Python there as well, or the probe looks into its first line.
             own = str(PurePosixPath(part).parent / "python3") if "/" in part else "python3"
             python = (*argv[:position], own)
         else:

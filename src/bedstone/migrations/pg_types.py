@@ -96,7 +96,7 @@ def change(old: Type, new: Type) -> Cost:
 
     Returns:
         ``free``: PostgreSQL changes its catalogue alone, and old code goes on as before.
-        ``rewrite``: old code goes on as before, but the whole table is written anew.
+        ``rewrite``: old code goes on as before, but the whole table is rewritten.
         ``change``: old code can't go on as before.
 
     """

@@ -62,7 +62,7 @@ def problems(shown: Mapping[str, Any] | None) -> list[str]:
 
 
 def lines(shown: Mapping[str, Any] | None, paint: Paint) -> Iterator[str]:
-    """Yield a line for what waits, and one for what is kept of before an upgrade."""
+    """Yield a line for a pending upgrade, and one for what is kept from before the last one."""
     if shown is None:
         return
     if found := shown["waiting"]:

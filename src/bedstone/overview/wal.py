@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bedstone.terminal import Paint
 
-# Each hour somebody looks; twice nobody did, and something is wrong with that.
+# A check runs each hour; after two missed checks the age is a problem.
 _UNSEEN = timedelta(hours=2, minutes=30)
 
 

@@ -88,7 +88,7 @@ def _has_copies() -> bool:
 
 
 def copies_leave_the_host() -> bool:
-    """Return whether there are destinations besides this server; True when nobody can tell."""
+    """Return whether there are destinations besides this server; True when that is unknown."""
     try:
         return bool(destinations.load().remote)
     except BedstoneError:

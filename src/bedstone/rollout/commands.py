@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 300.0
 MIGRATE_SECONDS = 3600.0
-# A migration that gave up waiting for a table is tried again: whoever held it has finished
-# by then, or holds it for minutes, and then it is better told than waited for.
+# A migration that gave up waiting for a table is tried again: the session that held it has finished
+# by then, or holds it for minutes, and then an error is better than a longer wait.
 LOCK_ATTEMPTS = 5
 LOCK_PAUSE_SECONDS = 3.0
 # What PostgreSQL and its drivers say when lock_timeout ends a statement (SQLSTATE 55P03).

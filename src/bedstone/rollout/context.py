@@ -44,11 +44,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the person at the keyboard asked for.
+    """The operator's options of a release or rollback.
 
     Attributes:
         accepted: migrations (or rules) whose findings stop no release.
-        rebuild: build the image anew, on the newest base image.
+        rebuild: build the image again, on the newest base image.
         keep_schema: a rollback that leaves the newer schema.
         old_secrets: a rollback to the secrets of that time, too.
 

@@ -34,8 +34,8 @@ def plan(rollout: Rollout) -> str:
     # Nothing serves yet: there is nothing to break.
     if rollout.old is not None:
         _require_known(rollout, rollout.old.release, report)
-        # What the migrations accept for themselves, too: a rollback over several releases
-        # comes to one that nobody had in mind.
+        # Includes what the migrations accept for themselves: a rollback over several releases
+        # reaches one that their acceptance was not meant for.
         rollout.schema.breaking = tuple(
             dict.fromkeys(
                 finding.migration

@@ -1,4 +1,4 @@
-"""What a killed operation has left lying about, beside containers."""
+"""Remove what a killed operation has left, other than containers."""
 
 from __future__ import annotations
 

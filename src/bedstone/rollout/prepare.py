@@ -42,7 +42,7 @@ def unprepare(rollout: Rollout) -> None:
 
 
 def revive(rollout: Rollout) -> str:
-    """Get a release of before ready to serve again, with the secrets of today."""
+    """Prepare an earlier release to serve again, with the current secrets."""
     app, directory = rollout.app, rollout.directory
     require_room(app)
     made = slots.read_made(app.name, rollout.id)

@@ -24,12 +24,13 @@ def image_of(current: Current) -> Image:
 def reverse_first(rollout: Rollout) -> str:
     """Undo what the older release can't live with, before it starts."""
     wanted = rollout.schema
-    # A rollback that was killed wanted it; this one decides anew.
+    # A rollback that was killed recorded it; this one decides again.
     pending.clear(rollout.app.name, rollout.id)
     if not wanted.reversal:
         return "nothing to undo"
     if not wanted.reverse_first:
-        # Killed after the moment of record, somebody has to know what is left to do.
+        # If it is killed after the moment of record, the next operation reads here what is left to
+        # do.
         later = Pending(_newer(rollout).release, wanted.reversal)
         pending.write(rollout.app.name, rollout.id, later)
         return "after the switch: the older release lives with the newer schema"

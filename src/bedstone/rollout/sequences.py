@@ -52,7 +52,7 @@ def release(app: App) -> list[Step[Rollout]]:
 
 
 def rollback(app: App) -> list[Step[Rollout]]:
-    """Return the steps that bring a release of before back."""
+    """Return the steps of a rollback to an earlier release."""
     return [
         Step("prepare", revive, unrevive),
         Step("network", ground, unground),
@@ -65,7 +65,7 @@ def rollback(app: App) -> list[Step[Rollout]]:
 
 
 def restart(app: App) -> list[Step[Rollout]]:
-    """Return the steps that start the release that serves anew."""
+    """Return the steps that restart the serving release."""
     return [Step("network", ground, unground), *traffic(app)]
 
 

@@ -1,4 +1,4 @@
-"""The new slot beside the old one."""
+"""Start the new slot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bedstone.run import tail
 
 
 def start(rollout: Rollout) -> str:
-    """Start the new slot beside the old one and wait until every service is healthy."""
+    """Start the new slot next to the old one and wait until every service is healthy."""
     app, systemd = rollout.app, rollout.host.systemd
     services, units = app.http_services, rollout.http_units()
     # Whatever a killed release left in this slot: nothing is sent to it.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def plan_back(rollout: Rollout) -> str:
-    """Compare the schema of then with the present one, and decide what is to be done.
+    """Compare the earlier release's schema with the present one, and plan the rollback of it.
 
     Nothing to do; or migrations can be undone by the newer image; or the older release
     needs some that aren't applied; or it is refused, with the restore point.

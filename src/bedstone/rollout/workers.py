@@ -1,4 +1,4 @@
-"""The workers follow."""
+"""Restart the workers from the new image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bedstone.rollout.start import start_units
 
 
 def workers(rollout: Rollout) -> str:
-    """Let the workers follow: each stops warm and starts anew from the new image."""
+    """Restart the workers from the new image; each finishes its current tasks first."""
     app, keys = rollout.app, rollout.worker_keys()
     present = slots.keys(app.name)
     rollout.old_workers = {
@@ -29,7 +29,7 @@ def workers(rollout: Rollout) -> str:
 
 
 def unworkers(rollout: Rollout) -> None:
-    """Let the workers of before run again."""
+    """Restart the previous release's workers."""
     app, systemd = rollout.app, rollout.host.systemd
     again: list[str] = []
     new: list[str] = []

@@ -42,8 +42,8 @@ def obstacle(major: int) -> str | None:
 def follow(major: int, say: Callable[[str], None]) -> None:
     """Begin a new archive for the cluster that serves now, and a full backup of it.
 
-    Nothing before the change can be replayed into the new cluster, so points in time begin anew
-    with this backup; what is there of the old cluster stays until its retention ends.
+    Nothing before the change can be replayed into the new cluster, so the recovery window begins
+    again with this backup; what is there of the old cluster stays until its retention ends.
 
     Args:
         major: the version that serves.

@@ -1,8 +1,8 @@
 """The upgrade itself, in a unit of its own, and what finishes or undoes a killed one.
 
-The order makes the way back short. The old cluster is only read: pg_upgrade copies it, and the
-copy is compared with it while nobody can write to either. Up to the moment at which the journal
-says ``switched``, undoing is to start the old one again.
+The order keeps the undo short. The old cluster is only read: pg_upgrade copies it, and the copy is
+compared with it while no client can write to either. Up to the moment at which the journal says
+``switched``, undoing is to start the old one again.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _carry_configuration(source: Cluster, target: Cluster) -> None:
 
 
 def _compare(settings: Settings, found: Journal, before: contents.Contents) -> None:
-    """Start the new cluster where nobody reaches it, and compare; gather its statistics."""
+    """Start the new cluster without access for clients, compare it, and gather its statistics."""
     target = Cluster(found.target)
     # On its later port, with its later settings: what can't start is found out now.
     aside = server_of(settings)

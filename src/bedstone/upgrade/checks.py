@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.postgres import Server
 
-# Files are copied one by one: a little beside the data itself.
+# Files are copied one by one: a little in addition to the data itself.
 _MARGIN = 1.1
 _EMPTY_BYTES = 100 * 1024 * 1024
 _POINT_MARGIN = 1.25

@@ -39,7 +39,7 @@ def close(journal: Journal) -> Journal:
     journal = journal.saved(pages=tuple(pages), units=tuple(units))
     for app in pages:
         maintenance.turn_on(app, maintenance.page(PAGE))
-    # Timers first, so that no job begins meanwhile.
+    # Timers first, so that no job begins during the stop.
     manager = Systemd()
     timers = [unit for unit in units if unit.endswith(".timer")]
     manager.stop(timers, timeout=_STOP_SECONDS)

@@ -28,7 +28,8 @@ _FIRST_OWN = 16384
 _RELATION = re.compile(r"(\d+)(?:[._].*)?")
 _STARTS = re.compile(r"^\s*(auto|manual|disabled)\b", re.MULTILINE)
 
-# Only the superuser, over the socket, and who counts the rows for it: nobody writes meanwhile.
+# Only the superuser, over the socket, and the role that counts the rows for it: no client can write
+# during that time.
 _CLOSED = f"local all postgres peer\nlocal all {READER} peer map={MAP}\n"
 
 
@@ -124,7 +125,7 @@ class Cluster:
             ) from error
 
     def stop(self) -> None:
-        """Stop it, whoever started it; an end in good order, and no client can hold it up."""
+        """Stop it cleanly, however it was started; connected clients don't delay the stop."""
         run(["systemctl", "stop", self.unit], timeout=_STOP_SECONDS, check=False)
         if not (self.data / "postmaster.pid").exists():
             return
@@ -198,7 +199,7 @@ def all_clusters() -> list[Cluster]:
 
 
 def free_port(taken: int) -> int:
-    """Return the port for a cluster that is looked at beside the one that serves."""
+    """Return the port for a cluster that is tested next to the serving one."""
     sockets = paths.host("/run/postgresql")
     port = taken + 1000
     while (sockets / f".s.PGSQL.{port}").exists():

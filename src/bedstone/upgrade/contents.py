@@ -44,7 +44,7 @@ SELECT json_build_array(d.datname, json_build_object(
   FROM pg_database d WHERE d.datallowconn AND NOT d.datistemplate ORDER BY d.datname;
 """
 
-# MAINTAIN came with PostgreSQL 17, and whoever had all privileges has it then.
+# MAINTAIN came with PostgreSQL 17, and a role that had all privileges has it then.
 _INSIDE = """
 WITH mine AS (SELECT oid, nspname FROM pg_namespace
                WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'),
@@ -87,7 +87,7 @@ def of(server: Server, counted: Mapping[str, Mapping[str, int]] | None = None) -
     """Return what a cluster holds: by kind and name, what has to be as before.
 
     Args:
-        server: nobody writes to it meanwhile.
+        server: no client writes to it during the call.
         counted: databases whose rows are known already (those of a backup's manifest).
 
     """

@@ -1,4 +1,4 @@
-"""What an upgrade is about to do, so that whoever comes next can finish or undo it.
+"""Record an upgrade before it begins, so that the next run can finish or undo it.
 
 Until the new cluster has been found to hold what the old one held, everything is undone: the
 old cluster has not been changed. After that moment, the phase ``switched``, it is finished, and

@@ -160,8 +160,8 @@ def _as_list(names: Any) -> list[str]:
 
 
 def _pending(script: Any, heads: tuple[str, ...], context: Any, target: str) -> list[Any]:
-    # On an empty database nothing runs that could be in the way of it, and nobody here
-    # reads the SQL of another kind of database.
+    # On an empty database nothing runs that could be in the way of it, and the SQL of another kind
+    # of database is not analysed here.
     with_sql = bool(heads) and context.dialect.name == "postgresql"
     report = []
     for step in script._upgrade_revs(target, heads):

@@ -94,8 +94,8 @@ def _pending(
             )
         )
     migrations = [migration for migration, _ in plan]
-    # On an empty database nothing runs that could be in the way of it, and nobody here
-    # reads the SQL of another kind of database.
+    # On an empty database nothing runs that could be in the way of it, and the SQL of another kind
+    # of database is not analysed here.
     with_sql = with_sql and bool(migrations) and connection.vendor == "postgresql"
     written = _written(executor, connection, migrations) if with_sql else {}
     report = []
