@@ -59,7 +59,7 @@ def files(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def undo_seconds(apps: Sequence[Mapping[str, Any]]) -> int:
     """Return how long undoing a release of any of the apps may take when it is called off.
 
-    Requests in the new slot end, the workers of before start again, the new slot stops.
+    Requests in the new slot end, the previous workers start again, the new slot stops.
     """
     services = [values for app in apps for values in app["config"]["services"].values()]
     stop = max((values.get("stop_seconds") or 0 for values in services), default=0)

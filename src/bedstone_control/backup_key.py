@@ -1,7 +1,8 @@
-"""The backup key: what encrypts all that leaves a server.
+"""Make and check the backup key, which encrypts all backups that leave a server.
 
-It is made once and lies in the vault. Whoever loses it loses every backup off the host, so it has
-to be held in a second place, too, and the settings have to show that it is: by its fingerprint.
+It is made once and kept in the vault. Without it, no backup off the host can be read, so it has to
+be held in a second place, too, and the settings have to show that it is: by its fingerprint.
+
 """
 
 from __future__ import annotations

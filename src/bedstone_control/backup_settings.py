@@ -1,4 +1,4 @@
-"""The settings of the backups: when, how long they are kept, and where beside the server."""
+"""The settings of the backups: their times, retention and destinations."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def run(directory: Path, password_file: Path | None, *, check: bool, reveal: boo
         reveal: only print it, also into a pipe.
 
     Raises:
-        ValueError: there is no key, or nobody to show it to.
+        ValueError: there is no key, or no terminal to show it on.
 
     """
     key = _key(directory, password_file)

@@ -1,7 +1,8 @@
-"""Checks that are asked for by several playbooks of one run, and needed once.
+"""Run a check once, although several playbooks of one run ask for it.
 
-Beside the time, it is for the truth of what they say: "nothing has been changed" holds at the
-beginning of a run only.
+In addition to the time, this keeps the message true: "nothing has been changed" holds only at the
+beginning of a run.
+
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Prepared:
         return (self.directory / self.dockerfile).read_text(encoding="utf-8", errors="replace")
 
     def archive(self, cache: Path, name: str) -> Path:
-        """Return the archive, made anew only when a file changed since the last time.
+        """Return the archive; it is made again only when a file has changed.
 
         Args:
             cache: directory for archives; made when missing.

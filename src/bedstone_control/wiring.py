@@ -324,7 +324,7 @@ def backup_directory(site: Site) -> str:
 
 
 def backup_destinations(site: Site) -> list[dict[str, Any]]:
-    """Return where backups are kept beside the host, secrets included."""
+    """Return the destinations of backups other than the host, secrets included."""
     return pgbackrest_destinations(site)
 
 
@@ -367,7 +367,7 @@ def pgbackrest_incremental_schedule(site: Site) -> str:
 
 
 def pgbackrest_destinations(site: Site) -> list[dict[str, Any]]:
-    """Return where the log goes beside the host: the same list as role backup's."""
+    """Return the destinations of the WAL other than the host: the same list as role backup's."""
     return destinations.entries(site) if site.has("postgresql") else []
 
 

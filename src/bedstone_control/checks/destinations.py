@@ -1,4 +1,4 @@
-"""Where backups go beside the server: the places, their secrets, and the key that opens them."""
+"""Check the destinations of backups, their secrets, and the backup key."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _shared(context: Context, declared: list[Destination]) -> Iterator[Problem]:
 
 
 def _key(context: Context, settings: Settings) -> Iterator[Problem]:
-    """Check the key, and that somebody has shown that it is held elsewhere, too."""
+    """Check the key, and that its fingerprint proves that it is held elsewhere, too."""
     key, held = vault.backup_key(context.variables), settings.backup.key_held
     name = context.inventory_directory.name
     place = (*_SECRETS, "key")

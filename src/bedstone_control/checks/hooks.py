@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WAYS = ("webhook", "mail", "command")
 _ADDRESS = re.compile(r"^[^@\s<>,;]+@[^@\s<>,;]+$")
-# Whose URLs are passwords: whoever has one can post.
+# Services whose URLs are passwords: a client that has one can post.
 _SECRET_URLS = re.compile(
     r"^https?://(?:[a-z0-9.-]*\.)?"
     r"(?:hooks\.slack\.com|discord(?:app)?\.com/api/webhooks|webhook\.office\.com|"
@@ -47,7 +47,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
 
 
 def _way(context: Context, place: Place, hook: Hook) -> Iterator[Problem]:
-    """Check that a hook tells somebody, in one way."""
+    """Check that a hook has exactly one way to report."""
     given = [way for way in _WAYS if getattr(hook, way) is not None]
     if len(given) != 1:
         found = f"here are {len(given)}: {', '.join(given)}" if given else "here is none"

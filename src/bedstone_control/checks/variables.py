@@ -36,7 +36,7 @@ def _name(context: Context, name: str) -> Problem | None:
             return None
         hint = did_you_mean(name, sorted(SETTINGS))
         return context.problem((name,), f"Unknown setting. {hint}", _first(hint))
-    # The longest prefix wins: a role `app_cache` beside `app` has names of its own.
+    # The longest prefix wins: a role `app_cache` next to `app` has separate names.
     owners = [role for role in context.role_arguments if name.startswith(f"{role}_")]
     if not owners:
         return None

@@ -60,8 +60,8 @@ def unlike(host: str, servers: Mapping[str, Mapping[str, Any]]) -> list[Problem]
 
     Args:
         host: the host that proves.
-        servers: of it and of those whose backups it proves, by name: `release`, Debian's code
-            name, and `postgresql`, the major version; those that nobody has looked at are left out.
+        servers: of it and of those whose backups it proves, by name: `release`, Debian's code name,
+            and `postgresql`, the major version; those without collected facts are left out.
 
     """
     if host not in servers:
