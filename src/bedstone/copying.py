@@ -92,7 +92,7 @@ def run(
     wait_seconds: float = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Result]:
-    """Send what is missing at destinations, remove what has served its time, and look.
+    """Send what is missing at destinations, remove obsolete copies, and record what is there.
 
     Args:
         settings: this server's.
