@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bedstone_control.problems import Problem
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# Looked at by the checks of the inventory, beside what begins with our prefixes.
+# Checked with the inventory, in addition to the variables with our prefixes.
 _CONNECTION = ("ansible_host", "ansible_port", "ansible_connection")
 
 

@@ -42,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
 
 def _server(variables: Mapping[str, Any], name: str) -> dict[str, str] | None:
-    """Return what is compared of a server, None when nobody has looked at it (`--limit`)."""
+    """Return a server's facts for the comparison, None when none were collected (`--limit`)."""
     known = variables["hostvars"][name]
     facts = known.get("ansible_facts") or {}
     release = facts.get("distribution_release")

@@ -1,9 +1,9 @@
-"""Keys and certificates on a server: keys are made here and never leave it.
+"""Make keys and certificates on a server; keys never leave it.
 
-A pair is DIRECTORY/NAME.key and NAME.crt. A renewal keeps the key, so that whoever reads both
-always gets a pair that matches; only a key that is missing or broken is replaced. The state file
-holds the hashes of the pairs known to match (no program runs for them again) and the units that
-still have to read new files, which a killed run leaves for the next one.
+A pair is DIRECTORY/NAME.key and NAME.crt. A renewal keeps the key, so that a program that reads
+both always gets a pair that matches; only a key that is missing or broken is replaced. The state
+file holds the hashes of the pairs known to match (no program runs for them again) and the units
+that still have to read new files, which a killed run leaves for the next one.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Certificates:
         self.state = self._load()
 
     def inspect(self) -> dict[str, Any]:
-        """Look at all pairs; set right who owns them; remove those nobody wants any more.
+        """Inspect all pairs, correct their owners, and remove those no longer declared.
 
         Returns:
             By name, the present certificate (None when it is missing or without its key) and,

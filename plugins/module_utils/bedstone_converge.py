@@ -228,7 +228,7 @@ class Converge:
                 )
 
     def _to_prune(self, old: manifests.Manifest, absent: set[str]) -> list[str]:
-        """List what earlier runs of this converge made and nobody declares any more."""
+        """List what earlier runs of this converge made and is no longer declared."""
         candidates = sorted(set(old.files) - self.desired.declared() - absent)
         if not candidates:
             return []

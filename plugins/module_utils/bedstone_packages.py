@@ -64,7 +64,7 @@ def install_packages(missing: list[str], run: Runner, root: Path) -> None:
     install = ["install", "--no-install-recommends", *keep, "--", *missing]
     ended = _apt_get(install, run)
     if ended.code != 0 and not fetched:
-        # Somebody emptied the lists, or the archive has moved on since.
+        # The lists were emptied, or the archive has changed since.
         fetch_lists(run, root)
         ended = _apt_get(install, run)
     if ended.code != 0:

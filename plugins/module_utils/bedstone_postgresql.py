@@ -302,7 +302,7 @@ def _database(database: Database, state: Mapping[str, Any]) -> list[Change]:
     present = state["databases"].get(database.name)
     what = f"database {database.name}"
     if present is None:
-        # template0: nothing that somebody left in template1 gets into an app's database.
+        # template0: nothing that was created in template1 gets into an app's database.
         return [
             Change(
                 "postgres",
@@ -586,7 +586,7 @@ def script(changes: Iterable[Change]) -> str:
                 lines += [
                     f"\\connect {quote_name(change.database)}",
                     "SET client_min_messages = warning;",
-                    # Whoever waits for a lock blocks everybody who queues behind.
+                    # A session that waits for a lock blocks all sessions that queue behind it.
                     "SET lock_timeout = '15s';",
                 ]
                 connected = change.database

@@ -50,7 +50,7 @@ def overrides(base: Path) -> dict[str, str]:
         "external_pid_file": str(base / "pid"),
         "unix_socket_directories": str(base / "run"),
         "listen_addresses": "",
-        # The real server holds its own memory meanwhile.
+        # The real server holds its own memory at the same time.
         "shared_buffers": "16MB",
         "huge_pages": "off",
         # Nothing of the rehearsal may reach an archive or the real log.

@@ -1,9 +1,10 @@
-"""Validation before anything counts: wanted files laid out in a stage, checked by real programs.
+"""Validate desired files in a stage, with the real programs, before any of them is in place.
 
-A validator sees the wanted files in one of two ways. Where its command names `{stage}`, that is
+A validator sees the desired files in one of two ways. Where its command names `{stage}`, that is
 the path of a directory laid out like `/` which holds them. Otherwise the command runs in a mount
 namespace of its own in which they lie over the server's files at their real paths, so that
-`nginx -t` or `sshd -t` read exactly what they would read after the change. Nobody else sees it.
+`nginx -t` or `sshd -t` read exactly what they would read after the change. Other processes don't
+see it.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ def act(action: str, name: str, run: Runner, hide_secrets: Callable[[str], str])
 
     """
     if action in ("start", "restart"):
-        # systemd limits starts for the sake of programs that crash; this one is wanted, however
-        # often somebody restarted the unit in the last minute.
+        # systemd limits starts for the sake of programs that crash; this one is requested, however
+        # often the unit was restarted in the last minute.
         run(["systemctl", "reset-failed", "--", name])
     ended = run(["systemctl", action, "--", name])
     if ended.code != 0:
@@ -214,7 +214,7 @@ def check_they_stay_up(
 
 
 def reload_daemon(run: Runner) -> None:
-    """Let systemd read its unit files anew.
+    """Make systemd read its unit files again (`daemon-reload`).
 
     Raises:
         ConvergeError: systemd refused.

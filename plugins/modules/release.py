@@ -167,7 +167,7 @@ def touched(apps: list[str], paths: list[str]) -> set[str]:
 def service_units(state: str = STATE_DIRECTORY) -> list[str]:
     """Return the paths of the units that a kept release's services run in.
 
-    A retired app has none: whoever declares it again lays them out again.
+    A retired app has none: they are created again when it is declared again.
 
     Args:
         state: the directory of the apps' states.
@@ -181,7 +181,7 @@ def service_units(state: str = STATE_DIRECTORY) -> list[str]:
         try:
             services = list(json.loads(path.read_text(encoding="utf-8"))["services"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # half written when the server went down: nobody can go back to it
+            continue  # half written when the server went down: no rollback can use it
         units.update(f"{UNIT_DIRECTORY}/bedstone-{app}-{name}@.service" for name in services)
     return sorted(units)
 
