@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""Make nginx take its configuration, and end when only its new workers take requests.
+"""Reload nginx's configuration, and end when only its new workers accept requests.
 
     reload-nginx
 
-`nginx -s reload` ends as soon as it has sent its signal. The master then reads the
-configuration, starts new workers and tells the old ones to take nothing more: until then
-requests are answered by the configuration of before. And when the master can't take the new
-one, for instance since another program has one of its ports, nobody but a log would know.
+`nginx -s reload` ends as soon as it has sent its signal. The master then reads the configuration,
+starts new workers and tells the old ones to take nothing more: until then requests are answered by
+the previous configuration. And when the master can't take the new one, for instance since another
+program has one of its ports, only a log would say so.
 """
 
 from __future__ import annotations
