@@ -1,7 +1,9 @@
-"""What a backup and a restore cost beside `pg_dump | gzip` and `gunzip | psql`, and who notices.
+"""Compare a backup and a restore with `pg_dump | gzip` and `gunzip | psql`, under load.
 
 One server, one database of more than a gigabyte, one load: an app behind nginx that reads and
-writes rows of that database. Each engine backs up and restores beside while it does.
+writes rows of that database. Each engine makes a backup and restores it next to that database
+during the load.
+
 """
 
 import json
@@ -73,7 +75,7 @@ class Measure:
         what: its name in the table.
         seconds: how long it took.
         size: bytes of what it made; None for a restore.
-        milliseconds: how long each request of the app took meanwhile.
+        milliseconds: how long each request of the app took during it.
         failed: how many requests failed.
 
     """

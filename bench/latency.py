@@ -59,7 +59,7 @@ class Connection(threading.Thread):
         response = connection.getresponse()
         response.read()
         if response.will_close:
-            # By itself, http.client would look its name up, which nobody knows.
+            # By itself, http.client would look its name up, which no resolver knows.
             self._connection = None
         if response.status not in {200, 201}:
             raise http.client.HTTPException(f"answered {response.status}")

@@ -1,4 +1,4 @@
-"""What a release of new code costs, beside `docker compose up -d --build` of the same app.
+"""Compare a release of new code with `docker compose up -d --build` of the same app.
 
 One server, one nginx, one database, one load: first Bedstone releases and rolls back, then compose
 brings the same change up. The app is tests/apps/ledger without its workers.
@@ -56,7 +56,7 @@ class Change:
     Attributes:
         what: its name in the table.
         seconds: from the command's begin to its end.
-        requests: how many were sent meanwhile, and for a while before and after.
+        requests: how many were sent during it, and for a while before and after.
         failed: how many of them failed.
         dark: seconds from the first request that failed to the last one's.
         steps: name and seconds of each step, if it has any.
@@ -88,7 +88,7 @@ def settings() -> dict[str, Any]:
                 "build": {"args": {"BASE_IMAGE": "bedstone-python:trixie"}},
                 "services": services,
                 "static": "/app/collected",
-                # Nobody is asked: the workers are left out.
+                # No Redis runs at this address: the workers are left out.
                 "env": {"REDIS_URL": "redis://localhost/0"},
             }
         ],

@@ -226,7 +226,7 @@ def check(port: int) -> None:
                 f"https://{DOMAIN}:{port}{path} does not answer: {error}",
                 "What the app says: python3 -m testbed ssh demo bedstone logs payments",
             ) from error
-        # The start page sends whoever is not logged in on to the login.
+        # The start page redirects a visitor who is not logged in to the login.
         if status not in {200, 302}:
             raise TestbedError(
                 f"https://{DOMAIN}:{port}{path} answers {status}.",

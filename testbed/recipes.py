@@ -27,7 +27,7 @@ SERVER_PACKAGES = (
     "systemd-sysv",
 )
 PYTHON_PACKAGES = ("ca-certificates", "python3", "python3-venv")
-# Nobody reads manuals in a container; without them the base image is a third smaller.
+# Manuals have no readers in a container; without them the base image is a third smaller.
 WITHOUT_DOCUMENTATION = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",

@@ -323,11 +323,11 @@ def existing(spec: Spec) -> dict[str, Any] | None:
 
 
 def up(spec: Spec) -> tuple[Server, bool]:
-    """Bring a server up and wait until it can be used.
+    """Start a server and wait until it can be used.
 
-    One that runs already is returned as it is; one that was stopped (the machine
-    was rebooted) is started with all it holds; one that an earlier, killed call
-    left unfinished is finished or made anew.
+    One that runs already is returned as it is; one that was stopped (the machine was rebooted) is
+    started with all it holds; one that an earlier, killed call left unfinished is finished or
+    created again.
 
     Returns:
         the server, and whether anything had to be done.
