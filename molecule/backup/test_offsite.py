@@ -48,7 +48,7 @@ class Offsite:
         self.payments.upload("an invoice in the clear")
         self.name = self.payments.backup().rpartition("/")[2]
         self.host.check_output("systemctl start bedstone-copy.service")
-        # What is damaged is damaged anew for each test.
+        # Each test damages a fresh copy.
         self.peer.check_output(f"rm -rf {self.repository}.whole")
         self.peer.check_output(f"cp -a {self.repository} {self.repository}.whole")
         for path in (DECLARED, "/etc/bedstone/backup.key", KEYS):

@@ -1,4 +1,4 @@
-"""Each week the newest backup is restored where it harms nobody; a failure of that is loud."""
+"""Each week the newest backup is restored where it can do no harm; a failure is reported."""
 
 from __future__ import annotations
 

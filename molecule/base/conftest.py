@@ -12,7 +12,7 @@ Login = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def login(address: str, tmp_path: Path) -> Login:
-    """A function that logs in anew from this machine: login(user, command, key=, options=)."""
+    """A function that opens a new login from this machine: login(user, command, key=, options=)."""
     testbed_key = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / ".cache/testbed/ssh/id_ed25519"
 
     def run(
@@ -49,7 +49,7 @@ def login(address: str, tmp_path: Path) -> Login:
 
 @pytest.fixture
 def strange_key(tmp_path: Path) -> Path:
-    """A key that no server knows; its public half lies beside it."""
+    """A key that no server knows; its public half is next to it."""
     key = tmp_path / "strange"
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "strange", "-f", str(key)]
     subprocess.run(command, check=True)

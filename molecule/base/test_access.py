@@ -1,4 +1,4 @@
-"""Who can log in, and that nobody is locked out on the way there."""
+"""Which accounts can log in, and that the operator is never locked out during the change."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def converged_again(host: Host) -> Iterator[None]:
 
 
 def offered(login: Login) -> str:
-    """Return what sshd names when it refuses somebody."""
+    """Return the methods that sshd names when it refuses a login."""
     return login("root", options=ONLY_PASSWORD).stderr
 
 

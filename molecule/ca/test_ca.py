@@ -1,4 +1,4 @@
-"""What certificates prove, who can read their keys, and when they are issued anew."""
+"""What certificates prove, which accounts can read their keys, and when they are issued again."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_node_exporter_serves_what_the_unit_writes(
     ask = "curl -s http://127.0.0.1:9100/metrics"
     wait_until(lambda: "bedstone_build_info" in host.run(ask).stdout, what="it is served")
     served = host.check_output(ask)
-    # What the exporter has understood, it sorts and escapes anew.
+    # The exporter sorts and escapes again what it has understood.
     labels = 'app="payments",destination="off\\"site\\\\",kind="dump"'
     assert f"bedstone_backup_problem{{{labels}}} 1" in served
     assert f"bedstone_backup_verified_timestamp_seconds{{{labels}}}" in served

@@ -43,7 +43,7 @@ def test_configuration_that_nginx_can_not_take_fails_the_reload(
         assert client.get("/").status == 200
     finally:
         host.check_output("systemctl stop port-taker")
-        # Another test looks for emergencies that nobody has asked for.
+        # Another test looks for unexpected emergencies.
         log = "/var/log/nginx/error.log"
         host.check_output(
             f"grep '\\[emerg\\].*bind()' {log} && sed '/\\[emerg\\].*bind()/d' {log} > {log}.kept"

@@ -17,7 +17,7 @@ ADMIN = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
 CONF = "/etc/pgbackrest/pgbackrest.conf"
 DESTINATIONS = "/etc/bedstone/destinations.json"
 RESTORED = "/var/lib/postgresql/restored"
-# Of a cluster that a test restored: nobody else's.
+# The port of a cluster that a test restored; no other cluster uses it.
 PORT = 5499
 
 Told = dict[str, Any]

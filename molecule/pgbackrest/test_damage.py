@@ -192,7 +192,7 @@ def test_second_backup_at_once_is_told_who_is_at_it(backed_up: Cluster) -> None:
 
 
 def test_backup_by_pgbackrest_itself_is_told(backed_up: Cluster) -> None:
-    # A file may have been left by one that was killed: it counts when somebody has it open.
+    # A file may have been left by one that was killed: it counts when a process has it open.
     units.run_until(
         backed_up.host,
         # Not runuser: it stops with its child, and doesn't go on with it.

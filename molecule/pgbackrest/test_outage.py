@@ -53,13 +53,13 @@ def test_outage_is_seen_and_heals_without_loss(
     local = backed_up.listed("local")["newest_wal"]
     backed_up.pay("during the outage")
     segment = backed_up.switch()
-    # The others get theirs meanwhile.
+    # The others get theirs during that time.
     limit = units.LIMIT_SECONDS
     wait_until(lambda: backed_up.listed("local")["newest_wal"] > local, seconds=limit)
     wait_until(lambda: "WAL isn't archived" in backed_up.problems(), seconds=limit)
     assert backed_up.ready_files() >= 1
     backed_up.pay("the database serves on")
-    # A convergence isn't stopped by somebody else's trouble.
+    # A failure at a destination doesn't stop a convergence.
     ready = backed_up.run("wal ready")
     assert ready.rc == 0, ready.stderr
     assert "can't be reached" in ready.stderr

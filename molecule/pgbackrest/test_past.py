@@ -75,7 +75,7 @@ def past(cluster: Cluster) -> Iterator[Past]:
 
 @pytest.fixture(autouse=True)
 def beside(cluster: Cluster) -> Iterator[None]:
-    """Drop what a test restored beside."""
+    """Drop what a test restored into a new database."""
     yield
     cluster.sql(
         "SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database"
@@ -89,7 +89,7 @@ def left(host: Host, place: str) -> list[str]:
 
 
 def running(host: Host) -> bool:
-    """Whether anything of a cluster beside still runs."""
+    """Return whether any process of a temporary cluster still runs."""
     return bool(host.run("pgrep -f '[v]erify-[0-9a-f]{12}'").rc == 0)
 
 
@@ -112,8 +112,8 @@ def test_moment_after_the_last_backup_comes_out_of_the_wal(past: Past) -> None:
     done = past.restore("three", "--into payments_look")
     assert done.rc == 0, done.stderr
     assert past.said("payments_look") == ["before all", "one", "two", "three"]
-    # What is archived is production's alone: the cluster beside has pushed nothing, and what waited
-    # to be pushed was left alone.
+    # What is archived is production's alone: the temporary cluster has pushed nothing, and what
+    # waited to be pushed was left alone.
     assert past.cluster.sql("SELECT failed_count FROM pg_stat_archiver") == failures
     assert "00000002" not in past.cluster.listed("local")["newest_wal"][:8]
 

@@ -116,7 +116,7 @@ def issue() -> Callable[..., tuple[str, str]]:
 
 @pytest.fixture
 def place(host: Host) -> Callable[[str, str], None]:
-    """A function that puts a text into a file beside the server's certificate, by rename."""
+    """A function that puts a text into a file next to the server's certificate, by rename."""
 
     def put(name: str, text: str) -> None:
         path = f"/etc/bedstone/tls/{name}"
@@ -151,7 +151,7 @@ def reboot(wait_until: Callable[..., None]) -> Callable[[Host, str], None]:
 
     def restart(host: Host, name: str) -> None:
         project = os.environ["MOLECULE_PROJECT_DIRECTORY"]
-        # A shared connection of before would hang until it is found dead.
+        # A previous shared connection would hang until it is found dead.
         shared = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "ssh_config"
         end = ["ssh", "-F", str(shared), "-O", "exit", name]
         subprocess.run(end, check=False, capture_output=True)

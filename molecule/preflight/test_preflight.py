@@ -20,7 +20,7 @@ UNITS: list[str] = []
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
 
-# What a server writes by itself, or because somebody logs in.
+# Files that a server writes by itself, or at a login.
 OWN_WRITES = (
     r"^/(proc|sys|run|dev|tmp|var/log|var/lib/systemd|var/tmp|var/cache/apt|root/\.ansible)"
 )
@@ -79,7 +79,7 @@ def test_good_server_passes(play: Play) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 def test_bad_settings_are_refused_before_the_first_connection(play: Play) -> None:
-    # Nobody answers at this address: a connection would end as "unreachable".
+    # No host answers at this address: a connection would end as "unreachable".
     result = play(
         ansible_host="192.0.2.1",
         ansible_ssh_timeout=1,

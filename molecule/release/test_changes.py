@@ -1,7 +1,7 @@
 """Two releases and a rollback, with requests of every kind, tasks and ticks on their way.
 
-Nobody notices: no request fails, no acknowledged row and no task is lost, none runs twice, and
-beat is never there twice.
+Visitors don't notice: no request fails, no acknowledged row and no task is lost, none runs twice,
+and beat is never there twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An operation outlives who began it, and nobody gets in its way."""
+"""An operation outlives its caller, and no other operation of the app can start."""
 
 from __future__ import annotations
 

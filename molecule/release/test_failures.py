@@ -1,4 +1,4 @@
-"""What breaks in the middle leaves the release of before serving, and says what and why.
+"""A release that fails leaves the previous one serving, and reports the step and the cause.
 
 That it leaves the workers alone, too, is seen in test_load.py.
 """

@@ -48,7 +48,7 @@ def test_breaking_migration_is_stopped_with_words_that_help(
 
 @contextmanager
 def table_held(host: Host, ledger: Ledger) -> Iterator[None]:
-    """A transaction that somebody has left open holds the table as an INSERT does."""
+    """A transaction left open holds the table as an INSERT does."""
     unit = "held-table"
     statement = (
         "BEGIN; SET application_name = 'held-table';"

@@ -1,4 +1,4 @@
-"""Nobody notices: no request fails, no acknowledged row is lost, whatever is done meanwhile."""
+"""Visitors don't notice an operation: no request fails, no acknowledged row is lost."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_failed_release(ledger: Ledger, behaviour: str, step: str) -> None:
 
 
 def test_broken_file_of_nginx(host: Host, ledger: Ledger) -> None:
-    """Somebody has edited nginx's files by hand, and not tested them."""
+    """An operator has edited nginx's files by hand, and not tested them."""
     broken = "/etc/nginx/conf.d/by-hand.conf"
     with nothing_changes(ledger):
         host.check_output("echo 'server { listen 8080; no_such_word; }' > %s", broken)

@@ -151,7 +151,7 @@ class Ledger:
         if migrated:
             self.sql(PLAIN_SCHEMA)
         if migrated or other_services:
-            # The columns stand in another order now, too: no schema of before is the same.
+            # The columns are in another order now, too: the schema equals no previous one.
             self.made.clear()
         if migrated or other_services or not plain:
             self.source()

@@ -18,7 +18,7 @@ from bedstone_control import vault
 
 
 def main(scenario: Path, inventory: Path) -> None:
-    """Write vault.yml beside the settings, and the vault's password.
+    """Write vault.yml next to the settings, and the vault's password.
 
     Args:
         scenario: the directory that holds secrets.yml.

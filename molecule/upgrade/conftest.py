@@ -230,7 +230,7 @@ class Server:
         return bool(state == "activating")
 
     def at(self, moment: str) -> Any:
-        """Bring the database of a moment back beside, as `payments_then`."""
+        """Restore the database of a moment into a new one, `payments_then`."""
         return self.host.run(
             f"bedstone restore payments --time {shlex.quote(moment)} --into payments_then --yes"
         )

@@ -165,7 +165,7 @@ def test_a_failure_in_the_middle_leads_back(db: Server, host: Host) -> None:
 
 
 def test_a_copy_that_is_not_equal_does_not_come_to_serve(db: Server, host: Host) -> None:
-    # Somebody's hook changes the new cluster on the way.
+    # A hook of the operator changes the new cluster during the upgrade.
     hook = "/etc/postgresql-common/pg_upgradecluster.d/zz-test"
     host.check_output(
         f"printf '#!/bin/sh\\nexit 0\\n' > {hook}; chmod 755 {hook};"
@@ -226,7 +226,7 @@ def test_what_is_archived_goes_on_and_what_was_archived_can_be_had(
     titles = db.titles_at(moment)
     assert "in the new archive" in titles
     assert "later than the moment" not in titles
-    # With the programs of 15, which are there until somebody removes them.
+    # With the programs of 15, which are there until an operator removes them.
     then = datetime.fromisoformat(old["finished_at"]) + timedelta(seconds=2)
     titles = db.titles_at(then.isoformat())
     assert "payment 5000" in titles

@@ -1,4 +1,4 @@
-"""A minor version waits until somebody says so. It runs last: on the server of 17."""
+"""A minor version waits for the operator's command. It runs last: on the server of 17."""
 
 from __future__ import annotations
 

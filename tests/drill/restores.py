@@ -26,7 +26,7 @@ def restore(*arguments: str) -> None:
 
 
 def beside(server: Server, database: str, *arguments: str) -> set[str]:
-    """Restore into a database beside the app's, and return the entries that are in it."""
+    """Restore into a database next to the app's, and return the entries that are in it."""
     restore(*arguments, f"into={database}")
     query = "SELECT id FROM entries"
     said = world.ssh(server, f"cd / && runuser -u postgres -- psql -XAtq {database} -c '{query}'")
@@ -34,7 +34,7 @@ def beside(server: Server, database: str, *arguments: str) -> set[str]:
 
 
 def from_elsewhere(server: Server, backed_up: Collection[str]) -> list[str]:
-    """Restore the newest backup at the destination beside; return what is wrong with it."""
+    """Restore the newest backup at the destination into a new database; return what is wrong."""
     found = beside(server, "drill_from", f"destination={world.DESTINATION}")
     if found == set(backed_up):
         return []
@@ -42,7 +42,7 @@ def from_elsewhere(server: Server, backed_up: Collection[str]) -> list[str]:
 
 
 def before_release(server: Server, release: str, entries: Collection[str]) -> list[str]:
-    """Restore what was before a release beside; return what is wrong with it."""
+    """Restore a release's restore point into a new database; return what is wrong with it."""
     found = beside(server, "drill_before", f"release={release}")
     if found == set(entries):
         return []

@@ -111,7 +111,7 @@ class Writers:
     def start(self, entering: int) -> None:
         """Let so many people enter, and one upload, until `stop`.
 
-        What fails is not asked for again: nobody got an answer that would have to be true.
+        What fails is not asked for again: no client got an answer that would have to be true.
         """
         wanted = [(self.enter, "entry", ENTRY_PACE_SECONDS)] * entering
         wanted.append((self.upload, "file", UPLOAD_PACE_SECONDS))
@@ -124,7 +124,7 @@ class Writers:
         self._stop.set()
 
     def join(self) -> None:
-        """Wait until nobody waits for an answer any more."""
+        """Wait until no client waits for an answer any more."""
         for thread in self._threads:
             thread.join()
 

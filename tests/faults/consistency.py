@@ -134,7 +134,7 @@ def answers(release: str) -> Iterator[str]:
 
 
 def litter() -> list[str]:
-    """Return what a killed operation may have left and nobody needs."""
+    """Return what a killed operation may have left and no process needs."""
     found = [
         *Path("/run/bedstone").glob("environment-*"),
         *Path("/run/bedstone").glob("registry-*"),

@@ -39,7 +39,7 @@ def server_programs() -> Path:
 class Cluster:
     """One PostgreSQL server whose superuser is `postgres`, as on a server.
 
-    It listens on nothing but a socket in a temporary folder and asks nobody for a password.
+    It listens on nothing but a socket in a temporary folder and asks for no password.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Cluster:
     def stop(self) -> None:
         """Stop the server and remove everything."""
         if self._process is not None:
-            # At once: nobody needs what is in it.
+            # At once: no test needs what is in it.
             self._process.send_signal(signal.SIGQUIT)
             try:
                 self._process.wait(timeout=10)

@@ -31,7 +31,7 @@ from bedstone.pgbackrest_wal import Segment
 from tests.integration.cluster import Cluster
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv")
-# Whoever comes after PostgreSQL's own user: any other account of the system.
+# The user that comes after PostgreSQL's own: any other account of the system.
 OTHER = "daemon"
 
 

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def changed(certificate_pem: str, key_pem: str, *, expired: bool) -> tuple[str, str]:
-    """Make an authority's certificate anew, as one that is over or one that may not sign."""
+    """Make an authority's certificate again, as one that has expired or one that may not sign."""
     old = x509.load_pem_x509_certificate(certificate_pem.encode())
     key = serialization.load_pem_private_key(key_pem.encode(), password=None)
     ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=-1 if expired else 400)

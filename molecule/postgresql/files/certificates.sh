@@ -1,10 +1,10 @@
-#!/bin/sh
+# !/bin/sh
 # Makes certificates for the tests in a directory:
 #
 #   certificates.sh DIRECTORY ca NAME                    an authority: NAME.crt, NAME.key
 #   certificates.sh DIRECTORY issue CA FILE COMMON_NAME [DNS_NAME...]
 #
-# An authority that is there is kept; a certificate is always made anew, with a new key.
+# An authority that is there is kept; a certificate is always made again, with a new key.
 set -eu
 cd "$1"
 case "$2" in

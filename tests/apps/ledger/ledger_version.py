@@ -1,3 +1,3 @@
-"""What tells one release's source from another's; variant.py writes it anew."""
+"""The version that tells one release's source from another's; variant.py replaces it."""
 
 VERSION = "1"

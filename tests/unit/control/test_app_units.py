@@ -109,7 +109,7 @@ def test_operation_that_is_called_off_has_the_time_that_the_slowest_service_need
     slow = {"web": {"port": 80}, "worker": {"stop_seconds": 900, "health_timeout_seconds": 120}}
     wiki = {**SHOP, "name": "wiki", "config": {**SHOP["config"], "services": slow}}
     parsed = unit(units_of(SHOP, wiki)["bedstone-operation@.service"])
-    # The worker of before has to end, the new one, too, and to get healthy again.
+    # The previous worker has to end, the new one, too, and to get healthy again.
     assert int(parsed["Service"]["TimeoutStopSec"]) > 2 * 900 + 120
     parsed = unit(units_of()["bedstone-operation@.service"])
     assert int(parsed["Service"]["TimeoutStopSec"]) >= 180

@@ -70,7 +70,7 @@ def settings_of(block: str) -> dict[str, Any]:
 def test_pages_have_examples() -> None:
     assert len(BLOCKS) >= 15
     without = {path.parent.name for path in PAGES} - {path.parent.name for path, _ in BLOCKS}
-    # Nobody's examples: the settings are those of molecule/release and of the drill.
+    # Pages without examples: the settings are those of molecule/release and of the drill.
     assert without <= {"ledger", "drill"}
 
 
@@ -109,7 +109,7 @@ def test_example_is_right(path: Path, block: str, site: Site) -> None:
         provide(site, app)
     places = site.settings.get("bedstone_backup", {}).get("destinations", [])
     for there in places:
-        there.get("sftp", {})["host_keys"] = [destinations.HOST_KEY]  # nobody's, in a page
+        there.get("sftp", {})["host_keys"] = [destinations.HOST_KEY]  # of no server, in a page
     authority = {"ca": site.secrets["bedstone_secrets"]["ca"]}
     site.secrets = vault.new_secrets(site.settings, {"bedstone_secrets": authority})
     for lacking in vault.missing_secrets(site.settings, site.secrets):

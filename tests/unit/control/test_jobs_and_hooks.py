@@ -93,7 +93,8 @@ def test_app_without_more_settings_has_the_defaults() -> None:
         ({"commands": {"migrate": ["python src/manage.py migrate"]}}, "django"),
         ({"commands": {"migrate": [["sh", "-c", "cd src && ./manage.py migrate"]]}}, "django"),
         ({"commands": {"migrate": "python -m django migrate"}}, "django"),
-        # Nobody could be asked there: the release says so, and makes a restore point each time.
+        # The migration tool can't be asked there: the release says so, and makes a restore point
+        # each time.
         ({"commands": {"migrate": [["sh", "-c", "python manage.py migrate && echo"]]}}, "none"),
         ({"commands": {"migrate": "python manage.py migrate_schemas"}}, "none"),
         ({"commands": {"migrate": "npm run migrate"}}, "none"),

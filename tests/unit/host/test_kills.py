@@ -1,4 +1,4 @@
-"""What is left when an operation ends where nobody foresaw it: killed, called off, half undone."""
+"""What is left when an operation ends in any place: killed, called off, half undone."""
 
 from __future__ import annotations
 
@@ -229,10 +229,10 @@ class Interrupting(list[transaction.Step[list[str]]]):
 
 
 class Silent:
-    """A journal that nobody reads."""
+    """A journal without a reader."""
 
     def started(self, *_: object) -> None:
-        """Tell nobody."""
+        """Record nothing."""
 
     done = failed = undone = started
 

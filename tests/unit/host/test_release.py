@@ -529,7 +529,7 @@ def test_pulled_images_go_with_the_releases_that_had_them(
 ) -> None:
     monkeypatch.setattr(history, "KEPT_RELEASES", 2)
     name = "registry.example.com/shop"
-    # Somebody else's: of the same repository, but never released.
+    # Not ours: of the same repository, but never released.
     server.images[f"{name}:by-hand"] = "sha256:" + "b" * 64
     for number in range(1, 5):
         reference = f"{name}:{number}"

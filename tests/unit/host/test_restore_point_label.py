@@ -1,4 +1,4 @@
-"""What a restore point is called: `bedstone backups` shows it to whoever looks for the way back."""
+"""What a restore point is called: `bedstone backups` shows it for the choice of a restore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backup that a person starts keeps nobody from the processors."""
+"""A backup that an operator starts doesn't keep other processes from the processors."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def made(settings: Settings, postgres: FakePostgres, root: Path) -> Path:
 
 @pytest.fixture
 def elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> Throwaway:
-    """A throwaway cluster; from now on, nobody may ask the production server."""
+    """A temporary cluster; from now on, no code may ask the production server."""
     assert made.is_dir()
     fake = Throwaway()
     monkeypatch.setattr(command, "_lowest_priority", lambda: None)

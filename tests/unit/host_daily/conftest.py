@@ -70,7 +70,7 @@ class Web(http.server.ThreadingHTTPServer):
     """A web server that keeps what was posted and answers as told."""
 
     daemon_threads = True
-    # Its threads may hang on purpose: nobody waits for them.
+    # Its threads may hang on purpose: no test waits for them.
     block_on_close = False
 
     def __init__(self, answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> None:
@@ -125,7 +125,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for localhost that nobody trusts by itself, and a server's side of it."""
+    """A certificate for localhost that no client trusts by default, and a server's side of it."""
     texts = dict(zip(("cert", "key"), self_signed("localhost"), strict=True))
     for name, text in texts.items():
         (tmp_path / f"{name}.pem").write_text(text)

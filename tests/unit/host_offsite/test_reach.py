@@ -54,7 +54,7 @@ def test_a_certificate_that_is_not_trusted_is_told(
     listener: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Context:
-        """Trusts nobody."""
+        """Trusts no server."""
 
         def wrap_socket(self, *_: object, **__: object) -> None:
             error = ssl.SSLCertVerificationError()

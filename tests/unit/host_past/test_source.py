@@ -108,7 +108,7 @@ def test_moment_is_restored_like_any_backup(
     assert run("--time", "2026-11-20 10:00:00+00:00", "--yes", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert wal.asked == [("local", MOMENT)]
-    # What was committed last is asked for before: without a later one nobody is sure of a moment.
+    # It first waits for the WAL of the last commit: without a later one, no moment is certain.
     assert wal.arrived == ["000000010000000000000005 at local"]
     assert postgres.rows("payments") == {"public.payment": 2}
     assert postgres.rows(result["old_database"]) == {"public.payment": 9}

@@ -1,4 +1,4 @@
-"""The cluster comes back beside, and two renames put it in its place, wherever a kill comes."""
+"""The cluster is restored next to the empty one and replaces it by two renames, despite kills."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_what_waits_is_remembered_from_the_first_look(
     later = waiting.look(17)
     assert later is not None
     assert (later.days, later.late) == (9, True)
-    # A newer one begins anew only when it is another.
+    # The time starts again only when the newer version is another.
     _apt_says(monkeypatch, IS_NEWEST)
     assert waiting.look(17) is None
     assert not (root / "var/lib/bedstone/upgrade/waiting.json").exists()

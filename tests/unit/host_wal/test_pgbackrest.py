@@ -388,7 +388,7 @@ def test_backup_is_ended_by_what_watches_it(
 
     child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
     limit = time.monotonic() + 30
-    # Ended, or ended and not yet waited for by whoever inherited it.
+    # Ended, or ended and not yet waited for by the process that inherited it.
     while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < limit
 

@@ -1,4 +1,4 @@
-"""A backup goes to each destination, is seen there, and one that fails is nobody else's trouble."""
+"""A backup goes to each destination and is checked there; one failure affects no other."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def test_what_the_running_release_can_not_live_with(sql: str, rule: str) -> None
         # Old code finds under the old name what it looks for.
         "ALTER TABLE book RENAME TO volume; CREATE VIEW book AS SELECT * FROM volume",
         "DROP VIEW titles; CREATE VIEW titles AS SELECT 1",
-        # Small tables are written anew, or checked, in no time.
+        # Small tables are rewritten, or checked, in no time.
         "CREATE INDEX i ON book (title)",
         "ALTER TABLE book ALTER id TYPE bigint",
         "GRANT SELECT ON book TO someone",

@@ -102,7 +102,7 @@ def test_fresh_contents_are_those_of_a_fresh_database(cluster: Cluster) -> None:
         assert contents[key] == ours[key], key
 
 
-# What somebody did by hand, and the line that tells that it was put right.
+# Changes made by hand, and the line that reports their correction.
 DRIFT = {
     "app role may log in no more": ("ALTER ROLE pay_app NOLOGIN", "role pay_app: login"),
     "owner may log in": ("ALTER ROLE pay_owner LOGIN", "role pay_owner: nologin"),

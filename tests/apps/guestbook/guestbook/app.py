@@ -25,7 +25,7 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Guest book
 <input name="message" placeholder="Your message" required>
 <input type="hidden" name="stamp" value="{stamp}"><button>Sign</button></form>
 <ul>{entries}</ul></html>"""
-# Proves that a form came from this app: whoever does not know APP_KEY can't make it.
+# Proves that a form came from this app: a client that does not know APP_KEY can't make it.
 STAMP = hmac.new(SETTINGS.app_key, b"guestbook form", hashlib.sha256).hexdigest()
 
 

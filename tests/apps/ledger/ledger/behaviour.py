@@ -2,7 +2,7 @@
 
 import os
 
-# variant.py writes it anew.
+# variant.py replaces it.
 BAKED: frozenset[str] = frozenset()
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF012
-"""Takes its time, and holds no lock meanwhile."""
+"""Takes its time, and holds no lock."""
 
 from django.db import migrations
 
