@@ -1,3 +1,3 @@
-"""The host program: releases, backups, restores and status of the apps on one server."""
+"""Release, back up, restore and watch the apps of one server: the host program."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""POSIX access control lists, read and written as the kernel keeps them.
+"""Read and write POSIX access control lists in the kernel's format.
 
 Debian's ``acl`` package isn't on every server, and the programs in it take paths, where root has
 to use descriptors. The format is that of acl(5) in ``linux/posix_acl_xattr.h``: a version, then

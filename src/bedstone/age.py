@@ -1,4 +1,4 @@
-"""How long ago something was, and when something will be, as people say it."""
+"""Format the age of an event and the time until one."""
 
 from __future__ import annotations
 

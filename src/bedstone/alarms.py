@@ -1,7 +1,7 @@
-"""What is wrong on a server, and what of it people were told.
+"""Record the alarms of a server, and which of them were reported.
 
-The memory is a small file for each scope, not the ledger: whether the ledger can be read is one of
-the things that are judged.
+The memory is a small file for each scope, not the ledger: an unreadable ledger is one of the
+alarms.
 """
 
 from __future__ import annotations

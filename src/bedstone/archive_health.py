@@ -1,4 +1,4 @@
-"""Whether PostgreSQL's WAL is being archived now, and what holds it up if it isn't."""
+"""Check whether PostgreSQL's WAL is being archived now, and the cause if it isn't."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at a destination, and write down what is there."""
+"""Check a destination and record what is there."""
 
 from __future__ import annotations
 

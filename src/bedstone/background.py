@@ -1,4 +1,4 @@
-"""What a person starts by hand is no hurry either: it gets the weights that its timer's unit has.
+"""Give a command that an operator starts the weights that its timer's unit has.
 
 A session's processes share the processors with all services together, half and half, whatever
 `nice` says. So this process moves into a scope next to the services, where it counts for little.

@@ -1,8 +1,7 @@
-"""``bedstone backup``: make a backup that counts, or fail loudly.
+"""Make a backup: ``bedstone backup``.
 
 A backup is written under a name that says that it is incomplete, brought to the disk, read back,
-and only then renamed. Whatever happens on the way, there is either a whole backup under its name or
-none.
+and only then renamed. Whatever fails, there is either a complete backup under its name or none.
 """
 
 from __future__ import annotations

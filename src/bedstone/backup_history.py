@@ -1,7 +1,7 @@
-"""The ledger's record of backups: every attempt, failed ones too.
+"""Record every attempt of a backup in the ledger, failed ones too.
 
-What can be restored is what the catalogue finds on the disk; the record tells what
-was tried, so that a backup that has failed for days is seen.
+What can be restored is what the catalogue finds on the disk; the record holds the attempts, so that
+a backup that has failed for days is noticed.
 """
 
 from __future__ import annotations

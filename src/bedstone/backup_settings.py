@@ -1,4 +1,4 @@
-"""What is backed up on this server, where to, and for how long: /etc/bedstone/backup.json."""
+"""Read the settings of the backups: /etc/bedstone/backup.json."""
 
 from __future__ import annotations
 

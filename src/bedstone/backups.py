@@ -1,4 +1,4 @@
-"""``bedstone backups``: what could be restored, and how sure that is."""
+"""List the backups that can be restored, with their verifications: ``bedstone backups``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The backups of an app in a directory: find, name and judge them.
+"""Find, name and judge the backups of an app in a directory.
 
-The directory is the truth: a backup that was copied away and back is one again,
-and nothing else has to know.
+The directory is the truth: a backup that was copied away and back is one again, without any other
+record.
 """
 
 from __future__ import annotations

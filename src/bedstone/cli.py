@@ -1,4 +1,4 @@
-"""The command line.
+"""Parse the command line and run the command.
 
 Each command module has ``register(subparsers)``, which adds its parser and sets
 ``func`` to a callable that takes the parsed arguments and returns the exit code.

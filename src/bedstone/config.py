@@ -1,7 +1,7 @@
-"""The description of an app (``app.json``, schema 1) as typed, frozen values.
+"""Read the description of an app (``app.json``, schema 1) as typed, frozen values.
 
-Ansible writes the file from the operator's settings, which it has checked; the
-checks here are for people who edit it by hand, and for versions that differ.
+Ansible writes the file from the operator's settings, which it has checked; the checks here are for
+files edited by hand, and for versions that differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How an app's containers are run: one description, for services and for one-off commands."""
+"""Build the command line of an app's containers, for services and for one-off commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which setting helps, by what a container printed before it failed."""
+"""Suggest a setting from the output of a container that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A container's output, copied line by line to standard output, which is the journal.
+"""Copy a container's output line by line to standard output, which is the journal.
 
 dockerd reads it from two pipes that the container's shim keeps open, and keeps it for `docker
 logs`. While dockerd is away these pipes are full after 64 KiB, and the container blocks at its

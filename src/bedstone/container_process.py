@@ -1,4 +1,4 @@
-"""The first process of a running container: watched and stopped without dockerd.
+"""Watch and stop the first process of a running container without dockerd.
 
 dockerd may be away: systemd starts it only after units ordered after it have stopped, so a stop
 that needed it would wait for itself. A pidfd is the kernel's own handle of the process: it needs

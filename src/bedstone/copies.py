@@ -1,4 +1,4 @@
-"""Copies of backups at other destinations: send what is missing there, list and fetch it.
+"""Send, list and fetch copies of backups at other destinations.
 
 Of a backup, its uploads are sent first and its directory last: only what has arrived whole is found
 there. A run that was killed leaves nothing that counts, and the next one sends it again.

@@ -1,4 +1,4 @@
-"""The ledger's record of copies: every attempt to bring a backup to a destination."""
+"""Record every attempt to copy a backup to a destination in the ledger."""
 
 from __future__ import annotations
 

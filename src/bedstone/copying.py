@@ -1,4 +1,4 @@
-"""A run that brings backups to all destinations: what one refuses keeps no other from its copy."""
+"""Copy backups to all destinations; a failure at one doesn't affect the others."""
 
 from __future__ import annotations
 

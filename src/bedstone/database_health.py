@@ -1,4 +1,4 @@
-"""How PostgreSQL is: what will stop it one day, seen while there is time.
+"""Collect PostgreSQL's health: conditions that will stop it later.
 
 A few read-only questions to the catalogues and statistics, each with a short limit. None
 reads a table of the app's.

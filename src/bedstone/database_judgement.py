@@ -1,4 +1,4 @@
-"""What is wrong with the database server, and what to do about it, in a sentence each."""
+"""Judge the database server's health, with a remedy for each problem."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What belongs to a database itself and so isn't in a dump of its contents.
+"""Save and restore the properties of a database that a dump of its contents doesn't hold.
 
-Owner, locale, who may connect, settings for everybody or one role: a restored
-database has to have them too, or the app meets a server that it doesn't know.
+Owner, locale, the right to connect, settings for all roles or one: a restored database needs them
+too, or the app behaves differently on it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where backups are kept: /etc/bedstone/destinations.json, which the role `backup` writes.
+"""Read the destinations of backups: /etc/bedstone/destinations.json, written by role `backup`.
 
 The first destination is always this server itself. The others are declared; what goes there is
 encrypted with the backup key before it leaves.

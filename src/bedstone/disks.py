@@ -1,4 +1,4 @@
-"""Room on the disks that hold containers, databases and backups."""
+"""Measure the free space of the disks that hold containers, databases and backups."""
 
 from __future__ import annotations
 

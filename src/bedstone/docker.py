@@ -1,4 +1,4 @@
-"""What this program asks of Docker, by its command line."""
+"""Call Docker by its command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database as a parallel dump in pg_dump's directory format, and back."""
+"""Dump a database in parallel in pg_dump's directory format, and restore it."""
 
 from __future__ import annotations
 

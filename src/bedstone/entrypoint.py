@@ -1,4 +1,4 @@
-"""Whether an image's ENTRYPOINT runs the command it is given, or takes it for arguments.
+"""Check whether an image's ENTRYPOINT runs its command or takes it for arguments.
 
 Docker puts a command behind the ENTRYPOINT. A script that ends in `exec "$@"` runs it; a server
 (`ENTRYPOINT ["gunicorn", ...]`) starts, and goes on until it is stopped. Commands of a release

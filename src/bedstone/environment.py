@@ -1,4 +1,4 @@
-r"""Environment files: one ``NAME=value`` a line.
+r"""Read and write environment files: one ``NAME=value`` a line.
 
 A value with a line break, or one that begins with a double quote, is written as
 a JSON string (``KEY="line\nline"``), so that certificates and keys fit in. All

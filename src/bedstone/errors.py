@@ -1,4 +1,4 @@
-"""Errors a person can act on."""
+"""Define the errors that an operator can act on."""
 
 from __future__ import annotations
 

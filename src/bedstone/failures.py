@@ -1,4 +1,4 @@
-"""What to say of a systemd unit that has failed."""
+"""Describe a systemd unit that has failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads values out of a parsed JSON file; every complaint names the file and the place in it."""
+"""Read values out of a parsed JSON file; every error names the file and the place in it."""
 
 from __future__ import annotations
 

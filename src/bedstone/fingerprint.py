@@ -1,4 +1,4 @@
-"""Whether a release would change anything: digests over all that goes into it."""
+"""Compute the digests that show whether a release would change anything."""
 
 from __future__ import annotations
 

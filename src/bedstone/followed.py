@@ -1,7 +1,7 @@
-"""Run a program that may take hours, and end it when it stands still.
+"""Run a program that may take hours, and kill it when it makes no progress.
 
 A program that waits for a server which never answers has no time limit of its own that fits: a
-first copy takes hours, a hanging one should not. What counts is whether it gets on.
+first copy takes hours, a hanging one should not. So the limit is the time without progress.
 """
 
 from __future__ import annotations

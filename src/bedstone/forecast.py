@@ -1,4 +1,4 @@
-"""Whether a release would change anything; cheap, since every run of Ansible asks it."""
+"""Check whether a release would change anything; cheap, because every run of Ansible asks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the backups at each destination are as new as they should be, by what was seen there."""
+"""Judge the freshness of the backups at each destination by the last observations there."""
 
 from __future__ import annotations
 

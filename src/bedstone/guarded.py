@@ -1,4 +1,4 @@
-"""Run a long program while watching that it does no harm."""
+"""Run a long program and call a check while it runs."""
 
 from __future__ import annotations
 

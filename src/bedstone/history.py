@@ -1,4 +1,4 @@
-"""What the ledger knows of an app: its releases, which one serves, and every operation on it."""
+"""Read and write the ledger's releases and operations of an app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An end that leaves time to tidy up."""
+"""Turn the signals that stop the program into an exception, so that it can clean up."""
 
 from __future__ import annotations
 

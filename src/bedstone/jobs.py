@@ -1,4 +1,4 @@
-"""An app's jobs: what systemd knows of them, and one run of a job in a container of its own."""
+"""List an app's jobs with their state in systemd, and run a job in a separate container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backups retention keeps, and why, by the settings and by what the ledger knows."""
+"""Choose the backups that retention keeps, and why, by the settings and the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: what has happened on this server, in SQLite.
+"""Open the ledger: the SQLite database with the history of this server.
 
 Every change to the schema is a new entry of :data:`MIGRATIONS`; entries that
 have been released are never edited.

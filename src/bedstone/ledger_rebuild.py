@@ -1,9 +1,8 @@
-"""Make the ledger again from what is kept in files, for when it can't be read.
+"""Rebuild an unreadable ledger from files.
 
-The directories of the releases say what was released, the apps' files what serves, the
-backups' manifests what was backed up; whatever of the old file can still be read comes
-along. The same, made for a moment in memory's own directory, stands in for an unreadable
-ledger while people look.
+The directories of the releases say what was released, the apps' files what serves, the backups'
+manifests what was backed up; whatever of the old file can still be read comes along. The same, made
+temporarily in a directory in memory, replaces an unreadable ledger for commands that only read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One holder at a time, and everyone else is told who it is, what for, and how far it is.
+"""Lock an app for one operation; other callers get the holder, its purpose and its step.
 
-The lock is the kernel's (``flock``): it ends with the process that holds it, however
-that ends, so a dead holder never blocks, on no file's say and after no time-out. The
-file's text tells who holds it, since when, at which step it is and when it last said so.
-What hangs is ended from outside: the unit that an operation runs in has a time limit.
+The lock is the kernel's (``flock``): it ends with the process that holds it, however that ends, so
+a dead holder never blocks, whatever the file says, and without a time-out. The file's text names
+the holder, its start, its step and the time of its last report. A hanging holder is stopped from
+outside: the unit that an operation runs in has a time limit.
 """
 
 from __future__ import annotations

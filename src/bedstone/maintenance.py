@@ -1,4 +1,4 @@
-"""Maintenance: nginx shows visitors a page in place of an app, which itself runs on.
+"""Switch maintenance on and off: nginx shows a page in place of an app, which keeps running.
 
 The page is the switch: nginx looks for the file at each request, so that nothing
 has to be reloaded and a crash leaves it on or off.

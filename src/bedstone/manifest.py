@@ -1,4 +1,4 @@
-"""The manifest: what a backup holds, so that a restore can tell whether it still does.
+"""Read and write a backup's manifest, so that a restore can check its contents.
 
 A directory is a backup if, and only if, it carries a manifest of ours. It is the
 last file to be written, and its own checksum makes a changed byte show.

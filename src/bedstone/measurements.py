@@ -1,7 +1,6 @@
-"""How large the databases are and how much is free on the disks, once a night.
+"""Record the size of the databases and the free space of the disks, once a night.
 
-Kept in the ledger, so that "full in about twenty days" can be said while there is time to
-do something.
+Kept in the ledger, so that "full in about twenty days" can be reported in time.
 """
 
 from __future__ import annotations

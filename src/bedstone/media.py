@@ -1,4 +1,4 @@
-"""The directory of uploaded files as one archive, and back.
+"""Archive the directory of uploaded files, and restore it.
 
 GNU tar does the work: it keeps owners, times and links, and goes on when a file changes during the
 backup. Nightly backups of a server that has a backup key keep them as snapshots instead

@@ -1,4 +1,4 @@
-"""Uploaded files as snapshots of a repository: thirty nights take little more than one.
+"""Keep uploaded files as snapshots of a repository: thirty nights take little more than one.
 
 The snapshot is made in the repository of this server and copied to the others, so that each
 destination has what the backup's manifest records, to the byte.

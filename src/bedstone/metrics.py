@@ -1,8 +1,8 @@
-"""What a monitoring system wants to know of this server's apps and backups.
+"""Write the metrics of this server's apps and backups.
 
-All of it comes from the ledger and from files: nothing is asked that could be busy, hang or
-be down, so the metrics of a server that is in trouble are there too. What one part can't tell
-leaves the others alone and is told by ``bedstone_collector_success``.
+All of it comes from the ledger and from files: nothing is asked that could be busy, hang or be
+down, so the metrics of a server that is in trouble are there too. A part that fails doesn't affect
+the others and is reported by ``bedstone_collector_success``.
 """
 
 from __future__ import annotations

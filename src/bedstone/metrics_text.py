@@ -1,4 +1,4 @@
-"""Prometheus' text format: what its node exporter reads from a file.
+"""Format metrics in Prometheus' text format, which its node exporter reads from a file.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-format-details
 """

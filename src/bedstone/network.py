@@ -1,4 +1,4 @@
-"""Each app's own network, on which every HTTP slot has an address that never changes.
+"""Create an app's Docker network, on which every HTTP slot has a fixed address.
 
 nginx talks to that address and not to a published port: a published port goes
 through `docker-proxy`, which dies with dockerd (moby#27880), and so a restart of

@@ -1,4 +1,4 @@
-"""nginx's side of a release: where each app's requests go.
+"""Route each app's requests to its serving slot in nginx.
 
 Both slots of a service are upstreams in nginx's configuration. Which of them gets an app's requests
 is a symbolic link that nginx resolves at each request (role nginx), so that a release moves one

@@ -1,4 +1,4 @@
-"""How an operation on an app went, for people and for machines."""
+"""Report the outcome of an operation on an app, as text and as JSON."""
 
 from __future__ import annotations
 

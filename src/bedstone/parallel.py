@@ -1,4 +1,4 @@
-"""Ask many things at the same time, and wait for none of them longer than a limit."""
+"""Run many calls at the same time, and wait for none of them longer than a limit."""
 
 from __future__ import annotations
 

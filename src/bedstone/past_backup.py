@@ -1,4 +1,4 @@
-"""An app's database of the past as an ordinary backup: whatever knows backups knows it, too."""
+"""Make an ordinary backup of an app's database as of an earlier moment."""
 
 from __future__ import annotations
 

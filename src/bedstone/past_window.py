@@ -1,4 +1,4 @@
-"""Which moments of the past a destination can bring back."""
+"""Find the recovery window of a destination."""
 
 from __future__ import annotations
 

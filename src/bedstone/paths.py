@@ -1,10 +1,10 @@
-"""Where things are on a server.
+"""Define where files are on a server.
 
 ``BEDSTONE_ROOT`` puts everything below another directory, so that tests never
 touch the real one.
 
-A host may prove the backups of others (``bedstone verify --of ORIGIN``). What it knows of each of
-them, settings, keys and a ledger, lies in directories of that origin: see :func:`of_origin`.
+A host may verify the backups of others (``bedstone verify --of ORIGIN``). The settings, keys and
+ledger of each of them are in directories of that origin: see :func:`of_origin`.
 """
 
 from __future__ import annotations

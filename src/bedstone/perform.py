@@ -1,4 +1,4 @@
-"""Carry out an operation on an app: lock, put right, decide, run the steps, record."""
+"""Carry out an operation on an app: lock, reconcile, decide, run the steps, record."""
 
 from __future__ import annotations
 

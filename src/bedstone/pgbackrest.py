@@ -1,8 +1,7 @@
-"""pgBackRest, the engine of continuous WAL: everything that Bedstone asks of it, and nothing else.
+"""Call pgBackRest, the engine of the WAL archive; no other module does.
 
-It runs as PostgreSQL's user with /etc/pgbackrest/pgbackrest.conf, which role `pgbackrest` writes.
-A destination is a repository there, named by its number. What it prints in its own words is told
-in plain ones by `pgbackrest_errors`.
+It runs as PostgreSQL's user with /etc/pgbackrest/pgbackrest.conf, which role `pgbackrest` writes. A
+destination is a repository there, named by its number. `pgbackrest_errors` translates its messages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far WAL and backups of the cluster reach at each destination, looked up there."""
+"""Measure how far WAL and backups of the cluster reach at each destination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pgBackRest's errors in plain words, with what to do."""
+"""Translate pgBackRest's errors into a cause and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pgBackRest says is in a repository: backups, how far the WAL reaches, and what is wrong."""
+"""Parse pgBackRest's description of a repository: backups, end of the WAL, and problems."""
 
 from __future__ import annotations
 

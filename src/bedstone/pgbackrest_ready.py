@@ -1,4 +1,4 @@
-"""Prepares the repositories, and sees WAL arrive in each: the end of a convergence."""
+"""Prepare the repositories and wait until WAL arrives in each: the end of a convergence."""
 
 from __future__ import annotations
 

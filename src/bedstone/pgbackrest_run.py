@@ -1,4 +1,4 @@
-"""A backup of the cluster to each destination; one that fails keeps no other from its backup."""
+"""Back the cluster up to each destination; a failure at one doesn't affect the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits until WAL has arrived at a destination."""
+"""Wait until WAL has arrived at a destination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of PostgreSQL's WAL segments, and whether some are missing in a row of them."""
+"""Parse names of PostgreSQL's WAL segments, and find gaps in a row of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask a service whether it answers: straight at its address, and through the front door."""
+"""Check whether a service answers: directly at its address, and through nginx."""
 
 from __future__ import annotations
 

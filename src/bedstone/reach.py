@@ -1,6 +1,6 @@
-"""Whether a destination can be reached, found out in seconds and told in plain words.
+"""Check within seconds whether a destination can be reached, and report the cause if not.
 
-The engines try again and again for a quarter of an hour, and lose what ssh has said.
+The engines retry for a quarter of an hour, and lose ssh's messages.
 """
 
 from __future__ import annotations

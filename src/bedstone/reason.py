@@ -1,4 +1,4 @@
-"""The lines of an output that say why a program failed."""
+"""Find the lines of an output that give the cause of a failure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""``bedstone rebuild``: a new, bare server becomes the one that is gone.
+"""Rebuild a new, bare server from a destination: ``bedstone rebuild``.
 
-Run by playbooks/rebuild.yml, once the roles have made what needs no data. In its order: look
-whether it may (nothing is touched until that is certain), the cluster to the end of the archived
-log, then what only files know: the ledger, the releases with their images, the uploads.
+Run by playbooks/rebuild.yml, once the roles have made what needs no data. The order: the pre-flight
+checks (no change before they pass), the cluster to the end of the archived WAL, then the data that
+is only in files: the ledger, the releases with their images, the uploads.
 """
 
 from __future__ import annotations

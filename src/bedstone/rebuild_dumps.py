@@ -1,4 +1,4 @@
-"""Where no log was kept: each app's newest dump, with its uploads, from a destination."""
+"""Restore each app's newest dump, with its uploads, where no WAL was archived."""
 
 from __future__ import annotations
 

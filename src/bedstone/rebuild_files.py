@@ -1,4 +1,4 @@
-"""What isn't in the databases: the ledger, the kept releases, the images, the uploads."""
+"""Restore what isn't in the databases: the ledger, the kept releases, the images, the uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let the releases that were brought back serve."""
+"""Start the releases that were restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place that calls restic: encrypted, deduplicated snapshots at a destination.
+"""Call restic, which keeps encrypted, deduplicated snapshots; no other module does.
 
 Written for restic 0.18 (Debian 13): an error is known by its exit code where there is one, else
 by its words. The key goes by a file, access keys by the environment.

@@ -1,4 +1,4 @@
-"""restic's errors in plain words: what is wrong, and what to do."""
+"""Translate restic's errors into a cause and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""May this backup be restored here? Answered before anything is touched."""
+"""Run the pre-flight checks of a restore."""
 
 from __future__ import annotations
 

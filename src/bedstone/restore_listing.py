@@ -1,4 +1,4 @@
-"""What could be restored: backups, and the moments that the WAL leads to."""
+"""List the backups and the moments that can be restored."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What visitors see while an app's data is exchanged.
+"""Show the maintenance page while an app's data is replaced.
 
-What they would write from the backup's moment on would only be in the data that is replaced: so
-they are told to come back, until what was restored serves.
+Data that visitors write after the backup's moment would only be in the data that is replaced: so
+the page asks them to come back, until the restored data serves.
 """
 
 from __future__ import annotations

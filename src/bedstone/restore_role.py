@@ -1,10 +1,10 @@
 """Load a dump without the superuser's rights.
 
 An app's own functions run while its dump is loaded: CHECK constraints, domains, indexes on
-expressions. `SET ROLE` would not hold them: a session of the superuser can always go back to be
-one. So the load comes as a role that never was, a member of the app's own roles. What a superuser
-owns (an administrator has made it by hand) is made by the same role and handed over at the end,
-since it may call functions of the app, too. The superuser makes only what runs nothing.
+expressions. `SET ROLE` would not stop them: a session of the superuser can always switch back to
+it. So the load logs in as a role that was never a superuser, a member of the app's own roles. What
+a superuser owns (an administrator has made it by hand) is made by the same role and handed over at
+the end, since it may call functions of the app, too. The superuser makes only what runs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a restore takes its backup from: this server, a destination, or the WAL."""
+"""Choose the source of a restore: this server, a destination, or the WAL."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""A retention that got smaller removes nothing by itself: that is asked for by name.
+"""Hold back a smaller retention until an operator accepts it.
 
-The settings may say `keep_days: 3` in place of 30 by a slip, and the next night would remove
-what can't be brought back, on this server and at every destination. So the largest retention
-that was in force stays in force, in a file of the server's, until `bedstone retention --accept`.
-Backups go by the clock of timers and playbooks alike: what holds them back is here, and not
-in a question that only a terminal could be asked.
+The settings may say `keep_days: 3` in place of 30 by a slip, and the next night would remove what
+can't be brought back, on this server and at every destination. So the largest retention that was in
+force stays in force, in a file of the server's, until `bedstone retention --accept`. Timers and
+playbooks remove backups, too: so the check is here, and not in a prompt that needs a terminal.
 """
 
 from __future__ import annotations

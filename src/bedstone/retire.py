@@ -1,4 +1,4 @@
-"""Stop an app that is taken out of the settings; for a month all of it can come back."""
+"""Stop an app that was removed from the settings; for 30 days it can be restored completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Call other programs: lists only, output kept but bounded, never longer than a limit.
+"""Run other programs: argument lists only, bounded output, never longer than a limit.
 
 Secrets go by file, standard input or environment, never in ``argv``: every
 user of the server can read another process's arguments.

@@ -1,4 +1,4 @@
-"""A digest of a database's schema: equal for equal schemas, whatever way led to them."""
+"""Compute a digest of a database's schema: equal for equal schemas, however they were made."""
 
 from __future__ import annotations
 

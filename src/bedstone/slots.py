@@ -1,4 +1,4 @@
-"""What each slot runs: a small file a slot, written by a release, read by its unit.
+"""Record what each slot runs: a small file a slot, written by a release, read by its unit.
 
 After a reboot the unit starts from it what it ran before.
 """

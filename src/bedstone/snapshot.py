@@ -1,4 +1,4 @@
-"""A moment of a database, held open: the dump and the row counts see the same one."""
+"""Hold a snapshot of a database open, for a dump and its row counts to see the same data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app's image: where it comes from, which version that is, and how it gets here."""
+"""Identify, build, pull or load an app's image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secrets of an app's source: source.json, which root alone reads, next to its app.json."""
+"""Read the secrets of an app's source: source.json, readable by root only, next to its app.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room on the disks: neither a backup nor a restore takes the last of it."""
+"""Check the free space before a backup or restore, so that it never fills a disk."""
 
 from __future__ import annotations
 

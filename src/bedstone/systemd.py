@@ -1,4 +1,4 @@
-"""What this program asks of systemd."""
+"""Call systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours, for those who see them."""
+"""Colour the output if it is a terminal."""
 
 from __future__ import annotations
 

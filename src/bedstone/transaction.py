@@ -1,4 +1,4 @@
-"""Steps that hold together: all of them, or none.
+"""Run steps as a transaction: all of them, or none.
 
 The engine knows nothing of releases. A step that fails is undone itself (it may
 have done half of its work), then those before it, in reverse.

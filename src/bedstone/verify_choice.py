@@ -1,4 +1,4 @@
-"""Which backup is to be proved to be one."""
+"""Choose and fetch the backup that is to be verified."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The ledger's record of verifications: every attempt, by app, part of a backup and destination.
+"""Record every verification in the ledger, by app, part of a backup and destination.
 
-How long ago an app's backup was proved to be one is measured by the record of success, never by
-a unit's exit code: a timer that doesn't run has none.
+The age of an app's last verification is measured by the record of success, never by a unit's exit
+code: a timer that doesn't run has none.
 """
 
 from __future__ import annotations

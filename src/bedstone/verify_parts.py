@@ -1,4 +1,4 @@
-"""Prove the parts of a backup: what it is restored to holds what was counted when it was made."""
+"""Verify the parts of a backup: the restored data has the row counts of the manifest."""
 
 from __future__ import annotations
 

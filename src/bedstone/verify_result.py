@@ -1,4 +1,4 @@
-"""How a verification went, and whether that says something about the backup."""
+"""Classify the result of a verification, and whether it says anything about the backup."""
 
 from __future__ import annotations
 

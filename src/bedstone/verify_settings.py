@@ -1,4 +1,4 @@
-"""How backups are verified on this server: the part ``verify`` of /etc/bedstone/backup.json."""
+"""Read the settings of verifications: the part ``verify`` of /etc/bedstone/backup.json."""
 
 from __future__ import annotations
 

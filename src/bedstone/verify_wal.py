@@ -1,4 +1,4 @@
-"""Prove the WAL: the cluster that it leads to is whole, and holds what the apps had last night."""
+"""Verify the WAL: recover the cluster, and compare each app's database with its last backup."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which chains of WAL backups are kept: a pure function of what is there.
+"""Choose which chains of WAL backups are kept: a pure function of the present ones.
 
 A chain is a full backup with the incremental ones upon it and the WAL since. pgBackRest removes
-whole chains from the oldest on, with their WAL; so all that there is to say is how many stay.
+whole chains from the oldest on, with their WAL; so the only choice is how many stay.
 """
 
 from __future__ import annotations

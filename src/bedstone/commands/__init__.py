@@ -1,1 +1,1 @@
-"""The commands, one module each group."""
+"""Define the commands, one module for each group."""

@@ -1,4 +1,4 @@
-"""`bedstone alarms`: what needs a person, with the command that mends it."""
+"""List the alarms, each with the command that fixes it: `bedstone alarms`."""
 
 from __future__ import annotations
 

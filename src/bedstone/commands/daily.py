@@ -1,4 +1,4 @@
-"""`bedstone logs`, `exec`, `run` and `console`: the things people do every day."""
+"""Show logs and run commands in an app's containers: `bedstone logs`, `exec`, `run`, `console`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bedstone destinations`` and ``bedstone copy``: where backups are, and bring them there."""
+"""List the destinations and copy backups there: ``bedstone destinations`` and ``bedstone copy``."""
 
 from __future__ import annotations
 

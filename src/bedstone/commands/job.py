@@ -1,4 +1,4 @@
-"""`bedstone job`: list an app's jobs, or run one of them now."""
+"""List an app's jobs, or run one of them now: `bedstone job`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone ledger`: its version, and making it again when it can't be read."""
+"""Show the ledger's version, and rebuild it when it can't be read: `bedstone ledger`."""
 
 from __future__ import annotations
 

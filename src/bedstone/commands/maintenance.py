@@ -1,4 +1,4 @@
-"""`bedstone maintenance`: show visitors a page in place of an app, and let them in again."""
+"""Switch an app's maintenance page on and off: `bedstone maintenance`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone metrics`: for Prometheus."""
+"""Write the metrics for Prometheus: `bedstone metrics`."""
 
 from __future__ import annotations
 

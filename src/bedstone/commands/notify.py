@@ -1,4 +1,4 @@
-"""`bedstone notify`: tell the hooks that a unit failed, or try them all."""
+"""Report a failed unit to the hooks, or test them all: `bedstone notify`."""
 
 from __future__ import annotations
 

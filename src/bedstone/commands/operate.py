@@ -1,4 +1,4 @@
-"""What `release`, `rollback` and `restart` have in common: carried out, followed and told."""
+"""Share the code of `release`, `rollback` and `restart`: start, follow and report the operation."""
 
 from __future__ import annotations
 

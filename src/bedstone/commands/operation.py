@@ -1,4 +1,4 @@
-"""`bedstone watch`, `settle` and `operation`: an operation seen from outside, and after its end."""
+"""Follow, reconcile and run operations: `bedstone watch`, `settle` and `operation`."""
 
 from __future__ import annotations
 

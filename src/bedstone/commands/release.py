@@ -1,4 +1,4 @@
-"""`bedstone release`."""
+"""Release an app: `bedstone release`."""
 
 from __future__ import annotations
 

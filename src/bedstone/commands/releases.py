@@ -1,4 +1,4 @@
-"""`bedstone releases`: what has been released, how it ended, and what can serve again."""
+"""List an app's releases, their outcomes, and those kept for a rollback: `bedstone releases`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone restore`: what is to be put back, and how it went."""
+"""Restore a backup, or an app's data of a moment: `bedstone restore`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone retention`: what a smaller retention would remove, and letting it."""
+"""Show what a smaller retention would remove, and accept it: `bedstone retention`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone retire`: stop apps that are no longer declared; for a month they can come back."""
+"""Stop apps that are no longer declared; for 30 days they can be restored: `bedstone retire`."""
 
 from __future__ import annotations
 

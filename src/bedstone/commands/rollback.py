@@ -1,4 +1,4 @@
-"""`bedstone rollback` and `bedstone restart`: what is there serves again."""
+"""Roll an app back, or restart its serving release: `bedstone rollback` and `bedstone restart`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone status`: one screen."""
+"""Show the state of the server and its apps on one screen: `bedstone status`."""
 
 from __future__ import annotations
 

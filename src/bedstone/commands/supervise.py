@@ -1,4 +1,4 @@
-"""`bedstone supervise`: what the units of the apps run."""
+"""Run a slot's container for its systemd unit: `bedstone supervise`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bedstone upgrade`: PostgreSQL's next minor version, or a newer major one, and the way back."""
+"""Upgrade PostgreSQL to its next minor or a newer major version, or undo it: `bedstone upgrade`."""
 
 from __future__ import annotations
 

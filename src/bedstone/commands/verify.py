@@ -1,4 +1,4 @@
-"""`bedstone verify`: which backups are proved, and what is told of it."""
+"""Verify backups, and list the verifications: `bedstone verify`."""
 
 from __future__ import annotations
 

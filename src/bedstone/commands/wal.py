@@ -1,4 +1,4 @@
-"""`bedstone wal`: backups of the whole cluster with its WAL, for any moment of the last days."""
+"""Back the cluster up with its WAL, and list the recovery windows: `bedstone wal`."""
 
 from __future__ import annotations
 

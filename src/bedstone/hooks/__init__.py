@@ -1,7 +1,7 @@
-"""Tell people and other programs what has happened: by webhook, mail or a command.
+"""Report events to people and other programs: by webhook, mail or a command.
 
-No hook can fail or hold up what it tells of: each runs in a process of its own,
-all at the same time, and what hasn't ended in time is killed.
+No hook can fail or delay the operation that it reports: each runs in a separate process, all at the
+same time, and one that hasn't ended in time is killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process that sends one webhook or mail: its order comes by standard input.
+"""Send one webhook or mail, in a separate process that reads its order from standard input.
 
 It prints one line, the reason, when it fails. That line holds no address and
 no password.

@@ -1,4 +1,4 @@
-"""Run hooks side by side, each in a process group of its own, and none beyond its time.
+"""Run hooks in parallel, each in a separate process group, and none beyond its time limit.
 
 A socket's timeout counts from byte to byte, and a name may take minutes to
 resolve: only the end of a process ends all of that for certain.

@@ -1,4 +1,4 @@
-"""Which hooks this server has: /etc/bedstone/hooks.json, root's alone."""
+"""Read the hooks of this server: /etc/bedstone/hooks.json, readable by root only."""
 
 from __future__ import annotations
 

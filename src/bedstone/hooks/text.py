@@ -1,4 +1,4 @@
-"""The words in which an event is told."""
+"""Format the text of an event."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a release would do to the database's schema, and what it takes to undo it.
+"""Analyse what a release would do to the database's schema, and how it can be undone.
 
-The app's own image is asked: a probe runs in it next to the migrate command and reports what is
+The app's own image answers: a probe runs in it next to the migrate command and reports what is
 applied, what is pending and the SQL of it (:func:`probe`, :func:`parse`). The report is judged here
-(:func:`lint`) by one question: can the release that serves now live with the new schema until the
-new one has taken over, and after a rollback?
+(:func:`lint`) by one criterion: the serving release must be compatible with the new schema, until
+the new release serves and after a rollback.
 
 What is not seen: databases of Django but `default`; tables of apps without migrations
 (`--run-syncdb`); all but the first database of an Alembic environment with several; what

@@ -1,4 +1,4 @@
-"""A column's definition, as `ADD COLUMN` has it."""
+"""Parse a column's definition in `ADD COLUMN`."""
 
 from __future__ import annotations
 

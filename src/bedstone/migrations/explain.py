@@ -1,4 +1,4 @@
-"""What was found in migrations, for people."""
+"""Format the findings in migrations as text."""
 
 from __future__ import annotations
 

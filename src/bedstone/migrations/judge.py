@@ -1,4 +1,4 @@
-"""Walk through the statements of a plan and note what a schema in use can't take."""
+"""Walk through the statements of a plan and record what is incompatible with a schema in use."""
 
 from __future__ import annotations
 

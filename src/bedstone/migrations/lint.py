@@ -1,4 +1,4 @@
-"""Judge pending migrations by whether the release that serves now can live with them."""
+"""Judge whether pending migrations are compatible with the serving release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Note what a plan does to objects other than tables: functions, types, privileges, policies."""
+"""Record what a plan does to objects other than tables: functions, types, privileges, policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's types: which change of a column's type is free, and which costs what."""
+"""Judge changes of a column's type in PostgreSQL: free, a rewrite, or incompatible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probe: what to run in an app's image so that it reports its migrations."""
+"""Build the probe that reports an app's migrations from its image."""
 
 from __future__ import annotations
 

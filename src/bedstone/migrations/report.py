@@ -1,4 +1,4 @@
-"""What a probe reports, as typed, frozen values; and as JSON."""
+"""Parse a probe's report as typed, frozen values; and write it as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the running release can't live with, and what to do instead."""
+"""Define what is incompatible with the running release, and the alternative to each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of a view, as its definition has them."""
+"""Parse the columns of a view's definition."""
 
 from __future__ import annotations
 

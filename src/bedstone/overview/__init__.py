@@ -1,7 +1,7 @@
-"""All that is to be seen of the apps and the server at a glance, gathered within seconds.
+"""Collect the state of the apps and the server within seconds.
 
-What takes longer than it may (a service that doesn't answer, a busy Docker) is left out
-and holds nothing up.
+A part that exceeds its limit (a service that doesn't answer, a busy Docker) is left out and delays
+no other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The last backup of an app, and whether it is as new as it should be."""
+"""Show the last backup of an app, and whether it is recent enough."""
 
 from __future__ import annotations
 

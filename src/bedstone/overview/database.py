@@ -1,4 +1,4 @@
-"""The database server's lines in the picture; what they say comes from `database_health`."""
+"""Show the database server's lines of the overview, from `database_health`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fresh an app's backups are off the host, by what was last seen there."""
+"""Show the freshness of an app's backups off the host, by the last observations there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that an app's releases keep, and the room they take."""
+"""Show the images that an app's releases keep, and the space they take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last releases, rollbacks and restarts of an app, and the one that is on its way."""
+"""Show the last releases, rollbacks and restarts of an app, and the running one."""
 
 from __future__ import annotations
 

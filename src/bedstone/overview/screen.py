@@ -1,4 +1,4 @@
-"""The picture as one screen of text."""
+"""Format the overview as one screen of text."""
 
 from __future__ import annotations
 

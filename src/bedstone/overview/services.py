@@ -1,4 +1,4 @@
-"""An app's services: what systemd says of each, and what it answers itself."""
+"""Show an app's services: systemd's state of each, and its readiness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for PostgreSQL, and what an upgrade has left behind."""
+"""Show pending upgrades of PostgreSQL, and what an upgrade has left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an app's backup was last proved to be one, and whether that is as it should be."""
+"""Show when an app's backup was last verified, and whether that is recent enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL's WAL is archived, and how far it reaches at each destination."""
+"""Show whether PostgreSQL's WAL is archived, and how far it reaches at each destination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an app has written into its containers: no setting declares it, and a release drops it.
+"""List what an app has written into its containers: no setting declares it, a release drops it.
 
 Only apps with ``read_only: false`` can. `docker diff` names each changed path of a container,
 without its mounts.

@@ -1,1 +1,1 @@
-"""The steps that put a release of an app into service."""
+"""Define the steps that put a release of an app into service."""

@@ -1,4 +1,4 @@
-"""What follows once a release serves: nothing here undoes it."""
+"""Clean up after a release serves; no step here is undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app's own commands, run in an image before it serves."""
+"""Run the app's own commands in an image before it serves."""
 
 from __future__ import annotations
 

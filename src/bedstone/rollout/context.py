@@ -1,4 +1,4 @@
-"""What a release on its way needs: the server it works on, and what its steps find out."""
+"""Hold the state of a running operation: its server, and the results of its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of slots: nothing of them runs, starts at boot or is known any more."""
+"""Stop slots: their containers, their start at boot and their files."""
 
 from __future__ import annotations
 

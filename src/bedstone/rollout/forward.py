@@ -1,4 +1,4 @@
-"""Apply migrations that the release to come back to has and the database hasn't."""
+"""Apply migrations of a rollback's target release that the database lacks."""
 
 from __future__ import annotations
 

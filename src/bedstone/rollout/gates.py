@@ -1,4 +1,4 @@
-"""The gate before anything is changed: what is pending, and does the running release bear it."""
+"""Check that pending migrations are compatible with the running release, before any change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the containers stand on."""
+"""Create the app's Docker network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release's image: built once from one source, named after each release."""
+"""Build the release's image once from one source, and name it after each release."""
 
 from __future__ import annotations
 

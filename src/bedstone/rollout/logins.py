@@ -1,7 +1,7 @@
-"""The roles that an app logs in to PostgreSQL as: one for each password it has had.
+"""Check and drop the roles that an app logs in to PostgreSQL as: one for each password it has had.
 
 Another password in the settings makes another role (role postgresql, `app_login`), and the release
-that serves logs in with the earlier one until it is replaced. Then nothing uses that any more.
+that serves logs in with the earlier one until it is replaced. Then no container uses that any more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a rollback that was killed has left to do with the schema, in the words of its images."""
+"""Record what a killed rollback has left to do with the schema, as commands of its images."""
 
 from __future__ import annotations
 

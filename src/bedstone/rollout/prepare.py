@@ -1,4 +1,4 @@
-"""Keep the settings and the environment that a release is made with."""
+"""Save the settings and the environment that a release is made with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of a registry that no kept release has any more: Docker keeps each under its own name."""
+"""Remove pulled images that no kept release uses: Docker keeps each under its own name."""
 
 from __future__ import annotations
 

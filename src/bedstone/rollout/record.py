@@ -1,4 +1,4 @@
-"""The moment from which on a release serves."""
+"""Record a release as the serving one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backup of the database as it is before the schema changes."""
+"""Make a restore point before the schema changes."""
 
 from __future__ import annotations
 

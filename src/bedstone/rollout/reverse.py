@@ -1,4 +1,4 @@
-"""Undo migrations that an older release doesn't know, by the image that does."""
+"""Undo migrations that an older release lacks, with the image that has them."""
 
 from __future__ import annotations
 

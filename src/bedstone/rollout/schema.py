@@ -1,4 +1,4 @@
-"""The schema that a release serves with: what is kept of it, and how the present one is asked."""
+"""Record the schema that a release serves with, and read the present one."""
 
 from __future__ import annotations
 

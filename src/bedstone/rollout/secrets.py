@@ -1,4 +1,4 @@
-"""Secrets that changed since a release was made."""
+"""Put the current secrets into a kept release's environment."""
 
 from __future__ import annotations
 

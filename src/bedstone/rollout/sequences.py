@@ -1,4 +1,4 @@
-"""Which steps an operation has, in their order."""
+"""Define the steps of each operation, in their order."""
 
 from __future__ import annotations
 

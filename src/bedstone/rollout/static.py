@@ -1,4 +1,4 @@
-"""The static files of a release, and those that pages of the release before still ask for."""
+"""Publish the static files of a release, and keep the previous ones that open pages request."""
 
 from __future__ import annotations
 

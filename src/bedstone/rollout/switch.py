@@ -1,4 +1,4 @@
-"""New requests to the new slot, and back."""
+"""Route new requests to the new slot, and undo it."""
 
 from __future__ import annotations
 

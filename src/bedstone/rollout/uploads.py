@@ -1,9 +1,10 @@
-"""The directory of uploads, while a release of another user comes and the old one still serves.
+"""Give a release of another user access to the uploads while the old one still serves.
 
 Its owner is the user of the release that serves. A release that runs as another one gets access
 next to it, by an access control list, from its first step until it is recorded and the old slot is
-drained; only then the files become its own. Undone, the files that it made go back to the old
-owner. What is owed stands in ``uploads.json`` of the app's state, for when all this is killed.
+drained; only then the files become its own. The undo gives the files that it made to the old owner.
+Changes that are still to be done are recorded in ``uploads.json`` of the app's state, for the run
+after a kill.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A look through the front door."""
+"""Check the new release through nginx."""
 
 from __future__ import annotations
 

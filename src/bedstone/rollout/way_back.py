@@ -1,4 +1,4 @@
-"""A rollback's gate: whether the older release can serve on the schema, or after a reversal."""
+"""Check whether an older release is compatible with the schema, or after a reversal."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""PostgreSQL upgrades: minor ones at a chosen moment, major ones rehearsed and with a way back."""
+"""Upgrade PostgreSQL: minor versions at a chosen moment, major ones with rehearsal and undo."""

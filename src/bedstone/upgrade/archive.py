@@ -1,4 +1,4 @@
-"""Let the write-ahead log of the new cluster go on where the old one's went."""
+"""Continue the WAL archive with the new cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upgrade itself, in a unit of its own, and what finishes or undoes a killed one.
+"""Run the upgrade in a separate unit, and finish or undo a killed one.
 
 The order keeps the undo short. The old cluster is only read: pg_upgrade copies it, and the copy is
 compared with it while no client can write to either. Up to the moment at which the journal says

@@ -1,4 +1,4 @@
-"""May this server's PostgreSQL be brought to a newer major version? Asked before all else."""
+"""Run the pre-flight checks of a major upgrade."""
 
 from __future__ import annotations
 

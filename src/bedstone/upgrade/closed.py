@@ -1,4 +1,4 @@
-"""The apps of this server while the database is away: visitors see a page, nothing else runs."""
+"""Stop the apps while the database is down, and show visitors a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's clusters: one directory of settings and one of data for each major version."""
+"""Manage Debian's clusters: one directory of settings and one of data for each major version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two clusters have to have in common when one was made of the other."""
+"""Compare the contents of two clusters of which one was made from the other."""
 
 from __future__ import annotations
 

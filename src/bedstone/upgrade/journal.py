@@ -1,8 +1,8 @@
 """Record an upgrade before it begins, so that the next run can finish or undo it.
 
-Until the new cluster has been found to hold what the old one held, everything is undone: the
-old cluster has not been changed. After that moment, the phase ``switched``, it is finished, and
-from ``opened`` on, when visitors may have written to the new cluster, nothing leads back by itself.
+Until the new cluster has been found to hold what the old one held, everything is undone: the old
+cluster has not been changed. After that moment, the phase ``switched``, it is finished, and from
+``opened`` on, when visitors may have written to the new cluster, no automatic undo exists.
 """
 
 from __future__ import annotations

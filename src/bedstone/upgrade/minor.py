@@ -1,7 +1,7 @@
-"""Minor versions: apt has them, and a chosen moment installs them.
+"""Install minor versions from apt at a chosen moment.
 
-unattended-upgrades leaves the server's package alone, since installing it restarts the
-database. So that a fix doesn't rot, what waits is seen, and what waits too long is a problem.
+unattended-upgrades leaves the server's package alone, since installing it restarts the database. So
+a pending version is shown, and one that waits too long is a problem.
 """
 
 from __future__ import annotations

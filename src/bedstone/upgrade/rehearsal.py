@@ -1,9 +1,9 @@
-"""A rehearsal of the upgrade while everything serves.
+"""Rehearse the upgrade while all apps serve.
 
-Two questions, each to the new version's own programs: pg_upgrade looks at the running cluster
-(`--check`), and the newest backup of each app is restored into a throwaway cluster of the new
-version, where its rows are counted and its indexes looked at. How long that takes is the most
-that the upgrade itself will be dark.
+Two checks, each with the new version's own programs: pg_upgrade looks at the running cluster
+(`--check`), and the newest backup of each app is restored into a temporary cluster of the new
+version, where its rows are counted and its indexes checked. The time that takes is the upper limit
+of the upgrade's downtime.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which minor version of PostgreSQL waits to be installed, and since when."""
+"""Find the pending minor version of PostgreSQL, and since when it is available."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What needs a person, looked for each hour: one table of checks.
+"""Check each hour for conditions that need an operator: one table of checks.
 
-A check gathers facts and judges them. What it gathers with may fail, hang or be missing: then the
-check couldn't be judged, which is an alarm of its own, and the others are judged all the same.
+A check gathers facts and judges them. A program or file that it needs may fail, hang or be missing:
+then the check has no result, which is a separate alarm, and the others are judged all the same.
 """
 
 from __future__ import annotations

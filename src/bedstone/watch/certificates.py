@@ -1,4 +1,4 @@
-"""Certificates: how much of their life is left, and whether what is served is what lies there."""
+"""Check certificates: their remaining lifetime, and whether the served one is the one on disk."""
 
 from __future__ import annotations
 

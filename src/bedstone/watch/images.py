@@ -1,4 +1,4 @@
-"""Images: how old what the apps run on is. Only a build upgrades what lies in an image."""
+"""Check the age of the apps' images: only a build upgrades the packages in an image."""
 
 from __future__ import annotations
 

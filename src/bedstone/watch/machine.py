@@ -1,4 +1,4 @@
-"""The machine: reboots that are owed, the clock, room on the disks, and what grows by itself."""
+"""Check the machine: pending reboots, the clock, disk space, and files that grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages: unattended upgrades, dpkg, held packages, and programs that run on replaced files."""
+"""Check packages: unattended upgrades, dpkg, held packages, and programs on replaced files."""
 
 from __future__ import annotations
 

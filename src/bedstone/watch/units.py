@@ -1,4 +1,4 @@
-"""systemd's units: what should run and doesn't, what has failed, what crashes again and again."""
+"""Check systemd's units: those that should run and don't, that failed, or that crash repeatedly."""
 
 from __future__ import annotations
 
