@@ -1,1 +1,1 @@
-"""What runs on the operator's machine: settings, checks, new inventories, certificates."""
+"""Check settings, make inventories and sign certificates on the controller."""

@@ -1,4 +1,4 @@
-"""One app as its server's host program reads it: app.json, its files and its source."""
+"""Build an app's files for its server's host program: app.json, its other files and its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What role app puts on a server for the declared apps: files and directories."""
+"""List the files and directories that role app creates on a server for the declared apps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of one app, as a schema."""
+"""Define the settings of one app as a schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bedstone's own certificate authority: makes a new one."""
+"""Make Bedstone's own certificate authority."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of role backup's destinations: what the host program reads, and their files of keys."""
+"""Shape role backup's destinations: the host program's file, and the files of keys."""
 
 from __future__ import annotations
 

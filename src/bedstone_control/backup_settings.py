@@ -1,4 +1,4 @@
-"""The settings of the backups: their times, retention and destinations."""
+"""Define the settings of the backups: their times, retention and destinations."""
 
 from __future__ import annotations
 

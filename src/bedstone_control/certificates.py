@@ -1,4 +1,4 @@
-"""Certificates that Bedstone's own authority issues: when one is due, and how it is signed.
+"""Sign certificates with Bedstone's own authority, and decide when one is due.
 
 Profile: RFC 5280 end-entity certificates on P-256 keys, names only in the subject alternative
 name, at most 397 days for servers (what browsers accept).

@@ -1,4 +1,4 @@
-"""A source directory as git sees it: its files, its empty directories, its history for a build."""
+"""Read a source directory as git sees it: its files, its empty directories, its history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of day that a night of daylight saving leaves out.
+"""Find times of day that a change to daylight saving time skips.
 
 When the clocks go forward, systemd goes on to the day after: a timer at 02:30 has one night a
 year without its run (in most of Europe and North America; 00:30 in Chile, 03:30 in Finland).

@@ -1,4 +1,4 @@
-"""The arguments of the `converge` action, checked before anything is rendered or sent."""
+"""Check the arguments of the `converge` action before any file is rendered or sent."""
 
 from __future__ import annotations
 

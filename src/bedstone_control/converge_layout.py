@@ -1,4 +1,4 @@
-"""A role's template tree: which file of it becomes which path on the server."""
+"""Map a role's template tree to paths on the server."""
 
 from __future__ import annotations
 

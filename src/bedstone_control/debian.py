@@ -1,4 +1,4 @@
-"""Debian releases that a server may have, and what depends on the release.
+"""Define the Debian releases that a server may have, and what depends on the release.
 
 Everything that a new Debian changes for Bedstone belongs here; roles and checks ask.
 """

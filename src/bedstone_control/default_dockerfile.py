@@ -1,4 +1,4 @@
-"""The Dockerfile for a Django project that has none: what it needs to know, and its files."""
+"""Write the Dockerfile of a Django project that has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The destinations of backups, as the roles take them: places, secrets filled in."""
+"""Build the destinations of backups as the roles take them, with their secrets."""
 
 from __future__ import annotations
 

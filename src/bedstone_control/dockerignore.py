@@ -1,4 +1,4 @@
-"""The patterns of a .dockerignore, as Docker reads them.
+"""Match the patterns of a .dockerignore as Docker does.
 
 Follows https://docs.docker.com/build/concepts/context/#dockerignore-files: one pattern a line,
 matched from the root, `**` for any number of directories, `!` for exceptions, the last matching

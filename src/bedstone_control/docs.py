@@ -1,4 +1,4 @@
-"""docs/settings.md, made of the schema and of the roles' argument specifications."""
+"""Generate docs/settings.md from the schema and the roles' argument specifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment variables of an app, and the secrets they need."""
+"""Build the environment variables of an app, and list the secrets they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address of a git repository: how it is reached, and what that takes."""
+"""Parse the address of a git repository: its protocol, and what access to it needs."""
 
 from __future__ import annotations
 

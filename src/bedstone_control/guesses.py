@@ -1,4 +1,4 @@
-"""What follows from an app's commands where its settings leave it out."""
+"""Derive settings that are left out from an app's commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of what happens when a release went well, failed, or was taken back."""
+"""Define the settings of the hooks: reports of releases, failures and rollbacks."""
 
 from __future__ import annotations
 

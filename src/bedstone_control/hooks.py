@@ -1,4 +1,4 @@
-"""The hooks of the settings, as a server's host program reads them: hooks.json."""
+"""Build hooks.json for a server's host program from the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ssh is told to accept a server's pinned host keys and no other.
+"""Make ssh accept a server's pinned host keys and no other.
 
 The keys go to ssh by its option KnownHostsCommand (OpenSSH 8.5 and newer), so there is no file that
 could be old or missing; an older ssh refuses the option, and with it the connection.

@@ -1,4 +1,4 @@
-"""Makes a new inventory: hosts, settings, encrypted secrets, and the vault's password."""
+"""Make a new inventory: hosts, settings, encrypted secrets, and the vault's password."""
 
 from __future__ import annotations
 

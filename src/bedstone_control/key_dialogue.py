@@ -1,4 +1,4 @@
-"""`make backup-key`: shows the backup key once, asks for it back, and writes down that it is held.
+"""Show the backup key once, ask for it back, and record that it is held: `make backup-key`.
 
 What is asked for has to come from the other place, so the key is gone from the screen by then.
 """

@@ -1,4 +1,4 @@
-"""The names that follow from an app's name: one place, so that every role agrees."""
+"""Derive all names from an app's name in one place, so that every role agrees."""
 
 from __future__ import annotations
 

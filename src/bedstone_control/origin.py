@@ -1,4 +1,4 @@
-"""Where Ansible loaded a value from, and how it was written there."""
+"""Find where Ansible loaded a value from, and how it was written there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host needs to prove the backups of others: their destinations, keys and expectations.
+"""List what a host needs to verify the backups of others: destinations, keys, expectations.
 
 Each origin has directories of its own there, which the host program finds by its name
 (`paths.of_origin` in src/bedstone). Nothing leads to the origin itself.

@@ -1,4 +1,4 @@
-"""Shapes of role pgbackrest's destinations: numbered repositories, files of keys, complaints."""
+"""Shape role pgbackrest's destinations: numbered repositories, files of keys, errors."""
 
 from __future__ import annotations
 

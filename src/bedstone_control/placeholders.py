@@ -1,4 +1,4 @@
-"""`${database.host}` and its like in environment values and file contents."""
+"""Replace `${database.host}` and its like in environment values and file contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ansible's tagged, lazy values as plain Python ones."""
+"""Convert Ansible's tagged, lazy values to plain Python ones."""
 
 from __future__ import annotations
 

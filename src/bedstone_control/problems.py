@@ -1,4 +1,4 @@
-"""Problems with settings or servers, and the report that shows them all at once."""
+"""Report all problems with settings or servers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries of a service's `publish`."""
+"""Parse the entries of a service's `publish`."""
 
 from __future__ import annotations
 

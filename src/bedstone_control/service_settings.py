@@ -1,4 +1,4 @@
-"""The settings of what runs of an app: its services and its jobs."""
+"""Define the settings of an app's services and jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types of the settings' schema, and the short forms that people may write."""
+"""Define the types of the settings' schema, and the short forms that operators may write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings an operator writes, as a schema.
+"""Define the settings of an operator as a schema.
 
 `bedstone_apps` in the settings file is `Settings.apps`, `bedstone_timezone` is
 `Settings.timezone`, and so on. Types, defaults, descriptions and examples stand in the schema and

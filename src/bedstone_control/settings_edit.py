@@ -1,4 +1,4 @@
-"""Changes one line of a settings file and leaves every other character of it alone."""
+"""Change one line of a settings file and keep every other character of it."""
 
 from __future__ import annotations
 

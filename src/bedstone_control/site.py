@@ -1,4 +1,4 @@
-"""What the wiring knows: settings, secrets, topology, and the host it is asked about."""
+"""Hold the input of the wiring: settings, secrets, topology, and the current host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app's source directory as an archive that is the same whenever the source is."""
+"""Pack an app's source directory into an archive that is equal for equal sources."""
 
 from __future__ import annotations
 

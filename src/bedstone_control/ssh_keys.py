@@ -1,4 +1,4 @@
-"""The key pairs with which servers log in to an SFTP destination."""
+"""Make the key pairs with which servers log in to an SFTP destination."""
 
 from __future__ import annotations
 

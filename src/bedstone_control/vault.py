@@ -1,4 +1,4 @@
-"""The vault: makes secrets and writes them encrypted, with Ansible's own library."""
+"""Make secrets and write them encrypted, with Ansible's own library: the vault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings, secrets and topology to the arguments of the roles: pure functions.
+"""Compute the roles' arguments from settings, secrets and topology: pure functions.
 
 playbooks/group_vars/all.yml has one line for each of them. The functions say what a role
 gets; how it is done on the host is the role's own matter.

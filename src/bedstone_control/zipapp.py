@@ -1,4 +1,4 @@
-"""Build the host program as one file, the same bytes from the same source every time."""
+"""Build the host program as one file, with equal bytes for equal sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every check of the settings, in one list of problems."""
+"""Run every check of the settings, and return all problems in one list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, services and routes of the apps."""
+"""Check the names, services and routes of the apps."""
 
 from __future__ import annotations
 

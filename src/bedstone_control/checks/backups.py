@@ -1,4 +1,4 @@
-"""When backups are verified, and what has to be true of them."""
+"""Check when backups are verified, and the conditions of that."""
 
 from __future__ import annotations
 

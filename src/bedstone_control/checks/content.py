@@ -1,4 +1,4 @@
-"""Environment, directories and files of the apps' containers."""
+"""Check the environment, directories and files of the apps' containers."""
 
 from __future__ import annotations
 

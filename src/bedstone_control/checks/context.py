@@ -1,4 +1,4 @@
-"""What the checks look at, and where in which file each value stands."""
+"""Hold the values that the checks read, with the file and place of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The domains of the apps."""
+"""Check the domains of the apps."""
 
 from __future__ import annotations
 

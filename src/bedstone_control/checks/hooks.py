@@ -1,4 +1,4 @@
-"""The hooks: whom they tell, of what, and what of it has to be in the vault."""
+"""Check the hooks: their receivers, their events, and which values have to be in the vault."""
 
 from __future__ import annotations
 

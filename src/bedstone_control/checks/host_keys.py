@@ -1,4 +1,4 @@
-"""The pinned ssh host keys of the servers."""
+"""Check the pinned ssh host keys of the servers."""
 
 from __future__ import annotations
 

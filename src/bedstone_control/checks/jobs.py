@@ -1,4 +1,4 @@
-"""The jobs of the apps, and what else a release is told to do."""
+"""Check the jobs of the apps, and the other settings of a release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator's account, the time zone and further certificate authorities."""
+"""Check the operator's account, the time zone and further certificate authorities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ports that services publish: each has one holder on a server."""
+"""Check the ports that services publish: a port of a server belongs to one service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings against their schema: unknown keys, wrong types, missing values.
+"""Check the settings against their schema: unknown keys, wrong types, missing values.
 
 What is wrong in one place shall not hide what is wrong in another, so the wrong parts are
 reported and replaced by the schema's examples, and the whole is read for the further checks.

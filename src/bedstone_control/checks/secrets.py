@@ -1,4 +1,4 @@
-"""The vault: complete, strong, and encrypted on disk. No message ever shows a secret."""
+"""Check that the vault is complete, strong, and encrypted on disk. No message shows a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server before anything is changed on it: what `survey` found against what is needed."""
+"""Check a server before any change to it: the facts of `survey` against the requirements."""
 
 from __future__ import annotations
 

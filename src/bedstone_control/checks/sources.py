@@ -1,4 +1,4 @@
-"""Where the images come from, and whether that can be used."""
+"""Check the sources of the images, and whether they can be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates in settings and secrets: what can't be evaluated, and what was not meant as one.
+"""Check templates in settings and secrets: those with errors, and text that was not meant as one.
 
 Ansible reads `{{`, `{%` and `{#` in every value of its files. A password that holds one of them is
 another value, or none, unless it is written as `!unsafe`.

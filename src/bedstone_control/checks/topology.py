@@ -1,4 +1,4 @@
-"""The inventory's groups, the hosts' addresses and the ports."""
+"""Check the inventory's groups, the hosts' addresses and the ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variables that no part of Bedstone knows: most are misspelt."""
+"""Find variables that Bedstone doesn't use: most are misspelt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host that proves the backups of the others: the inventory's group `verify`."""
+"""Check the host that verifies the backups of the others: the inventory's group `verify`."""
 
 from __future__ import annotations
 

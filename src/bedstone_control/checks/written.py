@@ -1,4 +1,4 @@
-"""Values that YAML changes: a text is wanted, and a number, a time or a boolean arrives.
+"""Find values that YAML changes: text was expected, and a number, a time or a boolean arrives.
 
 `1.10` is the number 1.1, `0755` is 493, `12:30` is 750 and `no` is false (YAML 1.1,
 https://yaml.org/type/). A number is taken only where it reads as it was written.
