@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AGAIN = timedelta(days=1)
-# What comes and goes is told once: it is over when it was missing so many times in a row.
+# A flapping alarm is reported once: it is over when it was missing so many times in a row.
 MISSING_LOOKS = 2
 
 Severity = Literal["warning", "red"]
@@ -65,10 +65,10 @@ class Alarm:
 
 @dataclass(frozen=True)
 class News:
-    """What people are to be told now.
+    """The alarms that are to be reported now.
 
     Attributes:
-        begun: alarms they don't know yet, that became red, or that have been red for a day.
+        begun: alarms that weren't reported yet, that became red, or that have been red for a day.
         over: the sentences of those that are over.
 
     """
@@ -80,7 +80,7 @@ class News:
 
 
 def news(scope: str, present: Sequence[Alarm], unjudged: Collection[str] = ()) -> News:
-    """Compare what is wrong with what people know; :func:`remember` then writes it down.
+    """Compare the alarms with the reported ones; :func:`remember` then records the report.
 
     Args:
         scope: whose alarms they are.
@@ -117,13 +117,13 @@ def news(scope: str, present: Sequence[Alarm], unjudged: Collection[str] = ()) -
 
 
 def remember(scope: str, found: News, *, begun: bool, over: bool) -> None:
-    """Write down what people know now.
+    """Record which alarms have been reported.
 
     Args:
         scope: whose alarms they are.
         found: what :func:`news` returned.
-        begun: whether they were told what has begun.
-        over: whether they were told what is over.
+        begun: whether the new alarms were reported.
+        over: whether the ended alarms were reported.
 
     """
     memory = found._memory  # noqa: SLF001 - this module's own
@@ -137,7 +137,7 @@ def remember(scope: str, found: News, *, begun: bool, over: bool) -> None:
 
 
 def due(scope: str, red: Collection[str]) -> list[str]:
-    """Return which of the names that are red now people are to be told of, and remember that.
+    """Return the names of red alarms that are to be reported now, and record that.
 
     Args:
         scope: whose names they are; those of it that aren't red any longer are forgotten.
@@ -160,7 +160,7 @@ def again(scope: str, names: Collection[str]) -> None:
 
 
 def since(scope: str) -> dict[str, str]:
-    """Return since when each of the alarms that people know has been there, by name."""
+    """Return since when each of the reported alarms has existed, by name."""
     return {name: known["since"] for name, known in _load(scope).items()}
 
 
@@ -178,7 +178,7 @@ def _is_old(told_at: str | None, now: datetime) -> bool:
 
 
 def path(scope: str) -> Path:
-    """Return the file that remembers what people were told."""
+    """Return the file that records which alarms were reported."""
     return paths.state() / "alarms" / f"{scope}.json"
 
 
@@ -191,12 +191,12 @@ def _load(scope: str) -> _Memory:
             if datetime.fromisoformat(known["since"])
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # None yet, or damaged: all of it is told again.
+        # None yet, or damaged: all alarms are reported again.
         return {}
 
 
 def _save(scope: str, memory: _Memory) -> None:
-    # A full disk is no reason not to tell that it is full, each hour.
+    # A full disk must not stop the hourly report that it is full.
     with suppress(OSError):
         paths.ensure_private(path(scope).parent)
         files.write(path(scope), json.dumps({"schema": 1, "told": memory}), mode=0o600)

@@ -33,7 +33,7 @@ FROM pg_stat_archiver, (
 
 @dataclass(frozen=True)
 class Health:
-    """How archiving is; seconds are ages, None for never.
+    """The state of archiving; seconds are ages, None for never.
 
     Attributes:
         on: whether PostgreSQL archives at all.

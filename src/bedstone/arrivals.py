@@ -58,7 +58,7 @@ class Arrival:
 
     @property
     def unseen(self) -> bool:
-        """Whether the last one who wanted to look could not."""
+        """Return whether the last check failed."""
         return self.problem_since is not None and (
             self.checked_at is None or self.checked_at < self.problem_since
         )
@@ -74,7 +74,7 @@ def record(
     size: int | None = None,
     problem: str | None = None,
 ) -> None:
-    """Write down what was seen at a destination just now.
+    """Record the present observations of a destination.
 
     Args:
         destination: its name.
@@ -131,7 +131,7 @@ def unseen(destination: str, app: str, kind: str, why: str) -> None:
 
 
 def unusable(destination: str, app: str, kind: str, why: str) -> None:
-    """Write down that what is at a destination is of no use, as it was seen just now: another key.
+    """Record that the data at a destination is unusable at present: another key.
 
     What was seen there before stays.
     """
@@ -156,7 +156,7 @@ def of(
     app: str | None = None,
     kind: str | None = None,
 ) -> list[Arrival]:
-    """Return what was last seen, of all or of what is asked for, by destination, app and kind."""
+    """Return the last observations, optionally of one destination, app or kind."""
     wanted = {"destination": destination, "app": app, "kind": kind}
     rows = connection.execute(
         "SELECT destination, app, kind, newest, newest_at, bytes, checked_at, problem,"
@@ -182,7 +182,7 @@ def of(
 
 
 def forget(destination: str, app: str, kind: str) -> None:
-    """Remove what was written down of something that isn't kept there any longer."""
+    """Remove an observation of a kind that is no longer kept at a destination."""
     with ledger.opened() as connection:
         connection.execute(
             "DELETE FROM arrivals WHERE destination = ? AND app = ? AND kind = ?",

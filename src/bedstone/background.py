@@ -24,7 +24,7 @@ _CGROUP = Path("/proc/self/cgroup")
 
 
 def step_back() -> None:
-    """Let everybody else come first from now on, if this process isn't in a unit that does."""
+    """Lower this process's priority, unless it is in a unit with a low one."""
     with suppress(OSError):
         if "/bedstone-" in _CGROUP.read_text(encoding="utf-8"):
             return

@@ -125,7 +125,7 @@ def create(
         wait_seconds: how long to wait for another backup of the app to finish.
 
     Raises:
-        RefusedError: another backup of the app is running, or there is too little room.
+        RefusedError: another backup of the app is running, or there is too little disk space.
         BedstoneError: it failed; nothing of it is left, and the ledger says so.
 
     """
@@ -171,7 +171,7 @@ def estimate(
         last: manifest of the app's last backup, if there is one.
         database: bytes of the database on the server's disk.
         media_size: bytes of the media directory.
-        deduplicated: of the media, only what is new takes room.
+        deduplicated: of the media, only what is new takes space.
 
     """
     if deduplicated:
@@ -296,7 +296,7 @@ def _fill(
 
 
 def _sync(directory: Path) -> list[Path]:
-    """Bring all files to the disk, and return them."""
+    """Sync all files to the disk, and return them."""
     found: list[Path] = []
     for base, _, names in os.walk(directory):
         for name in sorted(names):

@@ -41,7 +41,7 @@ class App:
 
 @dataclass(frozen=True)
 class Settings:
-    """How backups are made.
+    """The settings of the backups.
 
     Attributes:
         directory: backups go into ``directory/APP/backup_YYYYMMDD_HHMMSS``.

@@ -142,7 +142,7 @@ def _verified(backup: Backup, attempts: list[Verification]) -> dict[str, Any]:
 
 
 def _elsewhere(attempts: list[Verification], name: str, parts: set[str]) -> Verification | None:
-    """Return how another host has proved the copy of a backup: it was sent byte by byte.
+    """Return another host's verification of a backup's copy: it was sent byte by byte.
 
     That the copy is damaged says nothing about what lies here.
     """

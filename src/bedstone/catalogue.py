@@ -42,17 +42,17 @@ class Backup:
 
     @property
     def good(self) -> bool:
-        """Whether all its files are there in their full size."""
+        """Return whether all its files are there in their full size."""
         return self.manifest is not None and self.problem is None
 
     @property
     def full(self) -> bool:
-        """Whether it is good and holds all of the app's data: a restore point doesn't."""
+        """Return whether it is good and holds all of the app's data: a restore point doesn't."""
         return self.good and self.manifest is not None and not self.manifest.restore_point
 
     @property
     def from_the_future(self) -> bool:
-        """Whether the clock was wrong when it was made, or is now."""
+        """Return whether the clock was wrong when it was made, or is now."""
         return self.manifest is not None and is_from_the_future(self.manifest.started)
 
     @property
@@ -62,7 +62,7 @@ class Backup:
 
 
 def is_from_the_future(moment: datetime) -> bool:
-    """Whether a clock was wrong when something was made at a moment, or is wrong now."""
+    """Return whether a clock was wrong at a moment, or is wrong now."""
     return moment - datetime.now(UTC) > TOLERANCE
 
 
@@ -82,7 +82,7 @@ def backups(directory: Path) -> list[Backup]:
     names = (entry for entry in directory.iterdir() if NAME.fullmatch(entry.name))
     return sorted(
         (load(entry) for entry in names if entry.is_dir() and not entry.is_symlink()),
-        # The manifest knows when; a name alone may have been given by hand.
+        # The manifest has the time; a name alone may have been given by hand.
         key=lambda backup: (
             backup.manifest.started.timestamp() if backup.manifest else 0.0,
             backup.name,

@@ -58,7 +58,7 @@ COMMANDS: dict[str, str] = {
     "upgrade": "bedstone.commands.upgrade",
 }
 
-# They look, work in what serves, or put it right: none depends on a ledger that can be read.
+# These only read, work in the serving release, or reconcile: none needs a readable ledger.
 WITHOUT_LEDGER = {
     *(
         "status",

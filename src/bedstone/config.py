@@ -29,7 +29,7 @@ ImageKind = Literal["build", "git", "pull", "load"]
 
 @dataclass(frozen=True)
 class Image:
-    """Where an app's image comes from.
+    """The source of an app's image.
 
     ``build`` needs ``archive`` (a tar of the source), ``git`` ``url`` (and takes
     ``version``), ``pull`` ``reference``, ``load`` ``archive`` (of `docker save`).
@@ -71,7 +71,7 @@ class Service:
 
     @property
     def is_http(self) -> bool:
-        """Whether it answers requests, and so moves between blue and green."""
+        """Return whether it answers requests, and so moves between blue and green."""
         return self.port is not None
 
     def worker_slots(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Commands:
-    """What is run in a new image before it serves: lists of commands; and the console, one."""
+    """The commands that run in a new image before it serves: lists; and the console, one."""
 
     check: tuple[tuple[str, ...], ...] = ()
     migrate: tuple[tuple[str, ...], ...] = ()

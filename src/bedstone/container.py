@@ -39,7 +39,7 @@ TEMPORARY = "/tmp"  # noqa: S108 - a path in the container
 
 @dataclass(frozen=True)
 class Container:
-    """One container: what `docker run` is told, apart from how it is attached."""
+    """One container: the arguments of `docker run`, without those of how it is attached."""
 
     name: str
     image: str
@@ -66,7 +66,7 @@ class Container:
     publish: tuple[str, ...] = ()
 
     def specification(self) -> str:
-        """Return a digest that changes with anything the container is told."""
+        """Return a digest that changes with any argument of the container."""
         told = asdict(self)
         if not self.publish:
             # As in containers that were started before there was such a setting.

@@ -61,14 +61,14 @@ class Follower(threading.Thread):
         self._finishing = threading.Event()
 
     def run(self) -> None:
-        """Follow until told to finish, again and again when dockerd restarts."""
+        """Follow until stopped, and repeat it when dockerd restarts."""
         while True:
             self._follow()
             if self._finishing.wait(_RECONNECT_EVERY_SECONDS):
                 return
 
     def finish(self) -> None:
-        """Let the last lines come, but not for ever."""
+        """Wait for the last lines, with a limit."""
         self._finishing.set()
         self.join(_LAST_LINES_SECONDS)
 
@@ -103,7 +103,7 @@ class Pipes(threading.Thread):
         self._open: dict[Path, _Pipe] = {}
 
     def run(self) -> None:
-        """Read whenever dockerd doesn't, until told to finish."""
+        """Read whenever dockerd doesn't, until stopped."""
         while True:
             daemon = _dockerd()
             try:
@@ -129,7 +129,7 @@ class Pipes(threading.Thread):
         self.join(_LAST_LINES_SECONDS)
 
     def _wait(self, seconds: float | None, descriptor: int | None = None) -> bool:
-        """Wait until told to finish, or until a process ends; return whether to finish."""
+        """Wait until stopped, or until a process ends; return whether to finish."""
         poll = select.poll()
         poll.register(self._finishing, select.POLLIN)
         if descriptor is not None:

@@ -72,12 +72,12 @@ class Remote:
 
     @property
     def full(self) -> bool:
-        """Whether it holds all of the app's data: a restore point doesn't."""
+        """Return whether it holds all of the app's data: a restore point doesn't."""
         return not self.point
 
     @property
     def from_the_future(self) -> bool:
-        """Whether the clock was wrong when it was made, or is now."""
+        """Return whether the clock was wrong when it was made, or is now."""
         return catalogue.is_from_the_future(self.started)
 
 
@@ -181,13 +181,13 @@ def send(
 ) -> str:
     """Send one backup, its uploads and then its directory, and return the snapshot's id.
 
-    :func:`listed` tells whether it has arrived.
+    :func:`listed` shows whether it has arrived.
 
     Args:
         repository: where to.
         backup: what.
         local: this server's repository, which has the uploads.
-        there: what is at the destination already.
+        there: the snapshots that the destination already has.
 
     Raises:
         BedstoneError: it failed; what has arrived of it doesn't count.
@@ -231,13 +231,13 @@ def fetch(
     kind: str = DUMP,
     watch: Callable[[], None] | None = None,
 ) -> Path:
-    """Bring something back from a destination, whole or not at all.
+    """Fetch a backup, uploads, the configuration or an image from a destination, all or nothing.
 
     Args:
         destination: where from.
         app: whose; "" for the configuration.
         name: the backup's name, or ``latest``; of an image, the release's id.
-        into: a directory, made if it isn't there; what is brought back is below it.
+        into: a directory, made if it isn't there; the fetched data is below it.
         kind: ``dump``: the backup's directory, each byte checked by its manifest (its uploads
             follow by ``media.unpack``, which finds them there); ``media``: the directory of its
             uploads; ``configuration``: see :mod:`bedstone.copies_configuration`; ``image``: what
@@ -245,11 +245,11 @@ def fetch(
         watch: called repeatedly while it runs; its exception stops it.
 
     Returns:
-        What was brought back: ``into/NAME`` (dump), ``into/media``, ``into/configuration``,
+        What was fetched: ``into/NAME`` (dump), ``into/media``, ``into/configuration``,
         ``into/APP.tar`` (image).
 
     Raises:
-        RefusedError: it isn't there, or there is too little room.
+        RefusedError: it isn't there, or there is too little disk space.
         BedstoneError: unreachable, another key, damaged.
 
     """

@@ -116,7 +116,7 @@ def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
         reserve_bytes: what has to stay free on the disk.
 
     Raises:
-        BedstoneError: it isn't here, or there is too little room.
+        BedstoneError: it isn't here, or there is too little disk space.
 
     """
     name = image_name(app, release)

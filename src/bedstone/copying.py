@@ -51,7 +51,7 @@ RUN = "run"
 
 @dataclass
 class Result:
-    """What a run did at one destination.
+    """The result of a run at one destination.
 
     Attributes:
         destination: its name.
@@ -97,13 +97,13 @@ def run(
     Args:
         settings: this server's.
         known: all destinations.
-        wanted: those to send to.
+        wanted: the destinations to send to.
         apps: whose backups.
         backup: the only one to send, a restore point too (of one app); by default, what is missing.
         configuration: send that, and the images of the releases that serve, too.
         anew: create a repository again where one is gone.
         wait_seconds: how long to wait for another run to end.
-        say: told of each step.
+        say: called with the text of each step.
 
     Returns:
         A result for each destination.
@@ -134,7 +134,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Sent:
-    """What was sent, and has to be seen at the destination before it counts."""
+    """A copy that was sent, and has to be seen at the destination before it counts."""
 
     app: str
     kind: str
@@ -168,7 +168,7 @@ class _One:
     def send(
         self, apps: Sequence[App], backup: str | None, *, configuration: bool, anew: bool
     ) -> None:
-        """Do all of it; what goes wrong is in the result."""
+        """Send and remove copies there; errors are in the result."""
         started = datetime.now(UTC)
         try:
             self._send(apps, backup, configuration=configuration, anew=anew, started=started)
@@ -311,7 +311,7 @@ class _One:
         self._sent.append(_Sent(app, IMAGE, release, started, sent, said))
 
     def _read_back(self) -> list[Snapshot] | None:
-        """Return what is at the destination now, having judged by it what was sent."""
+        """Return the snapshots now at the destination, and judge by them what was sent."""
         try:
             seen = self._repository.snapshots()
         except (BedstoneError, OSError) as error:

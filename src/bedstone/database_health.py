@@ -15,7 +15,7 @@ parameters):
 * Autovacuum visits a table when ``threshold + scale factor * rows`` of its rows are dead (or
   changed, for the planner's statistics). Twice as many, and no visit within the last hour:
   it doesn't keep up.
-* Dead rows are the statistics' estimate. How much of a table is empty is told only where the
+* Dead rows are the statistics' estimate. The empty part of a table is reported only where the
   extension pgstattuple is installed (``pgstattuple_approx``).
 """
 

@@ -63,7 +63,7 @@ class Destination:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this server."""
+        """Return whether it is this server."""
         return self.type == LOCAL
 
     @property
@@ -83,7 +83,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class PointInTime:
-    """How far back this server's PostgreSQL can be brought to any moment.
+    """The recovery window of this server's PostgreSQL.
 
     Attributes:
         stanza: pgBackRest's name of the cluster.
@@ -152,7 +152,7 @@ def key_path() -> Path:
 
 
 def has_key() -> bool:
-    """Whether there is a key to encrypt with: without it, no restic repository."""
+    """Return whether there is a key to encrypt with: without it, no restic repository."""
     return key_path().exists()
 
 

@@ -33,7 +33,7 @@ _GONE = {"inactive", "failed"}
 
 @dataclass(frozen=True)
 class Request:
-    """What a unit is to do: a command line of bedstone's own, and for whom."""
+    """The order of a unit: a command line of bedstone's own, and its caller."""
 
     argv: tuple[str, ...]
     caller: str
@@ -50,7 +50,7 @@ def installed() -> bool:
 
 
 def start(app: str, argv: Sequence[str], *, wait_seconds: float = 0) -> None:
-    """Let an app's unit carry a command out.
+    """Run a command in an app's unit.
 
     Args:
         app: whose.
@@ -137,7 +137,7 @@ def take(app: str) -> Request:
 
 
 class Log:
-    """What an operation says, for those who follow it."""
+    """The output of an operation, for its followers."""
 
     def __init__(self, handle: IO[str]) -> None:
         self._handle = handle
@@ -151,7 +151,7 @@ class Log:
         self._write({"end": outcome})
 
     def _write(self, entry: dict[str, Any]) -> None:
-        # A full disk ends no release; who follows is told that it ended all the same.
+        # A full disk stops no release; followers are still notified of its end.
         with suppress(OSError):
             self._handle.write(json.dumps(entry) + "\n")
             self._handle.flush()
@@ -174,7 +174,7 @@ def follow(app: str, say: Callable[[str], None]) -> dict[str, Any] | None:
         say: called with each line for people.
 
     Returns:
-        how it went, as JSON; None when it was killed before it could tell.
+        how it went, as JSON; None when it was killed before it could report.
 
     Raises:
         BedstoneError: no operation of the app has run since the server booted.

@@ -17,7 +17,7 @@ LEAST_PERCENT = 10
 
 
 def usage() -> list[dict[str, Any]]:
-    """Return the room on each file system that counts here, and what is on it."""
+    """Return the free space of each file system that matters here, and what is on it."""
     found: dict[int, dict[str, Any]] = {}
     for what, path in _places():
         try:

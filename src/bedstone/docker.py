@@ -44,7 +44,7 @@ _NO_SUCH_PATH = re.compile(r"No such container:path|Could not find the file", re
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image: its id, the user its processes run as, its ENTRYPOINT."""
+    """An image: its id, the user its processes run as, its ENTRYPOINT."""
 
     id: str
     user: str
@@ -61,7 +61,7 @@ class Network:
 
 @dataclass(frozen=True)
 class ContainerFacts:
-    """What is known of a container; ``pid`` is that of its first process."""
+    """A container; ``pid`` is that of its first process."""
 
     name: str
     running: bool
@@ -513,7 +513,7 @@ class Docker:
 
 def environment_prefix(container: str) -> str:
     """Return how the names of a container's short-lived environment files begin."""
-    # A dot is in no name: `web-blue` and `web` are told apart.
+    # A dot is in no name: `web-blue` and `web` are distinguished.
     return f"environment-{container}."
 
 

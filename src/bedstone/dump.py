@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bedstone.postgres import Server
     from bedstone.restore_role import Login
 
-# pg_dump learnt zstd in version 16; it is three times as fast as gzip at its size.
+# pg_dump has zstd since version 16; it is three times as fast as gzip at its size.
 _ZSTD_SINCE = 16
 # Rather fail, loudly, than wait all night behind a migration that hangs.
 _LOCK_WAIT = "10min"

@@ -12,7 +12,7 @@ _MASKS: list[Callable[[str], str]] = []
 
 
 def mask_with(mask: Callable[[str], str]) -> None:
-    """Let a function take the secrets out of all messages and outputs from now on."""
+    """Set the function that removes the secrets from all messages and outputs from now on."""
     _MASKS[:] = [mask]
 
 

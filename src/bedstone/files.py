@@ -50,7 +50,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def sync_filesystem(directory: Path, runner: Runner) -> None:
-    """Bring all that was written to the filesystem of a directory to the disk.
+    """Sync all written data of a directory's filesystem to the disk.
 
     For many files at once, and for those of others: one by one, each costs a turn of the disk.
 

@@ -28,7 +28,7 @@ _KEPT_CHARACTERS = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended, and what it said."""
+    """The end of a program: its exit code and its output."""
 
     returncode: int
     stdout: str
@@ -58,7 +58,8 @@ def run(
         cwd: working directory.
         seconds: after so many, it is ended.
         still_seconds: after so many without progress, it is ended.
-        progress: makes of a line what changes when the program gets on (default: the line).
+        progress: returns the part of a line that changes with the program's progress (default: the
+            line).
         on_line: gets each line of standard output, which then isn't kept.
         watch: called repeatedly while it runs; its exception stops the program.
 
@@ -130,7 +131,7 @@ def _judge(
 
 
 class _Pulse:
-    """When the program last got on."""
+    """The time of the program's last progress."""
 
     def __init__(self, progress: Callable[[str], Hashable]) -> None:
         self.last = time.monotonic()
@@ -145,7 +146,7 @@ class _Pulse:
 
 
 class _Text:
-    """What came by a pipe."""
+    """The text that came by a pipe."""
 
     def __init__(self, pulse: _Pulse, on_line: Callable[[str], None] | None = None) -> None:
         self._pulse = pulse

@@ -26,7 +26,7 @@ def is_rebuilt(app: App, *, rebuild: bool) -> bool:
 
 
 def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) -> Outcome:
-    """Say whether ``release(if_changed=True)`` would change anything; changes nothing."""
+    """Return whether ``release(if_changed=True)`` would change anything; changes nothing."""
     host = host or Host()
     app = config.load(name)
     with ledger.opened() as connection:
@@ -66,8 +66,8 @@ def rolled_back_from(
 ) -> Entry | None:
     """Return the release that people rolled back from and that is still what is declared.
 
-    Without this, the next run of `site.yml` would bring back what was taken out of service
-    in the night.
+    Without this, the next run of `site.yml` would restore what was taken out of service in the
+    night.
     """
     old = history.serving(connection, name)
     if old is None:

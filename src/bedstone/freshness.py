@@ -24,7 +24,7 @@ UNWATCHED = timedelta(hours=3)
 
 @dataclass(frozen=True)
 class Item:
-    """What of one kind is at a destination, and what is wrong with that.
+    """The newest backup of one kind at a destination, and the problem with it.
 
     Attributes:
         destination: where.

@@ -87,7 +87,7 @@ class StepRow:
 
 @dataclass(frozen=True)
 class NewRelease:
-    """What is known of a release before it begins; see :class:`Entry`."""
+    """The facts of a release before it begins; see :class:`Entry`."""
 
     version: str
     fingerprint: str

@@ -45,7 +45,7 @@ _UNIT_PROPERTIES = (
 
 @dataclass(frozen=True)
 class State:
-    """A job as systemd knows it; times are ISO 8601 in UTC.
+    """The state of a job in systemd; times are ISO 8601 in UTC.
 
     Attributes:
         job: its name.
@@ -104,7 +104,7 @@ def declared(app: str) -> dict[str, Job]:
 
 
 def states(app: str, jobs: Iterable[Job], manager: Systemd, *, timeout: float = 60) -> list[State]:
-    """Return what systemd knows of jobs.
+    """Return the state of jobs in systemd.
 
     Args:
         app: whose jobs they are.

@@ -49,7 +49,7 @@ def load(path: Path, make: Callable[[Any], Journal], *, of: str, hint: str) -> J
 
 
 def clear(path: Path) -> None:
-    """Forget it: what was under way is through, or undone."""
+    """Remove it: the operation is finished, or undone."""
     path.unlink(missing_ok=True)
     if path.parent.is_dir():
         files.sync_directory(path.parent)

@@ -33,7 +33,7 @@ def rules_of(found: Retention) -> Rules:
 
 
 def known(app: str, destination: str | None = None) -> Known:
-    """Return what the ledger knows of an app's backups.
+    """Return the ledger's records of an app's backups.
 
     Args:
         app: whose.

@@ -118,7 +118,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE releases ADD COLUMN build TEXT;
     """,
     # Of each part of a backup (its dump, its media): was it restored, and did it hold what it
-    # should? "prevented" is neither: there was no room, no time, or no backup.
+    # should? "prevented" is neither: there was no disk space, no time, or no backup.
     """
     CREATE TABLE verifications (
         id INTEGER PRIMARY KEY,
@@ -181,7 +181,7 @@ MIGRATIONS: tuple[str, ...] = (
         told_at TEXT
     ) STRICT;
     """,
-    # Backups may be proved by another host, which leaves at the destinations what came out.
+    # Backups may be verified by another host, which leaves its results at the destinations.
     """
     ALTER TABLE verifications ADD COLUMN host TEXT;
     CREATE TABLE verification_marks (

@@ -29,7 +29,7 @@ _stand_in_path: list[Path] = []
 
 
 def keep_record(connection: sqlite3.Connection, app: str, release: str) -> None:
-    """Keep with a release what the ledger knows of it and no other file does."""
+    """Save with a release the facts that only the ledger has."""
     entry = history.get(connection, app, release)
     if entry is None:
         return
@@ -39,7 +39,7 @@ def keep_record(connection: sqlite3.Connection, app: str, release: str) -> None:
 
 
 def rebuild() -> tuple[Path | None, list[str]]:
-    """Put a new ledger in the place of one that can't be read.
+    """Replace an unreadable ledger by a new one.
 
     Returns:
         where the old file is kept, if there was one, and in words what couldn't be recovered.

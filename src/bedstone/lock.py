@@ -31,9 +31,9 @@ CALLER_VARIABLE = "BEDSTONE_CALLER"
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock; times are ISO 8601 in UTC.
+    """The holder of a lock; times are ISO 8601 in UTC.
 
-    ``step`` is what it is at, ``beat`` when it began with that.
+    ``step`` is its present step, ``beat`` when it began with that.
     """
 
     pid: int
@@ -64,7 +64,7 @@ class Held:
         self._write()
 
     def beat(self, step: str) -> None:
-        """Tell others that the holder lives, and what it is at."""
+        """Record that the holder is alive, and its step."""
         self._owner = replace(self._owner, step=step, beat=_now())
         self._write()
 

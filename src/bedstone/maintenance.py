@@ -107,7 +107,7 @@ def turn_on(app: str, text: str) -> None:
 
 
 def turn_off(app: str) -> bool:
-    """Let visitors in again; return whether it was on."""
+    """Remove the maintenance page; return whether it was on."""
     target = path(app)
     if not target.is_file():
         return False

@@ -85,7 +85,7 @@ class Media:
         changed: what was said of files that changed during the backup.
         engine: ``tar``, or ``restic``: then they are a snapshot of a repository.
         repository: the destination that keeps the repository.
-        snapshot: id of the snapshot there; a copy of it elsewhere knows it as its original.
+        snapshot: id of the snapshot there; a copy of it elsewhere records it as its original.
 
     """
 
@@ -101,7 +101,7 @@ class Media:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup holds.
+    """The contents of a backup.
 
     Attributes:
         app: whose data it is.

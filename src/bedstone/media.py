@@ -30,8 +30,8 @@ _PROGRAMS = {".zst": "zstd -T0 -q", ".gz": "gzip"}
 def archive(media: Path, directory: Path, *, watch: Callable[[], None]) -> Media:
     """Write the archive of a media directory into a backup's directory.
 
-    Call it after the dump: a file is there before the row that names it is, so every
-    file that the dump knows is in the archive.
+    Call it after the dump: a file is there before the row that names it is, so every file that the
+    dump names is in the archive.
 
     Args:
         media: what to archive.
@@ -112,14 +112,14 @@ def unpack(
     watch: Callable[[], None],
     sync: bool = True,
 ) -> None:
-    """Bring a backup's uploaded files back into a directory that is made for them.
+    """Restore a backup's uploaded files into a directory that is made for them.
 
     Args:
         found: what the backup's manifest records of them.
         backup: the backup's directory.
         into: made.
         watch: called repeatedly while it runs; its exception stops it.
-        sync: bring all to the disk; without it, it is there to be looked at only.
+        sync: bring all to the disk; without it, only for a check.
 
     Raises:
         BedstoneError: they could not be read or written.
@@ -142,7 +142,7 @@ def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: boo
         path: the archive.
         directory: made.
         watch: called repeatedly while it runs; its exception stops it.
-        sync: bring all to the disk; without it, it is there to be looked at only.
+        sync: bring all to the disk; without it, only for a check.
 
     Raises:
         BedstoneError: it could not be read or written.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bedstone.destinations import Destination
     from bedstone.restic import Snapshot
 
-# In a backup's directory that was brought back: the destination from which.
+# In the directory of a fetched backup: the destination it came from.
 ORIGIN = "origin.json"
 # What an interrupted backup left isn't removed in the night in which it might be looked for.
 _ORPHAN = timedelta(days=2)
@@ -40,8 +40,8 @@ def tags(app: str, backup: str) -> dict[str, str]:
 def take(directory: Path, app: str, backup: str, *, watch: Callable[[], None]) -> Media:
     """Keep a directory of uploads as it is now.
 
-    Call it after the dump: a file is there before the row that names it is, so every
-    file that the dump knows is in the snapshot.
+    Call it after the dump: a file is there before the row that names it is, so every file that the
+    dump names is in the snapshot.
 
     Args:
         directory: what to keep.
@@ -77,7 +77,7 @@ def _backup(
 def find(found: Media, backup: Path) -> tuple[Destination, Snapshot]:
     """Return where a backup's media are, and as which snapshot.
 
-    Looks where the backup was brought back from, then on this server, then everywhere.
+    Searches the destination the backup was fetched from, then this server, then all others.
 
     Raises:
         BedstoneError: they are nowhere.
@@ -106,7 +106,7 @@ def find(found: Media, backup: Path) -> tuple[Destination, Snapshot]:
 
 
 def restore(found: Media, backup: Path, into: Path, *, watch: Callable[[], None]) -> None:
-    """Bring a backup's media back into a directory that is made for them.
+    """Restore a backup's media into a directory that is made for them.
 
     Raises:
         BedstoneError: they could not be read or written.
@@ -126,7 +126,7 @@ def restore(found: Media, backup: Path, into: Path, *, watch: Callable[[], None]
 
 
 def forget(app: str, removed: Collection[Backup], present: Collection[Backup]) -> None:
-    """Forget the media of backups that are gone from this server.
+    """Remove the media of backups that are gone from this server.
 
     Args:
         app: whose.
@@ -163,12 +163,12 @@ def _snapshot(backup: Backup) -> str | None:
 
 
 def mark_origin(backup: Path, destination: str) -> None:
-    """Write down where a backup was brought back from."""
+    """Record the destination that a backup was fetched from."""
     files.write(backup / ORIGIN, json.dumps({"destination": destination}) + "\n", mode=0o600)
 
 
 def origin(backup: Path) -> str:
-    """Return the destination that a backup was brought back from; this server by default."""
+    """Return the destination that a backup was fetched from; this server by default."""
     try:
         return str(json.loads((backup / ORIGIN).read_text(encoding="utf-8"))["destination"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -141,7 +141,7 @@ class Collector:
     # --- backups -----------------------------------------------------------------------
 
     def _backups(self) -> None:
-        """Tell what lies on this server: the directory is the truth, the ledger knows failures."""
+        """Report the backups on this server: from the directory, and failures from the ledger."""
         if not backup_settings.path().exists():
             return
         settings = backup_settings.load()
@@ -170,7 +170,7 @@ class Collector:
             self._failed(app, kind, destinations.LOCAL, failed=row["state"] == "failed")
 
     def _arrivals(self) -> None:
-        """Tell what was last seen at the destinations, and how the last copy there ended."""
+        """Report the last observations at the destinations, and how the last copy there ended."""
         known = destinations.load()
         for item in _expected():
             labels = {"app": item.app, "kind": item.kind, "destination": item.destination}
@@ -275,7 +275,7 @@ class Collector:
             )
 
     def _wal(self) -> None:
-        """Tell how much WAL waits to be archived: PostgreSQL marks each segment by a file."""
+        """Report how much WAL waits to be archived: PostgreSQL marks each segment by a file."""
         for directory in sorted(paths.host("/var/lib/postgresql").glob(_ARCHIVE_STATUS)):
             marks = [path for path in directory.iterdir() if path.suffix == ".ready"]
             cluster = "/".join(directory.parts[-4:-2])
@@ -300,7 +300,7 @@ class Collector:
         return seen + list((watch.last() or {}).get("alarms", ()))
 
     def _alarms(self) -> None:
-        """Tell what the last hourly look has found, and how old that is."""
+        """Report the results of the last hourly check, and its age."""
         for alarm in self._seen():
             self._add(
                 "bedstone_alarm",
@@ -373,7 +373,7 @@ class Collector:
         )
 
     def _problems(self) -> None:
-        """Count what `bedstone status` would show in red, as far as ledger and files tell."""
+        """Count what `bedstone status` would show in red, as far as ledger and files have it."""
         counts: dict[str, int] = {
             # The ledger is looked at now.
             "": sum(

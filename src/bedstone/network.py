@@ -132,7 +132,7 @@ def _path(app: str) -> Path:
 
 
 def _read(app: str) -> _Kept:
-    """Return what is kept; a damaged file is none: Docker and the slots' files tell it again."""
+    """Return the file's contents; a damaged file is none: Docker and the slots have them, too."""
     try:
         data = json.loads(_path(app).read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:

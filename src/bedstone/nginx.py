@@ -123,7 +123,7 @@ def is_right(app: str, slot: str, servers: Servers) -> bool:
 
 
 def _follows_link(app: str) -> bool:
-    """Return whether the app's site is of a role that knows the link (since November 2026)."""
+    """Return whether the app's site is of a role that uses the link (since November 2026)."""
     site = paths.host("/etc/nginx/bedstone/sites") / f"{app}.conf"
     return not site.exists() or "$bedstone_slot" in site.read_text("utf-8")
 
@@ -184,7 +184,7 @@ class Nginx:
             self.test()
             workers = self.reload()
         except BedstoneError:
-            # nginx goes on with what it has loaded.
+            # nginx keeps the configuration that it has loaded.
             for path, present in former.items():
                 if present is None:
                     path.unlink(missing_ok=True)

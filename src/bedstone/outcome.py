@@ -19,7 +19,7 @@ def _nothing(line: str) -> None:
 
 @dataclass
 class Talk:
-    """Where words go.
+    """The receivers of an operation's output.
 
     Attributes:
         say: called with lines for people, as the operation goes.
@@ -33,7 +33,7 @@ class Talk:
 
 @dataclass
 class StepReport:
-    """How one step went; ``seconds`` it took, and what it ``said`` for people."""
+    """The result of a step; ``seconds`` it took, and the text it ``said``."""
 
     name: str
     state: str
@@ -43,7 +43,7 @@ class StepReport:
 
 @dataclass
 class Outcome:
-    """How an operation went.
+    """The outcome of an operation.
 
     Attributes:
         app: whose it is.
@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the app is as it should be."""
+        """Return whether the app is as it should be."""
         return self.error is None
 
     def as_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Outcome:
         self.exit_code = error.exit_code
 
     def forgive(self) -> None:
-        """Forget a failure."""
+        """Clear the failure."""
         self.failed_step = self.error = self.hint = None
         self.details = ""
 

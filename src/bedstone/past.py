@@ -89,7 +89,7 @@ def cluster(
     Raises:
         UnreachableTimeError: there is no way to this moment; names those that can be reached.
         GapError: without ``target``: it ended before the newest WAL at the destination.
-        RefusedError: there is no backup, no room for it, no such PostgreSQL here.
+        RefusedError: there is no backup, no disk space for it, no such PostgreSQL here.
         BedstoneError: it failed.
 
     """
@@ -206,7 +206,7 @@ def _judge(
 
 
 def _given_away(place: Path, data: Path) -> Server:
-    """Give the stopped cluster to the user of throwaway clusters."""
+    """Give the stopped cluster to the user of temporary clusters."""
     owner = throwaway.account()
     socket = place / "socket"
     socket.mkdir(mode=0o700)

@@ -32,7 +32,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
         target: the moment that was asked for.
 
     Raises:
-        RefusedError: the app had no database then, or there is too little room.
+        RefusedError: the app had no database then, or there is too little disk space.
         BedstoneError: it failed; nothing of it is left.
 
     """

@@ -55,7 +55,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Ended:
-    """Where a recovery ended.
+    """The end of a recovery.
 
     Attributes:
         at: when the last transaction of it was committed; None when it has none.

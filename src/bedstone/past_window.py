@@ -75,7 +75,7 @@ class Window:
 
 
 def of(stanza: Stanza, destination: Destination, found: Info | None = None) -> Window:
-    """Return which moments a destination can bring back.
+    """Return the recovery window of a destination.
 
     Args:
         stanza: the cluster.

@@ -33,7 +33,7 @@ def host(path: str | Path) -> Path:
 
 @contextmanager
 def of_origin(name: str | None) -> Iterator[None]:
-    """Let a block see what this host knows of another one's backups, instead of its own.
+    """Use the settings, keys and ledger of another host's backups in a block, instead of its own.
 
     Args:
         name: the other host; None for this one.
@@ -52,7 +52,7 @@ def origin() -> str | None:
 
 
 def origins() -> Path:
-    """Return the directory of the other hosts whose backups this one proves."""
+    """Return the directory of the other hosts whose backups this one verifies."""
     return host("/etc/bedstone/verify")
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bedstone.history import Entry, Kind, Serving
     from bedstone.transaction import Step
 
-# An earlier run whose connection was lost may still be at it: a build, migrations, a drain.
+# An earlier run whose connection was lost may still be running: a build, migrations, a drain.
 WAIT_FOR_RUNNING_SECONDS = 3 * 3600.0
 
 
@@ -119,7 +119,7 @@ def release(
         name: the app.
         if_changed: do nothing when source, settings and environment are those
             of the release that serves, but start what of it doesn't run.
-        wishes: what else was asked for.
+        wishes: further options.
         host: the server.
         talk: where words go.
 
@@ -172,7 +172,7 @@ def rollback(
         name: the app.
         wanted: a release that is kept (or the beginning of its id); by default the
             one before the one that serves.
-        wishes: what else was asked for.
+        wishes: further options.
         host: the server.
         talk: where words go.
 
@@ -290,7 +290,7 @@ def _served_before(
 def _working(
     kind: Kind | str, name: str, host: Host | None, talk: Talk | None, *, wait: bool = False
 ) -> Iterator[_Work]:
-    """Hold the app's lock for a block that begins with everything put right."""
+    """Hold the app's lock for a block that begins with the app reconciled."""
     host, talk = host or Host(), talk or Talk()
     waited = WAIT_FOR_RUNNING_SECONDS if wait else 0
     with _interrupts_told(name), ExitStack() as stack:
@@ -336,7 +336,7 @@ def _settle(work: _Work, old: Serving) -> None:
 
 
 def _bring_back(work: _Work, kind: Kind, release_id: str, wishes: Wishes) -> None:
-    """Let a kept release serve, by a rollback's steps."""
+    """Carry out a rollback's steps, to a kept release."""
     app = config.load_file(paths.release(work.app, release_id) / "app.json")
     old = work.old
     operation = history.begin_operation(work.connection, work.app, kind, release_id, lock.caller())

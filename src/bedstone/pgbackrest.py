@@ -59,7 +59,7 @@ _WORDS = {"full": "The full backup", "incr": "The incremental backup"}
 
 
 class Stanza:
-    """The cluster of this host, as pgBackRest knows it, with all its repositories."""
+    """The cluster of this host with all its repositories in pgBackRest."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class Stanza:
         said = self._call("info", "--output=json", destination=destination, what=what)
         found = pgbackrest_info.parse(said, number(destination))
         if found.problem:
-            # An unreachable repository is no error to `info`, which tells of it in passing.
+            # An unreachable repository is no error to `info`, which only mentions it.
             raise explained(found.problem, destination, what)
         return found
 
@@ -242,7 +242,7 @@ class Stanza:
         )
 
     def check(self, destination: Destination) -> str:
-        """Let PostgreSQL archive what it has; return the segment, once it is at a destination.
+        """Make PostgreSQL archive its WAL; return the segment, once it is at a destination.
 
         Raises:
             BedstoneError: it didn't arrive within a minute or two.

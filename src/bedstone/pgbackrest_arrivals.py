@@ -27,7 +27,7 @@ _LATE_TIMEOUTS = 3
 
 
 def measure_all(destinations: Destinations) -> tuple[str, ...]:
-    """Look at all destinations, write down what is there, and return the problems.
+    """Check all destinations, record what is there, and return the problems.
 
     Nothing is done on a server that archives no WAL.
     """
@@ -39,7 +39,7 @@ def measure_all(destinations: Destinations) -> tuple[str, ...]:
 
 
 def measure(stanza: Stanza, destination: Destination) -> str | None:
-    """Look at one destination, write down what is there, and return what is wrong."""
+    """Check one destination, record what is there, and return the problem, if any."""
     try:
         # First: what is finished while the archive is listed needn't be there yet.
         current = _current(stanza)

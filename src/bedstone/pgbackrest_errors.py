@@ -36,15 +36,15 @@ UNREACHABLE_HINT = (
 
 
 class UnreachableError(BedstoneError):
-    """The destination doesn't answer, or doesn't let us in."""
+    """The destination doesn't answer, or authentication failed."""
 
 
 class ForeignError(RefusedError):
-    """What lies at the destination belongs to another cluster."""
+    """The repository at the destination belongs to another cluster."""
 
 
 class WrongKeyError(RefusedError):
-    """What lies at the destination was encrypted with another key."""
+    """The repository at the destination was encrypted with another key."""
 
 
 class GoneError(RefusedError):
@@ -195,7 +195,7 @@ def printable(output: str) -> str:
 
 
 def explained(output: str, destination: Destination | None, what: str) -> BedstoneError:
-    """Return the error that tells what pgBackRest printed.
+    """Return the error for pgBackRest's output.
 
     Args:
         output: what it printed.

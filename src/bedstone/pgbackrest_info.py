@@ -57,7 +57,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Info:
-    """What is in a repository.
+    """The contents of a repository.
 
     Attributes:
         exists: whether there is a stanza at all.

@@ -41,14 +41,14 @@ _WHAT = "A backup of the cluster"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the backup to one destination ended.
+    """The result of the backup to one destination.
 
     Attributes:
         destination: its name.
         error: what failed, or None.
         backup: the backup, asked at the destination after it was made.
         seconds: how long it took.
-        kept: how many chains are there now, None when that wasn't looked at.
+        kept: how many chains are there now, None when that wasn't checked.
         warnings: what is wrong although the backup was made.
 
     """
@@ -74,7 +74,7 @@ def everywhere(
         stanza: the cluster.
         kind: ``full`` or ``incr``.
         destinations: where to.
-        say: told of each that is done.
+        say: called with the text of each one that is done.
 
     Raises:
         LockedError: a backup is running already.
@@ -122,7 +122,7 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
 
 
 def _measure(stanza: Stanza, destination: Destination) -> str | None:
-    """Write down what is at a destination; that this fails keeps no other from its backup."""
+    """Record what is at a destination; a failure of that doesn't affect the other backups."""
     try:
         return pgbackrest_arrivals.measure(stanza, destination)
     except (BedstoneError, sqlite3.Error) as error:
@@ -154,7 +154,7 @@ def _newer(after: Info, before: Info, destination: Destination) -> Backup:
 
 
 def _room(before: Info, kind: Kind, destination: Destination) -> None:
-    """Refuse a backup on this server's disk that would take the last of its room."""
+    """Refuse a backup on this server's disk that would fill it."""
     if not destination.is_local:
         return
     last = next((found for found in reversed(before.backups) if found.type == kind), None)
@@ -174,7 +174,7 @@ def _watch() -> Callable[[], None]:
 
 
 def _remove_unfinished(stanza: Stanza) -> None:
-    """Remove what a backup left that was ended for want of room: pgBackRest keeps it.
+    """Remove the rest of a backup that a full disk stopped: pgBackRest keeps it.
 
     A backup has its list of files when it is one.
     """
@@ -210,7 +210,7 @@ def retain(stanza: Stanza, destination: Destination) -> int:
 
 
 def verified(destination: Destination) -> Collection[str]:
-    """Return the labels of the backups at a destination that were proved."""
+    """Return the labels of the verified backups at a destination."""
     if (
         destination.is_local
         and backup_settings.path().exists()
@@ -219,7 +219,7 @@ def verified(destination: Destination) -> Collection[str]:
         # They are no longer verified: what was verified once would stay, and all since, for ever.
         return ()
     with ledger.opened() as connection:
-        # What passed once and failed since is proved no longer.
+        # A backup that passed once and failed since no longer counts as verified.
         return kept_backups.verified_names(connection, SERVER, destination.name).get(WAL, ())
 
 

@@ -173,7 +173,7 @@ class Server:
 
 
 def explained(output: str) -> PostgresError:
-    """Return the error that tells what a PostgreSQL program printed."""
+    """Return the error for the output of a PostgreSQL program."""
     lines = [line for line in output.splitlines() if line.strip()]
     # psql puts its own name and the line of the script in front.
     first = next((line for line in lines if "error:" in line.lower()), lines[0] if lines else "")

@@ -27,7 +27,7 @@ _BAD_REQUEST, _SERVER_ERROR = 400, 500
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: whether it is right, a sentence about it, and the status if there is one."""
+    """The answer: whether it is right, a sentence about it, and the status if there is one."""
 
     ok: bool
     said: str

@@ -172,7 +172,7 @@ def _databases(
     *,
     asked: bool,
 ) -> Journal:
-    """Bring the databases back: the cluster, or where no log was kept, each app's dump."""
+    """Restore the databases: the cluster, or where no WAL was archived, each app's dump."""
     server = rebuild_cluster.of_host(settings)
     if begun is not None and begun.facts.get("kind") == rebuild_dumps.KIND:
         dumps = rebuild_dumps.newest(settings, destination)
@@ -226,7 +226,7 @@ def _databases(
 def _files(
     settings: Settings, destination: Destination, journal: Journal, warnings: list[str]
 ) -> Journal:
-    """Bring back what isn't in the databases."""
+    """Restore what isn't in the databases."""
     configured = rebuild_files.configuration(destination, _say)
     warnings = [*journal.facts.get("warnings", []), *warnings, *configured["warnings"]]
     configured["warnings"] = warnings
@@ -264,7 +264,7 @@ def settle() -> None:
 
 
 def finish() -> dict[str, Any]:
-    """See that the log is archived again, begin a full backup, and forget the rebuild.
+    """Check that WAL is archived again, begin a full backup, and remove the rebuild's journal.
 
     Raises:
         RefusedError: no rebuild is under way.

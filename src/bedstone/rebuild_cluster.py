@@ -43,7 +43,7 @@ _OF_RECOVERY = (
 
 @dataclass(frozen=True)
 class Recovered:
-    """Where a recovery ended.
+    """The end of a recovery.
 
     Attributes:
         label: the backup that it began from.
@@ -191,9 +191,9 @@ def require_ours(settings: Settings, ended: Recovered, destination: Destination)
 
 
 def hole(found: Info, ended: Recovered) -> str | None:
-    """Say that the log could not be replayed to its last segment, or None.
+    """Return a warning if the WAL could not be replayed to its last segment, or None.
 
-    What is there is all that can be had, so it is no reason to stop; but it has to be told.
+    No more data can be restored, so it is no reason to stop; but it has to be reported.
     """
     high, _, low = ended.lsn.partition("/")
     # A position is that of the next byte: after a whole segment, it is the next one's first.
@@ -223,7 +223,7 @@ def put_in_place(journal: Journal, systemd: Systemd | None = None) -> Journal:
 
 
 def rename(journal: Journal) -> None:
-    """Do what is left of the two renames."""
+    """Finish the two renames."""
     data = Path(journal.data)
     if not journal.side.exists():
         return

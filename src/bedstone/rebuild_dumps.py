@@ -78,17 +78,17 @@ def restore(
 ) -> Journal:
     """Fetch and restore the dumps, uploads included; the caller holds the locks.
 
-    Each one is written down as it is in its place: a call that was killed is gone on with.
+    Each one is recorded when it is in its place: the next call goes on after a kill.
 
     Args:
         settings: this server's.
         found: the backup of each app.
         destination: where they are.
         journal: the rebuild's.
-        say: told of each one.
+        say: called with the text of each one.
 
     Returns:
-        The journal, which knows what came back: the backups' names by app.
+        The journal with what was restored: the backups' names by app.
 
     Raises:
         BedstoneError: one isn't whole, or doesn't fit this server.

@@ -32,7 +32,7 @@ def place() -> Path:
 def configuration(
     destination: Destination, say: Callable[[str], None], docker: Docker | None = None
 ) -> dict[str, Any]:
-    """Bring back the ledger, the kept releases, and the image of each release that served.
+    """Restore the ledger, the kept releases, and the image of each release that served.
 
     May be done again: what is there is replaced by the same.
 
@@ -75,7 +75,7 @@ def configuration(
 def uploads(
     settings: Settings, destination: Destination, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """Bring back the uploads of each app as they were last backed up.
+    """Restore the uploads of each app from its last backup.
 
     Returns:
         app -> ``files``, ``backup`` (its name) and ``started`` (when that was begun).
@@ -138,7 +138,7 @@ def _bring_releases(source: Path) -> None:
 
 
 def _bring_ledger(source: Path) -> None:
-    """Put the ledger of the server that is gone in the place of this one's, all or nothing."""
+    """Replace this server's ledger by that of the server that is gone, all or nothing."""
     try:
         with closing(sqlite3.connect(source)) as brought:
             version = int(brought.execute("PRAGMA user_version").fetchone()[0])

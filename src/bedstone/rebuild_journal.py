@@ -52,16 +52,16 @@ class Journal:
 
     @property
     def side(self) -> Path:
-        """Where the cluster is recovered."""
+        """Return the directory in which the cluster is recovered."""
         return Path(f"{self.data}{SIDE}")
 
     @property
     def before(self) -> Path:
-        """Where the empty cluster goes."""
+        """Return the directory to which the empty cluster is moved."""
         return Path(f"{self.data}{BEFORE}")
 
     def at(self, phase: str, **facts: Any) -> Journal:
-        """Write down that it has come to a phase, and what was found out, and return it so."""
+        """Record that it has reached a phase, with its results, and return it so."""
         journal = replace(self, phase=phase, facts={**self.facts, **facts})
         journal.save()
         return journal
@@ -77,7 +77,7 @@ def path() -> Path:
 
 
 def begin(destination: str, target: datetime | None, data: Path) -> Journal:
-    """Write down that a rebuild begins, and return its journal."""
+    """Record that a rebuild begins, and return its journal."""
     journal = Journal(
         destination=destination,
         target=None if target is None else target.astimezone(UTC).isoformat(),
@@ -107,5 +107,5 @@ def load() -> Journal | None:
 
 
 def clear() -> None:
-    """Forget it: the rebuild is through."""
+    """Remove it: the rebuild is finished."""
     journal_file.clear(path())

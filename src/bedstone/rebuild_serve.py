@@ -22,7 +22,7 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
 
     Args:
         app: which.
-        say: told what is done.
+        say: called with the text of what is done.
         host: the server.
 
     Raises:

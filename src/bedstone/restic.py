@@ -66,7 +66,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a snapshot holds.
+    """The contents of a snapshot.
 
     Attributes:
         id: the snapshot's whole id.
@@ -152,7 +152,7 @@ class Repository:
 
         Returns:
             The snapshot's id, maybe its beginning alone, and a sentence for each file that was
-            removed while it was read. :meth:`snapshots` tells whether it has arrived.
+            removed while it was read. :meth:`snapshots` shows whether it has arrived.
 
         Raises:
             ResticError: there is no snapshot.
@@ -188,9 +188,9 @@ class Repository:
         return snapshot, vanished
 
     def copy(self, source: Repository, snapshot: str) -> None:
-        """Copy a snapshot from another repository; :meth:`snapshots` tells whether it has arrived.
+        """Copy a snapshot from another repository; :meth:`snapshots` shows whether it has arrived.
 
-        The copy has an id of its own, and knows that of the snapshot as its original.
+        The copy has an id of its own, and records that of the snapshot as its original.
 
         Args:
             source: where it is.
@@ -285,7 +285,7 @@ class Repository:
     def restore(
         self, snapshot: str, target: Path, *, watch: Callable[[], None] | None = None
     ) -> None:
-        """Bring a snapshot back into a directory, which is made.
+        """Restore a snapshot into a directory, which is made.
 
         Args:
             snapshot: its id.
@@ -293,7 +293,7 @@ class Repository:
             watch: called repeatedly while it runs; its exception stops it.
 
         Raises:
-            ResticError: not all of it could be brought back.
+            ResticError: not all of it could be restored.
 
         """
         ended = self._run(["restore", snapshot, f"--target={target}"], watch=watch, lock=False)
@@ -356,7 +356,7 @@ class Repository:
     def _run(self, arguments: list[str], *, lock: bool = True, **options: Any) -> Ended:
         ended = self._once(arguments, **options)
         if lock and ended.returncode != 0 and restic_errors.reason(ended) == LOCKED:
-            # Of a run that was killed? restic knows, and removes no lock of a live one.
+            # Of a run that was killed? restic detects that, and removes no lock of a live one.
             self._once(["unlock"], seconds=self._short_seconds)
             ended = self._once(arguments, **options)
         # A backup waits while old data is being freed.
@@ -480,7 +480,7 @@ def _troubles(
 
 
 def _progress(line: str) -> Hashable:
-    """Return what of a line changes when restic gets on."""
+    """Return the part of a line that changes with restic's progress."""
     if line.startswith("{"):
         with suppress(ValueError):
             message = json.loads(line)

@@ -106,7 +106,7 @@ def carry_out(
         if journal.database is not None:
             old_database = _swap_database(server, journal)
     except BaseException:
-        # After an interrupt in the very moment of the swap, the journal knows more.
+        # After an interrupt during the swap, the journal has more.
         if not restore_journal.passed(server, journal):
             restore_journal.undo(server, journal)
         raise

@@ -65,7 +65,7 @@ class Journal:
         journal_file.save(_path(self.app), self)
 
     def clear(self) -> None:
-        """Forget it: the restore is through, or undone."""
+        """Remove it: the restore is finished, or undone."""
         journal_file.clear(_path(self.app))
 
     def with_oid(self, oid: int | None) -> Journal:
@@ -179,7 +179,7 @@ def passed(server: Server, journal: Journal) -> bool:
 
 
 def finish(journal: Journal) -> None:
-    """Do what comes after the point of no return: swap the media directory."""
+    """Finish a restore after the point of no return: swap the media directory."""
     media = journal.media
     if media is None:
         return

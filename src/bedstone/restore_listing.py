@@ -39,7 +39,7 @@ def tell(settings: Settings, app: App, *, as_json: bool) -> int:
 
 
 def moments() -> tuple[list[Window], dict[str, str]]:
-    """Return which moments each destination can bring back, and which can't be asked."""
+    """Return the recovery window of each destination, and the destinations that can't be asked."""
     declared = destinations.load()
     if declared.point_in_time is None:
         return [], {}

@@ -40,6 +40,6 @@ def show(journal: Journal) -> None:
 
 
 def hide(journal: Journal) -> None:
-    """Let visitors in again, if it is the restore's page that they see."""
+    """Remove the maintenance page, if it is the restore's."""
     if journal.page:
         maintenance.turn_off(journal.app)

@@ -76,7 +76,7 @@ SELECT to_json(g.rolname::text) FROM pg_auth_members m
 
 @dataclass(frozen=True)
 class Login:
-    """How a dump is loaded.
+    """The plan for loading a dump.
 
     Attributes:
         name: the role that the load comes as.
@@ -197,7 +197,7 @@ def require(server: Server, database: str) -> None:
     """Refuse when the role can't come into a database.
 
     Raises:
-        RefusedError: says what lets it in.
+        RefusedError: says how to give it access.
 
     """
     try:
@@ -230,7 +230,7 @@ def hand_over(server: Server, database: str, heir: str) -> None:
 
 
 def let_create(server: Server, database: str) -> None:
-    """Let the role make objects in each schema; :func:`leave` takes it back."""
+    """Grant the role the right to make objects in each schema; :func:`leave` revokes it."""
     schemas = server.rows(
         "SELECT to_json(nspname::text) FROM pg_namespace"
         " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'",

@@ -37,7 +37,7 @@ PLACES = "/var/cache/bedstone-restore"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asked for; one of the first three.
+    """The operator's request; one of the first three.
 
     Attributes:
         backup: a name, a path, or ``latest``.
@@ -54,11 +54,11 @@ class Wanted:
 
     @property
     def takes_long(self) -> bool:
-        """Whether the backup has to be fetched or made first."""
+        """Return whether the backup has to be fetched or made first."""
         return self.time is not None or self.destination is not None
 
     def checked(self, app: str) -> Wanted:
-        """Return it if it says what is wanted.
+        """Return it if it names exactly one backup, moment or release.
 
         Raises:
             RefusedError: it says nothing, or several things.
@@ -85,7 +85,7 @@ class Found:
         destination: where it came from, or None when it was here.
         ended_at: of a moment: when the last transaction that is in it was committed.
         lsn: likewise, where in the WAL.
-        said: what a person should know of it.
+        said: notes on it for the operator.
 
     """
 
@@ -126,7 +126,7 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
         settings: this server's.
         app: whose data.
         home: where its backups are on this server.
-        wanted: what a person asked for.
+        wanted: the operator's request.
 
     Raises:
         RefusedError: there is no such backup, moment or destination.

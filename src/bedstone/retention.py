@@ -30,7 +30,7 @@ _Period = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Rules:
-    """How much is kept.
+    """The rules of the retention.
 
     Attributes:
         days: the newest backup of each of the newest so many days that have one.
@@ -48,7 +48,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger knows of an app's backups.
+    """The ledger's record of an app's backups.
 
     Attributes:
         points: names of the restore points of releases that are kept.
@@ -74,7 +74,7 @@ def reasons(
             another app's, is not in the result.
         now: the present moment.
         rules: how much is kept.
-        known: what the ledger knows.
+        known: the ledger's record.
 
     """
     ours = sorted(

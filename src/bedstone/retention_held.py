@@ -25,7 +25,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Retention:
-    """How much is kept: of backups everywhere, and of PostgreSQL's log."""
+    """The retention: of backups everywhere, and of PostgreSQL's WAL."""
 
     keep_days: int
     keep_weeks: int
@@ -79,7 +79,7 @@ def _has_backups() -> bool:
 
 
 def in_force(wanted: Retention) -> Retention:
-    """Return what is in force: what is wanted, and what was in force before if that was more.
+    """Return the retention in force: the declared one, or the former one where that was larger.
 
     A larger one is in force at once, and remembered. On a full disk it isn't remembered now.
     """
@@ -102,7 +102,7 @@ def held() -> dict[str, tuple[int, int]]:
 
 
 def accept() -> None:
-    """Let what the settings say be in force.
+    """Put the declared retention into force.
 
     Raises:
         OSError: it can't be written.

@@ -49,7 +49,7 @@ def retire(app: str, host: Host | None = None) -> None:
 
 
 def come_back(app: str) -> None:
-    """Forget that an app was retired: a release of it serves."""
+    """Remove the record that an app was retired: a release of it serves."""
     _mark(app).unlink(missing_ok=True)
 
 

@@ -26,7 +26,7 @@ GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Completed:
-    """What a program left behind."""
+    """The result of a program."""
 
     argv: tuple[str, ...]
     returncode: int

@@ -97,7 +97,7 @@ class Entry:
             (os.rmdir if self.is_directory else os.unlink)(name, dir_fd=self._parent)
 
     def replace_by_empty_file(self) -> None:
-        """Put an empty file that only root can open in its place."""
+        """Replace it by an empty file that only root can open."""
         self.remove()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(self.name, flags, 0, dir_fd=self._parent))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be put right; all empty when nothing is."""
+    """The changes of a reconcile; all empty when there are none."""
 
     app: App
     serving: str

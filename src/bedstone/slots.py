@@ -23,7 +23,7 @@ HTTP_SLOTS = ("blue", "green")
 
 @dataclass(frozen=True)
 class Made:
-    """What a release has made: its image's id, whom it runs as, its static files' directory."""
+    """The products of a release: its image's id, whom it runs as, its static files' directory."""
 
     image: str
     uid: int
@@ -85,7 +85,7 @@ def read(app: str, key: str) -> Slot:
 
 
 def remove(app: str, key: str) -> None:
-    """Forget a slot."""
+    """Remove a slot's file."""
     (paths.slots(app) / f"{key}.json").unlink(missing_ok=True)
 
 
@@ -161,7 +161,7 @@ def _read_serving(app: str) -> tuple[str, str] | None:
 
 
 def write_made(app: str, release: str, made: Made) -> None:
-    """Keep with a release what it has made."""
+    """Save with a release what it has made."""
     text = json.dumps({"schema": SCHEMA, **asdict(made)}, indent=2, sort_keys=True)
     files.write(paths.release(app, release) / "made.json", text + "\n", mode=0o600)
 

@@ -70,7 +70,7 @@ def reader(server: Server, database: str) -> Server:
 
     Raises:
         PostgresError: the role can't be made.
-        RefusedError: the server doesn't let it in.
+        RefusedError: authentication failed.
 
     """
     if server.rows(_READER_IS_READY, database) != [True]:

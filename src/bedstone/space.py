@@ -12,7 +12,7 @@ _STEP = 1024
 
 
 class DiskFullError(RefusedError):
-    """There is too little room; nothing was begun, or what was begun is gone again."""
+    """There is too little disk space; the operation didn't begin, or was undone."""
 
 
 def human(size: float) -> str:
@@ -33,13 +33,13 @@ def free_bytes(path: Path) -> int:
 
 
 def require(path: Path, needed: int, reserve: int, what: str) -> None:
-    """Refuse unless a file system has room for something and keeps a reserve.
+    """Refuse unless a file system has space for something and keeps a reserve.
 
     Args:
         path: a place on it.
         needed: bytes that will be written (an estimate).
         reserve: bytes that have to stay free.
-        what: what needs the room, for the message ("A backup of payments").
+        what: what needs the space, for the message ("A backup of payments").
 
     Raises:
         DiskFullError: says how much is free, needed and reserved.

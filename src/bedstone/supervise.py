@@ -186,7 +186,7 @@ def stop(process: ContainerProcess, seconds: int) -> None:
 
 
 def killed_words(stop_signal: str, seconds: int) -> str:
-    """Return what the journal is told of a container that had to be killed."""
+    """Return the journal's message on a container that had to be killed."""
     return (
         f"{KILLED} {seconds} s after {stop_signal}: requests and tasks in it were cut off. If it"
         " ends by another signal, declare it: `stop_signal: SIGINT` (uWSGI, which reloads at"

@@ -65,7 +65,7 @@ def new_database(server: Server, name: str, side: str) -> None:
 
 
 def directory(path: Path, side: Path, old: Path) -> None:
-    """Put the directory ``side`` in the place of ``path``, which is kept as ``old``."""
+    """Replace the directory ``path`` by ``side``, and keep it as ``old``."""
     if not path.exists():
         side.rename(path)
     else:

@@ -30,7 +30,7 @@ class UnitState:
 
     @property
     def is_active(self) -> bool:
-        """Whether it runs and has said that it is ready."""
+        """Return whether it runs and has said that it is ready."""
         return self.active == "active"
 
 

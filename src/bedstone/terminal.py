@@ -12,7 +12,7 @@ class Paint:
     """Colours text at a terminal, unless NO_COLOR is set (https://no-color.org)."""
 
     def __init__(self, *, on: bool | None = None) -> None:
-        """Decide by standard output, unless told."""
+        """Decide by standard output, unless ``on`` is given."""
         self.on = (
             sys.stdout.isatty()
             and not os.environ.get("NO_COLOR")

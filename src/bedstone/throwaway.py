@@ -147,7 +147,7 @@ def started(
     *,
     watch: Callable[[], None],
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Let a cluster run for a block; it ends with it, and with this process.
+    """Run a cluster for a block; it ends with it, and with this process.
 
     Args:
         server: where it will answer, and the system's user that it runs as.
@@ -223,7 +223,7 @@ def restore(
     """Restore a dump into :data:`DATABASE`, with the roles and properties that it had.
 
     Args:
-        server: the throwaway cluster.
+        server: the temporary cluster.
         found: the manifest's record of the dump.
         directory: the dump.
         owner: a role that is made in any case.

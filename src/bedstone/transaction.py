@@ -34,19 +34,19 @@ class Step(Generic[C_contra]):
 
 
 class Journal(Protocol):
-    """Who is told how the steps go."""
+    """Gets the progress of the steps."""
 
     def started(self, position: int, name: str) -> None:
-        """Tell that a step begins."""
+        """Record that a step begins."""
 
     def done(self, position: int, name: str, seconds: float, said: str) -> None:
-        """Tell that a step has succeeded."""
+        """Record that a step has succeeded."""
 
     def failed(self, position: int, name: str, seconds: float, error: BaseException) -> None:
-        """Tell that a step has failed."""
+        """Record that a step has failed."""
 
     def undone(self, position: int, name: str, error: BaseException | None) -> None:
-        """Tell that a step was undone, or that undoing it failed too."""
+        """Record that a step was undone, or that its undo failed too."""
 
 
 class StepFailedError(BedstoneError):
@@ -74,12 +74,12 @@ def execute(
     *,
     decided: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Do all steps in order, or undo those that were begun.
+    """Run all steps in order, or undo those that were begun.
 
     Args:
         steps: the steps.
         context: what they work on.
-        journal: who is told.
+        journal: gets the progress of the steps.
         decided: whether it is decided that all of it holds. What fails or is interrupted
             from then on, even within the step that decides, undoes nothing.
 

@@ -1,6 +1,6 @@
 """Verify backups: restore each where it can do no harm, and check the result.
 
-A backup that was never restored is not proved. So each week the newest one of each app is fetched
+A backup that was never restored is not verified. So each week the newest one of each app is fetched
 from each destination and restored into a temporary cluster, which is removed afterwards; and so is
 the cluster that the WAL leads to. Production is neither asked nor touched.
 
@@ -77,7 +77,7 @@ def verify(
         seconds: longest time (default: that of the settings).
 
     Returns:
-        A result for each part of the backup; one that is no success tells why.
+        A result for each part of the backup; one that is no success has the cause.
 
     Raises:
         RefusedError: there is no backup of this name.
@@ -151,7 +151,7 @@ class _Attempt:
         self.fetching = verify_choice.Fetching()
 
     def watch(self) -> None:
-        """Look after the disk."""
+        """Watch the disk space."""
         space.still(self.how.directory, self.settings.reserve_bytes, "The verification")
 
     def limit(self) -> AbstractContextManager[None]:
@@ -305,7 +305,7 @@ def _vanished(backup: Backup) -> BedstoneError | None:
 
 
 def _is_ours(settings: Settings, app: str, path: str | None) -> bool:
-    # What lies elsewhere is proved, too, but is none of this server's backups.
+    # Copies elsewhere are verified, too, but are none of this server's backups.
     return path is None or Path(path).resolve().parent == (settings.directory / app).resolve()
 
 
@@ -320,7 +320,7 @@ def _remember(entry: Verification) -> None:
 
 @contextmanager
 def alone(purpose: str, *, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold :data:`LOCK` for a block; who is refused is told who holds it."""
+    """Hold :data:`LOCK` for a block; a refused caller gets the holder in the message."""
     try:
         with lock.held(LOCK, purpose, wait_seconds=wait_seconds):
             yield

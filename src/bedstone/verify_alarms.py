@@ -18,9 +18,9 @@ _SCOPE = "verifications"
 
 
 def tell(settings: Settings) -> tuple[str, ...]:
-    """Tell the hooks what has turned red, and what has been so for a day; return warnings.
+    """Report to the hooks what has turned red, and what has been so for a day; return warnings.
 
-    What no hook could take is told again the next time.
+    An alarm that no hook could deliver is reported again the next time.
     """
     how = verify_settings.load()
     red: dict[str, tuple[str | None, str]] = {}

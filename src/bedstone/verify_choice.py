@@ -137,7 +137,7 @@ def restore_points(app: str) -> set[str]:
 def _full(app: App, backup: Backup) -> bool:
     found = backup.manifest
     if found is None or found.app != app.app:
-        # What is wrong with it will be told.
+        # The report has the problem with it.
         return True
     return (
         not found.restore_point

@@ -41,8 +41,8 @@ class Verification:
         kind: "dump", "media" or "wal".
         backup: its name (pgBackRest's label of WAL), or None when there was none to verify.
         destination: where it was fetched from ("local": the directory of backups).
-        state: "succeeded", "failed" (it doesn't hold what it should) or "prevented"
-            (no room, no time, no backup: nothing is known of it).
+        state: "succeeded", "failed" (it doesn't hold what it should) or "prevented" (no disk space,
+            no time, no backup: it has no result).
         started_at: when.
         finished_at: when.
         seconds: how long it took.

@@ -68,10 +68,10 @@ def leave(places: Sequence[Destination], host: str) -> list[BedstoneError]:
 
 
 def read(place: Destination, snapshots: Sequence[Snapshot]) -> None:
-    """Write down what the marks at a destination tell that isn't known yet.
+    """Record what the marks at a destination hold that isn't recorded yet.
 
-    A mark that can't be read is told in the journal: what it would have told grows old, and that
-    is red.
+    A mark that can't be read is reported in the journal: the results that it holds grow old, and
+    that is red.
 
     Args:
         place: the destination.

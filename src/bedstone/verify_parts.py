@@ -44,12 +44,12 @@ _BROKEN = 2
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found of a part that holds what it should.
+    """The result of a part that passed.
 
     Attributes:
         rows: rows restored, of a dump.
         bytes: bytes of files unpacked, of media.
-        said: what was proved, in words.
+        said: what was verified, in words.
 
     """
 
@@ -59,7 +59,7 @@ class Proof:
 
 
 def needed_bytes(found: Manifest) -> int:
-    """Return the room that it takes to prove a backup; its parts are proved one by one."""
+    """Return the disk space that the verification of a backup needs; its parts run one by one."""
     sizes = [found.media.bytes if found.media else 0]
     if found.database:
         sizes.append(int(found.database.bytes * _MARGIN) + throwaway.EMPTY_BYTES)
@@ -131,7 +131,7 @@ def prove_media(
     destination: str = LOCAL,
     watch: Callable[[], None],
 ) -> Proof:
-    """Unpack the media into a throwaway directory, and count.
+    """Unpack the media into a temporary directory, and count.
 
     Args:
         backup: where it is.
@@ -163,7 +163,7 @@ def prove_media(
 
 
 def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABASE) -> None:
-    """Ask one of an app's `backup_checks`.
+    """Run one of an app's `backup_checks`.
 
     Raises:
         BedstoneError: it isn't true.
@@ -198,7 +198,7 @@ def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABA
 
 
 def amcheck(server: Server, watch: Callable[[], None], database: str = throwaway.DATABASE) -> str:
-    """Look for broken tables and indexes, and return what was found in words.
+    """Check tables and indexes for corruption, and return the result in words.
 
     Raises:
         BedstoneError: something is broken.

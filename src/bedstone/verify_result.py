@@ -30,12 +30,12 @@ _WAL_HINT = (
 
 @dataclass(frozen=True)
 class Result:
-    """How the verification of one part of a backup went.
+    """The verification of one part of a backup.
 
     Attributes:
         entry: what the ledger gets.
         path: the backup's directory, or None when there is none.
-        said: what was proved, or nothing.
+        said: what was verified, or nothing.
         problem: what was wrong, or None.
 
     """
@@ -86,7 +86,7 @@ def of(
         path: its directory on this server, or None.
         destination: where it was fetched from.
         clock: when it began.
-        outcome: what was proved, or what went wrong.
+        outcome: what was verified, or what went wrong.
 
     """
     proof = outcome if isinstance(outcome, Proof) else None
@@ -116,7 +116,7 @@ def of(
 
 
 def _as_problem(app: str, destination: str, error: BaseException) -> BedstoneError:
-    """Return what went wrong with a hint; a disk that is full is told as that."""
+    """Return the error with a hint; a full disk has a separate message."""
     if isinstance(error, OSError):
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return _full(str(error))
@@ -155,6 +155,6 @@ class EndedError(BedstoneError):
 
 
 def ended(error: KeyboardInterrupt) -> EndedError:
-    """Return what an interrupt is told as."""
+    """Return the error for an interrupt."""
     del error
     return EndedError("It was ended before it was through.")

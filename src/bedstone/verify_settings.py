@@ -19,14 +19,14 @@ _MINUTES = 360
 
 @dataclass(frozen=True)
 class VerifySettings:
-    """How backups are verified.
+    """The settings of verifications.
 
     Attributes:
         directory: backups are unpacked below it, and removed again.
         limit_seconds: longest time that a run may take.
         checks: app -> SQL expressions, each true in a database that is whole.
-        host: the host that proves the backups at the destinations; None for the one that has
-            made them.
+        host: the host that verifies the backups at the destinations; None for the one that has made
+            them.
         origin: the host that has made them, as ``host`` calls it; None without ``host``.
 
     """

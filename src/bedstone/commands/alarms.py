@@ -48,7 +48,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Look, show what was found, and tell the hooks if asked to."""
+    """Run the checks, print the alarms, and report them to the hooks if asked to."""
     found = watch.look()
     if arguments.tell:
         watch.save(found)
@@ -68,9 +68,9 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def tell(found: Look) -> tuple[str, ...]:
-    """Tell the hooks what has begun and what is over; return warnings.
+    """Report new and ended alarms to the hooks; return warnings.
 
-    What no hook could take is told again the next time.
+    An alarm that no hook could deliver is reported again the next time.
     """
     news = alarms.news(watch.SCOPE, found.alarms, found.unjudged)
     taken = {"begun": True, "over": True}

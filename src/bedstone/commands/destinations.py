@@ -118,16 +118,16 @@ def _destinations(arguments: argparse.Namespace) -> int:
 
 
 def check(settings: Settings, known: Destinations) -> None:
-    """Look at all destinations now, and write down what is there."""
+    """Check all destinations now, and record what is there."""
     for place in known.all:
         arrivals_measured.measure(settings, place)
     pgbackrest_arrivals.measure_all(known)
 
 
 def tell(items: Sequence[Item]) -> tuple[str, ...]:
-    """Tell the hooks what has turned red, and what has been so for a day; return warnings.
+    """Report to the hooks what has turned red, and what has been so for a day; return warnings.
 
-    What no hook could take is told again the next time.
+    An alarm that no hook could deliver is reported again the next time.
     """
     red = {item.name: item for item in items if item.problem}
     due = alarms.due(_SCOPE, red)

@@ -58,7 +58,7 @@ def rebuild(arguments: argparse.Namespace) -> int:
 
 
 def version(arguments: argparse.Namespace) -> int:
-    """Say the schema that this program knows, and the ledger's."""
+    """Print the schema version of this program, and the ledger's."""
     known, found = len(ledger.MIGRATIONS), ledger.version_of(paths.ledger())
     if arguments.fits and found is not None and found > known:
         raise RefusedError(

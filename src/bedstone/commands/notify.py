@@ -42,7 +42,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 
 def notify(arguments: argparse.Namespace) -> int:
-    """Run the hooks and tell how each one went."""
+    """Run the hooks and print the result of each one."""
     configured = settings.load()
     if arguments.test and not configured.hooks:
         raise BedstoneError(

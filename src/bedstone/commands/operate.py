@@ -105,7 +105,7 @@ def follow(app: str, *, quiet: bool = False) -> Outcome | None:
 
 
 def in_unit(app: str, run: Callable[[Sequence[str]], int]) -> int:
-    """Do what the app's unit was asked for; ``run`` is the command line's own entry."""
+    """Run the operation that the app's unit is for; ``run`` is the command line's own entry."""
     request = detached.take(app)
     os.environ["BEDSTONE_CALLER"] = request.caller
     os.environ["BEDSTONE_OPERATION_LOG"] = app
@@ -113,7 +113,7 @@ def in_unit(app: str, run: Callable[[Sequence[str]], int]) -> int:
 
 
 def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
-    """Do it in this process; in the unit's, those who follow are told, too."""
+    """Run it in this process; in the unit's process, followers get its output, too."""
     # Only where something is done: in a zipapp each import is compiled again. And not later: a run
     # of Ansible may put another zipapp in its place during the operation.
     from bedstone import hooks  # noqa: PLC0415
@@ -145,7 +145,7 @@ def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
 
 
 def _event(outcome: Outcome) -> dict[str, Any] | None:
-    """Return what the hooks are told, if they are."""
+    """Return what is reported to the hooks, or None."""
     if not outcome.changed or (outcome.ok and outcome.kind == "restart"):
         return None
     if outcome.ok and outcome.release == outcome.previous:

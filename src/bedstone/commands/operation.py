@@ -82,7 +82,7 @@ def settle(arguments: argparse.Namespace) -> int:
         return 0
     results, code = [], 0
     if (unreadable := ledger.problem()) is not None:
-        # What serves is put right by the apps' files; people are told, since the unit fails.
+        # The serving release is reconciled from the apps' files; the failed unit raises an alarm.
         print(f"bedstone: {unreadable}", file=sys.stderr)
         code = 1
     with ledger.opened() as connection:
@@ -114,7 +114,7 @@ def settle(arguments: argparse.Namespace) -> int:
 
 
 def operation(arguments: argparse.Namespace) -> int:
-    """Do what was asked for."""
+    """Run the requested operation."""
     os.environ.pop("EXIT_CODE", None)
     try:
         return operate.in_unit(arguments.app, cli.main)

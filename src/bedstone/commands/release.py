@@ -73,7 +73,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 
 def release(arguments: argparse.Namespace) -> int:
-    """Release an app and tell how it went."""
+    """Release an app and report the outcome."""
     if arguments.dry_run:
         return _forecast(arguments)
     if arguments.if_changed and not arguments.foreground:

@@ -79,7 +79,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 
 def rollback(arguments: argparse.Namespace) -> int:
-    """Roll an app back and tell how it went."""
+    """Roll an app back and report the outcome."""
     name, wanted = arguments.app, arguments.release
     wishes = Wishes(keep_schema=arguments.keep_schema, old_secrets=arguments.old_secrets)
     argv = ["rollback", name, *([wanted] if wanted else [])]
@@ -95,7 +95,7 @@ def rollback(arguments: argparse.Namespace) -> int:
 
 
 def restart(arguments: argparse.Namespace) -> int:
-    """Restart an app and tell how it went."""
+    """Restart an app and report the outcome."""
     name = arguments.app
     argv = ["restart", name, *(["--verbose"] if arguments.verbose else [])]
     return operate.carry_out(

@@ -62,7 +62,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out what was asked for."""
+    """Carry out the requested upgrade, rehearsal or undo."""
     settings = backup_settings.load()
     if arguments.rehearse and arguments.to is None:
         raise BedstoneError(

@@ -212,7 +212,7 @@ def _alone(arguments: argparse.Namespace, how: VerifySettings) -> AbstractContex
     purpose = " ".join(
         ["bedstone verify", *([f"--of {arguments.of}"] if arguments.of else []), *arguments.app]
     )
-    # Several servers may have theirs proved here at the same time of the week.
+    # Several servers may have theirs verified here at the same time of the week.
     patience = how.limit_seconds if arguments.of and not arguments.clean_up else 0
     return alone(purpose, wait_seconds=patience)
 
@@ -224,7 +224,7 @@ def _results(
     tasks: Sequence[Task],
     kinds: Collection[str],
 ) -> list[Result]:
-    """Verify one after the other, and tell of each."""
+    """Verify one after the other, and report each."""
     results = []
     deadline = time.monotonic() + how.limit_seconds
     for name, place in _longest_ago_first(tasks):

@@ -71,7 +71,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 
 def wal(arguments: argparse.Namespace) -> int:
-    """Do what was asked for and return the exit code."""
+    """Run the requested subcommand and return the exit code."""
     stanza = Stanza(destinations.load())
     if arguments.action == "ready":
         return _ready(stanza, new_cluster=arguments.new_cluster, as_json=arguments.json)

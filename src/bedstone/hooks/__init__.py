@@ -31,7 +31,7 @@ Kind = Literal["release", "rollback", "failure", "recovered", "test"]
 
 @dataclass(frozen=True)
 class Event:
-    """What has happened.
+    """One event.
 
     Attributes:
         kind: a ``release`` or ``rollback`` that serves now, or a ``failure`` of anything;
@@ -45,7 +45,7 @@ class Event:
         hint: what to do.
         details: lines of a log that show why; hooks get the last ones.
         seconds: how long it took.
-        restore_point: the backup to which the data could be brought back.
+        restore_point: the backup from which the data can be restored.
 
     """
 
@@ -77,9 +77,9 @@ def fire(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[str, ..
 
 
 def tell(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[bool, tuple[str, ...]]:
-    """Run the hooks for an event as :func:`fire` does, and return whether it was told, too.
+    """Run the hooks for an event as :func:`fire` does, and return whether one delivered it, too.
 
-    It was when one hook took it, or when there is none to take it.
+    Without a hook for the event it counts as delivered.
     """
     deadline = time.monotonic() + limit_seconds
     try:

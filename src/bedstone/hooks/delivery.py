@@ -54,7 +54,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """How a hook went: ``error`` is None or what it did ("answered 500"), to follow its name.
+    """The result of a hook: ``error`` is None or what it did ("answered 500"), to follow its name.
 
     ``output`` is the end of what a command printed, for the terminal alone.
     """

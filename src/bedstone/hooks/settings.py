@@ -35,10 +35,10 @@ class Mail:
 
 @dataclass(frozen=True)
 class Hook:
-    """One hook: what it wants to know, and exactly one of the ways to tell it.
+    """One hook: its events, and exactly one of the ways to deliver them.
 
-    ``apps`` is None for all of them. An event of the whole server (a nightly
-    backup that failed) goes to every hook that wants its kind.
+    ``apps`` is None for all of them. An event of the whole server (a nightly backup that failed)
+    goes to every hook that has its kind.
     """
 
     events: tuple[str, ...]
@@ -49,10 +49,10 @@ class Hook:
     command: tuple[str, ...] | None = None
 
     def wants(self, kind: str, app: str | None) -> bool:
-        """Return whether it is to be told of an event."""
+        """Return whether it gets an event."""
         if kind == "test":
             return True
-        # Those that are told what begins hear when it is over.
+        # Hooks that get the begin of an alarm get its end, too.
         wanted = "failure" if kind == "recovered" else kind
         return wanted in self.events and (self.apps is None or app is None or app in self.apps)
 

@@ -24,7 +24,7 @@ _VOLATILE = {
 
 @dataclass(frozen=True)
 class Column:
-    """What a definition says of a column.
+    """The parts of a column's definition.
 
     Attributes:
         name: its name.
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass
 class _Said:
-    """What the constraints of a definition say, as far as they are read."""
+    """The constraints of a definition, as far as they are read."""
 
     not_null: bool = False
     checked: bool = False

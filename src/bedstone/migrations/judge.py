@@ -165,7 +165,7 @@ class Judge:
             self._note("new-constraint", relation)
 
     def _create_view(self, relation: str, reader: Reader) -> None:
-        """Let a view stand in for the table or view whose name it has, if it has its columns."""
+        """Replace the table or view whose name a view has, if the view has its columns."""
         self._created.add(relation)
         table = self._tables.get(self._views.get(relation, relation))
         found = selected(reader)

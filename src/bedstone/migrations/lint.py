@@ -20,7 +20,7 @@ _PROGRAMS = {"do", "call"}
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that the running release can't live with, or has to wait for.
+    """A change that is incompatible with the running release, or that it has to wait for.
 
     Attributes:
         migration: whose it is.
@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def breaks(self) -> bool:
-        """Whether older code fails on the new schema, rather than waits while it is made."""
+        """Return whether older code fails on the new schema, rather than waits while it is made."""
         return RULES[self.rule].kind == "incompatible"
 
 
@@ -52,8 +52,8 @@ def lint(
         report: of the new release's image.
         accepted: what the operator accepts: names of migrations, of rules, or
             ``migration:rule``.
-        declared: leave out what the migrations themselves accept. That they may says that
-            the release before them can live with it; one before that perhaps can't.
+        declared: leave out what the migrations themselves accept. That they may says that the
+            release before them is compatible with it; one before that perhaps isn't.
 
     Returns:
         Nothing for an empty database, where nothing serves yet.

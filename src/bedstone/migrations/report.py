@@ -63,7 +63,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Backward:
-    """What it takes to come back to exactly the migrations of an older release.
+    """The reversal to exactly the migrations of an older release.
 
     Attributes:
         migrations: those to undo, in the order of undoing.
@@ -80,7 +80,7 @@ class Backward:
 
 @dataclass(frozen=True)
 class Report:
-    """What an image's migrations and the database say of each other.
+    """The comparison of an image's migrations with the database.
 
     Attributes:
         tool: ``django`` or ``alembic``.
@@ -103,7 +103,7 @@ class Report:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Those applied that the image doesn't know: the database is ahead of it."""
+        """The applied ones that the image lacks: the database is ahead of it."""
         known = set(self.known)
         return tuple(name for name in self.applied if name not in known)
 

@@ -145,7 +145,7 @@ class Reader:
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         return self._position >= len(self._tokens)
 
     def peek(self, ahead: int = 0) -> Token | None:

@@ -55,7 +55,7 @@ _SHARE = 0.8
 
 @dataclass
 class Tools:
-    """What looks at the server; tests put fakes in their place."""
+    """The programs that inspect the server; tests replace them by fakes."""
 
     systemd: Systemd = field(default_factory=Systemd)
     docker: Docker = field(default_factory=Docker)

@@ -59,7 +59,7 @@ def first_served(connection: sqlite3.Connection, app: str) -> str | None:
 
 
 def running(app: str) -> dict[str, Any] | None:
-    """Return who is at the app's release now, since when and at which step."""
+    """Return the holder of the app's lock now, since when and at which step."""
     owner = lock.owner(app)
     if owner is None:
         return None

@@ -78,7 +78,7 @@ def of_wal() -> list[dict[str, Any]]:
 
 
 def places_of(how: VerifySettings) -> tuple[Destination, ...]:
-    """Return the destinations whose backups are proved each week.
+    """Return the destinations whose backups are verified each week.
 
     Another host reaches those off this one alone. What lies here was sent there, byte by byte.
     """
@@ -110,7 +110,7 @@ def _at(
     here = [attempt for attempt in attempts if attempt.destination == place]
     proved = [success for kind in kinds if (success := _last_success(here, kind)) is not None]
     oldest = min(proved, key=lambda success: success.finished_at, default=None)
-    # Until all parts were proved, the backup isn't.
+    # The backup is verified only once all parts are.
     last = oldest if len(proved) == len(kinds) else None
     problem = _failure(here, kinds, home if place == LOCAL else None)
     if problem is None:

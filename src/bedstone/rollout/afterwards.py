@@ -18,7 +18,7 @@ FIRST_BACKUP = "bedstone-first-backup-"
 
 
 def drain(rollout: Rollout) -> str:
-    """Let the old slot's requests finish, stop what no longer serves, take over its uploads."""
+    """Drain the old slot, stop what no longer serves, take over its uploads."""
     app, host = rollout.app, rollout.host
     wanted = {*rollout.worker_keys(), *(f"{s.name}@{rollout.slot}" for s in app.http_services)}
     surplus = [key for key in slots.keys(app.name) if key not in wanted]
@@ -66,7 +66,7 @@ def lacks_backup(app: str) -> bool:
 
 
 def first_backup(rollout: Rollout) -> str:
-    """Begin the app's first backup, in a unit of its own: the release doesn't wait for it.
+    """Start the app's first backup in a separate unit: the release doesn't wait for it.
 
     Until the first night there would be none, and what verifies backups would find nothing.
     """
@@ -96,10 +96,10 @@ def copies_leave_the_host() -> bool:
 
 
 def copy(rollout: Rollout) -> str:
-    """Begin to copy the release elsewhere, from where a server that is gone is rebuilt.
+    """Start to copy the release to the destinations, from which a lost server is rebuilt.
 
     By its log the database would come back as the release's migrations have left it, and with the
-    last night's copies the app as it was before: code that doesn't know its schema.
+    last night's copies the app as it was before: code that is incompatible with its schema.
     """
     names = [place.name for place in destinations.load().remote]
     rollout.host.systemd.start_soon(COPY_UNIT)

@@ -62,11 +62,11 @@ class Wishes:
 
 @dataclass
 class Schema:
-    """What is known of the database's schema on the way.
+    """The database's schema, as the steps find it.
 
     Attributes:
         report: what the app's migration tool says; None when no tool can say it.
-        breaking: pending migrations that the release before can't live with.
+        breaking: pending migrations that the previous release is incompatible with.
         changes: whether this operation changes the schema, as far as is known.
         reversal: a rollback's commands that undo migrations in the newer image.
         reverse_first: whether that is done before the older release starts.
@@ -120,12 +120,12 @@ class Rollout:
 
     @property
     def directory(self) -> Path:
-        """Where the release keeps the settings and environment it was made with."""
+        """Return the directory with the settings and environment of the release."""
         return paths.release(self.app.name, self.id)
 
     @property
     def made(self) -> Made:
-        """What the release has made so far, its static files included."""
+        """Return what the release has made so far, its static files included."""
         return Made(self.image, self.uid, self.gid, self.static)
 
     @property

@@ -17,7 +17,7 @@ UNKNOWN = "unknown-migrations"
 
 
 def plan(rollout: Rollout) -> str:
-    """Find out what is pending, and refuse what the running release can't live with."""
+    """Find the pending migrations, and refuse those incompatible with the running release."""
     app = rollout.app
     if app.database is None:
         return "no database"
@@ -53,10 +53,10 @@ def plan(rollout: Rollout) -> str:
 
 
 def _require_known(rollout: Rollout, serving: str, report: Report) -> None:
-    """Refuse an image that doesn't know what the database has: older code on a newer schema.
+    """Refuse an image that lacks applied migrations: older code on a newer schema.
 
     Migrations that were squashed and whose files are gone stay recorded in the database for
-    good: what the release that serves doesn't know either is let through.
+    good: migrations that the serving release lacks, too, are accepted.
     """
     record = schema.read(rollout.app.name, serving)
     if record is None or UNKNOWN in rollout.wishes.accepted:

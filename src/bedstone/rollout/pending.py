@@ -22,7 +22,7 @@ class Pending:
 
 
 def write(app: str, release: str, pending: Pending) -> None:
-    """Keep, before a rollback changes the schema, what would bring it (back) to a release."""
+    """Record, before a rollback changes the schema, the commands that bring it to a release."""
     text = json.dumps(asdict(pending), indent=2)
     files.write(paths.release(app, release) / _FILE, text + "\n", mode=0o600)
 
@@ -38,5 +38,5 @@ def read(app: str, release: str) -> Pending | None:
 
 
 def clear(app: str, release: str) -> None:
-    """Forget it: it is done, or no longer wanted."""
+    """Remove the record: it is done, or no longer needed."""
     (paths.release(app, release) / _FILE).unlink(missing_ok=True)

@@ -25,7 +25,7 @@ _AS_RELEASED = ".released"
 
 
 def prepare(rollout: Rollout) -> str:
-    """Keep the settings and the environment the release is made with."""
+    """Save the settings and the environment the release is made with."""
     app = rollout.app
     require_room(app)
     directory = paths.ensure_private(rollout.directory)
@@ -37,7 +37,7 @@ def prepare(rollout: Rollout) -> str:
 
 
 def unprepare(rollout: Rollout) -> None:
-    """Forget the release's settings."""
+    """Remove the release's settings."""
     files.remove_tree(rollout.directory)
 
 

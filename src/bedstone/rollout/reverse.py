@@ -22,7 +22,7 @@ def image_of(current: Current) -> Image:
 
 
 def reverse_first(rollout: Rollout) -> str:
-    """Undo what the older release can't live with, before it starts."""
+    """Undo migrations that the older release is incompatible with, before it starts."""
     wanted = rollout.schema
     # A rollback that was killed recorded it; this one decides again.
     pending.clear(rollout.app.name, rollout.id)
@@ -55,7 +55,7 @@ def unreverse(rollout: Rollout) -> None:
 
 
 def reverse_after(rollout: Rollout) -> str:
-    """Undo what the older release lives with, once nothing of the newer one runs."""
+    """Undo migrations that the older release is compatible with, once the newer one has stopped."""
     newer = rollout.newer
     if newer is not None:
         # It doesn't serve any more and needs nothing.

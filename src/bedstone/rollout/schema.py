@@ -60,7 +60,7 @@ class Record:
 
 
 def write(app: str, release: str, record: Record) -> None:
-    """Keep a record with a release."""
+    """Save a record with a release."""
     text = json.dumps(asdict(record), indent=2)
     files.write(paths.release(app, release) / _FILE, text + "\n", mode=0o600)
 
@@ -122,7 +122,7 @@ def ask(
 
 @contextmanager
 def _script(app: str, text: str) -> Iterator[Path]:
-    """Put a script where a container can be given it; the directory around it is root's alone."""
+    """Write a script where a container can read it; the directory around it is root's alone."""
     directory = paths.ensure_private(paths.runtime())
     descriptor, name = tempfile.mkstemp(prefix=f"probe-{app}.", suffix=".py", dir=directory)
     path = Path(name)
@@ -143,7 +143,7 @@ def drop_invalid_indexes(
     Args:
         app: whose database it is.
         names: of the indexes that the pending migrations build CONCURRENTLY.
-        on_line: told of each that is dropped.
+        on_line: called with the text of each that is dropped.
 
     Raises:
         PostgresError: such an index is in use for longer than the lock timeout.

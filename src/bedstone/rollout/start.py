@@ -31,7 +31,7 @@ def unstart(rollout: Rollout) -> None:
     """Stop the new slot, unless requests go there still.
 
     Raises:
-        BedstoneError: they do: nginx couldn't be told otherwise.
+        BedstoneError: they do: nginx's configuration could not be reloaded.
 
     """
     app = rollout.app

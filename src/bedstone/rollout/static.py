@@ -69,10 +69,10 @@ def unstatic(rollout: Rollout) -> None:
 
 
 def _inherit(rollout: Rollout, target: Path) -> int:
-    """Keep what pages that are open in browsers still ask for: the files of the release before.
+    """Keep the previous release's files, which pages that are open in browsers still request.
 
-    Hard links take no room. Only that release's own files are taken, not those that it
-    had from the one before it.
+    Hard links take no space. Only that release's own files are taken, not those that it had from
+    the one before it.
     """
     old = rollout.old.release if rollout.old is not None else ""
     own = paths.release(rollout.app.name, old) / _OWN

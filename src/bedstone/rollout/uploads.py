@@ -108,7 +108,7 @@ def unshare(rollout: Rollout) -> None:
 
 
 def hand_over(rollout: Rollout) -> str:
-    """Let the uploads belong to the release that serves now, and to it alone; say what changed."""
+    """Make the serving release the only owner of the uploads; return what changed."""
     app = rollout.app
     if app.media is None:
         return ""
@@ -200,7 +200,7 @@ def _revoke(
 
 
 def _set_mode(app: App, media: Path) -> None:
-    """Let nginx read the uploads if it serves them; else they are the container's alone."""
+    """Give nginx read access to the uploads if it serves them; else to the container only."""
     assert app.media is not None
     wanted = PRIVATE if app.media.url is None else SERVED
     # While a list is there the bits of the group are its mask.

@@ -112,7 +112,7 @@ def _require_reversible(rollout: Rollout, backward: Backward) -> None:
 
 
 def _breaking(rollout: Rollout) -> set[str]:
-    """Return the migrations since the older release that it can't live with."""
+    """Return the migrations since the older release that it is incompatible with."""
     found: set[str] = set()
     for entry in _since(rollout):
         record = schema.read(rollout.app.name, entry.id)

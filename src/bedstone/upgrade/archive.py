@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION = "/etc/pgbackrest/pgbackrest.conf"
 _PATH = re.compile(r"^pg1-path=.*$", re.MULTILINE)
-# PostgreSQL's major version -> the first version of pgBackRest that knows it.
+# PostgreSQL's major version -> the first version of pgBackRest that supports it.
 _KNOWN_SINCE = {16: (2, 48), 17: (2, 52), 18: (2, 55)}
 _VERSION = re.compile(r"pgBackRest (\d+)\.(\d+)")
 # Of role pgbackrest: makes a full backup at each destination.
@@ -40,7 +40,7 @@ def obstacle(major: int) -> str | None:
 
 
 def follow(major: int, say: Callable[[str], None]) -> None:
-    """Begin a new archive for the cluster that serves now, and a full backup of it.
+    """Begin a new archive for the serving cluster, and a full backup of it.
 
     Nothing before the change can be replayed into the new cluster, so the recovery window begins
     again with this backup; what is there of the old cluster stays until its retention ends.

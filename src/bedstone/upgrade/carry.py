@@ -40,7 +40,7 @@ _END_SECONDS = 30.0
 
 
 def carry_out(settings: Settings) -> None:
-    """Do what the journal asks for, or settle what was interrupted.
+    """Carry out the journal's upgrade, or finish or undo an interrupted one.
 
     Raises:
         BedstoneError: it failed; says what serves.
@@ -94,7 +94,7 @@ def _settle(settings: Settings, found: Journal) -> None:
 
 
 def _forth(settings: Settings, found: Journal) -> Journal:
-    """Go as far as both clusters are equal and nothing serves."""
+    """Upgrade until both clusters are equal and no app serves."""
     source, target = Cluster(found.source), Cluster(found.target)
     server = server_of(settings)
     closed.require_no_job(config.declared())
@@ -135,7 +135,7 @@ def _forth(settings: Settings, found: Journal) -> Journal:
 def _copy(settings: Settings, found: Journal) -> Journal:
     source, target = Cluster(found.source), Cluster(found.target)
     if target.exists:
-        # As a package's installation leaves it; looked at before, and once more.
+        # As a package's installation leaves it; checked before, and once more.
         if not target.is_empty():
             raise BedstoneError(f"Something was made in {target.name} meanwhile.")
         target.drop()
@@ -213,7 +213,7 @@ def _compare(settings: Settings, found: Journal, before: contents.Contents) -> N
 
 
 def _finish_or_back(settings: Settings, found: Journal) -> None:
-    """Let the target serve; if the apps aren't well with it, the source again."""
+    """Start the target cluster; if the apps aren't healthy with it, the source again."""
     try:
         found = _finish(settings, found)
     except BaseException as error:
@@ -263,7 +263,7 @@ def _finish(settings: Settings, found: Journal) -> Journal:
 
 
 def _open(settings: Settings, found: Journal) -> None:
-    """Let visitors in, and see to what isn't urgent."""
+    """Remove the maintenance page, and do what isn't urgent."""
     source, target = Cluster(found.source), Cluster(found.target)
     closed.open_again(found)
     journal.clear()
@@ -302,7 +302,7 @@ def _back(found: Journal) -> Journal:
 
 
 def _turn_to(serves: Cluster, rests: Cluster) -> None:
-    """Let one cluster serve and the other rest; done twice, it is as done once."""
+    """Make one cluster serve and stop the other; idempotent."""
     rests.stop()
     # First this: a power cut in between leaves none that starts, never two.
     rests.set_start(MANUAL)
@@ -312,7 +312,7 @@ def _turn_to(serves: Cluster, rests: Cluster) -> None:
 
 
 def _undo(settings: Settings, found: Journal) -> None:
-    """Let the old cluster serve as before, whatever has been begun."""
+    """Make the old cluster serve as before, from any step of the upgrade."""
     found = journal.load() or found
     if found.back:
         journal.clear() if found.phase == ASKED else None
@@ -363,7 +363,7 @@ def _left_in_unit() -> list[int]:
 
 @contextmanager
 def _locked(settings: Settings) -> Iterator[None]:
-    """Keep releases, restores and other upgrades away."""
+    """Lock out releases, restores and other upgrades."""
     purpose = "bedstone upgrade postgresql"
     names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
     with ExitStack() as stack:

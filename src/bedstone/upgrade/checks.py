@@ -72,7 +72,7 @@ def serving(settings: Settings) -> Cluster:
 
 
 def check(settings: Settings, target: int) -> tuple[Cluster, Cluster]:
-    """Return the cluster that serves and the one that is to, having looked at all that can be.
+    """Return the serving cluster and the target one, after all checks that can be run before.
 
     Args:
         settings: this server's.
@@ -162,7 +162,7 @@ def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]
 
 
 def busy(settings: Settings) -> Iterator[str]:
-    """Yield who is at work with the apps' data, and what was left half done."""
+    """Yield the operations on the apps' data that are running or were left half done."""
     names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
     others = (*(f"{name}.backup" for name in names), VERIFY_LOCK, pgbackrest_run.LOCK)
     for name in (*names, *others):
@@ -232,7 +232,7 @@ def _collations(server: Server, source: Cluster) -> Iterator[str]:
 
 
 def _configuration(source: Cluster, wanted: Cluster) -> Iterator[str]:
-    """Let the new version read the old one's configuration, which it will be given."""
+    """Check with the new version the old one's configuration, which it will be given."""
     try:
         run(
             [

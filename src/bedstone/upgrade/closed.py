@@ -67,7 +67,7 @@ def start(journal: Journal) -> None:
 
 
 def open_again(journal: Journal) -> None:
-    """Let visitors in."""
+    """Remove the maintenance page."""
     for app in journal.pages:
         maintenance.turn_off(app)
 

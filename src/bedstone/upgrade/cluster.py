@@ -41,7 +41,7 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """What Debian's programs call it."""
+        """Return the cluster's name in Debian's programs."""
         return f"{self.major}/{NAME}"
 
     @property
@@ -66,12 +66,12 @@ class Cluster:
 
     @property
     def installed(self) -> bool:
-        """Whether the version's server is on this host."""
+        """Return whether the version's server is on this host."""
         return (self.programs / "postgres").exists()
 
     @property
     def exists(self) -> bool:
-        """Whether there is such a cluster, or half of one."""
+        """Return whether such a cluster exists, complete or not."""
         return self.settings.exists() or self.data.exists()
 
     def starts(self) -> str | None:

@@ -16,7 +16,7 @@ from bedstone import files, journal_file, paths
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Who holds it is at work on the clusters.
+# Its holder works on the clusters.
 LOCK = "postgresql.upgrade"
 
 ASKED, BEGUN, SWITCHED, OPENED = "asked", "begun", "switched", "opened"
@@ -61,7 +61,7 @@ class Journal:
 
 
 def directory() -> Path:
-    """Return the directory of all that upgrades write down."""
+    """Return the directory of all records of upgrades."""
     return paths.state() / "upgrade"
 
 
@@ -92,18 +92,18 @@ def _made(document: dict[str, Any]) -> Journal:
 
 
 def clear() -> None:
-    """Forget it: the upgrade is through, or undone."""
+    """Remove it: the upgrade is finished, or undone."""
     journal_file.clear(path())
 
 
 def record(name: str, document: dict[str, Any]) -> None:
-    """Write down a fact for later: ``last`` (upgrade), ``rehearsal``."""
+    """Record a fact for later: ``last`` (upgrade), ``rehearsal``."""
     paths.ensure_private(directory())
     files.write(directory() / f"{name}.json", json.dumps(document, indent=2) + "\n", mode=0o600)
 
 
 def recorded(name: str) -> dict[str, Any] | None:
-    """Return what was written down under a name, or None."""
+    """Return the fact recorded under a name, or None."""
     try:
         document = json.loads((directory() / f"{name}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -112,5 +112,5 @@ def recorded(name: str) -> dict[str, Any] | None:
 
 
 def forget(name: str) -> None:
-    """Remove what was written down under a name."""
+    """Remove the fact recorded under a name."""
     (directory() / f"{name}.json").unlink(missing_ok=True)

@@ -71,7 +71,7 @@ class _Watch(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Ask again and again."""
+        """Ask repeatedly."""
         last = time.monotonic()
         while not self._over.wait(_ASK_EVERY_SECONDS):
             answers = run(self._ask, check=False).returncode == 0

@@ -1,6 +1,6 @@
 """Rehearse the upgrade while all apps serve.
 
-Two checks, each with the new version's own programs: pg_upgrade looks at the running cluster
+Two checks, each with the new version's own programs: pg_upgrade checks the running cluster
 (`--check`), and the newest backup of each app is restored into a temporary cluster of the new
 version, where its rows are counted and its indexes checked. The time that takes is the upper limit
 of the upgrade's downtime.
@@ -134,7 +134,7 @@ def _restore(settings: Settings, entry: App, backup: Backup, target: Cluster) ->
 
 
 def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> None:
-    """Let pg_upgrade look at the running cluster; it changes nothing there."""
+    """Run pg_upgrade's check on the running cluster; it changes nothing there."""
     server = server_of(settings)
     account = pwd.getpwnam(USER)
     encoding, collate, kind = server.execute(

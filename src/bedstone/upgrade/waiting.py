@@ -40,7 +40,7 @@ class Waiting:
 
     @property
     def late(self) -> bool:
-        """Whether it has waited too long."""
+        """Return whether it has waited too long."""
         return self.days >= MOST_DAYS
 
 

@@ -49,7 +49,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at the server has found.
+    """The results of one run of the checks.
 
     Attributes:
         at: when.
@@ -140,7 +140,7 @@ def _attempt(check: Check, now: datetime) -> Callable[[], _Result]:
 
 
 def save(found: Look) -> None:
-    """Keep what the hourly look has found, for the metrics and for the next look."""
+    """Save the results of the hourly check, for the metrics and for the next check."""
     before = units.samples_of((last() or {}).get("samples", ()))
     counted = found.facts.get("units")
     if isinstance(counted, units.Units):

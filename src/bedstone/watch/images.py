@@ -41,7 +41,7 @@ class Image:
 
 
 def gather(docker: Docker | None = None, systemd: Systemd | None = None) -> list[Image] | None:
-    """Ask Docker for the images that serve; None while it is down, which another check says."""
+    """Get the images that serve from Docker; None while it is down, which another check reports."""
     docker, systemd = docker or Docker(), systemd or Systemd()
     with ledger.opened() as connection:
         names = sorted({*config.declared(), *history.known_apps(connection)})

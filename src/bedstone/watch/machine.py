@@ -47,7 +47,7 @@ SELECT json_build_array(d.datname, pg_catalog.pg_database_size(d.oid))
 
 @dataclass(frozen=True)
 class Reboot:
-    """Whether the kernel that runs is the newest.
+    """The facts for a reboot: whether the running kernel is the newest.
 
     Attributes:
         asked_at: when a package has asked for a reboot.
@@ -106,7 +106,7 @@ def _version(kernel: str) -> tuple[tuple[int, int | str], ...]:
 
 @dataclass(frozen=True)
 class Clock:
-    """How the clock is set.
+    """The state of the clock's synchronization.
 
     Attributes:
         container: whether the clock is the machine's.
@@ -165,7 +165,7 @@ def judge_clock(found: Clock, now: datetime) -> Iterator[Alarm]:
 
 
 def judge_disks(found: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Alarm]:
-    """Yield which disks run out of room or of inodes."""
+    """Yield which disks run out of space or of inodes."""
     del now
     for disk in found:
         path, holds = disk["path"], ", ".join(disk["holds"])
@@ -193,7 +193,7 @@ def judge_disks(found: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[A
 
 @dataclass(frozen=True)
 class Growth:
-    """What grows by itself.
+    """The size of files that grow.
 
     Attributes:
         ledger_bytes: size of the ledger.

@@ -37,14 +37,14 @@ _MAPPED = re.compile(r"^\S+ ..x. \S+ \S+ \S+\s+(/\S.*) \(deleted\)$", re.MULTILI
 _UNIT = re.compile(r"/([^/\n]+\.service)(?=/|$)", re.MULTILINE)
 _CONTAINER = re.compile(r"/docker[-/]|/libpod|/containerd", re.MULTILINE)
 _SLOT = re.compile(r"bedstone-(.+)-[^-@]+@.+\.service")
-# Only a reboot brings these to new files without harm.
+# Only a reboot loads the new files of these without an interruption.
 _UNTOUCHABLE = re.compile(r"(dbus|dbus-broker|systemd-logind|user@\d+|init)\.service")
 _MOST_NAMES = 6
 
 
 @dataclass(frozen=True)
 class Upgrades:
-    """How the daily upgrades go.
+    """The state of the daily upgrades.
 
     Attributes:
         since: since when this server is to upgrade itself; None: it is not.
@@ -129,7 +129,7 @@ def judge_upgrades(found: Upgrades, now: datetime) -> Iterator[Alarm]:
 
 @dataclass(frozen=True)
 class Dpkg:
-    """What dpkg has left undone.
+    """The unfinished work of dpkg.
 
     Attributes:
         running: a program changes packages at this moment.
@@ -235,7 +235,7 @@ class Replaced:
 
 
 def gather_libraries(proc: Path | None = None) -> list[Replaced]:
-    """Look for programs and libraries that are mapped and were deleted; not in containers.
+    """Find programs and libraries that are mapped and were deleted; not in containers.
 
     The kernel marks them in /proc/PID/maps (proc(5)).
     """

@@ -41,7 +41,7 @@ _MACHINE = ("systemd-", "kmod", "modprobe@")
 
 @dataclass(frozen=True)
 class Sample:
-    """How often systemd had restarted each service at a moment."""
+    """The restarts of each service by systemd, counted at a moment."""
 
     at: datetime
     restarts: Mapping[str, int]
@@ -141,7 +141,7 @@ def _is_meant_to_run(unit: str, state: Mapping[str, str]) -> bool:
 
 
 def _is_told_otherwise(unit: str, state: Mapping[str, str], found: Units) -> bool:
-    # The hooks were told when it failed; updates are judged by another check.
+    # The failure was reported to the hooks already; updates are judged by another check.
     told = "bedstone-failed@" in state.get("OnFailure", "") or unit.startswith("apt-daily")
     return told or (found.container and unit.startswith(_MACHINE))
 

@@ -26,7 +26,7 @@ AGAIN = "BEDSTONE_PROBE_AGAIN"
 
 
 def main() -> None:
-    """Let Alembic read its own options, look at the database and print the report."""
+    """Make Alembic read its own options, inspect the database and print the report."""
     asked = question()
     # This script's directory: nothing of the app is there.
     del sys.path[0]

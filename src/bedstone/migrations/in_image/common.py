@@ -48,7 +48,7 @@ _READS = re.compile(
 
 
 class WriteError(Exception):
-    """A migration tried to change something by itself while it was only looked at."""
+    """A migration tried to change data while it was only analysed."""
 
 
 def question() -> dict[str, Any]:

@@ -24,7 +24,7 @@ Key = Tuple[str, str]
 
 
 def main() -> None:
-    """Look at the default database and print the report."""
+    """Inspect the default database and print the report."""
     asked = question()
     connection = connections["default"]
     with connection.execute_wrapper(_guard):
@@ -207,7 +207,7 @@ def _why_not(loader: Any, migration: Any) -> str | None:
 
 
 def _column_without_values(operations: Any, label: str, state: Any) -> str | None:
-    """Say why a removed column can't come back, if the rows have no value for it."""
+    """Return why a removed column can't come back, if the rows have no value for it."""
     for operation in operations:
         if isinstance(operation, SeparateDatabaseAndState):
             why = _column_without_values(operation.database_operations, label, state.clone())
