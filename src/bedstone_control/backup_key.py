@@ -31,7 +31,7 @@ def make() -> str:
 
 
 def fault(key: object) -> str | None:
-    """Say what is wrong with a key, None when nothing is; never shows it."""
+    """Return what is wrong with a key, None when nothing is; never shows it."""
     if not isinstance(key, str):
         return "is not a text; put it in quotes"
     if not _PLAIN.fullmatch(key):
@@ -58,7 +58,7 @@ def fingerprint(key: str) -> str:
 
 
 def same(typed: str, key: str) -> bool:
-    """Say whether a person typed the key, in a time that tells nothing about where it differs.
+    """Return whether an operator typed the key, in a time that doesn't depend on the difference.
 
     Of a key of our making, blanks, dashes and capitals don't matter, and 1 and l are one.
     """
@@ -69,7 +69,7 @@ def same(typed: str, key: str) -> bool:
 
 
 def is_fingerprint(text: str, key: str) -> bool:
-    """Say whether a text of the settings is the fingerprint of a key."""
+    """Return whether a text of the settings is the fingerprint of a key."""
     return hmac.compare_digest(text.strip().encode(), fingerprint(key).encode())
 
 

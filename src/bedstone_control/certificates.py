@@ -221,7 +221,7 @@ def _fitting(names: tuple[str, ...]) -> str | None:
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a certificate can be made out for this: a DNS name, `*.` too, or an IP."""
+    """Return whether a certificate can be made out for this: a DNS name, `*.` too, or an IP."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -102,7 +102,7 @@ def check(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown(key: str, known: list[str], where: str) -> str:
-    """Say that a key isn't known, with the nearest one that is."""
+    """Return that a key isn't known, with the nearest one that is."""
     near = difflib.get_close_matches(str(key), known, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(known)}."
     return f"{where} does not know {key!r}. {hint}"

@@ -76,7 +76,7 @@ _COMPILED = (
 
 @dataclass(frozen=True)
 class DefaultDockerfile:
-    """What the default Dockerfile knows about a project.
+    """The facts about a project for the default Dockerfile.
 
     Attributes:
         directory: where manage.py is, from the root of the source.
@@ -97,7 +97,7 @@ class DefaultDockerfile:
 
 
 def detect(source: Path, secrets: Sequence[str] = ()) -> DefaultDockerfile:
-    """Look at a Django project and make what its default Dockerfile needs.
+    """Inspect a Django project and return what its default Dockerfile needs.
 
     Args:
         source: the directory with the project.
@@ -138,7 +138,7 @@ def detect(source: Path, secrets: Sequence[str] = ()) -> DefaultDockerfile:
 
 
 def wheel_fault(requirements: str, base_image: str | None) -> str | None:
-    """Say why a pinned psycopg2-binary can't be installed, None when it can or nothing is known.
+    """Return why a pinned psycopg2-binary can't be installed, None when it can or nothing is known.
 
     Without a wheel pip compiles it, and stops at the missing pg_config.
     """

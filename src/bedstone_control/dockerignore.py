@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 
 class DockerIgnore:
-    """What a .dockerignore leaves out."""
+    """The patterns of a .dockerignore."""
 
     def __init__(self, text: str = "") -> None:
         """Read the patterns.
@@ -35,7 +35,7 @@ class DockerIgnore:
                 self._rules.append((negated, re.compile(_expression(pattern))))
 
     def ignores(self, path: str) -> bool:
-        """Say whether a file is left out.
+        """Return whether a file is left out.
 
         Args:
             path: its path from the root, with slashes.

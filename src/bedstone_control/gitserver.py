@@ -23,7 +23,7 @@ _TOKEN_LENGTH = 20
 
 @dataclass(frozen=True)
 class Server:
-    """Where a repository is.
+    """The address of a repository.
 
     Attributes:
         ssh: whether it is reached by ssh.
@@ -40,7 +40,7 @@ class Server:
 
     @property
     def has_open_secret(self) -> bool:
-        """Whether a password or a token seems to stand in the address as it is."""
+        """Return whether a password or a token seems to stand in the address as it is."""
         name, _, password = self.login.partition(":")
         if self.ssh:
             return False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def migration_tool(app: App) -> str:
-    """Return the tool that knows an app's migrations: `django`, `alembic` or `none`."""
+    """Return the migration tool of an app: `django`, `alembic` or `none`."""
     if app.migrations is not None:
         return app.migrations
     # The same judgement as the host program's, which has to ask the tool later.

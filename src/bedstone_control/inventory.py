@@ -32,7 +32,7 @@ _PLAIN_VALUE = re.compile(r"^[A-Za-z0-9_./~-]+$")
 
 @dataclass(frozen=True)
 class NewInventory:
-    """What a new inventory is made of.
+    """The parameters of a new inventory.
 
     Attributes:
         name: its directory's name.

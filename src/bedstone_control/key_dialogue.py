@@ -102,7 +102,7 @@ def _show(name: str, key: str) -> None:
 
 
 def _proved(key: str) -> bool:
-    """Ask for the key; on a terminal, a slip of the hand is forgiven twice."""
+    """Ask for the key; on a terminal, two typing errors are accepted."""
     if not sys.stdin.isatty():
         return backup_key.same(sys.stdin.readline().rstrip("\r\n"), key)
     print("Now type or paste the key from the place where it is kept; it is not shown.")

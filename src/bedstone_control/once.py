@@ -30,7 +30,7 @@ def mark(check: str) -> dict[str, Any]:
 
 
 def done(variables: Mapping[str, Any], check: str) -> bool:
-    """Say whether a check was done in this run.
+    """Return whether a check was done in this run.
 
     Args:
         variables: the host's variables, facts included.

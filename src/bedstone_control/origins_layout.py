@@ -56,7 +56,7 @@ def files(
 
     Args:
         origins: the role's `backup_origins`.
-        host: the host that proves.
+        host: the host that verifies.
         verify: `directory` and `limit_minutes` of the verifications.
         reserve_mb: what stays free on the disk.
         jobs: parallel processes of a restore; 0 for as many as processors.
@@ -184,7 +184,7 @@ def _pgbackrest(origin: Mapping[str, Any], processes: int) -> list[dict[str, Any
     for repository in repositories:
         there = {**repository, "directory": f"{keys}/{repository['name']}"}
         lines += ["", f"# {repository['name']}", *_repository(there, str(origin["key"]))]
-    # pgBackRest wants to know of a cluster; a restore names the directory that it goes to.
+    # pgBackRest requires the path of a cluster; a restore names the directory that it goes to.
     lines += ["", f"[{origin['stanza']}]", "pg1-path=/nonexistent", ""]
     return [
         {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """Everything the functions know.
+    """The input of all functions.
 
     Attributes:
         settings: what the operator wrote.
@@ -73,7 +73,7 @@ class Site:
         )
 
     def has(self, group: str) -> bool:
-        """Say whether the host is in a group."""
+        """Return whether the host is in a group."""
         return self.host in self.groups.get(group, [])
 
     def path(self, text: str) -> str:

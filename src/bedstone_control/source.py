@@ -116,7 +116,7 @@ class Prepared:
 
 
 def prepare(directory: Path, build: Build, *, git_directory: bool = False) -> Prepared:
-    """Look at a source directory and decide how it is built.
+    """Inspect a source directory and decide how it is built.
 
     Args:
         directory: absolute path on the controller.

@@ -37,7 +37,7 @@ def public_line(private_key: str, comment: str) -> str:
 
 
 def private_key_fault(text: object) -> str | None:
-    """Say what is wrong with a private key, None when nothing is; never shows it."""
+    """Return what is wrong with a private key, None when nothing is; never shows it."""
     try:
         _load(text if isinstance(text, str) else "")
     except ValueError as error:

@@ -293,13 +293,13 @@ def backup_checks(site: Site) -> dict[str, list[str]]:
 
 
 def backup_verify_host(site: Site) -> str:
-    """Return the host that proves this one's backups, empty when it does so itself."""
+    """Return the host that verifies this one's backups, empty when it does so itself."""
     hosts = site.groups.get("verify", [])
     return hosts[0] if hosts and site.has("postgresql") else ""
 
 
 def backup_origins(site: Site) -> list[dict[str, Any]]:
-    """Return the hosts whose backups this one proves, with the ways to their destinations."""
+    """Return the hosts whose backups this one verifies, with the ways to their destinations."""
     if not site.has("verify"):
         return []
     return [
@@ -391,7 +391,7 @@ def _hour_before(site: Site) -> str:
 
 
 def host_program_hooks(site: Site) -> list[dict[str, Any]]:
-    """Return whom the host program tells of releases, failures and rollbacks."""
+    """Return the receivers of releases, failures and rollbacks."""
     return hooks.entries(site)
 
 

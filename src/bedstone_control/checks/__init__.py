@@ -61,5 +61,5 @@ def check_settings(context: Context) -> list[Problem]:
 
 
 def _follows(problem: Problem, causes: list[Problem]) -> bool:
-    """Say whether a problem is but the shadow of a value that could not be read."""
+    """Return whether a problem only follows from a value that could not be read."""
     return any(problem.where.startswith(cause.where) for cause in causes)

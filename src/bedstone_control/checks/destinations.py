@@ -42,7 +42,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
     for index, there in enumerate(declared):
         yield from _one(context, (*_SETTING, index), there)
     yield from _shared(context, declared)
-    if isinstance(context.variables.get("bedstone_secrets"), dict):  # else told already
+    if isinstance(context.variables.get("bedstone_secrets"), dict):  # else reported already
         yield from _key(context, settings)
         yield from _secrets(context, declared)
 
@@ -179,7 +179,7 @@ def _secrets(context: Context, declared: list[Destination]) -> Iterator[Problem]
         place: Place = (*_SECRETS, "destinations", there.name)
         wanted, given = vault.secrets_of(there), present.get(there.name, {})
         if (there.sftp is None) == (there.s3 is None):
-            continue  # told already; which secrets it needs will be seen then
+            continue  # reported already; which secrets it needs will be seen then
         missing = [name for name in wanted if given.get(name) is None]
         if missing:
             yield context.problem(place, *_missing(context, there, missing, present))
@@ -208,7 +208,7 @@ _PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\n        …"
 
 
 def _is_word(value: object) -> bool:
-    """Say whether a secret can stand in a line of a configuration file."""
+    """Return whether a secret can stand in a line of a configuration file."""
     return isinstance(value, str) and re.fullmatch(r"[!-~]+", value) is not None
 
 
@@ -218,7 +218,7 @@ def _missing(
     missing: list[str],
     present: dict[str, dict[str, Any]],
 ) -> tuple[str, str]:
-    """Say which secrets a destination lacks, and how they get into the vault."""
+    """Return which secrets a destination lacks, and how they get into the vault."""
     names = " and ".join(f"`{name}`" for name in missing)
     message = f"The vault lacks {names} of the destination `{there.name}`."
     others = [name for name in present if name not in _declared_names(context)]

@@ -43,7 +43,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
 
 
 def fault(domain: str) -> str | None:
-    """Say what is wrong with a domain, None when nothing is."""
+    """Return what is wrong with a domain, None when nothing is."""
     host = domain.lower()
     labels = host.split(".")
     faults = (

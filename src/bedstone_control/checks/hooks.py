@@ -132,7 +132,7 @@ def _secrets(context: Context, settings: Settings) -> Iterator[Problem]:
     place: Place = ("bedstone_secrets", "hooks")
     present = context.secrets.get("hooks") or {}
     if context.variables.get("bedstone_secrets") is None:
-        return  # the whole vault is missing, which is told already
+        return  # the whole vault is missing, which is reported already
     if not isinstance(present, dict):
         message = "The hooks' secrets are a mapping of names to texts."
         yield context.problem(place, message, {"hooks": {"chat_url": _URL_EXAMPLE}})
@@ -164,7 +164,7 @@ def _edit(context: Context, name: str, value: str) -> str:
 
 
 def is_url(text: str) -> bool:
-    """Say whether a text is an absolute URL of the web."""
+    """Return whether a text is an absolute URL of the web."""
     try:
         parts = urlsplit(text)
         host = parts.hostname

@@ -33,7 +33,7 @@ def fault(keys: Any) -> tuple[int | None, str] | None:
 
 
 def check(context: Context) -> Iterator[Problem]:
-    """Check that each host's keys are keys, and that ssh is told of them."""
+    """Check that each host's keys are keys, and that ssh uses them."""
     for host, variables in context.host_variables.items():
         for name in _MISSPELT:
             if name in variables:

@@ -58,7 +58,7 @@ def _jobs(context: Context, place: Place, app: App) -> Iterator[Problem]:
 
 
 def left_out(time: str, zone: str, day: date, so: str) -> str:
-    """Say that a time doesn't exist on a day, and what follows."""
+    """Return that a time doesn't exist on a day, and what follows."""
     return (
         f"In {zone} the time {time} doesn't exist on {day:%Y-%m-%d}, when the clocks go forward:"
         f" {so}. Times from 04:00 to 21:59 exist on every day in every zone."
@@ -74,7 +74,7 @@ def _left_out(context: Context, settings: Settings, place: Place, app: App) -> I
 
 
 def schedule_fault(text: str) -> str | None:
-    """Say what is clearly wrong with a time of systemd.time(7), None when nothing is."""
+    """Return what is clearly wrong with a time of systemd.time(7), None when nothing is."""
     fields = text.split()
     first = re.split(r"[,.]+", fields[0].lower()) if fields else []
     foreign = _FOREIGN.search(text)

@@ -62,7 +62,7 @@ def _operator(context: Context, settings: Settings) -> Iterator[Problem]:
 
 
 def key_fault(text: str) -> str | None:
-    """Say what is wrong with a public ssh key, None when nothing is."""
+    """Return what is wrong with a public ssh key, None when nothing is."""
     match = _KEY.search(text)
     private = (
         "This is a private key, which nobody else may ever see. Make a new pair with "
@@ -85,7 +85,7 @@ def key_fault(text: str) -> str | None:
 
 
 def _data_fault(kind: str, encoded: str) -> str | None:
-    """Say what is wrong with the data of a key (RFC 4253, section 6.6), None when nothing is."""
+    """Return what is wrong with the data of a key (RFC 4253, section 6.6), None when nothing is."""
     try:
         data = base64.b64decode(encoded, validate=True)
     except binascii.Error:
@@ -99,7 +99,7 @@ def _data_fault(kind: str, encoded: str) -> str | None:
 
 
 def host_key_fault(text: str) -> str | None:
-    """Say what is wrong with a server's public key, None when nothing is."""
+    """Return what is wrong with a server's public key, None when nothing is."""
     if text.lstrip().startswith(("@", "#")):
         return (
             "This is no line with a key: neither marks (`@cert-authority`) nor comments are read."

@@ -80,7 +80,7 @@ def _problem(context: Context, error: ErrorDetails) -> Problem:
 
 
 def _message(error: ErrorDetails, name: str) -> str:
-    """Say what is wrong with a value."""
+    """Return what is wrong with a value."""
     kind, given = error["type"], error["input"]
     if kind in _TYPES:
         return f"This must be {_TYPES[kind]}, and is {_KINDS.get(type(given), 'something else')}."
@@ -173,7 +173,7 @@ def _repaired(given: Any) -> App | None:
 
 
 def _repair(app: Any, error: ErrorDetails) -> bool:
-    """Put one thing right; say whether that was possible."""
+    """Correct one value; return whether that was possible."""
     location = tuple(part for part in error["loc"] if part != "[key]")
     if not location or location == ("name",):
         return False

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.settings import Settings
 
-# Secrets that Bedstone generates, with the fewest characters a good one has. Django's own
-# `check --deploy` wants 50 for its secret key (security.W009).
+# `check --deploy` requires 50 for its secret key (security.W009).
 GENERATED = {"secret_key": 50, "database_password": 16, "database_migrate_password": 16}
 _FEWEST_DIFFERENT = 8
 _PLACEHOLDER = re.compile(
@@ -167,7 +166,7 @@ def _app(context: Context, app: App, seen: dict[str, str]) -> Iterator[Problem]:
 
 
 def _missing(context: Context, app: App, missing: list[str]) -> str:
-    """Say which secrets an app lacks, and whether they seem to be there under another name."""
+    """Return which secrets an app lacks, and whether they seem to be there under another name."""
     names = ", ".join(f"`{name}`" for name in missing)
     message = f"The vault lacks {names} for the app `{app.name}`."
     apps = context.secrets.get("apps") or {}
@@ -186,7 +185,7 @@ def _missing_example(context: Context, app: App, missing: list[str]) -> str:
 
 
 def weakness(name: str, value: str) -> str | None:
-    """Say what is wrong with a secret, None when nothing is.
+    """Return what is wrong with a secret, None when nothing is.
 
     Args:
         name: its name; those that Bedstone generates have to be long, those of others can't be

@@ -21,7 +21,7 @@ _OWN_PROGRAMS = {80: {"nginx"}, 443: {"nginx"}, 5432: {"postgres", "postgresql"}
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server needs.
+    """The requirements of a server.
 
     Attributes:
         memory_mb: least memory in MiB.

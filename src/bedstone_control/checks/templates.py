@@ -67,7 +67,7 @@ def _texts(place: Place, value: Any) -> Iterator[tuple[Place, Any]]:
 
 
 def _unmeant(name: str, text: str) -> str | None:
-    """Say why a text is hardly meant as a template, None when it may be."""
+    """Return why a text is hardly meant as a template, None when it may be."""
     if "{#" in text:
         mark, does = "{#", "takes for the start of a comment and cuts out"
     elif name == _SECRETS and not _EXPRESSION.fullmatch(text):
@@ -82,7 +82,7 @@ def _unmeant(name: str, text: str) -> str | None:
 
 
 def _faulty(name: str, text: str, fault: Callable[[Any], str | None]) -> str | None:
-    """Say why a template can't be evaluated."""
+    """Return why a template can't be evaluated."""
     wrong = fault(text)
     if wrong is None:
         return None

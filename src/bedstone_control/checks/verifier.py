@@ -18,7 +18,7 @@ _EXAMPLE = {"hosts": {"proofs1": None}}
 
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
-    """Check that the group's host can prove what there is, and that no other has to."""
+    """Check that the group's host can verify all backups, and that no other has to."""
     hosts, origins = context.groups.get(GROUP, []), context.groups.get("postgresql", [])
     if not hosts:
         return
@@ -59,9 +59,9 @@ def unlike(host: str, servers: Mapping[str, Mapping[str, Any]]) -> list[Problem]
     """Return why a host can't restore the clusters of others.
 
     Args:
-        host: the host that proves.
-        servers: of it and of those whose backups it proves, by name: `release`, Debian's code name,
-            and `postgresql`, the major version; those without collected facts are left out.
+        host: the host that verifies.
+        servers: of it and of those whose backups it verifies, by name: `release`, Debian's code
+            name, and `postgresql`, the major version; those without collected facts are left out.
 
     """
     if host not in servers:
