@@ -124,7 +124,7 @@ class _Server:
         self.units: dict[str, list[str]] = {}
 
     def call(self, step: str, **more: Any) -> dict[str, Any]:
-        """Do one step on the server.
+        """Run one step on the server.
 
         Raises:
             AnsibleActionFail: it failed, with the server's words.

@@ -1,4 +1,4 @@
-"""What role app lays out: `app_apps | app_layout('files')`."""
+"""List what role app creates: `app_apps | app_layout('files')`."""
 
 from __future__ import annotations
 

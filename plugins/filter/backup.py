@@ -25,7 +25,7 @@ ORIGINS: dict[str, Callable[..., Any]] = {
 
 
 def backup_origins(origins: Sequence[Mapping[str, Any]], part: str, **arguments: Any) -> Any:
-    """Return one part of what a host needs to prove the backups of others.
+    """Return one part of what a host needs to verify the backups of others.
 
     Args:
         origins: the role's `backup_origins`.

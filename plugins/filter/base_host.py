@@ -1,4 +1,4 @@
-"""What role base makes of the operator's keys and of certificate files on the controller."""
+"""Check the operator's keys and the certificate files of role base on the controller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRUSTED = "/usr/local/share/ca-certificates"
 
 
 def operator_problems(keys: Sequence[str], name: str) -> list[str]:
-    """Say what is wrong with the operator's account, in sentences; nothing when it can work.
+    """Return what is wrong with the operator's account, in sentences; nothing when it can work.
 
     Args:
         keys: the role's `base_operator_authorized_keys`.

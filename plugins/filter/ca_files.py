@@ -1,4 +1,4 @@
-"""Where a server keeps the authorities it trusts: `certificate | authority_files(others)`."""
+"""List the files of a server's trusted authorities: `certificate | authority_files(others)`."""
 
 from __future__ import annotations
 

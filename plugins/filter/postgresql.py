@@ -82,7 +82,7 @@ def postgresql_hba(
     *,
     client_certificates: bool = False,
 ) -> list[str]:
-    """Return pg_hba.conf's lines: who may come from where, and how they prove who they are.
+    """Return pg_hba.conf's lines: the accepted roles, their addresses and their authentication.
 
     Each app's login roles may reach their own database, from the allowed networks, over TLS,
     with SCRAM. Where the app has a login of its own, all members of its role may: a login with
@@ -172,7 +172,7 @@ def postgresql_value(value: Any) -> str:
 
 
 class FilterModule:
-    """What Ansible asks a filter plugin for."""
+    """The filters, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

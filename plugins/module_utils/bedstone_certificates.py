@@ -143,7 +143,7 @@ class Certificates:
     # Pairs
 
     def _is_sound(self, pair: Pair) -> bool:
-        """Tell whether key and certificate are there and belong together."""
+        """Return whether key and certificate are there and belong together."""
         key, certificate = self._place(pair.key), self._place(pair.certificate)
         if not key.is_file() or not certificate.is_file():
             return False
@@ -254,7 +254,7 @@ class Certificates:
     # Who reads them
 
     def _reload(self) -> None:
-        """Let the units read their new files; one that doesn't run (yet) reads them anyway."""
+        """Reload the units, which then read their new files; a stopped one reads them at start."""
         pending = list(self.state.pending)
         statuses = units.show(pending, self.run)
         for name in pending:

@@ -41,7 +41,7 @@ UNIT_FILES = ["/etc/systemd/system/**", "/usr/local/lib/systemd/system/**"]
 
 @dataclasses.dataclass
 class Result:
-    """What a converge did, or in check mode would do."""
+    """The changes that a converge made, or in check mode would make."""
 
     changed_paths: list[str] = dataclasses.field(default_factory=list)
     removed_paths: list[str] = dataclasses.field(default_factory=list)
@@ -55,7 +55,7 @@ class Result:
 
     @property
     def changed(self) -> bool:
-        """Tell whether anything is, or would be, different after the converge."""
+        """Return whether anything is, or would be, different after the converge."""
         return bool(
             self.changed_paths or self.removed_paths or self.packages or self.commands or self.units
         )
@@ -71,7 +71,7 @@ class Result:
 
 @dataclasses.dataclass
 class Plan:
-    """What differs between the files declared and the server's."""
+    """The differences between the files declared and the server's."""
 
     files: list[tuple[fs.WantedFile, list[str]]] = dataclasses.field(default_factory=list)
     directories: list[tuple[fs.WantedDirectory, list[str]]] = dataclasses.field(
@@ -89,12 +89,12 @@ class Plan:
         ]
 
     def __bool__(self) -> bool:
-        """Tell whether anything differs."""
+        """Return whether anything differs."""
         return bool(self.files or self.directories or self.links or self.removals)
 
 
 class Converge:
-    """One converge of one server. `result` tells what was done, also after an error."""
+    """One converge of one server. `result` holds what was done, also after an error."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Converge:
         self.manifest = manifests.Manifest(desired.name)
 
     def converge(self) -> Result:
-        """Do it.
+        """Run the converge.
 
         Raises:
             ConvergeError: something doesn't work; `result` holds what was done until then.

@@ -57,7 +57,7 @@ class WantedLink:
 
 @dataclasses.dataclass(frozen=True)
 class Ids:
-    """Numbers of an owner and a group; -1 stands for a name this server doesn't know (yet)."""
+    """Numbers of an owner and a group; -1 stands for a name that this server doesn't have (yet)."""
 
     uid: int
     gid: int

@@ -1,4 +1,4 @@
-"""What a converge made on this server, and what it still has to do because of it.
+"""Record what a converge made on this server, and what it still has to do because of it.
 
 One JSON file per converge in /var/lib/bedstone/converge. It is written before the first file
 moves into place (with all reloads, restarts and commands that follow from the change) and again
@@ -39,7 +39,7 @@ class Pending:
     daemon_reload: bool = False
 
     def __bool__(self) -> bool:
-        """Tell whether anything is left to do."""
+        """Return whether anything is left to do."""
         return bool(self.units or self.commands or self.daemon_reload)
 
 

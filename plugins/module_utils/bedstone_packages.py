@@ -19,7 +19,7 @@ LOCK_TIMEOUT_SECONDS = 300
 LOCK_INTERVAL_SECONDS = 3.0
 APT_TIMEOUT_SECONDS = 3600
 LOCKED, INTERRUPTED = "Could not get lock", "dpkg --configure -a"
-# Says when the lists were last fetched; apt's own files tell it only when something was new.
+# Says when the lists were last fetched; apt's own files show it only when something was new.
 STAMP = "var/lib/bedstone/converge/.package-lists-fetched"
 
 
@@ -110,7 +110,7 @@ def _apt_get(words: list[str], run: Runner) -> Ended:
 
 
 def lists_are_stale(root: Path) -> bool:
-    """Tell whether `apt-get update` is due: lists too old, or older than their sources."""
+    """Return whether `apt-get update` is due: lists too old, or older than their sources."""
     fetched = _mtime(root / STAMP)
     apt = root / "etc/apt"
     sources = [apt / "sources.list", apt / "sources.list.d", *_entries(apt / "sources.list.d")]

@@ -7,7 +7,7 @@ import re
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Tell whether an absolute path fits a pattern.
+    """Return whether an absolute path fits a pattern.
 
     In a pattern `*` and `?` stay within one directory, `**` crosses directories, `[abc]` is one
     of some characters; `/etc/x/**` fits all that lies below /etc/x, at any depth.
@@ -16,7 +16,7 @@ def matches(path: str, pattern: str) -> bool:
 
 
 def matches_any(path: str, patterns: list[str]) -> bool:
-    """Tell whether an absolute path fits at least one of the patterns."""
+    """Return whether an absolute path fits at least one of the patterns."""
     return any(matches(path, pattern) for pattern in patterns)
 
 

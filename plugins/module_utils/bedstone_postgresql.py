@@ -146,7 +146,8 @@ def strangers(wanted: Declared, state: Mapping[str, Any]) -> list[str]:
 def earlier_logins(wanted: Declared, state: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each login of an app with an earlier password.
 
-    A release drops it once nothing uses it. Where the app runs on another host, nothing knows when.
+    A release drops it once it is unused. Where the app runs on another host, that can't be
+    determined.
     """
     found = []
     for database in wanted.databases:
@@ -403,7 +404,7 @@ def _public_schema(database: Database, contents: Mapping[str, Any]) -> list[Chan
 def _default_privileges(
     database: Database, contents: Mapping[str, Any], *, adopted: bool
 ) -> list[Change]:
-    """Let the app role use what migrations make from now on, and what is there already.
+    """Grant the app role the use of present objects, and of those that migrations make later.
 
     The migration role's sessions act as the owner. Its own default privileges catch what a
     pooler's DISCARD ALL leaves under its own name.

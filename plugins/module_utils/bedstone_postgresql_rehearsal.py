@@ -1,4 +1,4 @@
-"""Tries a configuration on a throwaway cluster, so that a bad one is found before it counts."""
+"""Try a configuration on a temporary cluster, so that a bad one is found before it is in place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN_LINES = 10
 
 
 def rehearse(instance: Instance) -> list[str]:
-    """Start a throwaway cluster with the instance's configuration; return why it doesn't start.
+    """Start a temporary cluster with the instance's configuration; return why it doesn't start.
 
     Everything that makes PostgreSQL refuse a start is found here, and by PostgreSQL: a value out
     of range, a line of pg_hba.conf, a key that doesn't belong to its certificate, a library to

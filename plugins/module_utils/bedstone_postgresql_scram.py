@@ -1,9 +1,9 @@
 """SCRAM-SHA-256 verifiers, as PostgreSQL stores them in place of passwords.
 
-With a verifier computed here no plain password reaches the server, its logs or its history,
-and a stored verifier tells whether it belongs to a password without a login attempt. The
-format is `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`; see PostgreSQL's
-documentation of pg_authid and RFC 5803.
+With a verifier computed here no plain password reaches the server, its logs or its history, and a
+stored verifier shows whether it belongs to a password without a login attempt. The format is
+`SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`; see PostgreSQL's documentation of
+pg_authid and RFC 5803.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make_verifier(password: str, salt: bytes | None = None, iterations: int = IT
 
 
 def matches(verifier: str | None, password: str) -> bool:
-    """Tell whether a stored verifier was made from this password.
+    """Return whether a stored verifier was made from this password.
 
     Anything that is no SCRAM verifier (nothing stored, an md5 hash) doesn't match.
     """

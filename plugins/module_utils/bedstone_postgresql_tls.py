@@ -1,4 +1,4 @@
-"""Tells which certificate PostgreSQL serves, and whether it is the one its file holds.
+"""Find the certificate that PostgreSQL serves, and whether it is the one in its file.
 
 PostgreSQL reports a reload as done even when it could not take the new files: a key that does
 not belong to the certificate leaves the old certificate in service and makes the *next restart*

@@ -27,7 +27,7 @@ class ConvergeError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a program ended: exit code, and both of its outputs as text."""
+    """A program's exit code, and both of its outputs as text."""
 
     code: int
     output: str

@@ -69,7 +69,7 @@ class Stage:
         self._place(self.files, wanted.path).symlink_to(wanted.target)
 
     def hide(self, path: str) -> None:
-        """Let a path that is going to be removed be absent in the validators' view."""
+        """Hide a path that is going to be removed from the validators."""
         self.hidden.append(path)
 
     def make_whiteouts(self) -> None:

@@ -41,7 +41,7 @@ class WantedUnit:
 
 @dataclasses.dataclass(frozen=True)
 class UnitStatus:
-    """What systemd says about a unit."""
+    """A unit's state in systemd."""
 
     load: str = "not-found"
     active: str = "inactive"
@@ -53,18 +53,18 @@ class UnitStatus:
 
     @property
     def running(self) -> bool:
-        """Tell whether the unit is up or on its way."""
+        """Return whether the unit is up or starting."""
         return self.active in RUNNING
 
     @property
     def broken(self) -> bool:
-        """Tell whether the unit failed, or fails again and again."""
+        """Return whether the unit failed, or fails repeatedly."""
         ended = self.uncertain and not self.running
         return ended or self.active == "failed" or self.sub == "auto-restart"
 
 
 def show(names: list[str], run: Runner) -> dict[str, UnitStatus]:
-    """Ask systemd for the status of all units at once.
+    """Get the status of all units from systemd in one call.
 
     Raises:
         ConvergeError: systemd doesn't answer.
@@ -155,7 +155,7 @@ def check_possible(wanted: WantedUnit, status: UnitStatus) -> None:
 
 
 def act(action: str, name: str, run: Runner, hide_secrets: Callable[[str], str]) -> None:
-    """Do one of `actions_for`'s actions.
+    """Run one of `actions_for`'s actions.
 
     Raises:
         ConvergeError: systemd refused, or the unit failed; holds the journal's last lines.
@@ -189,7 +189,7 @@ def failed(
 def check_they_stay_up(
     touched: dict[str, str], run: Runner, hide_secrets: Callable[[str], str]
 ) -> None:
-    """Look at units that were just started, reloaded or restarted until it is clear they run.
+    """Check units that were just started, reloaded or restarted until it is clear that they run.
 
     Args:
         touched: what was done to which unit, by the unit's name.

@@ -140,7 +140,7 @@ units:
 
 
 def main() -> None:
-    """Do one of the three steps that the action plugin asks for."""
+    """Run one of the three steps that the action plugin requests."""
     module = AnsibleModule(
         # What the action plugin sends; what people write stands in DOCUMENTATION.
         argument_spec={

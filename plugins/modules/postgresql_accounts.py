@@ -235,7 +235,7 @@ def apply(changes: list[Change], port: int) -> None:
 
 
 def server_warnings(server: dict[str, Any]) -> list[str]:
-    """Return a sentence for everything about the server that a person should know and decide."""
+    """Return a sentence for each condition of the server that an operator has to decide on."""
     sentences = []
     if not server["data_checksums"]:
         sentences.append(

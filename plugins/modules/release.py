@@ -1,4 +1,4 @@
-"""The release module: runs `bedstone release` for each app and tells exactly what changed."""
+"""Run `bedstone release` for each app and report exactly what changed: the release module."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def forecast(module: AnsibleModule, program: str) -> None:
-    """Say what a run would change, and exit."""
+    """Report what a run would change, and exit."""
     pending = touched(module.params["apps"], module.params["pending_paths"])
     installed = shutil.which(program) is not None
     retired = []
@@ -206,7 +206,7 @@ def ask(module: AnsibleModule, command: list[str]) -> dict[str, Any]:
 
 
 def finish(module: AnsibleModule, releases: list[dict[str, Any]], retired: list[str]) -> None:
-    """Tell what happened, and fail when a release did."""
+    """Report the results, and fail when a release did."""
     result = {
         "changed": bool(retired) or any(entry.get("changed") for entry in releases),
         "releases": releases,
