@@ -51,7 +51,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if once.done(variables, "settings"):
             return {**result, "skipped": True, "msg": "Checked already in this run."}
         context, problems = self._context(variables)
-        # Of a variable that can't be read nothing else is known.
+        # Of a variable that can't be read, no other property is available.
         unread = tuple(re.split(r"[.\[]", problem.where)[0] for problem in problems)
         problems += [item for item in check_settings(context) if not item.where.startswith(unread)]
         if problems:

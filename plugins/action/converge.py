@@ -179,7 +179,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 template, escape_backslashes=False, overrides={"trim_blocks": True}
             )
         except AnsibleError as error:
-            # Of all errors in templates, only those of syntax know their line.
+            # Of all errors in templates, only those of syntax have a line.
             line = getattr(error.__cause__, "lineno", None)
             where = f"{named}, line {line}" if line else named
             raise AnsibleActionFail(f"{where}, which makes {path}, can't be rendered.") from error

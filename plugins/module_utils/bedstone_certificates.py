@@ -251,7 +251,7 @@ class Certificates:
                     fs.remove(self.root, path)
             del self.state.pairs[name]
 
-    # Who reads them
+    # Their readers
 
     def _reload(self) -> None:
         """Reload the units, which then read their new files; a stopped one reads them at start."""

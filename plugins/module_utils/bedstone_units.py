@@ -17,7 +17,7 @@ PROPERTIES = "Id,Type,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonRel
 RUNNING = ("active", "activating", "reloading")
 ENABLED = ("enabled", "enabled-runtime", "generated", "alias", "indirect")
 JOURNAL_LINES = 25
-# What a unit said before this run is another story.
+# Only what a unit said since this run began belongs to its failure.
 LOADED_AT = int(time.time())
 # systemd calls a service of these types started before its program has done anything, so a
 # program that ends at once is noticed only by looking for a moment.

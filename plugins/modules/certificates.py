@@ -142,7 +142,7 @@ units:
 def main() -> None:
     """Run one of the three steps that the action plugin requests."""
     module = AnsibleModule(
-        # What the action plugin sends; what people write stands in DOCUMENTATION.
+        # The arguments from the action plugin; those that users write are in DOCUMENTATION.
         argument_spec={
             "step": {"type": "str", "choices": ["inspect", "request", "install"]},
             "pairs": {"type": "list", "elements": "dict", "no_log": False},

@@ -296,7 +296,7 @@ units:
 def main() -> None:
     """Read the arguments, converge, report."""
     module = AnsibleModule(
-        # What the action plugin sends; what people write stands in DOCUMENTATION.
+        # The arguments from the action plugin; those that users write are in DOCUMENTATION.
         argument_spec={
             "name": {"type": "str", "required": True},
             "desired": {"type": "str", "required": True, "no_log": True},

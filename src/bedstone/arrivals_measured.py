@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bedstone.destinations import Destination
     from bedstone.restic import Snapshot
 
-# What may be better in an hour, without anybody's doing.
+# Problems that may be gone in an hour without an operator's action.
 _PASSING = {restic_errors.UNREACHABLE, restic_errors.LOCKED, restic_errors.OTHER}
 
 # Of so many backups on this server the uploads have to be there: an alarm that ends by itself, a

@@ -74,7 +74,7 @@ WITHOUT_LEDGER = {
     *("console", "run", "exec", "job"),
 }
 
-# What people come for -> its commands, as `bedstone --help` lists them.
+# The user's purpose -> its commands, as `bedstone --help` lists them.
 GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "alarms", "releases", "logs", "watch", "metrics"),
     "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),

@@ -45,7 +45,7 @@ LOCK = "copies.run"
 _WEEK = 7 * 86_400
 # Releases and backups that follow each other for ever would keep a run from its end.
 _ROUNDS = 3
-# A name that nothing else has: the run to a destination as a whole.
+# A name that is used for nothing else: the run to a destination as a whole.
 RUN = "run"
 
 

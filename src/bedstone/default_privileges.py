@@ -60,8 +60,8 @@ def _schema(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _closed(entries: list[dict[str, Any]]) -> Iterator[str]:
-    # By itself PostgreSQL lets everybody use functions and types; where that was taken
-    # back, an entry is there that doesn't name PUBLIC.
+    # By default PostgreSQL lets all roles use functions and types; where that was taken back, an
+    # entry is there that doesn't name PUBLIC.
     for kind in ("f", "T"):
         ours = [entry for entry in entries if entry["kind"] == kind and not entry["schema"]]
         for owner in sorted({entry["owner"] for entry in ours}):

@@ -34,8 +34,8 @@ def event_of(unit: str, runner: Runner = run) -> Event:
     """Return the event of a failed unit, with the end of what it wrote to the journal."""
     name = unit if re.search(r"\.[a-z]+$", unit) else f"{unit}.service"
     systemd = Systemd(runner)
-    # systemd tells what it calls on a failure about that very failure: by now the
-    # unit may have been started again.
+    # systemd passes the failure in variables to the unit that it starts on one: by now the unit may
+    # have been started again.
     told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}
     shown: dict[str, str] = {}
     # A server in trouble is none to be silent about.

@@ -300,7 +300,7 @@ def _require_present(path: Path) -> None:
     if path.exists() and path.stat().st_size:
         return
     if paths.origin() is None and path == paths.ledger() and (apps := slots.apps_that_serve()):
-        # A new one would say that nothing was ever released here.
+        # A new one would say that no release was ever made here.
         raise UnreadableError(
             f"The ledger {path} is {'empty' if path.exists() else 'missing'}, although"
             f" {', '.join(apps)} {'serves' if len(apps) == 1 else 'serve'} on this server.",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _POLL_SECONDS = 0.1
-# Who asks for a lock's owner holds it for an instant; that is no reason to be refused.
+# A process that reads a lock's owner holds it for an instant; that is no reason for a refusal.
 _LEAST_WAIT_SECONDS = 0.3
 CALLER_VARIABLE = "BEDSTONE_CALLER"
 

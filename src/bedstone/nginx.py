@@ -192,7 +192,7 @@ class Nginx:
                     files.write(path, present)
             owed.unlink()
             raise
-        # They know the other addresses, and would send there what they are still reading.
+        # They use the other addresses, and would send there what they are still reading.
         self.wait_for_end(workers, seconds)
         owed.unlink()
         return True

@@ -46,7 +46,7 @@ def measure(stanza: Stanza, destination: Destination) -> str | None:
         info = stanza.info(destination)
         segments = stanza.segments(destination, info.archive) if info.archive else ()
     except UnreachableError as error:
-        # It may be better in an hour, without anybody's doing.
+        # It may be gone in an hour without an operator's action.
         arrivals.unseen(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
         return error.message
     except BedstoneError as error:
@@ -112,7 +112,7 @@ def _late(
         ago = age.words((now - newest.arrived_at).total_seconds())
         return f"no WAL has arrived there for {ago}; {behind} segments are missing"
     if newest is not None and behind > MANY_READY and newest.arrived_at > now:
-        # The clock there is ahead, or was: how long it has been can't be told by it.
+        # The clock there is ahead, or was: the age can't be computed from it.
         return f"WAL doesn't arrive there: {behind} segments are missing"
     return None
 

@@ -180,7 +180,7 @@ def reason(output: str) -> str:
     """Return the first thing that pgBackRest calls an error, without its decoration."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if " ERROR: " in f" {line}"]
-    # What `info` tells of a repository in passing begins with the error's name.
+    # What `info` only mentions of a repository begins with the error's name.
     errors += [line for line in lines[:1] if line.startswith("[")]
     first = errors[0] if errors else (lines[-1] if lines else "pgBackRest said nothing")
     return re.sub(r"^\[\w+\]:?\s*", "", _LEVEL.sub("", first)).rstrip(".: ")[:_LONGEST]

@@ -21,7 +21,7 @@ HTTPS_PORT = 443
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
 # Of a path that need not be a page: an API may answer 404 at its root, and 401 or 403 without a
-# login. 400 is what a framework says to a Host that it doesn't know.
+# login. 400 is what a framework answers to a Host that is not allowed.
 _BAD_REQUEST, _SERVER_ERROR = 400, 500
 
 

@@ -32,7 +32,7 @@ _SHORT_SECONDS = 300.0
 # What moves data may take hours, but not stand still.
 STILL_SECONDS = 1200.0
 _PARTLY = 3
-# Everybody else comes before what works for long.
+# Other processes come before a long run.
 _LOW = ("nice", "-n", "5", "ionice", "-t", "-c", "3")
 _LONG = {"backup", "copy", "prune", "check"}
 _WAITS = {"backup", "copy"}

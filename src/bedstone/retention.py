@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bedstone.catalogue import Backup
 
-# Of so many days all backups stay, not only the newest: who makes three before something
-# risky may want the first one.
+# Of so many days all backups stay, not only the newest: an operator who makes three before a risky
+# change may need the first one.
 _WHOLE_DAYS = 2
 
 _Period = tuple[int, int, int]

@@ -191,7 +191,7 @@ def _feed(stream: IO[bytes], text: str) -> None:
         with stream:
             stream.write(text.encode())
     except BrokenPipeError:
-        # It ended without reading; its exit code tells why.
+        # It ended without reading; its exit code has the cause.
         return
 
 

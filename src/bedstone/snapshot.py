@@ -156,7 +156,7 @@ class Snapshot:
             stdin.write(f"{sql}\n\\echo {literal(_END)}\n")
             stdin.flush()
         except BrokenPipeError:
-            # psql has ended; answer() tells why.
+            # psql has ended; answer() reports why.
             return
 
     def answer(self) -> list[str]:

@@ -60,7 +60,7 @@ _OPTIONS = {
     "dynamic_shared_memory_type": "mmap",
     "restart_after_crash": "off",
     "jit": "off",
-    # People's data has no place in a log.
+    # Personal data must not be in a log.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }

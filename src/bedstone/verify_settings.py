@@ -46,7 +46,7 @@ def load() -> VerifySettings:
 
     """
     source = backup_settings.path()
-    # It tells a missing or broken file better.
+    # It has the better message for a missing or broken file.
     backup_settings.load()
     data = json.loads(source.read_text(encoding="utf-8"))
     try:

@@ -30,7 +30,7 @@ APP_VARIABLES: dict[str, str] = {
     "SECRET_KEY": "${app.secret_key}",
     "ALLOWED_HOSTS": "${app.domains}",
     "CSRF_TRUSTED_ORIGINS": "${app.origins}",
-    # gunicorn and uvicorn read it: whom to believe that a request came over HTTPS. Only nginx
+    # gunicorn and uvicorn read it: the proxies to trust that a request came over HTTPS. Only nginx
     # and the app's own containers reach the port, and nginx overwrites what strangers send.
     "FORWARDED_ALLOW_IPS": "*",
 }

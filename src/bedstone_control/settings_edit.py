@@ -86,7 +86,7 @@ def _edited(text: str, variable: str, key: str, value: str) -> str | None:
     if node.flow_style:
         start = node.start_mark.index + 1
         return f"{text[:start]}{key}: {value}{', ' if node.value else ''}{text[start:]}"
-    # Before the first key: what comes after the last one may be anybody's comment.
+    # Before the first key: what comes after the last one may be a comment on another part.
     start, indent = node.start_mark.index, " " * node.start_mark.column
     return f"{text[:start]}{key}: {value}{end_of_line}{indent}{text[start:]}"
 

@@ -101,7 +101,7 @@ def logs(arguments: argparse.Namespace) -> int:
     argv += [part for unit in units for part in ("--unit", unit)]
     argv += ["--follow"] if arguments.follow else []
     sys.stdout.flush()
-    os.execvp("journalctl", argv)  # noqa: S606 - no shell is wanted
+    os.execvp("journalctl", argv)  # noqa: S606 - no shell is needed
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -113,7 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
     name, _, slot = key.partition("@")
     argv = ["docker", "exec", "--interactive", *(["--tty"] if _at_terminal() else [])]
     argv += [container.name_of(arguments.app, name, slot), *command]
-    os.execvp("docker", argv)  # noqa: S606 - no shell is wanted
+    os.execvp("docker", argv)  # noqa: S606 - no shell is needed
 
 
 def run(arguments: argparse.Namespace) -> int:

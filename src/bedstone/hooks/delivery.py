@@ -146,7 +146,7 @@ class _Child:
         if self._process is None or self.result is not None:
             return
         selector.unregister(self._pidfd)
-        # The leader isn't reaped yet: its number can't belong to anybody else.
+        # The leader isn't reaped yet: its number can't belong to another process.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):

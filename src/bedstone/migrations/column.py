@@ -99,7 +99,7 @@ def column(reader: Reader) -> Column | None:
         not_null=said.not_null,
         default=has_default or said.generated or serial,
         rewrites=said.rewrites or any(token.value in _VOLATILE for token in said.default),
-        # Without a default all rows refer to nothing, and PostgreSQL knows it.
+        # Without a default all rows refer to nothing, and PostgreSQL detects it.
         checked=said.checked or (said.references and has_default),
         unique=said.unique,
     )

@@ -114,7 +114,7 @@ _SOURCES: Mapping[str, str] = {
 
 
 def _without_future(text: str) -> str:
-    # Python wants it first in a file; the shared part has it there.
+    # Python requires it first in a file; the shared part has it there.
     return text.replace("from __future__ import annotations\n", "")
 
 

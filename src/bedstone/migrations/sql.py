@@ -14,7 +14,7 @@ _SPACE = re.compile(r"\s+")
 _LINE_COMMENT = re.compile(r"--[^\n]*")
 _BLOCK = re.compile(r"/\*|\*/")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$")
-# An escape string knows backslashes, a plain one doesn't.
+# An escape string has backslash escapes, a plain one doesn't.
 _ESCAPE_STRING = re.compile(r"[eE]'(?:[^'\\]|\\.|'')*(?:'|$)", re.DOTALL)
 _STRING = re.compile(r"(?:[uU]&|[bBxXnN])?'(?:[^']|'')*(?:'|$)", re.DOTALL)
 _NAME = re.compile(r'(?:[uU]&)?"((?:[^"]|"")*)(?:"|$)', re.DOTALL)

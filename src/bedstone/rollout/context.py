@@ -103,7 +103,7 @@ class Rollout:
     gid: int = 0
     schema: Schema = field(default_factory=Schema)
     restore_point: str | None = None
-    # Of a rollback: the release that serves, whose image knows the newer migrations.
+    # Of a rollback: the release that serves, whose image has the newer migrations.
     newer: Current | None = None
     old_environments: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)

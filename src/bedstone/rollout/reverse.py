@@ -58,7 +58,7 @@ def reverse_after(rollout: Rollout) -> str:
     """Undo migrations that the older release is compatible with, once the newer one has stopped."""
     newer = rollout.newer
     if newer is not None:
-        # It doesn't serve any more and needs nothing.
+        # It doesn't serve any more and needs no schema.
         pending.clear(rollout.app.name, newer.release)
     if not rollout.schema.reversal or rollout.schema.reverse_first:
         return "nothing to undo"

@@ -116,7 +116,7 @@ def _breaking(rollout: Rollout) -> set[str]:
     found: set[str] = set()
     for entry in _since(rollout):
         record = schema.read(rollout.app.name, entry.id)
-        # What isn't known to be harmless isn't.
+        # A migration that isn't known to be compatible counts as incompatible.
         if record is None:
             return set(_applied_by_all(rollout))
         found |= set(record.breaking)

@@ -186,7 +186,7 @@ class Cluster:
         """Remove it with its data, half-made ones too."""
         self.stop()
         run(["pg_dropcluster", "--stop", str(self.major), NAME], check=False, timeout=_STOP_SECONDS)
-        # A half-made one isn't what pg_dropcluster knows.
+        # pg_dropcluster can't remove a half-made one.
         files.remove_tree(self.data)
         files.remove_tree(self.settings)
         run(["systemctl", "daemon-reload"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Contents = dict[str, dict[str, Any]]
 
-# Passwords as digests of their verifiers: equal for equal ones, and no use to anybody.
+# Passwords as digests of their verifiers: equal for equal ones, and useless for a login.
 _ROLES = """
 SELECT json_build_array(r.rolname, json_build_object(
     'attributes', array[r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,

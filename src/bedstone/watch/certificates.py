@@ -290,7 +290,7 @@ def served_by(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    # Looked at, not trusted: nothing is sent.
+    # Inspected, not trusted: nothing is sent.
     context.verify_mode = ssl.CERT_NONE
     try:
         with socket.create_connection((address, port), _SECONDS) as plain:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bedstone_control.backup_settings import Backup
 
 OLDEST_PYTHON = (3, 11)
-# Who may hold a port of ours already.
+# The programs that may hold a port of ours already.
 _OWN_PROGRAMS = {80: {"nginx"}, 443: {"nginx"}, 5432: {"postgres", "postgresql"}}
 
 

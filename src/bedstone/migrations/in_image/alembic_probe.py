@@ -110,7 +110,7 @@ def _report(script: Any, heads: tuple[str, ...], context: Any, asked: Any) -> di
     applied = [revision for revision in reversed(order) if revision in ours] + unknown
     event.listen(Engine, "before_cursor_execute", _guard)
     try:
-        # With a revision that isn't here Alembic can't tell what comes after it.
+        # With a revision that isn't here Alembic can't find what comes after it.
         pending = [] if unknown else _pending(script, heads, context, asked["target"])
         tables: dict[str, Any] = {}
         if any(each["sql"] for each in pending):
