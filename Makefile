@@ -1,4 +1,4 @@
-# The project's one entry point; CI and people run the same targets.
+# The project's only entry point; CI and developers run the same targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help

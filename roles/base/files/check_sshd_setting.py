@@ -11,7 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-# sshd's own name for what everybody writes as prohibit-password.
+# sshd's own name for what is usually written as prohibit-password.
 SAME = {"prohibit-password": "without-password"}
 
 
