@@ -102,7 +102,7 @@ def wait_until() -> Callable[..., None]:
 
 @pytest.fixture
 def look(host: Host) -> Callable[[], dict[str, Any] | None]:
-    """A function that makes the hourly look for alarms and returns what the hook was told.
+    """A function that runs the hourly check for alarms and returns what the hook got.
 
     The scenario has the hook `command: [/usr/bin/tee, /run/molecule-told.json]`.
     """

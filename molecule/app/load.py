@@ -1,4 +1,4 @@
-"""Steady requests over TLS through nginx, until told to stop; run on the server under test.
+"""Steady requests over TLS through nginx, until stopped; run on the server under test.
 
     python3 load.py DIRECTORY
 

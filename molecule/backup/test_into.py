@@ -1,4 +1,4 @@
-"""A backup is restored next to what serves, to look at it or to copy rows out of it."""
+"""A backup is restored next to the serving data, to inspect it or to copy rows out of it."""
 
 from __future__ import annotations
 

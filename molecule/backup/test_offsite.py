@@ -1,6 +1,6 @@
 """Backups at a real SFTP and a real S3 server: they arrive, come back, and are missed.
 
-What is wrong at a destination is told in plain words, and what is on the server is unharmed.
+A problem at a destination is reported with its cause, and the data on the server is unchanged.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Offsite:
         return self.payments.bedstone(f"copy payments --destination offsite {arguments}")
 
     def listed(self) -> list[dict[str, Any]]:
-        """Return what is at the destinations, as it is measured there now."""
+        """Return the observations of the destinations, measured now."""
         shown = json.loads(self.payments.bedstone("destinations --check --json").stdout)
         items: list[dict[str, Any]] = shown["items"]
         return items
@@ -117,7 +117,7 @@ def arrived(app: Payments, peer: Host) -> Offsite:
 
 @pytest.fixture
 def offsite(arrived: Offsite) -> Iterator[Offsite]:
-    """The same, put right after the test."""
+    """The same, repaired after the test."""
     yield arrived
     arrived.put_right()
 
@@ -290,7 +290,7 @@ def test_a_killed_copy_leaves_nothing_that_counts_and_the_next_one_sends_it(
         wait_until(
             lambda: host.run("systemctl is-failed bedstone-copy.service").rc == 0, seconds=60
         )
-        # The hook is told of it; that is no matter of the next test.
+        # The hook gets it; the next test must not see that.
         units.settle(host)
 
         found = offsite.newest()

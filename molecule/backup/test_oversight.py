@@ -1,4 +1,4 @@
-"""`bedstone status` tells how the database server is, before it stops."""
+"""`bedstone status` shows the database server's health, before it stops."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def left(payments: Payments) -> list[str]:
 
 
 def running(payments: Payments) -> bool:
-    """Whether anything of a throwaway cluster still runs."""
+    """Return whether any process of a temporary cluster still runs."""
     return payments.host.run("pgrep -f '[v]erify-[0-9a-f]{12}'").rc == 0
 
 

@@ -49,7 +49,7 @@ def login(address: str, tmp_path: Path) -> Login:
 
 @pytest.fixture
 def strange_key(tmp_path: Path) -> Path:
-    """A key that no server knows; its public half is next to it."""
+    """A key that no server accepts; its public half is next to it."""
     key = tmp_path / "strange"
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "strange", "-f", str(key)]
     subprocess.run(command, check=True)

@@ -52,7 +52,7 @@ def certificates(variables: dict[str, Any]) -> list[dict[str, Any]]:
     return copy.deepcopy(variables["ca_certificates"])
 
 
-# What they prove
+# Their proof
 
 
 @pytest.mark.parametrize("name", ["pay.example.com", "api.pay.example.com"])

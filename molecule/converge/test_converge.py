@@ -1,4 +1,4 @@
-"""The converge action on real servers: what only a kernel, systemd and ssh can prove."""
+"""The converge action on real servers: behaviour that needs a kernel, systemd and ssh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Role host_program: each hour, what needs a person is told once, shown and exported."""
+"""Role host_program: each hour, alarms are reported once, shown and exported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("without_timers", "_told_before")
 
 @pytest.fixture(scope="module")
 def _told_before(host: Host) -> Iterator[None]:
-    """What else is wrong on this server was told before, and what a test leaves is over."""
+    """Earlier alarms of this server were reported before, and those of a test are over after it."""
     host.check_output("systemctl start bedstone-alarms.service")
     yield
     host.check_output("rm -f %s; systemctl start bedstone-alarms.service", CERTIFICATE)
@@ -65,7 +65,7 @@ def test_timer_looks_each_hour(host: Host) -> None:
 def test_bare_server_has_nothing_red_and_nothing_that_cannot_be_judged(host: Host) -> None:
     """Its clock is the machine's, and it has neither Docker nor PostgreSQL."""
     found = alarms(host)
-    # Room on the disk is the testing machine's.
+    # The disk's free space is the testing machine's.
     assert not [
         name
         for name, alarm in found.items()

@@ -1,4 +1,4 @@
-"""Role host_program: whom the program tells, and of what."""
+"""Role host_program: the receivers of the program's reports, and their contents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from testinfra.host import Host
 UNITS = ["bedstone-failed@molecule-fails.service.service"]
 HOOKS = "/etc/bedstone/hooks.json"
 TOLD = "/run/molecule-told.json"
-# The journal only knows whose words they are while the process lives, on a busy machine too.
+# The journal can attribute lines only while the process lives, on a busy machine too.
 FAILS = """\
 [Unit]
 OnFailure=bedstone-failed@%n.service

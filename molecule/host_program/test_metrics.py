@@ -105,7 +105,7 @@ def test_end_of_a_backup_is_told_at_once_however_it_ends(
         host.check_output("printf %%s %s > %s && systemctl daemon-reload", text, unit)
         assert (host.run("systemctl start bedstone-backup.service").rc == 0) == (end == "true")
         wait_until(lambda: host.file(FILE).exists, what=f"metrics after {end}")
-        # Asked for again while it is at it, it would not run again.
+        # Requested again while it is running, it would not run again.
         settle(host)
     host.check_output("rm %s && systemctl daemon-reload && systemctl reset-failed", unit)
 

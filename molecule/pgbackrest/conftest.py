@@ -90,7 +90,7 @@ class Cluster:
     def is_well(self) -> None:
         """Wait until status calls nothing wrong with the WAL.
 
-        A segment is at its destination before PostgreSQL knows that it was archived.
+        A segment is at its destination before PostgreSQL records that it was archived.
         """
         units.wait(lambda: self.problems() == "", "status calls nothing wrong with the WAL")
 

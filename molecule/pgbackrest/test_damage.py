@@ -1,4 +1,4 @@
-"""Whatever happens to a repository is found and told in words, and nothing there is overwritten."""
+"""Any damage of a repository is found and reported, and nothing there is overwritten."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_full_disk_at_the_destination_is_told(
         assert done.rc == 1
         assert "its disk is full" in done.stdout
         assert "FAILED" in done.stdout
-        # Room, and it works.
+        # There is space, and it works.
         host.check_output(f"rm {path}/filled")
         assert backed_up.run(f"wal full --destination {name}").rc == 0
     finally:

@@ -1,4 +1,4 @@
-"""Another host proves the backups of this one, from the destinations alone, and this one knows."""
+"""Another host verifies this one's backups, from the destinations alone, and reports back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERYTHING = {(kind, place) for kind in ("dump", "media", "wal") for place in ("
 
 
 class Elsewhere:
-    """The server, and the one that proves its backups."""
+    """The server, and the host that verifies its backups."""
 
     def __init__(self, cluster: Cluster, verifier: Host) -> None:
         self.cluster = cluster
@@ -34,7 +34,7 @@ class Elsewhere:
         self.unit = f"bedstone-verify@{self.name}"
 
     def verify(self, arguments: str) -> Any:
-        """Prove the server's backups, as an operator on the other one does."""
+        """Verify the server's backups, as an operator on the other host does."""
         return self.verifier.run(f"bedstone verify --of {self.name} {arguments}")
 
     def look(self) -> None:
@@ -42,7 +42,7 @@ class Elsewhere:
         self.host.check_output(f"rm -f {TOLD} && systemctl start bedstone-destinations.service")
 
     def told(self) -> dict[str, Any] | None:
-        """Return what the server's hook was told since it looked."""
+        """Return what the server's hook got since it looked."""
         said = self.host.run(f"cat {TOLD}").stdout
         found: dict[str, Any] | None = json.loads(said) if said else None
         return found
@@ -58,7 +58,7 @@ class Elsewhere:
         return values
 
     def left(self) -> list[str]:
-        """Return what is left of throwaway clusters on either of the two."""
+        """Return what is left of temporary clusters on either host."""
         found = [host.run(f"ls -A {PLACE}").stdout for host in (self.host, self.verifier)]
         return "".join(found).split()
 

@@ -233,7 +233,7 @@ def test_wal_of_each_destination_is_verified_in_the_unit(past: Past) -> None:
     assert left(host, VERIFY) == []
     assert not running(host)
     shown = cluster.status()["wal_verifications"]
-    # What another host proves (test_elsewhere.py) isn't on this one.
+    # What another host verifies (test_elsewhere.py) isn't on this one.
     assert [entry["destination"] for entry in shown if entry["verified_at"]] == (
         cluster.repositories()[1:]
     )

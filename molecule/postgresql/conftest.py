@@ -29,7 +29,7 @@ def passwords(variables: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def connection(server_name: str) -> Callable[..., str]:
-    """A function that gives libpq's connection string: verify-full, unless told otherwise."""
+    """A function that returns libpq's connection string: verify-full by default."""
 
     def string(**options: str) -> str:
         values = {

@@ -1,4 +1,4 @@
-"""Steady requests of every kind over TLS through nginx, until told to stop; runs on the server.
+"""Steady requests of every kind over TLS through nginx, until stopped; runs on the server.
 
     python3 client.py DIRECTORY NAME SECONDS CONNECTIONS
 
@@ -81,7 +81,7 @@ class Client:
                 )
 
     def post_on_kept_connections(self, poster: int, count: int, stop: Path) -> None:
-        """Open connections, then post on them in turn until told to stop."""
+        """Open connections, then post on them in turn until stopped."""
         connections: list[http.client.HTTPSConnection] = []
         used: dict[int, float] = {}
         turn = 0
@@ -161,7 +161,7 @@ def named(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
 
 
 def main(directory: Path, name: str, seconds: int, kept: int) -> None:
-    """Keep the pace until told to stop, then wait for the last answers."""
+    """Keep the pace until stopped, then wait for the last answers."""
     client = Client(name, seconds)
     arguments = [(number, kept // POSTERS, directory / "stop") for number in range(POSTERS)]
     threads = [

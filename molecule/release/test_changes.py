@@ -38,7 +38,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Story:
-    """What was there before, so that what came of it can be told; and the changes."""
+    """The state before, for comparison; and the changes."""
 
     ledger: Ledger
     since: str
@@ -49,7 +49,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(host: Host, wait_until: Callable[..., None]) -> Story:
-    """All that happens: each test tells what one of those concerned saw of it."""
+    """All changes: each test checks one component's view of them."""
     ledger = Ledger(host, wait_until)
     versions = [ledger.plain()]
     story = Story(

@@ -62,12 +62,12 @@ def release_over_ssh(ledger: Ledger) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def ended(host: Host) -> bool:
-    """Whether the operation's unit is through, with what puts things right after a kill."""
+    """Return whether the operation's unit has ended, with the reconcile after a kill."""
     return host.run("systemctl is-active %s", OPERATION).stdout.strip() in {"inactive", "failed"}
 
 
 def step_of(host: Host) -> str:
-    """Return the step that the operation on its way is at."""
+    """Return the present step of the running operation."""
     return str(
         host.check_output(
             "python3 -c %s",
@@ -94,7 +94,7 @@ class Cut:
 
 @pytest.fixture(scope="module")
 def cut(host: Host, wait_until: Callable[..., None]) -> Cut:
-    """All that happens: each test tells what one of those concerned saw of it."""
+    """All changes: each test checks one component's view of them."""
     ledger = as_it_is(host, wait_until)
     before = ledger.answer()["version"]
     with ledger.load() as load:

@@ -70,7 +70,7 @@ def test_migration_that_fails_half_way(ledger: Ledger) -> None:
 
 @contextmanager
 def full_temporary_directory(host: Host) -> Iterator[str]:
-    """A directory in memory that has no room; what it holds touches no disk of the machine."""
+    """A full directory in memory; what it holds touches no disk of the machine."""
     host.check_output("mkdir -p /run/small && mount -t tmpfs -o size=8k tmpfs /run/small")
     try:
         yield "/run/small"
@@ -115,7 +115,7 @@ def full_state(host: Host, left_kilobytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("left_kilobytes", [0, 64])
 def test_disk_full_under_the_ledger(host: Host, ledger: Ledger, left_kilobytes: int) -> None:
-    """Not even the failure can be written down; the next command closes what was left open."""
+    """Not even the failure can be recorded; the next command closes what was left open."""
     before = ledger.answer()
     with ledger.load() as load:
         version = ledger.source()

@@ -1,4 +1,4 @@
-"""What the running release can't live with is stopped before it is begun."""
+"""A release that is incompatible with the running one is stopped before it begins."""
 
 from __future__ import annotations
 

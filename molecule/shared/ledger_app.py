@@ -240,7 +240,7 @@ class Ledger:
 
     @contextmanager
     def load(self, seconds: int = 4, kept: int = KEPT) -> Iterator[Load]:
-        """Send requests of every kind during a block; the load tells at its end.
+        """Send requests of every kind during a block; the load reports at its end.
 
         Args:
             seconds: how long the slow ones and the downloads take.

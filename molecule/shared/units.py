@@ -28,7 +28,7 @@ def wait(condition: Callable[[], object], what: str) -> None:
 
     Args:
         condition: asked again and again; not at all costly.
-        what: what is waited for, told when it doesn't come.
+        what: what is waited for, for the message when it doesn't come.
 
     """
     limit = time.monotonic() + LIMIT_SECONDS
@@ -66,7 +66,7 @@ class Journal:
 
 
 def settle(host: Host) -> None:
-    """Wait until no service of Bedstone is at work, what a failure has started included."""
+    """Wait until no service of Bedstone is running, those that a failure has started included."""
     wait(lambda: host.check_output(_AT_WORK) == "", "no service is at work")
 
 

@@ -1,4 +1,4 @@
-"""A client that says exactly what a test wants it to say."""
+"""A client that sends exactly what a test gives it."""
 
 from __future__ import annotations
 

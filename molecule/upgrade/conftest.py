@@ -186,7 +186,7 @@ class Server:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=PLAYBOOK_SECONDS,
-            # Molecule wants colours, which part the words.
+            # Molecule turns colours on, which split the words.
             env={
                 **os.environ,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

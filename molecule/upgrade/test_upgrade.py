@@ -1,6 +1,6 @@
 """PostgreSQL 15 becomes 17: refused, rehearsed, killed, done, taken back, done again.
 
-The tests tell one story in their order: each begins with what the one before has left.
+The tests depend on their order: each begins with what the one before has left.
 """
 
 from __future__ import annotations

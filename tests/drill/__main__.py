@@ -287,7 +287,7 @@ def see_that_it_works(server: Server, site: Site, released: str, verdict: judge.
 
 
 def see_restores(clock: Clock, server: Server, site: Site, early: Sequence[str]) -> list[str]:
-    """Let restore.yml bring back what is offsite and a moment; return what went wrong."""
+    """Restore what is offsite and a moment with restore.yml; return what went wrong."""
     clock.part("Wait for B's full backup, and restore from offsite and to a moment: restore.yml")
     wait_for_end(server, world.FULL_BACKUP_UNIT)
     wrong = []

@@ -1,10 +1,10 @@
-"""What a rebuild has to bring back, worked out from what was acknowledged and what was archived.
+"""Compute what a rebuild has to restore, from what was acknowledged and what was archived.
 
-Each acknowledged write knows a place in PostgreSQL's log at which it was written already. What
-the destination held at the moment of the disaster says up to which place the log can be had. So
-there is no doubt about any write: at or before that place it must be there; after it, it is lost.
-With a moment to go back to there is none either: what was acknowledged before it must be there,
-what was asked for after it must not.
+Each acknowledged write has a place in PostgreSQL's WAL at which it was written already. What the
+destination held at the moment of the disaster says up to which place the log can be had. So there
+is no doubt about any write: at or before that place it must be there; after it, it is lost. With a
+moment to go back to there is none either: what was acknowledged before it must be there, what was
+asked for after it must not.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def ssh(server: Server, command: str, *, check: bool = True) -> str:
     """Run a shell command on a server and return what it prints.
 
     Raises:
-        TestbedError: it failed, and `check` wants to know.
+        TestbedError: it failed, and `check` is set.
 
     """
     done = run(server.ssh(command), check=False, timeout_seconds=COMMAND_SECONDS)

@@ -2,9 +2,9 @@
 
     python3 driver.py FAULT.json release hello --foreground
 
-Nothing in the program knows of it. The steps are wrapped where the engine is given them, and the
-middle of a step is found by counting what Python reports to audit hooks: programs started, files
-renamed, made, removed, opened for writing. FAULT.json holds
+The program has no code for it. The steps are wrapped where the engine is given them, and the middle
+of a step is found by counting what Python reports to audit hooks: programs started, files renamed,
+made, removed, opened for writing. FAULT.json holds
 
     step    the step's name
     number  which of the operation's steps of that name, from 1
@@ -34,7 +34,7 @@ WRITING = os.O_WRONLY | os.O_RDWR
 
 
 class Watch:
-    """Knows which step is at it, counts its events, and strikes."""
+    """Tracks the present step, counts its events, and strikes."""
 
     def __init__(self, fault: dict[str, Any]) -> None:
         self.fault = fault
@@ -62,7 +62,7 @@ class Watch:
             self.strike()
 
     def event(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Count an event of the step that is at it (an audit hook)."""
+        """Count an event of the present step (an audit hook)."""
         if not self.inside or threading.current_thread() is not threading.main_thread():
             return
         writes = name == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
@@ -85,7 +85,7 @@ class Watch:
 
 
 def wrapped(watch: Watch, step: Any) -> Any:
-    """Return a step that tells when it begins and ends."""
+    """Return a step that reports when it begins and ends."""
     do: Callable[[Any], str] = step.do
 
     def watched(context: Any) -> str:

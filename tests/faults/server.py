@@ -36,7 +36,7 @@ PLACE = "/root/faults"
 MARKER = f"{PLACE}/marker"
 LIMIT_SECONDS = 600
 BOOT_SECONDS = 300
-# As bedstone-operation@.service has it: what is left of a killed operation is put right by systemd.
+# As bedstone-operation@.service has it: a killed operation is reconciled by systemd.
 UNIT = (
     "systemd-run --quiet --collect --wait --unit=fault --property=KillMode=mixed"
     f" --property=TimeoutStopSec=180 --property='ExecStopPost=/usr/local/bin/bedstone settle {APP}'"
@@ -161,7 +161,7 @@ class Target:
         result.update(json.loads(self.ssh(f"cat {directory}/result.json").stdout))
 
     def strike(self, cell: Cell) -> None:
-        """Let an operation meet its fault, and systemd put right what it left.
+        """Run an operation with its fault, and let systemd reconcile what it left.
 
         Raises:
             TestbedError: it never came to it.

@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Lets requests in flight finish when it is told to end."""
+    """Lets requests in flight finish when it is stopped."""
 
     daemon_threads = False
     request_queue_size = 128

@@ -1,3 +1,3 @@
-"""The version that tells one release's source from another's; variant.py replaces it."""
+"""The version that distinguishes one release's source from another's; variant.py replaces it."""
 
 VERSION = "1"

@@ -42,7 +42,7 @@ def declare(site: Site) -> None:
 
 
 def hold(site: Site) -> None:
-    """Write down that the key is held."""
+    """Record that the key is held."""
     key = site.secrets["bedstone_secrets"]["backup"]["key"]
     site.settings["bedstone_backup"]["key_held"] = backup_key.fingerprint(key)
 

@@ -1,4 +1,4 @@
-"""Kinds of wrong destinations: each is told with its file and line and a right value."""
+"""Kinds of wrong destinations: each is reported with its file and line and a right value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that can't be used, told from what the survey found there."""
+"""Servers that can't be used, by what the survey found there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of wrong settings: each is told with what is wrong, in which file, and a right value."""
+"""Kinds of wrong settings: each is reported with its cause, its file, and a right value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pinned host keys: what ssh is told, and which keys are refused."""
+"""Pinned host keys: ssh's arguments, and which keys are refused."""
 
 from __future__ import annotations
 

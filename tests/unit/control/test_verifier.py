@@ -1,4 +1,4 @@
-"""The host that proves the backups of the others: what it gets, and what can't be one."""
+"""The host that verifies the backups of the others: what it gets, and what can't be one."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_servers_that_nobody_has_looked_at_are_not_compared() -> None:
 
 
 def known(site: Site, host: str) -> Known:
-    """Return what the wiring knows of a host in an inventory with two servers and a verifier."""
+    """Return the wiring's values for a host in an inventory with two servers and a verifier."""
     settings = {name.removeprefix("bedstone_"): v for name, v in site.settings.items()}
     there = settings["backup"]["destinations"]
     there[0]["sftp"]["path"] = "/srv/bedstone/${host}"
@@ -135,7 +135,7 @@ def test_each_server_with_a_database_is_proved_by_the_host_of_the_group(declared
 
 
 def files(origins: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the files on the host that proves, by path."""
+    """Return the files on the verifying host, by path."""
     found = origins_layout.files(
         origins,
         host="proofs1",

@@ -1,4 +1,4 @@
-"""A database in memory whose migrations a fake tool in the images knows."""
+"""A database in memory with migrations for a fake tool in the images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIGRATED = APP | {"migrations": "django", "database": {"name": "shop", "owner": 
 
 
 class World:
-    """What is applied, and what the image of each source knows."""
+    """The applied migrations, and those of each source's image."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -29,7 +29,7 @@ class World:
         server.during["reverse"] = self._reverse
 
     def declare(self, source: str, *known: str) -> None:
-        """Declare a source whose image will know some migrations."""
+        """Declare a source whose image will have some migrations."""
         declare(self.server, app=MIGRATED, source=source)
         self.known[f"sha256:{self.server.builds + 1:064d}"] = list(known)
 

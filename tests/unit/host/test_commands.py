@@ -179,7 +179,7 @@ def test_unit_does_what_was_asked_for_and_whoever_follows_sees_it(
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A bedstone that answers as told."""
+    """A bedstone with given answers."""
     path = tmp_path / "bedstone"
     path.write_text(PROGRAM.replace("CODE", "0"))
     path.chmod(0o755)

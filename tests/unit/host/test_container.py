@@ -1,4 +1,4 @@
-"""What `docker run` is told."""
+"""The arguments of `docker run`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from bedstone import detached, lock
 from bedstone.errors import BedstoneError
 from bedstone.systemd import Systemd
 
-# `start` runs what $UNIT holds as another process; `is-active` tells whether it is alive.
+# `start` runs what $UNIT holds as another process; `is-active` shows whether it is alive.
 SYSTEMCTL = """#!/bin/sh
 pid="$BEDSTONE_ROOT/unit.pid"
 case "$1" in

@@ -36,7 +36,7 @@ def put_right(server: Server) -> Outcome:
 
 
 def killed_at(moment: str, operate: Callable[[], object]) -> None:
-    """Carry an operation out up to the end of a step, which isn't even written down."""
+    """Carry an operation out up to the end of a step, which isn't even recorded."""
     real = perform._Record.done
 
     def done(self: perform._Record, position: int, name: str, *rest: object) -> None:

@@ -106,7 +106,7 @@ def test_lost_file_of_a_network_is_made_again(server: Server, damage: str) -> No
     before, calls = json.loads(path.read_text()), len(server.calls)
     path.unlink() if damage == "gone" else path.write_text(damage)
     assert network.ensure(Docker(server.run), SHOP) == SUBNET
-    # Docker knows the subnet, the slots that run know their addresses; others get new ones.
+    # Docker has the subnet, the running slots have their addresses; others get new ones.
     after = json.loads(path.read_text())
     assert after["subnet"] == before["subnet"]
     assert {*after["addresses"]} == {"web@blue", "api@blue"}

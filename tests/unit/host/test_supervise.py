@@ -68,7 +68,7 @@ def docker(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What systemd was told; filled when the test looks, by `listen`."""
+    """The messages to systemd; filled when the test looks, by `listen`."""
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(path)

@@ -128,7 +128,7 @@ def test_nightly_run_measures_and_a_backup_of_one_app_does_not(
     assert cli.main(["backup"]) == 0
     assert measured() == [
         ("database", "payments"),
-        # One file system here, told once.
+        # One file system here, reported once.
         ("free", str(root / "var/lib/docker")),
     ]
     assert settings.directory.exists()

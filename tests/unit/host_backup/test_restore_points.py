@@ -1,4 +1,4 @@
-"""A restore point is named by its caller; `latest` and the list of backups know it."""
+"""A restore point is named by its caller; `latest` and the list of backups distinguish it."""
 
 from __future__ import annotations
 

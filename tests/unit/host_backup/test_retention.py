@@ -414,7 +414,7 @@ def test_file_of_an_earlier_version_has_the_defaults(settings: Settings) -> None
     assert (settings.keep_weeks, settings.keep_months) == (8, 6)
 
 
-# --- what the ledger knows --------------------------------------------------------------------
+# --- what is in the ledger -----------------------------------------------------------------------
 
 
 def verification(name: str, kind: str, state: str) -> None:

@@ -1,4 +1,4 @@
-"""What was not restored is not a backup: each way in which it isn't one is told in plain words."""
+"""Each way in which a backup can fail its verification is reported with its cause."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ VERIFY: dict[str, Any] = {
 
 
 class Throwaway:
-    """What runs in a throwaway cluster, without one."""
+    """What runs in a temporary cluster, without one."""
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
@@ -154,7 +154,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """What a case of damage may harm."""
+    """What a case of damage may change."""
 
     path: Path
     throwaway: Throwaway

@@ -1,4 +1,4 @@
-"""How long ago a backup was proved to be one: what `bedstone status` makes of the ledger."""
+"""The age of the last verification: what `bedstone status` shows from the ledger."""
 
 from __future__ import annotations
 

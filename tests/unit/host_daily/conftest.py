@@ -67,7 +67,7 @@ def declared(root: Path) -> Path:
 
 
 class Web(http.server.ThreadingHTTPServer):
-    """A web server that keeps what was posted and answers as told."""
+    """A web server that keeps what was posted and gives the test's answers."""
 
     daemon_threads = True
     # Its threads may hang on purpose: no test waits for them.

@@ -1,4 +1,4 @@
-"""Hooks tell what has happened, and whatever they do harms nothing."""
+"""Hooks report events, and no failure of a hook affects an operation."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:
     return True
 
 
-# --- what is told ---------------------------------------------------------------------------
+# --- what is reported ----------------------------------------------------------------------------
 
 
 def test_nothing_to_do_without_hooks(root: Path, hooks_file: Write) -> None:

@@ -24,7 +24,7 @@ NAME = "bedstone-shop-job-clean"
 
 
 class Docker(Process):
-    """Notes what is done, and ends by itself when it is told to."""
+    """Records the calls, and ends by itself when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()

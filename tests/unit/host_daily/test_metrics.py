@@ -135,7 +135,7 @@ def test_every_metric_has_one_type_and_its_lines_stand_together() -> None:
     assert list(dict.fromkeys(order)) == names
 
 
-# --- what is told ----------------------------------------------------------------------------
+# --- what is reported ----------------------------------------------------------------------------
 
 
 def test_release_that_serves() -> None:

@@ -1,4 +1,4 @@
-"""When what is at a destination turns red, and how often people are told."""
+"""When a destination's freshness turns red, and how often that is reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class World:
         os.utime(destinations.path(), (long_ago, long_ago))
 
     def seen(self, destination: str, hours: float | None, *, kind: str = "dump") -> None:
-        """Write down that the newest there was begun so many hours ago."""
+        """Record that the newest there was begun so many hours ago."""
         moment = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
         app = "" if kind in {"configuration", "wal"} else "payments"
         arrivals.record(
@@ -60,7 +60,7 @@ class World:
         )
 
     def fresh(self) -> None:
-        """Write down that all is fresh."""
+        """Record that all is fresh."""
         for destination, kind in (
             ("local", "dump"),
             ("local", "media"),
@@ -235,7 +235,7 @@ def test_a_lost_repository_is_red_although_the_next_night_makes_another(world: W
         assert shown is not None
         assert f"the uploads of {lost} aren't" in shown["problem"]
 
-    # It is told for a week of nights, and not for ever.
+    # It is reported for a week of nights, and not for ever.
     backup.create(world.settings, "payments")
     arrivals_measured.measure(world.settings, world.known.local)
     assert world.red() == {}

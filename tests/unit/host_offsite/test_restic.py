@@ -228,7 +228,7 @@ def test_who_only_looks_needs_no_lock(program: Program, known: Destinations, roo
     assert all("--no-lock" in call for call in program.calls)
 
     program.calls.clear()
-    # What is brought back from elsewhere isn't removed under our hands.
+    # What is fetched from elsewhere isn't removed during the fetch.
     offsite.restore("x", root / "out")
     local.prune()
     local.forget(["x"])

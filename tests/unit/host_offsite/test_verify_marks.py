@@ -1,4 +1,4 @@
-"""Another host proves the backups: what it finds comes back by the destinations alone.
+"""Another host verifies the backups: its results come back by the destinations alone.
 
 In these tests both hosts have one root; all that they share is what lies at the destinations.
 """
@@ -45,7 +45,7 @@ KINDS = ("dump", "media")
 
 
 class Hosts:
-    """The server `db1`, and `proofs1`, which proves its backups."""
+    """The server `db1`, and `proofs1`, which verifies its backups."""
 
     def __init__(self, settings: Settings, known: Destinations, elsewhere: Elsewhere) -> None:
         self.settings = settings
@@ -55,7 +55,7 @@ class Hosts:
     def prove(
         self, *, ago: timedelta = timedelta(0), state: str = "succeeded", **changes: Any
     ) -> None:
-        """Write down on `proofs1` how the verification of each part went."""
+        """Record on `proofs1` the result of the verification of each part."""
         moment = (datetime.now(UTC) - ago).isoformat()
         entry = Verification("payments", "dump", NAME, "offsite", state, moment, moment, 1.5)
         error = None if state == "succeeded" else "the disk\nsmells"
@@ -76,7 +76,7 @@ class Hosts:
             arrivals_measured.measure(self.settings, place)
 
     def recorded(self) -> list[Verification]:
-        """Return what `db1` knows, the newest first."""
+        """Return the results on `db1`, the newest first."""
         with ledger.opened() as connection:
             return verify_history.of_app(connection, "payments")
 
@@ -230,7 +230,7 @@ def test_status_says_when_where_and_by_whom(hosts: Hosts) -> None:
     shown = hosts.shown()
     assert shown["ok"]
     assert (shown["destination"], shown["backup"], shown["host"]) == ("offsite", NAME, "proofs1")
-    # What lies on the server was sent there, byte by byte: it isn't proved again.
+    # What lies on the server was sent there, byte by byte: it isn't verified again.
     assert [place["destination"] for place in shown["destinations"]] == ["offsite", "bucket"]
 
 

@@ -48,7 +48,7 @@ def destinations(root: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def site(root: Path) -> Path:
-    """The app as nginx knows it; return where the page of maintenance would be."""
+    """The app in nginx; return the path of its maintenance page."""
     for name in ("sites", "maintenance"):
         (root / "etc/nginx/bedstone" / name).mkdir(parents=True)
     (root / "etc/nginx/bedstone/sites/payments.conf").touch()

@@ -1,4 +1,4 @@
-"""Each destination is proved by what is fetched from it, and the WAL by the cluster it leads to."""
+"""Each destination is verified by a fetch from it, and the WAL by the cluster it leads to."""
 
 from __future__ import annotations
 

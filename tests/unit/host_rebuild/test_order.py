@@ -60,7 +60,7 @@ DESTINATIONS: dict[str, Any] = {
 
 
 class World:
-    """Writes down what is done, and fails where it is told to."""
+    """Records the calls, and fails where the test says so."""
 
     def __init__(self, root: Path) -> None:
         self.done: list[str] = []

@@ -1,4 +1,4 @@
-"""A release that was brought back serves on a server that has never run it."""
+"""A restored release serves on a server that has never run it."""
 
 from __future__ import annotations
 

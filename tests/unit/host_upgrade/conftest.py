@@ -53,7 +53,7 @@ class World:
     dead: bool = False
 
     def does(self, what: str) -> None:
-        """Note a call, or fail at it."""
+        """Record a call, or fail at it."""
         if self.dead:
             raise KilledError
         self.calls.append(what)

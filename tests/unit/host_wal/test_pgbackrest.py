@@ -74,7 +74,7 @@ WEEK = (
 
 
 class Programs:
-    """In place of pgBackRest and psql: keeps what was asked, answers what it was told to."""
+    """In place of pgBackRest and psql: records the calls, and gives the test's answers."""
 
     def __init__(self, **answers: str | CommandError) -> None:
         self.answers = answers

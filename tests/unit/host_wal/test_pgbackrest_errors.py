@@ -1,4 +1,4 @@
-"""What pgBackRest prints is told in plain words; the texts are its own, from real runs."""
+"""pgBackRest's output is translated to a cause; the texts are its own, from real runs."""
 
 from __future__ import annotations
 

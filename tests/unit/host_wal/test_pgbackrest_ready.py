@@ -1,4 +1,4 @@
-"""What a convergence says of the room that waiting WAL may take."""
+"""What a convergence says of the space that waiting WAL may take."""
 
 from __future__ import annotations
 

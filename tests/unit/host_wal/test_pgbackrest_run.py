@@ -170,7 +170,7 @@ def test_backup_that_takes_the_last_of_the_disk_is_ended_and_leaves_nothing(
     (home / "latest").symlink_to(whole.name)
     world.unfinished = home / "20261108-010000F"
     full = iter([10**12])
-    # There is room when it begins, and none afterwards.
+    # There is space when it begins, and none afterwards.
     monkeypatch.setattr(space, "free_bytes", lambda _: next(full, -1))
 
     outcomes = run(world)
@@ -184,7 +184,7 @@ def test_chain_that_failed_its_last_verification_is_proved_no_longer(world: Worl
     for _ in range(6):
         run(world)
     labels = [made.label for made in world.there["bucket"]]
-    # The second was proved and so was the fourth, which has since been found damaged.
+    # The second was verified and so was the fourth, which has since been found damaged.
     with ledger.opened() as connection:
         for label, state in ((1, "succeeded"), (3, "succeeded"), (3, "failed"), (3, "prevented")):
             connection.execute(

@@ -1,4 +1,4 @@
-"""The look as a whole: one failing check, what is told, what is kept, what is shown."""
+"""The hourly check as a whole: one failing check, what is reported, kept and shown."""
 
 from __future__ import annotations
 

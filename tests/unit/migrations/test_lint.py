@@ -69,7 +69,7 @@ def waits(*sql: str) -> list[str]:
     return [rule for rule in rules(*sql) if RULES[rule].kind == "blocking"]
 
 
-# --- what old code can't live with ---
+# --- what old code is incompatible with ---
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def parametrized() -> list[str]:
 @pytest.mark.parametrize("sql", parametrized())
 def test_postgresql_reads_the_same_statements(sql: str) -> None:
     ours = [statement.text for statement in statements(sql)]
-    # Syntax of PostgreSQL 18 and later is the lint's to know before the parser does.
+    # The lint has the syntax of PostgreSQL 18 and later before the parser does.
     theirs = [text.strip() for text in pglast.split(sql)]
     assert len(ours) == len(theirs)
     for our, their in zip(ours, theirs, strict=True):

@@ -1,6 +1,6 @@
-"""A server for tests: a directory that stands for `/`, and programs that only write down calls.
+"""A server for tests: a directory that stands for `/`, and programs that only record calls.
 
-What it knows lies in a file, so that a process which is killed in the middle leaves it behind.
+Its state is in a file, so that a process which is killed in the middle leaves it behind.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ ME = {"owner": str(os.getuid()), "group": str(os.getgid())}
 
 
 class Host:
-    """A server where openssl is real and systemd only writes down what it is told."""
+    """A server where openssl is real and systemd only records its calls."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,4 +1,4 @@
-"""The host that proves backups is compared with the others, by what Ansible knows of each."""
+"""The host that verifies backups is compared with the others, by Ansible's facts of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def play(directory: Path, looked_at: str, version: str | None = None) -> tuple[i
     Args:
         directory: for the inventory and the play.
         looked_at: of which hosts there are facts.
-        version: the PostgreSQL of the one that proves; that of the other is its Debian's.
+        version: the PostgreSQL of the one that verifies; that of the other is its Debian's.
 
     """
     own: dict[str, Any] = {"postgresql_version": version} if version else {}

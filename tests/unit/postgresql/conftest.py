@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL for the tests, and the modules' plain names (see plugins/conftest.py)."""
+"""A temporary PostgreSQL for the tests, and the modules' plain names (see plugins/conftest.py)."""
 
 from __future__ import annotations
 

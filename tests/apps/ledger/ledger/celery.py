@@ -26,5 +26,5 @@ def note_when(headers: dict[str, object], **_: object) -> None:
 
 @worker_shutdown.connect
 def say_goodbye(**_: object) -> None:
-    """Leave a line by which a test knows that the worker ended by itself."""
+    """Write a line that shows a test that the worker ended by itself."""
     print("ledger worker ended warm", flush=True)

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF012
-"""A column that may be empty: the release before can live with it, and it is undone easily."""
+"""A column that may be empty: compatible with the previous release, and undone easily."""
 
 from django.db import migrations, models
 
