@@ -170,10 +170,10 @@ def measure_cluster(server: Server, results: Results) -> None:
 
 
 def size_of_backup(said: str) -> int:
-    """Return the bytes of the backup that `bedstone backup --json` tells of.
+    """Return the bytes of the backup that `bedstone backup --json` reports.
 
     Raises:
-        TestbedError: it tells of none.
+        TestbedError: it reports none.
 
     """
     found = json.loads(said)

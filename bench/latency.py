@@ -33,7 +33,7 @@ class Connection(threading.Thread):
         self._connection: http.client.HTTPSConnection | None = None
 
     def run(self) -> None:
-        """Keep the pace until told to stop."""
+        """Keep the pace until stopped."""
         due = time.monotonic() + self.number * PACE_SECONDS / CONNECTIONS
         count = 0
         while not (self.directory / "stop").exists():
@@ -76,7 +76,7 @@ def connect() -> http.client.HTTPSConnection:
 
 
 def main(directory: Path) -> None:
-    """Send requests until told to stop, and write down what came of them."""
+    """Send requests until stopped, and record the results."""
     threads = [Connection(directory, number) for number in range(CONNECTIONS)]
     for thread in threads:
         thread.start()

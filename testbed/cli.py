@@ -33,7 +33,7 @@ def inventory(found: Sequence[Server]) -> str:
 
 
 def describe(server: Server) -> dict[str, Any]:
-    """Return what a program wants to know of a server."""
+    """Return a server's facts for a program."""
     return {
         **asdict(server),
         "ssh_config": str(server.ssh_config),

@@ -63,7 +63,7 @@ def choose_port(present: Sequence[str], free: Callable[[int], bool] = port_is_fr
 
     Args:
         present: what an existing server publishes (HOSTPORT:PORT), empty for none.
-        free: tells whether a port can be had.
+        free: returns whether a port is free.
 
     Raises:
         TestbedError: all candidates are taken.
@@ -201,7 +201,7 @@ def status_of(port: int, path: str) -> int:
     """Return the HTTP status of a page, asked over verified TLS through the published port."""
     context = ssl.create_default_context(cafile=str(AUTHORITY))
     connection = http.client.HTTPSConnection(DOMAIN, port, timeout=20, context=context)
-    # The name leads to this machine in browsers and curl; Python's resolver may not know.
+    # The name leads to this machine in browsers and curl; Python's resolver may not.
     plain = socket.create_connection(("127.0.0.1", port), timeout=20)
     connection.sock = context.wrap_socket(plain, server_hostname=DOMAIN)
     try:
@@ -243,7 +243,7 @@ def logins(server: Server) -> list[tuple[str, str]]:
 
 
 def farewell(port: int, made: Sequence[tuple[str, str]], changed: int, seconds: float) -> str:
-    """Return what a person is told at the end."""
+    """Return the text for the user at the end."""
     authority = AUTHORITY.relative_to(ROOT)
     if made:
         people = [f"  {name:8} {password}" for name, password in made]

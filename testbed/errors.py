@@ -1,5 +1,5 @@
 class TestbedError(Exception):
-    """Something a person can put right; the hint says how."""
+    """A problem that a user can fix; the hint says how."""
 
     __test__ = False  # pytest collects classes by this prefix
 

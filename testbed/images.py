@@ -64,7 +64,7 @@ def rootfs(recipe: Recipe) -> Path:
     """Return the archive made from a recipe, made now unless it is kept already."""
     kept = IMAGES / f"{recipe.kind}-{recipe.suite}-{recipe.key}.tar"
     if not kept.exists():
-        # mmdebstrap tells the format by the name's end.
+        # mmdebstrap derives the format from the name's end.
         draft = kept.with_name(f"draft-{kept.name}")
         draft.unlink(missing_ok=True)
         debootstrap(recipe, draft)
@@ -73,7 +73,7 @@ def rootfs(recipe: Recipe) -> Path:
 
 
 def server_tag(recipe: Recipe) -> str:
-    """Return the name that podman knows a server image by."""
+    """Return podman's name of a server image."""
     return f"{REPOSITORY}:{recipe.suite}-{recipe.key}"
 
 

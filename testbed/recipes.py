@@ -14,8 +14,8 @@ from testbed.paths import FILES
 # The first is the one that Bedstone supports; `testing` is there to try the next one early.
 SUITES = ("trixie", "testing")
 BOOT = "/usr/local/lib/testbed/boot"
-# A Debian server "that has nothing but ssh and python3"; ca-certificates is in
-# every provider's image, and without iproute2 Ansible knows no addresses.
+# A Debian server "that has nothing but ssh and python3"; ca-certificates is in every provider's
+# image, and without iproute2 Ansible finds no addresses.
 SERVER_PACKAGES = (
     "ca-certificates",
     "dbus",

@@ -23,7 +23,7 @@ from testbed.shell import podman, run, say, which
 LABEL = images.LABEL
 PREFIX = "bedstone-testbed"
 # Two checkouts on one machine (yours, and the one that a test makes) have servers of the same
-# names: the engine's names tell them apart.
+# names: the engine's names distinguish them.
 CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 DNS_NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
@@ -37,7 +37,7 @@ INOTIFY_PER_SERVER = 6
 
 @dataclass(frozen=True)
 class Spec:
-    """What a caller wants of a server."""
+    """The caller's requirements of a server."""
 
     name: str
     suite: str = images.DEFAULT_SUITE
@@ -157,7 +157,7 @@ Host {server.name} {server.address}
 
 
 def container_name(name: str) -> str:
-    """Return the engine's name of a server, told apart from other people's containers."""
+    """Return the engine's name of a server, distinct from other containers."""
     return f"{PREFIX}-{CHECKOUT}-{name}"
 
 
@@ -232,7 +232,7 @@ def free_address(subnet: str, taken: Iterable[str]) -> str:
 
 
 def containers(**labels: str) -> list[dict[str, Any]]:
-    """Return what the engine knows of this checkout's servers with the given labels."""
+    """Return the engine's list of this checkout's servers with the given labels."""
     filters = [f"--filter=label={LABEL}=1", f"--filter=label={LABEL}.root={ROOT}"]
     filters += [f"--filter=label={LABEL}.{key}={value}" for key, value in labels.items()]
     listed: list[dict[str, Any]] = json.loads(
@@ -544,5 +544,5 @@ def abandoned() -> list[str]:
 
 
 def replace_process(command: list[str]) -> None:
-    """Become another program (for `ssh`, which wants the terminal)."""
+    """Become another program (for `ssh`, which needs the terminal)."""
     os.execvp(command[0], command)  # noqa: S606

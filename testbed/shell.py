@@ -68,7 +68,7 @@ def run(
 
 
 def failure(command: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:
-    """Return the sentence that tells of a failed program, with the end of what it said."""
+    """Return the message for a failed program, with the end of its output."""
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-QUOTED_LINES:]
     return "\n".join([f"{' '.join(command[:3])} failed ({done.returncode}):", *said])
 
