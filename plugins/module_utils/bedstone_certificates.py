@@ -33,7 +33,7 @@ P256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A key and a certificate as they should be owned, and who reads them."""
+    """A key and a certificate as they should be owned, and the units that read them."""
 
     name: str
     owner: str

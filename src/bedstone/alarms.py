@@ -28,7 +28,7 @@ _Memory = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that needs a person.
+    """A condition that needs an operator.
 
     Attributes:
         name: ``CHECK/WHAT``, the same from one look to the next.
@@ -49,7 +49,7 @@ class Alarm:
         return self.name.partition("/")[0]
 
     def text(self) -> str:
-        """Return sentence and command, for people."""
+        """Return sentence and command, as text."""
         return f"{self.words}: {self.command}"
 
     def as_json(self) -> dict[str, str]:

@@ -114,7 +114,7 @@ def create(
     with_media: bool = True,
     wait_seconds: float = 0,
 ) -> Made:
-    """Back up one app, and remove what has served its time.
+    """Back up one app, and remove its obsolete backups.
 
     Args:
         settings: this server's.

@@ -135,7 +135,7 @@ def free_name(directory: Path, moment: datetime) -> str:
 
 
 def resolve(directory: Path, wanted: str) -> Path:
-    """Return the directory of the backup that a person asked for.
+    """Return the directory of the backup that an operator asked for.
 
     Args:
         directory: the app's backups.

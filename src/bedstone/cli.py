@@ -178,7 +178,7 @@ def add_command(
         func: called with the parsed arguments; returns the exit code.
         summary: one line for the list of commands.
         description: what it does, for its own help.
-        examples: lines a person can copy.
+        examples: lines that can be copied.
         options: further arguments of ``add_parser``.
 
     """

@@ -188,7 +188,7 @@ def for_command(
     Args:
         app: the app as the release has it.
         release: its id.
-        made: its image, whom it runs as, and its static files if it has them by now.
+        made: its image, its user, and its static files if it has them by now.
         environment: the command's variables.
         command: what to run.
         kind: ends the container's name: ``check``, ``run-1a2b``...

@@ -66,7 +66,7 @@ def of(output: str, uid: int, capabilities: Sequence[str]) -> str | None:
 
     Args:
         output: its last lines.
-        uid: whom the image starts as.
+        uid: the user that the image starts as.
         capabilities: what it has of root's.
 
     """

@@ -56,7 +56,7 @@ class Result:
     Attributes:
         destination: its name.
         sent: sentences of what has arrived.
-        removed: names of what served its time.
+        removed: names of the obsolete ones.
         problems: what went wrong.
 
     """
@@ -109,7 +109,7 @@ def run(
         A result for each destination.
 
     Raises:
-        LockedError: another run is on its way.
+        LockedError: another run is running.
 
     """
     with lock.held(LOCK, "bedstone copy", wait_seconds=wait_seconds):

@@ -72,7 +72,7 @@ class Destination:
         return paths.backups_config() / "destinations" / self.name
 
     def words(self) -> str:
-        """Return where it is, for people."""
+        """Return where it is, as text."""
         if self.type == SFTP:
             port = "" if self.port == 22 else f":{self.port}"  # noqa: PLR2004
             return f"sftp {self.user}@{self.host}{port}:{self.path}"

@@ -55,7 +55,7 @@ def start(app: str, argv: Sequence[str], *, wait_seconds: float = 0) -> None:
     Args:
         app: whose.
         argv: the command and its arguments, as on the command line.
-        wait_seconds: how long to wait for an operation that is on its way.
+        wait_seconds: how long to wait for a running operation.
 
     Raises:
         LockedError: one is; says whose, and since when.
@@ -143,7 +143,7 @@ class Log:
         self._handle = handle
 
     def line(self, text: str) -> None:
-        """Add a line for people."""
+        """Add a line of text."""
         self._write({"line": text})
 
     def end(self, outcome: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def follow(app: str, say: Callable[[str], None]) -> dict[str, Any] | None:
 
     Args:
         app: whose.
-        say: called with each line for people.
+        say: called with each line of text.
 
     Returns:
         how it went, as JSON; None when it was killed before it could report.

@@ -1,8 +1,8 @@
 r"""Read and write environment files: one ``NAME=value`` a line.
 
-A value with a line break, or one that begins with a double quote, is written as
-a JSON string (``KEY="line\nline"``), so that certificates and keys fit in. All
-other values stand as they are, to be read by people and by systemd alike.
+A value with a line break, or one that begins with a double quote, is written as a JSON string
+(``KEY="line\nline"``), so that certificates and keys fit in. All other values stand as they are, so
+that operators and systemd can read them.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def printable(text: str) -> str:
 
 
 class BedstoneError(Exception):
-    """Something failed that the person at the keyboard can do something about.
+    """Something failed that the operator can fix.
 
     ``message`` says what is wrong, ``hint`` what to do, ``details`` holds the
     lines (of a log, of a command) that show why. The command line prints all

@@ -64,7 +64,7 @@ def reason(connection: sqlite3.Connection, name: str, prints: Fingerprint) -> st
 def rolled_back_from(
     connection: sqlite3.Connection, name: str, prints: Fingerprint
 ) -> Entry | None:
-    """Return the release that people rolled back from and that is still what is declared.
+    """Return the release that an operator rolled back from and that is still what is declared.
 
     Without this, the next run of `site.yml` would restore what was taken out of service in the
     night.

@@ -49,7 +49,7 @@ class Item:
         return f"{self.destination}/{self.app}/{self.kind}"
 
     def words(self) -> str:
-        """Return what is red, for people."""
+        """Return what is red, as text."""
         whose = f" of {self.app}" if self.app else ""
         return f"{self.kind}{whose} at {self.destination}: {self.problem}"
 

@@ -168,7 +168,7 @@ def begin(
         connection: of the ledger.
         app: whose release it is.
         new: what is known of it.
-        caller: who asked for it.
+        caller: the name of the caller.
 
     """
     moment = datetime.now(UTC)

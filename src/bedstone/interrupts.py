@@ -17,7 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def terminable() -> Iterator[None]:
     """Treat `systemctl stop`, a shutdown and a dropped connection as Ctrl-C for a block.
 
-    It then ends in good order: what was begun is removed, and a second signal doesn't
+    It then ends cleanly: what was begun is removed, and a second signal doesn't
     interrupt the removal.
     """
 

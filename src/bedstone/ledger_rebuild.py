@@ -45,7 +45,7 @@ def rebuild() -> tuple[Path | None, list[str]]:
         where the old file is kept, if there was one, and in words what couldn't be recovered.
 
     Raises:
-        LockedError: a release, rollback or restart is on its way.
+        LockedError: a release, rollback or restart is running.
         BedstoneError: the new one can't be written.
 
     """

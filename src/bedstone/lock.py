@@ -44,7 +44,7 @@ class Owner:
     beat: str | None = None
 
     def words(self) -> str:
-        """Return all of it for people."""
+        """Return all of it as text."""
         text = f"`{self.purpose}` (process {self.pid}, {self.user}, since {self.since}"
         if self.step:
             text += f", at {self.step} since {self.beat}"
@@ -97,7 +97,7 @@ def held(name: str, purpose: str, *, wait_seconds: float = 0) -> Iterator[Held]:
 
 
 def owner(name: str) -> Owner | None:
-    """Return who holds the lock ``name`` at the moment, or None."""
+    """Return the present holder of the lock ``name``, or None."""
     descriptor = _open(name)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

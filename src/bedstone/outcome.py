@@ -22,7 +22,7 @@ class Talk:
     """The receivers of an operation's output.
 
     Attributes:
-        say: called with lines for people, as the operation goes.
+        say: called with lines of text, as the operation goes.
         on_line: called with every line that builds and the app's commands print.
 
     """

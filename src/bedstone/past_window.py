@@ -124,6 +124,6 @@ def _segments(stanza: Stanza, destination: Destination, found: Info) -> list[tup
 
 
 def shown(moment: datetime) -> str:
-    """Return a moment for people, in UTC, as exact as it is."""
+    """Return a moment as text, in UTC, as exact as it is."""
     text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
     return f"{text} UTC"

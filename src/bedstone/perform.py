@@ -392,7 +392,7 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
 
 
 def _decided(work: _Work, rollout: Rollout) -> bool:
-    """Return whether the ledger says that what is on its way serves."""
+    """Return whether the ledger says that the running operation's release serves."""
     try:
         serving = work.old
     except sqlite3.Error:
@@ -435,7 +435,7 @@ def _with_restore_point(
 
 @contextmanager
 def _interrupts_told(name: str) -> Iterator[None]:
-    """Turn a signal outside of all steps into an error for people."""
+    """Turn a signal outside of all steps into an error."""
     try:
         yield
     except Interrupted as error:

@@ -129,7 +129,7 @@ def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[s
         asked: whether the operator has confirmed already.
 
     Returns:
-        what came back, for :func:`words`.
+        what was restored, for :func:`words`.
 
     Raises:
         RefusedError: this server holds data, or the destination has nothing for it; nothing was
@@ -295,7 +295,7 @@ def finish() -> dict[str, Any]:
 
 
 def words(facts: dict[str, Any]) -> list[str]:
-    """Return what came back, for people."""
+    """Return what was restored, as text."""
     lines = []
     if facts.get("kind") == "cluster" and facts["last_commit"]:
         lines.append(

@@ -272,7 +272,7 @@ def _make_directory(side: Path) -> None:
 def _running(
     major: str, data: Path, port: int
 ) -> Iterator[tuple[Server, subprocess.Popen[bytes], Path]]:
-    """Run the cluster in a directory on a private socket for a block; it ends in good order."""
+    """Run the cluster in a directory on a private socket for a block; it ends cleanly."""
     socket = paths.host(_SOCKET)
     files.remove_tree(socket)
     socket.mkdir(mode=0o700, parents=True)

@@ -53,7 +53,7 @@ class Plan:
     replaces: bool
 
     def describe(self) -> str:
-        """Return what is about to happen, for a person to agree to."""
+        """Return what is about to happen, for the operator's confirmation."""
         found = self.manifest
         lines = [
             f"Backup   {self.backup.path}",

@@ -94,7 +94,7 @@ class Login:
 
 @dataclass
 class Turn:
-    """Objects that are restored in one go.
+    """Objects that are restored in one step.
 
     Attributes:
         lines: of the listing.

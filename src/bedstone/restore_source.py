@@ -97,7 +97,7 @@ class Found:
 
 
 def moment(text: str) -> datetime:
-    """Return the moment that a person wrote.
+    """Return the moment that an operator wrote.
 
     Raises:
         RefusedError: it is none, or it doesn't say of which time zone.

@@ -22,7 +22,7 @@ def retire(app: str, host: Host | None = None) -> None:
     """Stop an app's units, and remove its containers and its network.
 
     Its images, releases and static files stay for :data:`KEPT_DAYS`; its database, its uploads
-    below /srv/bedstone and its backups stay until a person removes them.
+    below /srv/bedstone and its backups stay until an operator removes them.
 
     Raises:
         BedstoneError: another operation is running, or a unit doesn't stop.

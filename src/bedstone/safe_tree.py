@@ -194,7 +194,7 @@ def publish(top: Path) -> list[str]:
 
 
 def disarm(top: Path) -> None:
-    """Take from a tree what could give rights to who opens it, as after a restore.
+    """Take from a tree what could give rights to the process that opens it, as after a restore.
 
     Files lose setuid, setgid and capabilities; an empty file takes the place of a device node,
     so that the number of files stays what the backup recorded.

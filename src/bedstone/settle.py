@@ -1,6 +1,6 @@
 """Make units, slot files and nginx agree with the ledger on the release that serves.
 
-They differ after a crash in the middle of a release, or when a person stopped a
+They differ after a crash in the middle of a release, or when an operator stopped a
 unit or changed a file.
 """
 
@@ -45,7 +45,7 @@ class Plan:
     uploads: Shared | None
 
     def words(self) -> list[str]:
-        """Return what differs, for people."""
+        """Return what differs, as text."""
         said = [f"{slot.key} is to run release {slot.release}" for slot in self.slots]
         said += [f"{key} doesn't run" for key in self.start]
         said += [f"{key} doesn't start at boot" for key in self.enable]
@@ -74,7 +74,7 @@ def plan(
         app_name: whose.
         serving: what serves by the ledger.
         alone: the app's lock is held, so a step's container was left by a kill. Who looks
-            without the lock sees those of an operation that is on its way.
+            without the lock sees those of a running operation.
 
     """
     app = config.load_file(paths.release(app_name, serving.release) / "app.json")

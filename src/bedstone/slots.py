@@ -23,7 +23,7 @@ HTTP_SLOTS = ("blue", "green")
 
 @dataclass(frozen=True)
 class Made:
-    """The products of a release: its image's id, whom it runs as, its static files' directory."""
+    """The products of a release: its image's id, its user, its static files' directory."""
 
     image: str
     uid: int

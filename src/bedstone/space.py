@@ -16,7 +16,7 @@ class DiskFullError(RefusedError):
 
 
 def human(size: float) -> str:
-    """Return a number of bytes as people write it ("12.3 MiB")."""
+    """Return a number of bytes in its largest unit ("12.3 MiB")."""
     for unit in _UNITS:
         if size < _STEP or unit == _UNITS[-1]:
             break

@@ -115,7 +115,7 @@ def _remove(marker: Path) -> None:
 
 
 def _end(directory: Path) -> None:
-    """End the processes of a directory: in good order, so that they free what they hold."""
+    """End the processes of a directory: cleanly, so that they free what they hold."""
     for number in (signal.SIGQUIT, signal.SIGKILL):
         for pid in running(directory):
             with suppress(ProcessLookupError):

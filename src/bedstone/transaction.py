@@ -24,7 +24,7 @@ C_contra = TypeVar("C_contra", contravariant=True)
 class Step(Generic[C_contra]):
     """One step: a name for machines, what it does, and how it is undone.
 
-    ``do`` returns a few words on what came of it, for people. ``undo`` must
+    ``do`` returns a few words on what came of it, as text. ``undo`` must
     cope with ``do`` having done nothing, half or all of its work.
     """
 

@@ -28,7 +28,7 @@ class NothingToVerifyError(RefusedError):
 
 
 def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[Backup, list[str]]:
-    """Return the backup that a person, or the timer, asked for, and what is to be said of that.
+    """Return the backup that an operator, or the timer, asked for, and what is to be said of that.
 
     ``latest`` is the newest full one: a restore point has no media and is made for a release, not
     for the day on which the server is lost. A damaged one isn't passed over, since it is the one

@@ -44,7 +44,7 @@ def fault(key: object) -> str | None:
 
 
 def fingerprint(key: str) -> str:
-    """Return what stands for a key where everybody may read it.
+    """Return what stands for a key in a file that is not secret.
 
     It can't be turned back. scrypt, and not a plain hash, because a key may be a person's
     own, and this is what guesses would be tried against.

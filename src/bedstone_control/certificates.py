@@ -243,7 +243,7 @@ def reasons_to_issue(
     Args:
         present_pem: the certificate on the server, or None.
         wanted: the certificate as it should be.
-        authority: who has to have issued it.
+        authority: the one that has to have issued it.
         now: the time to judge by, with a time zone.
 
     """

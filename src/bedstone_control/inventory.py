@@ -56,7 +56,7 @@ class NewInventory:
     ssh_key: str | None = None
 
     def check(self) -> None:
-        """Check what a person typed.
+        """Check what the operator typed.
 
         Raises:
             ValueError: something can't be used.
@@ -169,7 +169,7 @@ def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[lis
         password_file: the file with the vault's password, when it is not the inventory's own.
 
     Returns:
-        The secrets that were added and those that only a person can add, by their places in
+        The secrets that were added and those that only an operator can add, by their places in
         the vault: `apps.APP.NAME`, `hooks.NAME`.
 
     Raises:

@@ -48,8 +48,8 @@ def carry_out(
         arguments: of the command line.
         argv: the same for the unit's process.
         do: does it in this process.
-        title: what is done, for people.
-        wait_seconds: how long to wait for an operation that is on its way.
+        title: what is done, as text.
+        wait_seconds: how long to wait for a running operation.
 
     """
     machine = bool(arguments.json)

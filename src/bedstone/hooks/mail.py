@@ -30,7 +30,7 @@ def send(
         seconds: for each step of the conversation; the caller ends the whole.
 
     Raises:
-        SendError: the server didn't take it, or not for everybody.
+        SendError: the server refused it, or some of its recipients.
 
     """
     message = compose(str(account["sender"]), recipients, subject, body)

@@ -59,7 +59,7 @@ class Type:
 
 
 def parse(text: str) -> Type:
-    """Return the type that a text names, as `format_type()` or a person writes it."""
+    """Return the type that a text names, as `format_type()` or an operator writes it."""
     return of_tokens(tuple(tokens(text)))
 
 

@@ -47,7 +47,7 @@ def probe(app: App, *, keep: Sequence[str] | None = None) -> Probe | None:
     Args:
         app: the app as the release has it.
         keep: the migrations that an older release had applied; the report then says how
-            to come back to exactly these.
+            to return to exactly these.
 
     Returns:
         None when the app has no migrations that could be asked for.

@@ -67,7 +67,7 @@ class Backward:
 
     Attributes:
         migrations: those to undo, in the order of undoing.
-        irreversible: those that stand in the way, and why. When there is one, the
+        irreversible: those that prevent it, and why. When there is one, the
             commands lead as far as the tool can and must not be run.
         commands: to run one after the other in the image that was asked.
 

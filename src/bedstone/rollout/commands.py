@@ -52,7 +52,7 @@ class Image:
 
 
 def of(rollout: Rollout, environment_file: str = "app.env") -> Image:
-    """Return the image of the release on its way, which has no static files of its own yet."""
+    """Return the image of the running release, which has no static files of its own yet."""
     made = Made(rollout.image, rollout.uid, rollout.gid)
     return Image(rollout.app, rollout.id, made, environment_file)
 
@@ -66,7 +66,7 @@ def check(rollout: Rollout) -> str:
 
 
 def said(commands: Sequence[Sequence[str]]) -> str:
-    """Return commands for people."""
+    """Return commands as text."""
     return ", ".join(" ".join(command) for command in commands) or "none declared"
 
 

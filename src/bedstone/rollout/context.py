@@ -84,7 +84,7 @@ class Schema:
 
 @dataclass
 class Rollout:
-    """A release on its way: what is fixed from the start, and what the steps find out."""
+    """A running release: what is fixed from the start, and what the steps find out."""
 
     app: App
     id: str

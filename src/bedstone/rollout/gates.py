@@ -73,7 +73,7 @@ def _require_known(rollout: Rollout, serving: str, report: Report) -> None:
 
 
 def pending_words(report: Report) -> str:
-    """Return what is pending for people."""
+    """Return what is pending, as text."""
     names = [pending.name for pending in report.pending]
     if not names:
         return f"nothing pending, {len(report.applied)} applied"

@@ -38,9 +38,9 @@ class Shared:
     Attributes:
         uid: the owner, and that of the release that served when it began.
         gid: its group.
-        new_uid: the user of the release on its way.
+        new_uid: the user of the running operation's release.
         new_gid: its group.
-        users: all who have access.
+        users: all users with access.
 
     """
 
@@ -174,8 +174,8 @@ def _revoke(
 
     Args:
         media: the tree.
-        users: who has access by lists.
-        uid: who gets it.
+        users: those with access by lists.
+        uid: the user that gets it.
         gid: its group.
         only: whose files are given; None for everybody's.
 

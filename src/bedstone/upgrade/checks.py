@@ -79,7 +79,7 @@ def check(settings: Settings, target: int) -> tuple[Cluster, Cluster]:
         target: the major version to come to.
 
     Raises:
-        RefusedError: names everything that stands in the way; nothing was touched.
+        RefusedError: names everything that prevents it; nothing was touched.
 
     """
     server = server_of(settings)

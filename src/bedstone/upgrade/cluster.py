@@ -103,7 +103,7 @@ class Cluster:
         return True
 
     def start(self) -> None:
-        """Start it for everybody.
+        """Start it with access for all clients.
 
         Raises:
             BedstoneError: it doesn't; the details say why.

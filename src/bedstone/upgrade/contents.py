@@ -135,7 +135,7 @@ def rows(found: Contents) -> int:
 
 
 def databases(server: Server) -> list[str]:
-    """Return the names of the databases that people use."""
+    """Return the names of the databases of users."""
     return [name for name, _ in _pairs(server, _DATABASES)]
 
 

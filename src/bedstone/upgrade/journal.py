@@ -37,7 +37,7 @@ class Journal:
         units: units that were stopped for it.
         healthy: apps that were healthy before.
         dark_since: when the apps were closed (ISO 8601, UTC), or None.
-        caller: who asked for it.
+        caller: the name of the caller.
 
     """
 

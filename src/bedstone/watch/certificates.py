@@ -74,8 +74,8 @@ class Found:
     """A certificate and where it is, or why it can't be read.
 
     Attributes:
-        place: a path, or who serves it.
-        what: what it is, for people.
+        place: a path, or the program that serves it.
+        what: what it is, as text.
         command: what renews it.
         certificate: it, or None.
         error: why it can't be read.

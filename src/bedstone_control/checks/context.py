@@ -77,7 +77,7 @@ class Locator:
 
 
 def readable(path: Path) -> str:
-    """Return a path as a person at the prompt would write it."""
+    """Return a path as an operator at the prompt would write it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -156,7 +156,7 @@ class Context:
 
 
 def as_yaml(value: Any) -> str:
-    """Return a value as a person would write it."""
+    """Return a value as an operator would write it."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
     return text.removesuffix("...\n").rstrip()
 

@@ -226,7 +226,7 @@ def check_tls(context: Context, settings: Settings) -> Iterator[Problem]:
 
 
 def _key_file(context: Context, place: Place, path: Path) -> Iterator[Problem]:
-    """Check that a private key within the inventory, which people share, is encrypted."""
+    """Check that a private key within the inventory, which operators share, is encrypted."""
     inside = path.is_relative_to(context.inventory_directory.resolve())
     if inside and not path.read_bytes().startswith(b"$ANSIBLE_VAULT"):
         message = "The private key lies in the inventory in plain text."
