@@ -138,7 +138,7 @@ def create(
     purpose = f"bedstone backup {app}" + (f" --label {FIRST}" if label == FIRST else "")
     other = lock.owner(f"{app}.backup")
     if other is not None and other.purpose.endswith(f" --label {FIRST}"):
-        # It came by itself: it refuses no backup that a person asks for.
+        # It started by itself: an operator's backup must not be refused because of it.
         wait_seconds = max(wait_seconds, _FIRST_SECONDS)
     with lock.held(f"{app}.backup", purpose, wait_seconds=wait_seconds):
         try:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 IMAGE = "image"
 LATEST = "latest"
 
-# What is still on its way isn't removed.
+# A copy that is running isn't removed.
 _UNFINISHED = timedelta(days=2)
 _DEFAULT_RESERVE = 1024 * backup_settings.MEBIBYTE
 

@@ -92,7 +92,7 @@ def held(name: str, purpose: str, *, wait_seconds: float = 0) -> Iterator[Held]:
         _acquire(descriptor, name, wait_seconds)
         yield Held(descriptor, Owner(os.getpid(), purpose, caller(), _now()))
     finally:
-        # Not truncated: a reader who meets the text of an owner that is gone asks the kernel.
+        # Not truncated: a reader that finds the text of a former owner asks the kernel.
         os.close(descriptor)
 
 

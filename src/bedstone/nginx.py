@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Servers = Mapping[str, Mapping[str, str]]
 
 UNIT = "nginx.service"
-# A request chooses its slot and connects to it in one go, but it is not seen until it has
+# A request chooses its slot and connects to it in one step, but it is not seen until it has
 # connected: looks that see none count only when they have done so for this long.
 QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1

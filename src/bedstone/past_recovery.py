@@ -216,7 +216,7 @@ def _restore_command(settings: str) -> str:
 def _write_access(place: Path) -> None:
     for name, text in (
         ("postgresql.conf", ""),
-        # The socket's directory lets in who may.
+        # The socket's directory controls the access.
         ("pg_hba.conf", "local all all trust\n"),
         ("pg_ident.conf", ""),
     ):

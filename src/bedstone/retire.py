@@ -35,7 +35,7 @@ def retire(app: str, host: Host | None = None) -> None:
         for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
             host.docker.remove(name)
         host.docker.remove_network(f"bedstone-{app}")
-        # Its subnet may be another app's by the time it comes back.
+        # Its subnet may be another app's by the time it is declared again.
         (paths.app_state(app) / "network.json").unlink(missing_ok=True)
         # It would close the next app of that name.
         maintenance.turn_off(app)

@@ -355,7 +355,7 @@ def _left_in_unit() -> list[int]:
             program = (entry / "comm").read_text().strip()
         except OSError:
             continue
-        # Servers are stopped in good order later.
+        # Servers are stopped cleanly later.
         if here and program not in {"postgres", "bedstone", "systemctl"}:
             found.append(int(entry.name))
     return found

@@ -25,7 +25,7 @@ _EMPTY_BYTES = 100 * 1024 * 1024
 _POINT_MARGIN = 1.25
 _COLLATIONS_SINCE = 15
 
-# Question -> what stands in the way, when the answer has rows.
+# Query -> what prevents the upgrade, when the answer has rows.
 _OBSTACLES = (
     (
         "SELECT gid FROM pg_prepared_xacts",

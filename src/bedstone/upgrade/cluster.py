@@ -23,7 +23,7 @@ AUTOMATIC, MANUAL = "auto", "manual"
 
 _START_SECONDS = 300.0
 _STOP_SECONDS = 600.0
-# PostgreSQL gives what a person makes numbers from here on (FirstNormalObjectId).
+# PostgreSQL numbers users' objects from here on (FirstNormalObjectId).
 _FIRST_OWN = 16384
 _RELATION = re.compile(r"(\d+)(?:[._].*)?")
 _STARTS = re.compile(r"^\s*(auto|manual|disabled)\b", re.MULTILINE)

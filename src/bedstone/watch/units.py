@@ -29,7 +29,7 @@ _PROPERTIES = (
 )
 # What Bedstone's servers are made of; each is judged where it is enabled.
 _NEEDED = ("nginx.service", "docker.service", "redis-server.service", "rabbitmq-server.service")
-# A service that came back twice in an hour has had bad luck.
+# A service that restarted twice in an hour is no problem yet.
 MOST_RESTARTS = 3
 # A loop is over when it was silent for so long.
 _SPAN = timedelta(hours=2)
