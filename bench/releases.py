@@ -118,7 +118,7 @@ def released(server: Server, operation: str) -> Change:
 
 
 def bring_compose_up(server: Server) -> None:
-    """Let compose serve the app behind the same nginx, in place of Bedstone's containers."""
+    """Make compose serve the app behind the same nginx, in place of Bedstone's containers."""
     say("   compose: installed, and its first containers")
     on(
         server,
@@ -139,7 +139,7 @@ def bring_compose_up(server: Server) -> None:
 
 
 def composed(server: Server) -> Change:
-    """Bring new code up by compose."""
+    """Deploy new code with compose."""
     compose_source(server)
     with load(server, CLIENT, f"bench{time.time_ns()}", str(SLOW_SECONDS)) as result:
         began = time.monotonic()
@@ -164,7 +164,7 @@ def compose_source(server: Server) -> None:
 
 
 def send_source(server: Server, path: str) -> None:
-    """Put a source on the server in which nothing but code is new."""
+    """Copy a source to the server in which only code is new."""
     with tempfile.TemporaryDirectory() as directory:
         archive = variant.pack(Path(directory, "source.tar.gz"), f"bench-{time.time_ns()}")
         on(server, f"cat > {path}.new && mv {path}.new {path}", archive.read_bytes())

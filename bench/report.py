@@ -1,4 +1,4 @@
-"""What the bench found, as text and as the table in docs/performance.md."""
+"""Format the bench's results as text and as the table in docs/performance.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

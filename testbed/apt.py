@@ -1,4 +1,4 @@
-"""Which package mirror this machine's apt uses, so that the servers use it too."""
+"""Find the package mirror of this machine's apt, so that the servers use it too."""
 
 import os
 import re

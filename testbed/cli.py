@@ -42,7 +42,7 @@ def describe(server: Server) -> dict[str, Any]:
 
 
 def do_up(args: argparse.Namespace) -> None:
-    """Bring servers up."""
+    """Start servers."""
     if len(args.name) > 1 and (args.alias or args.publish):
         raise TestbedError("--alias and --publish go with one server at a time.")
     described = []

@@ -212,7 +212,7 @@ def status_of(port: int, path: str) -> int:
 
 
 def check(port: int) -> None:
-    """See the app answer, as a browser would.
+    """Check that the app answers, as a browser would.
 
     Raises:
         TestbedError: it does not.
@@ -279,7 +279,7 @@ def farewell(port: int, made: Sequence[tuple[str, str]], changed: int, seconds: 
 
 
 def up() -> None:
-    """Bring the demo up."""
+    """Start the demo."""
     started = time.monotonic()
     step(1, "Boot a bare Debian server on this machine")
     server, port = boot()

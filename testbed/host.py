@@ -1,4 +1,4 @@
-"""What kind of machine this is, looked at instead of assumed."""
+"""Detect the kind of this machine, instead of assuming it."""
 
 import resource
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def choose_runtime(cgroup: str, runc: str | None) -> str | None:
 
 
 def detect() -> Host:
-    """Look at this machine.
+    """Inspect this machine.
 
     Raises:
         TestbedError: something that the testbed needs is missing.

@@ -130,7 +130,7 @@ def python_image(suite: str) -> Path:
 
 
 def publish(kept: Path, name: str) -> None:
-    """Let servers see a file under a name: a hard link, changed in one step."""
+    """Show servers a file under a name: a hard link, changed in one step."""
     shared = SHARED / name
     if shared.exists() and shared.samefile(kept):
         return

@@ -1,4 +1,4 @@
-"""Where the testbed keeps its things, and the locks that make concurrent calls safe."""
+"""Define the testbed's directories, and the locks that make concurrent calls safe."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""What goes into an image, as data: its hash is the key of the cache."""
+"""Define the content of an image as data: its hash is the key of the cache."""
 
 import hashlib
 import io
@@ -60,7 +60,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What this machine adds to every image."""
+    """The additions of this machine to every image."""
 
     mirror: apt.Mirror
     keyring: str | None

@@ -100,7 +100,7 @@ class Server:
 
     @property
     def directory(self) -> Path:
-        """Where this server's connection files are."""
+        """Return the directory of this server's connection files."""
         return SERVERS / self.name
 
     @property

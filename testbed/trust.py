@@ -1,4 +1,4 @@
-"""What this machine trusts and how it reaches the Python registry, for its servers.
+"""Find this machine's authorities and its way to the Python registry, for its servers.
 
 Company networks put a certificate authority and a registry of their own between
 a machine and the world. Both are read from the host each time; nothing of it is
