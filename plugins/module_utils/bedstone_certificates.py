@@ -58,7 +58,7 @@ class Pair:
 
 @dataclasses.dataclass
 class State:
-    """What is stored between runs."""
+    """The state that is stored between runs."""
 
     pairs: dict[str, str] = dataclasses.field(default_factory=dict)
     pending: list[str] = dataclasses.field(default_factory=list)

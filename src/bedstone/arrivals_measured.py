@@ -112,7 +112,7 @@ def _configuration(destination: Destination, snapshots: list[Snapshot]) -> None:
 
 
 def _without_uploads(backups: Sequence[Backup], known: Collection[str]) -> list[str]:
-    """Return the names of those whose uploads are a snapshot that isn't known."""
+    """Return the names of the backups with an unknown snapshot of uploads."""
     return [
         backup.name
         for backup in backups

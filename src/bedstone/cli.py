@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
-    """Connect to what stands in for an unreadable ledger, whose module is seldom needed."""
+    """Connect to the replacement of an unreadable ledger; its module is seldom needed."""
     module = importlib.import_module("bedstone.ledger_rebuild")
     connection: sqlite3.Connection = module.stand_in(error)
     return connection

@@ -172,7 +172,7 @@ def recover(
 
 
 def require_ours(settings: Settings, ended: Recovered, destination: Destination) -> list[str]:
-    """Refuse a cluster that has no database of the apps; return the apps whose one is missing.
+    """Refuse a cluster that has no database of the apps; return the apps without one.
 
     Raises:
         RefusedError: it is another server's.

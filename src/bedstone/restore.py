@@ -182,7 +182,7 @@ def _beside(
 
 
 def _give_to_owner(side: Path, present: Path) -> None:
-    """Give restored uploads to whom they belong now: the app may have had another user then."""
+    """Give restored uploads to their present owner: the app may have had another user then."""
     if present.is_dir() and not present.is_symlink():
         owner = present.lstat()
         safe_tree.give(side, owner.st_uid, owner.st_gid)

@@ -128,7 +128,7 @@ def _longest_ago_first(tasks: Sequence[Task]) -> list[Task]:
 def _tasks(
     arguments: argparse.Namespace, names: Sequence[str], kinds: Collection[str]
 ) -> list[Task]:
-    """Return whose backups are to be verified at which destination; "" stands for the WAL."""
+    """Return the apps and destinations whose backups are to be verified; "" stands for the WAL."""
     known = destinations.load()
     if arguments.destination:
         places = [known.get(name) for name in arguments.destination]

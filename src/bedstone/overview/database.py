@@ -21,12 +21,12 @@ look = database_health.look
 
 
 def problems(shown: Mapping[str, Any] | None) -> list[str]:
-    """Return what needs attention, beginning with whose it is."""
+    """Return what needs attention, each beginning with its subject."""
     return [f"PostgreSQL: {problem}" for problem in shown["problems"]] if shown else []
 
 
 def lines(shown: Mapping[str, Any] | None, paint: Paint) -> Iterator[str]:
-    """Yield a line on the server, and one for each disk whose end is to be seen."""
+    """Yield a line on the server, and one for each disk that is expected to fill up."""
     if shown is None:
         return
     if shown["error"]:

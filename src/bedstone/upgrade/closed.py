@@ -87,7 +87,7 @@ def running_units(apps: Iterable[str]) -> list[str]:
 
 
 def healthy(apps: Sequence[str]) -> list[str]:
-    """Return those of the apps all of whose services run and answer."""
+    """Return the apps with all services running and ready."""
     return [app for app in apps if not _problems(app)]
 
 

@@ -1,4 +1,4 @@
-"""What the probes share: the question they are asked, the tables, the report's line."""
+"""Share between the probes: their question, the tables, the report's line."""
 
 from __future__ import annotations
 
