@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bedstone import config
 from bedstone_control.app_config import host_config
-from bedstone_control.checks import apps, content, domains, jobs, sources
+from bedstone_control.checks import apps, content, domains, jobs, published, sources
 from bedstone_control.checks.context import Context
 from bedstone_control.settings import Settings
 from bedstone_control.site import Site
@@ -114,7 +114,7 @@ def accepted(app: dict[str, Any]) -> Settings | None:
     except ValidationError:
         return None
     context = Context({"bedstone_apps": [app]})
-    checks = (apps, sources, domains, content, jobs)
+    checks = (apps, sources, domains, content, jobs, published)
     wrong = any(True for module in checks for _ in module.check(context, found))
     return None if wrong else found
 
