@@ -166,7 +166,8 @@ def test_failed_backup_leaves_the_others_theirs(
     number = backed_up.number("bucket")
     # What the bucket doesn't take waits: four segments would fill the scenario's small queue, and
     # a full queue is dropped for all destinations.
-    configuration("s/^archive-push-queue-max=.*/archive-push-queue-max=1024MB/")
+    open_queue = "s/^archive-push-queue-max=.*/archive-push-queue-max=1024MB/"
+    configuration(open_queue)
     configuration(f"s/^repo{number}-cipher-pass=.*/repo{number}-cipher-pass=another/")
     journal = units.Journal(backed_up.host, "bedstone-wal-incremental.service")
     failed = backed_up.host.run("systemctl start bedstone-wal-incremental.service")
@@ -174,7 +175,10 @@ def test_failed_backup_leaves_the_others_theirs(
     assert len(backed_up.listed("local")["backups"]) == len(before["local"]) + 1
     journal.says("bucket: FAILED: ", "was encrypted with another key")
     assert "WAL at bucket: " in backed_up.problems()
-    backed_up.host.check_output(f"cp -a {CONF}.before {CONF}")
+    # The right key again, and the queue stays open until what waits has gone.
+    backed_up.host.check_output(
+        f"cp -a {CONF}.before {CONF}.new; sed -i '{open_queue}' {CONF}.new; mv {CONF}.new {CONF}"
+    )
     backed_up.host.check_output("systemctl reset-failed bedstone-wal-incremental.service")
     backed_up.bedstone("wal ready")
     backed_up.is_well()
