@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from again import played
 from ledger_app import Ledger, Load, said_at
 from testinfra.host import Host
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service"]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_restart(ledger: Ledger) -> None:
@@ -86,7 +82,7 @@ def test_another_certificate(
     before = served_certificate(host)
     with ledger.load(seconds=10, kept=0) as load:
         host.check_output("rm /etc/bedstone/tls/ledger.crt")
-        provision(server_name, "ca,nginx")
+        played("provision", server_name, "--tags", "ca,nginx")
         wait_until(lambda: served_certificate(host) != before, what="the other is served")
     ledger.check_nothing_lost(load)
     assert len(load.versions) == 1
@@ -100,25 +96,3 @@ def served_certificate(host: Host) -> str:
             " < /dev/null 2> /dev/null | openssl x509 -noout -serial"
         )
     )
-
-
-def provision(server: str, tags: str) -> None:
-    """Run some roles of provision.yml as a user does."""
-    inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "production"
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/provision.yml"]
-    command += ["--inventory", str(inventory), "--limit", server, "--tags", tags]
-    command += ["--vault-password-file", str(inventory / ".vault-password")]
-    run = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_FORCE_COLOR": "0",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr

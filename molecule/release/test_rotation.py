@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from again import played
 from ledger_app import ENVIRONMENT, Ledger, Load, said_at
 from testinfra.host import Host
 
 from bedstone_control import vault
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "postgresql@*"]
-ROOT = Path(__file__).resolve().parents[2]
 LOGINS = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname ~ '^ledger_app' ORDER BY 1"
 
 
@@ -51,13 +49,13 @@ def story(host: Host, wait_until: Any) -> Story:
     with ledger.load(seconds=10, kept=40) as load:
         before = ledger.sql(LOGINS).split()
         change(password)
-        provisioned = playbook("provision", server, "--tags", "postgresql", "--diff")
+        provisioned = played("provision", server, "--tags", "postgresql", "--diff")
         between = ledger.sql(LOGINS).split()
         # New containers, and so new connections, with the earlier password.
         restarted = ledger.bedstone("restart ledger")
         after_restart = ledger.sql(LOGINS).split()
-        again = playbook("provision", server, "--tags", "postgresql", "--diff")
-        deployed = playbook("deploy", server, "--diff")
+        again = played("provision", server, "--tags", "postgresql", "--diff")
+        deployed = played("deploy", server, "--diff")
         after = ledger.sql(LOGINS).split()
         rolled_back = ledger.bedstone("rollback ledger")
     return Story(
@@ -73,29 +71,6 @@ def change(password: str) -> None:
     content = vault.read_vault(path, key)
     content["bedstone_secrets"]["apps"]["ledger"]["database_password"] = password
     vault.write_vault(path, content, key)
-
-
-def playbook(name: str, server: str, *options: str) -> str:
-    """Run a playbook as a user does and return what it said."""
-    inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "production"
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), f"playbooks/{name}.yml"]
-    command += ["--inventory", str(inventory), "--limit", server, *options]
-    command += ["--vault-password-file", str(inventory / ".vault-password")]
-    run = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_FORCE_COLOR": "0",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout + run.stderr
 
 
 def test_no_request_fails_from_the_new_password_to_the_rollback(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 LIMIT_SECONDS = 900
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
@@ -63,3 +64,26 @@ def refused(server: str, *options: str, **arguments: Any) -> str:
     if run.returncode == 0:
         pytest.fail(f"the role should have failed:\n{run.stdout}")
     return " ".join(f"{run.stdout} {run.stderr}".split())
+
+
+def played(name: str, server: str, *options: str) -> str:
+    """Run a playbook with the scenario's inventory `production` and return its output."""
+    inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "production"
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), f"playbooks/{name}.yml"]
+    command += ["--inventory", str(inventory), "--limit", server, *options]
+    command += ["--vault-password-file", str(inventory / ".vault-password")]
+    run = subprocess.run(
+        command,
+        cwd=_PROJECT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(_PROJECT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr
