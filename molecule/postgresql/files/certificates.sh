@@ -1,4 +1,4 @@
-# !/bin/sh
+#!/bin/sh
 # Makes certificates for the tests in a directory:
 #
 #   certificates.sh DIRECTORY ca NAME                    an authority: NAME.crt, NAME.key
