@@ -88,7 +88,7 @@ class Offsite:
             "import sys; sys.path.insert(0, '/usr/local/bin/bedstone')\n"
             "from pathlib import Path\n"
             "from bedstone import copies, destinations\n"
-            "from bedstone.errors import BedstoneError\n"
+            "from bedstone.core.errors import BedstoneError\n"
             f"place, into = destinations.load().get({destination!r}), Path('/root/back')\n"
             "try:\n"
             f"    print(copies.fetch(place, {app!r}, 'latest', into, kind={kind!r}))\n"

@@ -122,7 +122,7 @@ class Cluster:
             "from pathlib import Path\n"
             "from datetime import datetime\n"
             "from bedstone import destinations, pgbackrest\n"
-            "from bedstone.errors import BedstoneError\n"
+            "from bedstone.core.errors import BedstoneError\n"
             "stanza = pgbackrest.Stanza(destinations.load())\n"
             f"place = stanza.destinations.get('{destination}')\n"
             "try:\n"

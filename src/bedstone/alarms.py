@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone import files, paths
+from bedstone.core import files, paths
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age
+from bedstone.core import age
 
 if TYPE_CHECKING:
     from bedstone.postgres import Server

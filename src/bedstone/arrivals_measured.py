@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import arrivals, catalogue, copies, destinations, restic_errors, verify_marks
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.manifest import RESTIC
 from bedstone.reach import ReachError
 from bedstone.restic import Repository

@@ -20,27 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import (
     __version__,
-    background,
     backup_history,
     backup_settings,
     catalogue,
     database_properties,
     destinations,
     dump,
-    files,
     kept_backups,
-    lock,
     manifest,
     measurements,
     media,
     media_snapshots,
-    paths,
     retention,
-    space,
 )
 from bedstone.cli import add_command
-from bedstone.errors import BedstoneError
-from bedstone.interrupts import terminable
+from bedstone.core import disk, files, lock, paths, priority
+from bedstone.core.errors import BedstoneError
+from bedstone.core.signals import terminable
 from bedstone.manifest import RESTIC
 from bedstone.postgres import Server
 from bedstone.restore_journal import recover
@@ -214,7 +210,7 @@ def _create(
         )
     what = f"A backup of {entry.app}"
     needed = _needed(settings, entry, home, point=point, deduplicated=deduplicated)
-    space.require(home, needed, settings.reserve_bytes, what)
+    disk.require(home, needed, settings.reserve_bytes, what)
     name = catalogue.free_name(home, started)
     incomplete = home / f"{catalogue.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)
@@ -222,7 +218,7 @@ def _create(
         _fill(
             settings, entry, incomplete, name, label, started, point=point,
             deduplicated=deduplicated,
-            watch=lambda: space.still(home, settings.reserve_bytes, what),
+            watch=lambda: disk.still(home, settings.reserve_bytes, what),
         )  # fmt: skip
         incomplete.rename(home / name)
     except BaseException:
@@ -382,7 +378,7 @@ def _command(arguments: argparse.Namespace) -> int:
     names = arguments.app or [entry.app for entry in settings.apps]
     for name in names:
         settings.app(name)
-    background.step_back()
+    priority.step_back()
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     exit_code = 0
@@ -436,13 +432,13 @@ def _sentence(app: str, made: Made, seconds: float) -> str:
     if found and found.database:
         rows = sum(found.database.rows.values())
         parts.append(
-            f"database {space.human(found.database.bytes)}, {len(found.database.rows)} tables,"
+            f"database {disk.human(found.database.bytes)}, {len(found.database.rows)} tables,"
             f" {rows} rows"
         )
     if found and found.media:
         parts.append(f"{found.media.files} media files")
     text = (
-        f"{app}: {made.backup.path} is complete: {space.human(found.bytes if found else 0)}"
+        f"{app}: {made.backup.path} is complete: {disk.human(found.bytes if found else 0)}"
         f" in {seconds:.1f} s ({'; '.join(parts) or 'settings alone'})"
     )
     if made.removed:

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import paths
-from bedstone.errors import ConfigError
+from bedstone.core import paths
+from bedstone.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,11 +15,11 @@ from bedstone import (
     kept_backups,
     ledger,
     manifest,
-    space,
     verify_history,
 )
 from bedstone.cli import add_command
-from bedstone.errors import BedstoneError
+from bedstone.core import disk
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     import argparse
@@ -236,7 +236,7 @@ def _table(entries: Sequence[dict[str, Any]], *, verbose: bool = False) -> str:
             entry["app"],
             entry["name"],
             entry["age"] or "-",
-            space.human(entry["bytes"]) if entry["bytes"] is not None else "-",
+            disk.human(entry["bytes"]) if entry["bytes"] is not None else "-",
             _database(entry),
             _label(entry),
             _mark(entry),
@@ -276,4 +276,4 @@ def _why(entry: dict[str, Any]) -> str:
 def _database(entry: dict[str, Any]) -> str:
     if entry["database"] is None:
         return "-"
-    return f"{entry['database']} ({space.human(entry['database_bytes'])})"
+    return f"{entry['database']} ({disk.human(entry['database_bytes'])})"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bedstone import manifest as manifests
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 from bedstone.manifest import Manifest, ManifestError
 
 NAME = re.compile(r"backup_\d{8}_\d{6}")

@@ -14,8 +14,9 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__, errors, ledger
-from bedstone.errors import BedstoneError
+from bedstone import __version__, ledger
+from bedstone.core import errors
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     import sqlite3

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone import paths
-from bedstone.errors import ConfigError
-from bedstone.fields import Fields
+from bedstone.core import paths
+from bedstone.core.errors import ConfigError
+from bedstone.core.fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

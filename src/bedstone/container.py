@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bedstone import paths
+from bedstone.core import paths
 
 if TYPE_CHECKING:
     from bedstone.config import App, Service

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bedstone import paths
+from bedstone.core import paths
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from bedstone.docker import ContainerFacts

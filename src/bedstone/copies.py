@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING
 from bedstone import (
     backup_settings,
     catalogue,
-    files,
     kept_backups,
     manifest,
     media_snapshots,
-    paths,
     restic_errors,
     retention,
-    safe_tree,
-    space,
 )
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.catalogue import Backup
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import disk, files, paths, safe_tree
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.manifest import Manifest
 from bedstone.restic import Repository, Snapshot
 from bedstone.restic_errors import ResticError
@@ -397,11 +394,11 @@ def _check(directory: Path, destination: Destination) -> None:
 def _require_room(repository: Repository, found: Snapshot, into: Path) -> None:
     needed = repository.count(found.id).bytes
     what = f"What is brought back from {repository.destination.name}"
-    space.require(into, needed, _reserve(), what)
+    disk.require(into, needed, _reserve(), what)
 
 
 def _still(into: Path) -> None:
-    space.still(into, _reserve(), "The fetch")
+    disk.still(into, _reserve(), "The fetch")
 
 
 def _reserve() -> int:

@@ -22,12 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__, files, history, ledger, paths, space
+from bedstone import __version__, history, ledger
 from bedstone.arrivals import CONFIGURATION, SERVER
 from bedstone.copies import IMAGE, of_kind
-from bedstone.errors import BedstoneError
+from bedstone.core import disk, files, paths
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import run
 from bedstone.rollout.image import image_name
-from bedstone.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +129,7 @@ def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
         )
     directory = paths.ensure_private(place() / IMAGE)
     size = int(found.stdout.split()[1])
-    space.require(directory, size, reserve_bytes, f"The image of {app}")
+    disk.require(directory, size, reserve_bytes, f"The image of {app}")
     target = directory / f"{app}.tar"
     run(["docker", "image", "save", "--output", str(target), name], timeout=_SAVE_SECONDS)
     return target

@@ -16,17 +16,15 @@ from bedstone import (
     copies_configuration,
     copies_history,
     destinations,
-    files,
     kept_backups,
     ledger,
-    lock,
     media_snapshots,
-    paths,
     verify_marks,
 )
 from bedstone.arrivals import CONFIGURATION, DUMP, SERVER
 from bedstone.copies import IMAGE
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import files, lock, paths
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.restic import Repository
 from bedstone.restic_errors import MISSING, ResticError
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, history, ledger, paths, slots
-from bedstone.errors import BedstoneError
+from bedstone import config, environment, history, ledger, slots
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from bedstone.config import App

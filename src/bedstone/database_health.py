@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone import backup_settings, database_judgement, ledger, measurements
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.postgres import MAINTENANCE, PostgresError, Server, identifier
 from bedstone.snapshot import READER
 

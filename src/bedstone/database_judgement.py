@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, space
+from bedstone.core import age
+from bedstone.core import disk as space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from bedstone import paths
-from bedstone.errors import ConfigError, RefusedError
+from bedstone.core import paths
+from bedstone.core.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from bedstone import files, lock, paths
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.core import files, lock, paths
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, paths
-from bedstone.errors import BedstoneError
+from bedstone import backup_settings
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

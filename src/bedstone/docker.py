@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import paths
 from bedstone.container import LABEL_APP
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError, ConfigError
+from bedstone.core.process import Completed, Runner, run
 from bedstone.entrypoint import swallows
-from bedstone.errors import BedstoneError, CommandError, ConfigError
-from bedstone.run import Completed, Runner, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

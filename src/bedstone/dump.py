@@ -12,8 +12,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, guarded, postgres, restore_role, safe_tree
-from bedstone.errors import BedstoneError, CommandError
+from bedstone import database_properties, postgres, restore_role
+from bedstone.core import guarded, safe_tree
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.manifest import Database
 from bedstone.restore_role import Turn
 from bedstone.snapshot import COUNTS, Snapshot, reader

@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,11 @@ import re
 import sqlite3
 from contextlib import suppress
 
-from bedstone import config, container_hints, history, ledger, reason
-from bedstone.errors import BedstoneError
+from bedstone import config, container_hints, history, ledger
+from bedstone.core import reason
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import Runner, run
 from bedstone.hooks import Event
-from bedstone.run import Runner, run
 from bedstone.systemd import Systemd
 
 _LINES = 30

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import container, environment, paths, source_secrets
+from bedstone import container, environment, source_secrets
+from bedstone.core import paths
 from bedstone.source import digest_of_file
 
 if TYPE_CHECKING:

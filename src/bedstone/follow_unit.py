@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone.errors import BedstoneError, printable
+from bedstone.core.errors import BedstoneError, printable
 
 if TYPE_CHECKING:
     from bedstone.systemd import Systemd

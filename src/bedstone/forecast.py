@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config, fingerprint, history, ledger, paths, settle, source
+from bedstone import config, fingerprint, history, ledger, settle, source
+from bedstone.core import paths
 from bedstone.outcome import Outcome
 from bedstone.rollout import prepare, secrets
 from bedstone.rollout.context import Host

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, arrivals, arrivals_measured, catalogue, destinations, ledger
+from bedstone import arrivals, arrivals_measured, catalogue, destinations, ledger
 from bedstone.arrivals import CONFIGURATION, DUMP, SERVER, WAL
+from bedstone.core import age
 
 if TYPE_CHECKING:
     from bedstone.arrivals import Arrival

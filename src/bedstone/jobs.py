@@ -10,11 +10,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, container, container_hints, current, lock, network, systemd
+from bedstone import config, container, container_hints, current, network, systemd
 from bedstone.container_output import Follower, Pipes, recent
 from bedstone.container_process import ContainerProcess
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError
 from bedstone.supervise import remove, report_end, started, stop
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bedstone import paths, slots
-from bedstone.errors import BedstoneError
+from bedstone import slots
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bedstone import backup_settings, catalogue, files, history, ledger, lock, paths, slots
-from bedstone.errors import BedstoneError
+from bedstone import backup_settings, catalogue, history, ledger, slots
+from bedstone.core import files, lock, paths
+from bedstone.core.errors import BedstoneError
 
 RECORD = "record.json"
 _SIDE_FILES = ("", "-wal", "-shm")

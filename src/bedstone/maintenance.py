@@ -10,8 +10,9 @@ import html
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import config, files, paths
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone import config
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
     from pathlib import Path

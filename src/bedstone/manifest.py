@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import files
-from bedstone.errors import BedstoneError
+from bedstone.core import files
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

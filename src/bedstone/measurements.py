@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
-from bedstone import ledger, paths
+from bedstone import ledger
+from bedstone.core import paths
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import guarded, media_snapshots, safe_tree
-from bedstone.errors import BedstoneError, CommandError
+from bedstone import media_snapshots
+from bedstone.core import guarded, safe_tree
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.manifest import RESTIC, Media
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def unpack(
 def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: bool = True) -> None:
     """Unpack an archive into a directory that is made for it, owners and modes as they were.
 
-    Nothing in it gives rights to the process that opens it: see :func:`bedstone.safe_tree.disarm`.
+    Nothing in it gives rights to the process that opens it: see :func:`bedstone.core.safe_tree.disarm`.
 
     Args:
         path: the archive.

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import destinations, files, safe_tree
+from bedstone import destinations
 from bedstone.arrivals import MEDIA
-from bedstone.errors import BedstoneError
+from bedstone.core import files, safe_tree
+from bedstone.core.errors import BedstoneError
 from bedstone.manifest import RESTIC, Media
 from bedstone.restic import Repository
 from bedstone.restic_errors import MISSING, ResticError

@@ -23,12 +23,12 @@ from bedstone import (
     ledger,
     maintenance,
     measurements,
-    paths,
     verify_history,
     verify_settings,
     watch,
 )
-from bedstone.errors import BedstoneError
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 from bedstone.metrics_text import Family
 from bedstone.overview import backups, operations, verifications
 from bedstone.watch.machine import LEDGER_ALARM

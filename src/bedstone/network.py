@@ -15,9 +15,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import files, lock, paths, slots
+from bedstone import slots
 from bedstone.container import LABEL_APP
-from bedstone.errors import BedstoneError
+from bedstone.core import files, lock, paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

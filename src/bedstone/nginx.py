@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths
-from bedstone.errors import BedstoneError, CommandError
-from bedstone.run import Runner, run, tail
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import Runner, run, tail
 from bedstone.slots import HTTP_SLOTS
 from bedstone.systemd import Systemd
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

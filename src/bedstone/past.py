@@ -16,15 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bedstone import (
-    past_recovery,
-    past_window,
-    pgbackrest_wal,
-    safe_tree,
-    space,
-    throwaway,
-)
-from bedstone.errors import BedstoneError
+from bedstone import past_recovery, past_window, pgbackrest_wal, throwaway
+from bedstone.core import disk, safe_tree
+from bedstone.core.errors import BedstoneError
 from bedstone.past_window import UnreachableTimeError, shown
 from bedstone.postgres import Server
 
@@ -80,7 +74,7 @@ def cluster(
     Args:
         stanza: the cluster.
         destination: where its backups and WAL are fetched from.
-        place: a directory of :func:`bedstone.throwaway_place.place`, removed afterwards.
+        place: a directory of :func:`bedstone.core.scratch.place`, removed afterwards.
         target: the moment, with a time zone; None for the last archived transaction.
         label: the backup to begin from; by default the newest one that leads to ``target``.
         reserve_bytes: what has to stay free on the disk of ``place``.
@@ -95,7 +89,7 @@ def cluster(
     """
     found = stanza.info(destination)
     begin = _begin(stanza, found, destination, target, label)
-    space.require(
+    disk.require(
         place,
         int(begin.original_bytes * _MARGIN) + throwaway.EMPTY_BYTES,
         reserve_bytes,

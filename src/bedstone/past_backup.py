@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import __version__, catalogue, dump, files, manifest, paths, space
+from bedstone import __version__, catalogue, dump, manifest
 from bedstone.backup import CONFIGURATION, DUMP
-from bedstone.errors import RefusedError
+from bedstone.core import disk, files, paths
+from bedstone.core.errors import RefusedError
 from bedstone.postgres import literal
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
     paths.ensure_private(home)
     what = f"The backup of {app.app} of then"
     # As in a first backup: it is smaller than that, by an unknown factor.
-    space.require(home, int(size), settings.reserve_bytes, what)
+    disk.require(home, int(size), settings.reserve_bytes, what)
     name = catalogue.free_name(home, datetime.now(UTC))
     incomplete = home / f"{catalogue.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)
@@ -59,7 +60,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
             app.database,
             incomplete / DUMP,
             jobs=settings.dump_jobs,
-            watch=lambda: space.still(home, settings.reserve_bytes, what),
+            watch=lambda: disk.still(home, settings.reserve_bytes, what),
         )
         _complete(app, incomplete, name, target, database)
         incomplete.rename(home / name)

@@ -19,18 +19,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import guarded, paths, postgres, throwaway
-from bedstone.errors import BedstoneError
+from bedstone import postgres, throwaway
+from bedstone.core import guarded, paths
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import Completed, tail
 from bedstone.postgres import USER, PostgresError, Server
-from bedstone.run import Completed, tail
 from bedstone.throwaway import ThrowawayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bedstone.core.process import Runner
     from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
-    from bedstone.run import Runner
 
 _STOP_SECONDS = 120.0
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone import pgbackrest_wal
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
     from bedstone.destinations import Destination

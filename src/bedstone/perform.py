@@ -16,13 +16,12 @@ from bedstone import (
     forecast,
     history,
     ledger,
-    lock,
-    paths,
     settle,
     source,
     transaction,
 )
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.outcome import Outcome, StepReport, Talk
 from bedstone.rollout import leftovers, sequences
 from bedstone.rollout.context import Host, Rollout, Wishes

@@ -14,16 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone import (
-    backup_settings,
-    guarded,
-    paths,
-    pgbackrest_info,
-    pgbackrest_wait,
-)
+from bedstone import backup_settings, pgbackrest_info, pgbackrest_wait
+from bedstone.core import guarded, paths
+from bedstone.core.errors import BedstoneError, CommandError, RefusedError
+from bedstone.core.lock import LockedError
+from bedstone.core.process import run
 from bedstone.destinations import SFTP
-from bedstone.errors import BedstoneError, CommandError, RefusedError
-from bedstone.lock import LockedError
 from bedstone.pgbackrest_errors import (
     FOREIGN_HINT,
     GONE_HINT,
@@ -35,14 +31,13 @@ from bedstone.pgbackrest_errors import (
 )
 from bedstone.pgbackrest_wal import Segment, segment_of
 from bedstone.postgres import OPTIONS, Server
-from bedstone.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bedstone.core.process import Runner
     from bedstone.destinations import Destination, Destinations, PointInTime
     from bedstone.pgbackrest_info import Info
-    from bedstone.run import Runner
 
 Kind = Literal["full", "incr"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import age, arrivals
+from bedstone import arrivals
 from bedstone.archive_health import MANY_READY
-from bedstone.errors import BedstoneError
+from bedstone.core import age
+from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_wal import missing, number

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone.errors import BedstoneError, RefusedError
-from bedstone.lock import LockedError
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.core.lock import LockedError
 
 if TYPE_CHECKING:
     from bedstone.destinations import Destination

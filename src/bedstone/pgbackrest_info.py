@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

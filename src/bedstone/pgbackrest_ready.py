@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import archive_health, arrivals, ledger, paths, pgbackrest_arrivals, space
-from bedstone.errors import RefusedError
+from bedstone import archive_health, arrivals, ledger, pgbackrest_arrivals
+from bedstone.core import disk, paths
+from bedstone.core.errors import RefusedError
 from bedstone.pgbackrest_errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -99,12 +100,12 @@ def _too_long_a_queue(stanza: Stanza) -> str | None:
     found = _QUEUE.search(settings)
     most = int(found[1]) * _MEBIBYTE if found else 0
     log = paths.host(stanza.server.execute("SHOW data_directory").strip()) / "pg_wal"
-    free = space.free_bytes(log)
+    free = disk.free_bytes(log)
     if most <= free // 2:
         return None
     return (
-        f"while a destination is away, up to {space.human(most)} of WAL is kept at {log}, where"
-        f" only {space.human(free)} is free: a database whose disk is full stops. Give it more"
+        f"while a destination is away, up to {disk.human(most)} of WAL is kept at {log}, where"
+        f" only {disk.human(free)} is free: a database whose disk is full stops. Give it more"
         " room, or set `pgbackrest_queue_max_mb` to less than half of that."
     )
 

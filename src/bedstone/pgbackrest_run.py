@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 
 from bedstone import (
     backup_settings,
-    files,
     kept_backups,
     ledger,
-    lock,
-    paths,
     pgbackrest_arrivals,
     retention_held,
-    space,
     verify_settings,
     wal_retention,
 )
 from bedstone.arrivals import SERVER, WAL
-from bedstone.errors import BedstoneError
+from bedstone.core import disk, files, lock, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest_info import FULL
 
 if TYPE_CHECKING:
@@ -98,7 +95,7 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
         _room(before, kind, destination)
         made = _made(stanza, kind, destination, before)
     except BedstoneError as error:
-        if isinstance(error, space.DiskFullError):
+        if isinstance(error, disk.DiskFullError):
             _remove_unfinished(stanza)
         _measure(stanza, destination)
         return Outcome(destination.name, error, None, time.monotonic() - began)
@@ -164,13 +161,13 @@ def _room(before: Info, kind: Kind, destination: Destination) -> None:
         needed = 0
     else:
         needed = int((last.bytes if last else fulls[-1].bytes // 10) * _GROWTH)
-    space.require(_repository(), needed, _reserve(), _WHAT)
+    disk.require(_repository(), needed, _reserve(), _WHAT)
 
 
 def _watch() -> Callable[[], None]:
     """Return what ends a backup that takes the last of this server's disk: the database's too."""
     reserve = _reserve()
-    return lambda: space.still(_repository(), reserve, _WHAT)
+    return lambda: disk.still(_repository(), reserve, _WHAT)
 
 
 def _remove_unfinished(stanza: Stanza) -> None:
@@ -229,6 +226,6 @@ def _words(outcome: Outcome) -> str:
     assert outcome.backup is not None
     text = (
         f"{outcome.destination}: {outcome.backup.label},"
-        f" {space.human(outcome.backup.bytes)} in {outcome.seconds:.0f} s"
+        f" {disk.human(outcome.backup.bytes)} in {outcome.seconds:.0f} s"
     )
     return "\n".join([text, *(f"{outcome.destination}: but {word}" for word in outcome.warnings)])

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bedstone import archive_health
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest_wal import number
 
 if TYPE_CHECKING:

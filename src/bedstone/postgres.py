@@ -12,14 +12,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import paths
-from bedstone.errors import BedstoneError, CommandError
-from bedstone.run import run
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.run import Completed
+    from bedstone.core.process import Completed
 
 USER = "postgres"
 MAINTENANCE = "postgres"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from bedstone import paths
-from bedstone.errors import BedstoneError
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Collection

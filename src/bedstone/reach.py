@@ -11,8 +11,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 from bedstone import destinations
-from bedstone.errors import BedstoneError, CommandError
-from bedstone.run import run, tail
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run, tail
 
 if TYPE_CHECKING:
     from bedstone.destinations import Destination

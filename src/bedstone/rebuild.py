@@ -19,7 +19,6 @@ from bedstone import (
     destinations,
     history,
     ledger,
-    lock,
     rebuild_cluster,
     rebuild_dumps,
     rebuild_files,
@@ -28,10 +27,11 @@ from bedstone import (
     restore_source,
 )
 from bedstone.cli import add_command
-from bedstone.errors import BedstoneError, RefusedError
-from bedstone.interrupts import terminable
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.core.process import run
+from bedstone.core.signals import terminable
 from bedstone.pgbackrest import Stanza
-from bedstone.run import run
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import dump, files, paths, pgbackrest_wal, rebuild_journal, space
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone import dump, pgbackrest_wal, rebuild_journal
+from bedstone.core import disk, files, paths
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.core.process import run, tail
 from bedstone.postgres import USER, PostgresError, Server
-from bedstone.run import run, tail
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def recover(
     target = None if journal.target is None else datetime.fromisoformat(journal.target)
     newest = stanza.info(destination).newest
     if newest is not None:
-        space.require(data.parent, newest.original_bytes, settings.reserve_bytes, "The rebuild")
+        disk.require(data.parent, newest.original_bytes, settings.reserve_bytes, "The rebuild")
     major = data.parent.name
     remove_side(journal)
     _make_directory(side)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import copies, files, paths, restore_check, restore_journal
+from bedstone import copies, restore_check, restore_journal
 from bedstone import restore as restore_backup
-from bedstone.errors import RefusedError
+from bedstone.core import files, paths
+from bedstone.core.errors import RefusedError
 from bedstone.postgres import Server, identifier
 
 if TYPE_CHECKING:

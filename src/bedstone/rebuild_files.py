@@ -8,13 +8,14 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from bedstone import copies, files, ledger, manifest, media, paths, slots
+from bedstone import copies, ledger, manifest, media, slots
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.core.process import run
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError, RefusedError
 from bedstone.restic import Repository
 from bedstone.rollout.image import image_name
-from bedstone.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

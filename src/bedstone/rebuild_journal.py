@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import journal_file, paths
+from bedstone.core import journal as journal_file
+from bedstone.core import paths
 
 if TYPE_CHECKING:
     from typing import Any

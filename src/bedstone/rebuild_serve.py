@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import current, ledger, lock, network, paths, perform
-from bedstone.errors import BedstoneError
+from bedstone import current, ledger, network, perform
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.rollout import prepare
 from bedstone.rollout.context import Host, Rollout
 from bedstone.rollout.static import static

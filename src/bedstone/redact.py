@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from bedstone import config, environment, paths, source_secrets
-from bedstone.errors import BedstoneError
+from bedstone import config, environment, source_secrets
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import destinations, followed, paths, reach, restic_errors
-from bedstone.errors import BedstoneError, CommandError
+from bedstone import destinations, reach, restic_errors
+from bedstone.core import followed, paths
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.restic_errors import LOCKED, MISSING, OTHER, UNREACHABLE, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
     from pathlib import Path
 
+    from bedstone.core.followed import Ended
     from bedstone.destinations import Destination
-    from bedstone.followed import Ended
 
 # What asks and answers a few bytes.
 _SHORT_SECONDS = 300.0

@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone import destinations, reach
-from bedstone.run import tail
+from bedstone.core.process import tail
 
 if TYPE_CHECKING:
+    from bedstone.core.followed import Ended
     from bedstone.destinations import Destination
-    from bedstone.followed import Ended
 
 KEY = "key"
 MISSING = "missing"

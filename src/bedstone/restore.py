@@ -19,17 +19,15 @@ from bedstone import (
     database_properties,
     default_privileges,
     dump,
-    lock,
     media,
     restore_journal,
     restore_page,
     restore_role,
-    safe_tree,
-    space,
     swap,
 )
 from bedstone.backup import DUMP, server_of
-from bedstone.errors import BedstoneError
+from bedstone.core import disk, lock, safe_tree
+from bedstone.core.errors import BedstoneError
 from bedstone.postgres import identifier
 from bedstone.restore_journal import Journal
 
@@ -167,7 +165,7 @@ def _beside(
             plan.manifest.media,
             plan.backup.path,
             side,
-            watch=lambda: space.still(side.parent, settings.reserve_bytes, "The restore"),
+            watch=lambda: disk.still(side.parent, settings.reserve_bytes, "The restore"),
         )
         found = media.count(side)
         if found != plan.manifest.media.files:
@@ -212,7 +210,7 @@ def _database_beside(
     load: dict[str, Any] = {
         "jobs": settings.jobs,
         "owner": plan.owner if plan.foreign else None,
-        "watch": lambda: space.still(data, settings.reserve_bytes, "The restore"),
+        "watch": lambda: disk.still(data, settings.reserve_bytes, "The restore"),
     }
     with ExitStack() as stack:
         login = None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, dump, manifest, media_snapshots, restore_role, space
+from bedstone import catalogue, dump, manifest, media_snapshots, restore_role
 from bedstone.backup import DUMP, server_of
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import disk
+from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import App, Settings
@@ -58,7 +59,7 @@ class Plan:
         lines = [
             f"Backup   {self.backup.path}",
             f"         of {found.app} on {found.host}, {found.started:%Y-%m-%d %H:%M:%S} UTC,"
-            f" {space.human(found.bytes)}" + (f", label {found.label}" if found.label else ""),
+            f" {disk.human(found.bytes)}" + (f", label {found.label}" if found.label else ""),
         ]
         if self.database is not None and found.database is not None:
             rows = sum(found.database.rows.values())
@@ -172,7 +173,7 @@ def _media(
     if found.media.engine == manifest.RESTIC:
         # Is it still somewhere? Before anything is touched.
         media_snapshots.find(found.media, path)
-    space.require(
+    disk.require(
         app.media.parent, found.media.bytes, settings.reserve_bytes, "The media of the backup"
     )
     return app.media
@@ -215,7 +216,7 @@ def _database(
 
 def _room(settings: Settings, found: Manifest) -> None:
     assert found.database is not None
-    space.require(
+    disk.require(
         Path(str(server_of(settings).value("SHOW data_directory"))),
         int(found.database.bytes * _MARGIN),
         settings.reserve_bytes,

@@ -14,16 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bedstone import (
-    backup_settings,
-    files,
-    journal_file,
-    lock,
-    paths,
-    restore_page,
-    services,
-    swap,
-)
+from bedstone import backup_settings, restore_page, services, swap
+from bedstone.core import files, lock, paths
+from bedstone.core import journal as journal_file
 from bedstone.postgres import Server, identifier
 
 

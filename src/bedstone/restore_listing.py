@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import backups, destinations, past_window
 from bedstone.cli import main
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.past_window import Window
 from bedstone.pgbackrest import Stanza
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config, maintenance, paths
-from bedstone.errors import BedstoneError
+from bedstone import config, maintenance
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from bedstone.restore_journal import Journal

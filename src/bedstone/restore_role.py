@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 from bedstone.postgres import PostgresError, identifier, literal
 
 if TYPE_CHECKING:

@@ -18,11 +18,9 @@ from bedstone import (
     past,
     past_backup,
     past_window,
-    paths,
-    space,
-    throwaway_place,
 )
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import disk, paths, scratch
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.pgbackrest import Stanza
 
 if TYPE_CHECKING:
@@ -133,7 +131,7 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
 
     """
     places = paths.host(PLACES) / app.app
-    throwaway_place.clear(places)
+    scratch.clear(places)
     declared = destinations.load()
     if wanted.time is not None:
         yield _of_moment(settings, app, home, wanted.time, _with_wal(declared, wanted), places)
@@ -141,13 +139,13 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
         yield Found(home / _point_of(app.app, wanted.release, home))
     elif wanted.destination not in {None, destinations.LOCAL}:
         place = declared.get(wanted.destination or "")
-        with throwaway_place.place(places, app=app.app, part="fetch") as directory:
+        with scratch.place(places, app=app.app, part="fetch") as directory:
             path = copies.fetch(
                 place,
                 app.app,
                 wanted.backup or catalogue.LATEST,
                 directory / "fetched",
-                watch=lambda: space.still(directory, settings.reserve_bytes, "The restore"),
+                watch=lambda: disk.still(directory, settings.reserve_bytes, "The restore"),
             )
             yield Found(path, place.name, said=(f"{path.name} was fetched from {place.name}.",))
     else:
@@ -183,14 +181,14 @@ def _of_moment(
     stanza = Stanza(destinations.load())
     _let_it_arrive(stanza, destination)
     with (
-        throwaway_place.place(places, app=app.app, part="past") as place,
+        scratch.place(places, app=app.app, part="past") as place,
         past.cluster(
             stanza,
             destination,
             place,
             target,
             reserve_bytes=settings.reserve_bytes,
-            watch=lambda: space.still(place, settings.reserve_bytes, "The restore"),
+            watch=lambda: disk.still(place, settings.reserve_bytes, "The restore"),
         ) as found,
     ):
         made = past_backup.make(settings, app, home, found, target)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, files
+from bedstone import catalogue
+from bedstone.core import files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

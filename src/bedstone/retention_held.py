@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, destinations, files, lock, paths
+from bedstone import backup_settings, destinations
+from bedstone.core import files, lock, paths
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, files, ledger, lock, maintenance, nginx, paths, slots
+from bedstone import config, container, ledger, maintenance, nginx, slots
+from bedstone.core import files, lock, paths
 from bedstone.rollout.context import Host
 from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name

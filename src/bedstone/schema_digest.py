@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bedstone.errors import CommandError
+from bedstone.core.errors import CommandError
+from bedstone.core.process import run
 from bedstone.postgres import explained
-from bedstone.run import run
 
 if TYPE_CHECKING:
     from bedstone.postgres import Server

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bedstone import current, paths, slots
-from bedstone.errors import BedstoneError, CommandError
+from bedstone import current, slots
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.rollout.context import START_SLACK_SECONDS
 from bedstone.systemd import Systemd
 

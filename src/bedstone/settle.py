@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, files, network, nginx, paths, slots
+from bedstone import config, container, network, nginx, slots
+from bedstone.core import files, paths
 from bedstone.rollout import commands, pending, uploads
 from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end

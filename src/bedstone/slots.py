@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths
-from bedstone.errors import ConfigError
+from bedstone.core import files, paths
+from bedstone.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

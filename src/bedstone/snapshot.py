@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from bedstone import postgres
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 from bedstone.postgres import PostgresError, identifier, literal
 
 if TYPE_CHECKING:

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from bedstone import paths, source_secrets
+from bedstone import source_secrets
 from bedstone.container import LABEL_APP
-from bedstone.errors import BedstoneError, CommandError, ConfigError
-from bedstone.run import Runner, run
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError, ConfigError
+from bedstone.core.process import Runner, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from bedstone.config import App, Image
+    from bedstone.core.process import Completed
     from bedstone.docker import Docker, ImageFacts
-    from bedstone.run import Completed
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]+")

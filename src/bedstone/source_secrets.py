@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import paths
-from bedstone.errors import ConfigError
-from bedstone.fields import Fields
+from bedstone.core import paths
+from bedstone.core.errors import ConfigError
+from bedstone.core.fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,11 +16,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, environment, network, paths, probe, slots
+from bedstone import config, container, environment, network, probe, slots
 from bedstone.container_output import Follower, Pipes, dockerd_runs
 from bedstone.container_process import ContainerProcess
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError, CommandError
 from bedstone.systemd import notify
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bedstone import files
-from bedstone.errors import BedstoneError
+from bedstone.core import files
+from bedstone.core.errors import BedstoneError
 from bedstone.postgres import MAINTENANCE, identifier, literal
 
 if TYPE_CHECKING:

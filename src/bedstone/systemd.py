@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone.errors import CommandError, printable
-from bedstone.run import Runner, run
+from bedstone.core.errors import CommandError, printable
+from bedstone.core.process import Runner, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,10 +16,11 @@ import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, dump, guarded, paths, restore_role
-from bedstone.errors import BedstoneError, CommandError
+from bedstone import database_properties, dump, restore_role
+from bedstone.core import guarded, paths
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run, tail
 from bedstone.postgres import USER, PostgresError, Server, identifier
-from bedstone.run import run, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -19,19 +19,15 @@ from typing import TYPE_CHECKING
 
 from bedstone import (
     destinations,
-    lock,
-    paths,
-    space,
-    throwaway_place,
     verify_choice,
     verify_history,
-    verify_limit,
     verify_parts,
     verify_result,
     verify_settings,
 )
 from bedstone import verify_wal as verify_wal_part
-from bedstone.errors import BedstoneError
+from bedstone.core import deadline, disk, lock, paths, scratch
+from bedstone.core.errors import BedstoneError
 from bedstone.verify_choice import NothingToVerifyError
 from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL, Verification
 from bedstone.verify_result import Clock, Result, ended
@@ -112,8 +108,8 @@ def verify_wal(
     what = f"The verification of the WAL at {destination.name}"
     try:
         with (
-            verify_limit.limit(seconds or how.limit_seconds, what),
-            throwaway_place.place(
+            deadline.limit(seconds or how.limit_seconds, what),
+            scratch.place(
                 how.directory,
                 app=SERVER,
                 part=WAL,
@@ -152,12 +148,12 @@ class _Attempt:
 
     def watch(self) -> None:
         """Watch the disk space."""
-        space.still(self.how.directory, self.settings.reserve_bytes, "The verification")
+        disk.still(self.how.directory, self.settings.reserve_bytes, "The verification")
 
     def limit(self) -> AbstractContextManager[None]:
         """Return a block that may take what is left of the time."""
         what = f"The verification of {self.app.app}"
-        return verify_limit.limit(self.deadline - time.monotonic(), what)
+        return deadline.limit(self.deadline - time.monotonic(), what)
 
     def result(self, kind: str, clock: Clock, outcome: Proof | Exception) -> Result:
         """Return how it went with a part."""
@@ -197,7 +193,7 @@ class _Attempt:
         try:
             found = _checked(self.app, chosen)
             parts = [kind for kind in verify_history.kinds(found) if kind in kinds]
-            space.require(
+            disk.require(
                 self.how.directory,
                 verify_parts.needed_bytes(found),
                 self.settings.reserve_bytes,
@@ -261,7 +257,7 @@ class _Attempt:
             )
 
     def _place(self, kind: str, backup: str | None) -> AbstractContextManager[Path]:
-        return throwaway_place.place(
+        return scratch.place(
             self.how.directory,
             app=self.app.app,
             backup=backup,
@@ -292,7 +288,7 @@ def _checked(app: App, backup: Backup) -> Manifest:
 
 
 def _watching(how: VerifySettings, settings: Settings) -> Callable[[], None]:
-    return lambda: space.still(how.directory, settings.reserve_bytes, "The verification")
+    return lambda: disk.still(how.directory, settings.reserve_bytes, "The verification")
 
 
 def _vanished(backup: Backup) -> BedstoneError | None:
@@ -334,7 +330,7 @@ def alone(purpose: str, *, wait_seconds: float = 0) -> Iterator[None]:
 
 def clear(how: VerifySettings) -> None:
     """Remove what killed runs left, and record that they were killed."""
-    for about in throwaway_place.clear(how.directory):
+    for about in scratch.clear(how.directory):
         print(
             "bedstone: removed what an interrupted verification of"
             f" {about.get('app') or 'the WAL'} left.",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bedstone import catalogue, copies, history, ledger
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

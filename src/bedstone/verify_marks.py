@@ -20,8 +20,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import files, ledger, paths, verify_history, verify_settings
-from bedstone.errors import BedstoneError
+from bedstone import ledger, verify_history, verify_settings
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.restic import Repository
 from bedstone.verify_history import DUMP, MEDIA, WAL, Verification
 

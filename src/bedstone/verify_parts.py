@@ -7,20 +7,12 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    dump,
-    guarded,
-    manifest,
-    media,
-    media_snapshots,
-    restore_role,
-    space,
-    throwaway,
-)
-from bedstone.errors import BedstoneError, CommandError
+from bedstone import dump, manifest, media, media_snapshots, restore_role, throwaway
+from bedstone.core import disk, guarded
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import tail
 from bedstone.postgres import SETTINGS, PostgresError, identifier
 from bedstone.restore import differences
-from bedstone.run import tail
 from bedstone.verify_history import LOCAL, MEDIA, kinds
 
 if TYPE_CHECKING:
@@ -159,7 +151,7 @@ def prove_media(
             f"{files} files with {size} bytes were unpacked, but the backup recorded"
             f" {found.files} files with {found.bytes} bytes."
         )
-    return Proof(None, size, f"files ({files}, {space.human(size)}) are as they were recorded")
+    return Proof(None, size, f"files ({files}, {disk.human(size)}) are as they were recorded")
 
 
 def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABASE) -> None:

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bedstone import paths, reach, space
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone import reach
+from bedstone.core import disk, paths
+from bedstone.core.deadline import OutOfTimeError
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
 from bedstone.reach import ReachError
 from bedstone.throwaway import ThrowawayError
 from bedstone.verify_history import Verification
-from bedstone.verify_limit import OutOfTimeError
 from bedstone.verify_parts import Proof
 
 _HINT = (
@@ -132,8 +133,8 @@ def _as_problem(app: str, destination: str, error: BaseException) -> BedstoneErr
     return error
 
 
-def _full(details: str) -> space.DiskFullError:
-    return space.DiskFullError(
+def _full(details: str) -> disk.DiskFullError:
+    return disk.DiskFullError(
         "The verification was stopped: the disk is full.",
         hint="Make room (`df -h`), or verify on another disk (`backup_verify_directory`).",
         details=details,

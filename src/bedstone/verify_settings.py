@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, paths
-from bedstone.errors import ConfigError
+from bedstone import backup_settings
+from bedstone.core import paths
+from bedstone.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

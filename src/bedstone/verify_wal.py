@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    catalogue,
-    copies,
-    database_properties,
-    dump,
-    past,
-    past_window,
-    paths,
-    verify_parts,
-)
-from bedstone.errors import BedstoneError
+from bedstone import catalogue, copies, database_properties, dump, past, past_window, verify_parts
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 from bedstone.verify_parts import Proof
 
 if TYPE_CHECKING:

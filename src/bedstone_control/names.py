@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from bedstone.fields import NAME
+from bedstone.core.fields import NAME
 
 # As the program on the server has it.
 APP_NAME = NAME.pattern

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bedstone import migrations
 from bedstone.config import App, Commands, Image, Service
+from bedstone.core.process import Completed, run
 from bedstone.migrations import Report
 from bedstone.postgres import USER, Server
-from bedstone.run import Completed, run
 from tests.integration.cluster import ADMINISTRATOR
 
 SECONDS = 240

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, ledger, paths
-from bedstone.errors import RefusedError
+from bedstone import config, ledger
+from bedstone.core import paths
+from bedstone.core.errors import RefusedError
 from bedstone.postgres import Server
 from bedstone.rollout import logins, sequences
 from bedstone.rollout.context import Rollout

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from bedstone import past, past_recovery, past_window, pgbackrest_wal, throwaway
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.destinations import Destination
-from bedstone.errors import BedstoneError, RefusedError
 from bedstone.past_window import UnreachableTimeError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_wal import Segment

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bedstone import dump, restore_role, schema_digest, verify_parts
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import SETTINGS
 from bedstone.upgrade import contents
 from tests.integration.cluster import ADMINISTRATOR, Cluster

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import alarms, cli, hooks, terminal, watch
+from bedstone import alarms, cli, hooks, watch
+from bedstone.core import terminal
 
 if TYPE_CHECKING:
     import argparse

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone import cli, config, container, current, jobs
+from bedstone.core.errors import BedstoneError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError
 
 if TYPE_CHECKING:
     import argparse

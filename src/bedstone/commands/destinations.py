@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bedstone import (
-    age,
     alarms,
     arrivals_measured,
     backup_settings,
@@ -16,12 +15,12 @@ from bedstone import (
     freshness,
     hooks,
     pgbackrest_arrivals,
-    space,
     verify_alarms,
 )
 from bedstone.cli import add_command
-from bedstone.errors import RefusedError
-from bedstone.interrupts import terminable
+from bedstone.core import age, disk
+from bedstone.core.errors import RefusedError
+from bedstone.core.signals import terminable
 
 if TYPE_CHECKING:
     import argparse
@@ -222,7 +221,7 @@ def _table(items: Sequence[Item]) -> str:
                 item.kind,
                 (seen.newest if seen else None) or "-",
                 age.words(shown["age_seconds"]) if shown["age_seconds"] is not None else "-",
-                space.human(shown["bytes"]) if shown["bytes"] is not None else "-",
+                disk.human(shown["bytes"]) if shown["bytes"] is not None else "-",
                 f"{age.since(checked.isoformat())} ago" if checked else "never",
                 f"RED: {item.problem}" if item.problem else item.note or "fresh",
             )

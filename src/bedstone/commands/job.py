@@ -7,8 +7,9 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import age, cli, failures, follow_unit, jobs
-from bedstone.errors import BedstoneError
+from bedstone import cli, failures, follow_unit, jobs
+from bedstone.core import age
+from bedstone.core.errors import BedstoneError
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, ledger, ledger_rebuild, paths
-from bedstone.errors import RefusedError
+from bedstone import cli, ledger, ledger_rebuild
+from bedstone.core import paths
+from bedstone.core.errors import RefusedError
 
 if TYPE_CHECKING:
     import argparse

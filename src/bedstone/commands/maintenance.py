@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import cli, config, maintenance
-from bedstone.errors import BedstoneError
-from bedstone.fields import NAME
+from bedstone.core.errors import BedstoneError
+from bedstone.core.fields import NAME
 
 if TYPE_CHECKING:
     import argparse

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import cli, files, metrics_text
-from bedstone.errors import BedstoneError
+from bedstone import cli, metrics_text
+from bedstone.core import files
+from bedstone.core.errors import BedstoneError
 from bedstone.metrics import Collector
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bedstone import cli, failures, hooks
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.hooks import settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bedstone import config, detached
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.outcome import Outcome, Talk, never_begun
 
 if TYPE_CHECKING:

@@ -7,19 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    cli,
-    config,
-    detached,
-    history,
-    hooks,
-    ledger,
-    lock,
-    perform,
-    restore_journal,
-)
+from bedstone import cli, config, detached, history, hooks, ledger, perform, restore_journal
 from bedstone.commands import operate
-from bedstone.errors import BedstoneError
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError
 from bedstone.outcome import Talk
 
 if TYPE_CHECKING:

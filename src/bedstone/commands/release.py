@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bedstone import cli, config, forecast
 from bedstone.commands import operate
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.outcome import never_begun
 from bedstone.rollout.context import Wishes
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, cli, config, history, ledger, paths, terminal
+from bedstone import cli, config, history, ledger
+from bedstone.core import age, paths, terminal
 
 if TYPE_CHECKING:
     import argparse
     import sqlite3
     from collections.abc import Sequence
 
+    from bedstone.core.terminal import Paint
     from bedstone.history import Entry, Operation
-    from bedstone.terminal import Paint
 
 _DESCRIPTION = """\
 The release that serves has a star. ROLLBACK says whether `bedstone rollback APP

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from bedstone import (
     backup_settings,
     catalogue,
-    lock,
     restore_check,
     restore_journal,
     restore_listing,
@@ -21,8 +20,9 @@ from bedstone import (
 )
 from bedstone.backup import server_of
 from bedstone.cli import add_command
-from bedstone.errors import BedstoneError, RefusedError
-from bedstone.interrupts import terminable
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.core.signals import terminable
 from bedstone.restore import carry_out
 from bedstone.restore_source import Wanted
 

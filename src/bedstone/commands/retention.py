@@ -19,7 +19,7 @@ from bedstone import (
     retention_held,
     wal_retention,
 )
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_info import FULL
 from bedstone.restic import Repository

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bedstone import cli, config, history, ledger, retire
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 
 if TYPE_CHECKING:
     import argparse

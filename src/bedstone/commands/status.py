@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, overview, terminal
-from bedstone.errors import BedstoneError
+from bedstone import cli, overview
+from bedstone.core import terminal
+from bedstone.core.errors import BedstoneError
 from bedstone.overview import screen
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bedstone import cli
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 from bedstone.supervise import supervise
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, cli, follow_unit, lock, paths
+from bedstone import backup_settings, cli, follow_unit
 from bedstone.backup import server_of
-from bedstone.errors import BedstoneError, RefusedError
-from bedstone.interrupts import terminable
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.core.signals import terminable
 from bedstone.systemd import Systemd
 from bedstone.upgrade import carry, checks, journal, minor, rehearsal, waiting
 from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster

@@ -15,16 +15,16 @@ from bedstone import (
     backup_settings,
     destinations,
     ledger,
-    paths,
     verify_history,
     verify_marks,
     verify_settings,
 )
 from bedstone.cli import add_command
-from bedstone.errors import BedstoneError, CommandError, RefusedError
-from bedstone.interrupts import terminable
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError, RefusedError
+from bedstone.core.process import run
+from bedstone.core.signals import terminable
 from bedstone.pgbackrest import Stanza
-from bedstone.run import run
 from bedstone.verify import KINDS, alone, clear, verify, verify_wal
 from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL
 

@@ -7,17 +7,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    age,
-    background,
-    cli,
-    destinations,
-    lock,
-    pgbackrest_ready,
-    pgbackrest_run,
-    space,
-)
-from bedstone.errors import BedstoneError
+from bedstone import cli, destinations, pgbackrest_ready, pgbackrest_run
+from bedstone.core import age, disk, lock, priority
+from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_info import FULL
 
@@ -80,7 +72,7 @@ def wal(arguments: argparse.Namespace) -> int:
         chosen = (stanza.destinations.get(arguments.destination),)
     if arguments.action == "list":
         return _list(stanza, chosen, as_json=arguments.json)
-    background.step_back()
+    priority.step_back()
     kind = "full" if arguments.action == "full" else "incr"
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
     outcomes = pgbackrest_run.everywhere(stanza, kind, chosen, say=say)  # type: ignore[arg-type]
@@ -173,7 +165,7 @@ def _lines(entry: dict[str, Any]) -> str:
         word = "full" if backup["type"] == FULL else "  incremental"
         damaged = "  DAMAGED PAGES" if backup["damaged"] else ""
         lines.append(
-            f"  {word:<13} {backup['label']:<33} {space.human(backup['bytes']):>10}"
+            f"  {word:<13} {backup['label']:<33} {disk.human(backup['bytes']):>10}"
             f"  {age.since(backup['finished_at'])} ago{damaged}"
         )
     if entry["newest_wal"]:

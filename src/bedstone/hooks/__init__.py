@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from bedstone import redact
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.hooks import delivery, settings, text
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bedstone import paths
-from bedstone.errors import ConfigError
-from bedstone.fields import Fields
+from bedstone.core import paths
+from bedstone.core.errors import ConfigError
+from bedstone.core.fields import Fields
 
 if TYPE_CHECKING:
     from pathlib import Path

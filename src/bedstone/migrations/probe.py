@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 from bedstone.migrations import commands
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bedstone.errors import BedstoneError
-from bedstone.run import tail
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import tail
 
 # What in_image/common.py prints in front of a report; nothing else begins a line like this.
 MARKER = "BEDSTONE-MIGRATIONS "

@@ -18,14 +18,14 @@ from bedstone import (
     jobs,
     ledger,
     maintenance,
-    parallel,
     retention_held,
     retire,
     watch,
 )
 from bedstone.container import LABEL_APP
+from bedstone.core import parallel
+from bedstone.core.errors import BedstoneError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError
 from bedstone.overview import (
     backups,
     database,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bedstone import age, arrivals, backup_history, backup_settings, catalogue, ledger
+from bedstone import arrivals, backup_history, backup_settings, catalogue, ledger
+from bedstone.core import age
 from bedstone.destinations import LOCAL
 
 # A day, and what a night's backup may take longer than the one before.

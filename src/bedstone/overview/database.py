@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import database_health, space
+from bedstone import database_health
+from bedstone.core import disk as space
 from bedstone.database_judgement import days
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone.terminal import Paint
+    from bedstone.core.terminal import Paint
 
 # Less growth than this is noise, and a disk that lasts a year needs no word.
 _LEAST_GROWTH = 1024 * 1024

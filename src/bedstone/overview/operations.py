@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import history, lock
-from bedstone.reason import telling
+from bedstone import history
+from bedstone.core import lock
+from bedstone.core.reason import telling
 
 if TYPE_CHECKING:
     import sqlite3

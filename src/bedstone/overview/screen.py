@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, failures, space
+from bedstone import failures
+from bedstone.core import age
+from bedstone.core import disk as space
 from bedstone.overview import database, upgrades, wal, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone.terminal import Paint
+    from bedstone.core.terminal import Paint
 
 Shown = dict[str, Any]
 

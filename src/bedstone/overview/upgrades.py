@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import lock
+from bedstone.core import lock
 from bedstone.upgrade import journal, waiting
 from bedstone.upgrade.cluster import AUTOMATIC, all_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone.terminal import Paint
+    from bedstone.core.terminal import Paint
 
 
 def look() -> dict[str, Any] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, backup_settings, destinations, ledger, verify_history, verify_settings
+from bedstone import backup_settings, destinations, ledger, verify_history, verify_settings
+from bedstone.core import age
 from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL
 
 if TYPE_CHECKING:

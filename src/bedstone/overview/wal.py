@@ -6,14 +6,15 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, archive_health, arrivals, destinations, ledger
-from bedstone.errors import BedstoneError
+from bedstone import archive_health, arrivals, destinations, ledger
+from bedstone.core import age
+from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone.terminal import Paint
+    from bedstone.core.terminal import Paint
 
 # A check runs each hour; after two missed checks the age is a problem.
 _UNSEEN = timedelta(hours=2, minutes=30)

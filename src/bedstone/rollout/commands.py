@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, container_hints, environment, paths, reason, slots
+from bedstone import config, container_hints, environment, slots
 from bedstone.container import for_command
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.core import paths, reason
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.rollout import prepare, secrets
 from bedstone.slots import Made
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bedstone.config import App
+    from bedstone.core.process import Completed
     from bedstone.rollout.context import Host, Rollout
-    from bedstone.run import Completed
 
 CHECK_SECONDS = 300.0
 MIGRATE_SECONDS = 3600.0

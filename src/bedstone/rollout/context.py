@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import nginx, paths, probe, slots
+from bedstone import nginx, probe, slots
+from bedstone.core import paths
+from bedstone.core.process import Runner, run
 from bedstone.docker import Docker
-from bedstone.run import Runner, run
 from bedstone.slots import Made, Slot
 from bedstone.systemd import Systemd
 

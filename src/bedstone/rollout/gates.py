@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone import migrations
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 from bedstone.rollout import commands, logins, schema
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import posixpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bedstone import container, files, history, paths, slots, source
-from bedstone.errors import BedstoneError
+from bedstone import container, history, slots, source
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

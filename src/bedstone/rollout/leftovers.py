@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedstone import files, paths
+from bedstone.core import files, paths
 from bedstone.docker import environment_prefix
 from bedstone.rollout.prepare import STEP_KINDS
 

@@ -10,10 +10,11 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, config, paths, slots
+from bedstone import backup_settings, config, slots
 from bedstone.backup import server_of
 from bedstone.container import LABEL_APP
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import identifier, literal
 from bedstone.rollout import prepare
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from bedstone import files, paths
+from bedstone.core import files, paths
 
 _FILE = "schema-pending.json"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, files, paths, slots, space
+from bedstone import config, environment, slots
+from bedstone.core import disk, files, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.docker import LOOK
-from bedstone.errors import BedstoneError
 from bedstone.rollout import secrets
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def require_room(app: App) -> None:
         free = shutil.disk_usage(path).free
         if free < LEAST_FREE_BYTES:
             raise BedstoneError(
-                f"Only {space.human(free)} are free at {place}; a release of {app.name} begins with"
-                f" {space.human(LEAST_FREE_BYTES)} at least.",
+                f"Only {disk.human(free)} are free at {place}; a release of {app.name} begins with"
+                f" {disk.human(LEAST_FREE_BYTES)} at least.",
                 hint="`docker system df` and `du -xh --max-depth=2 /var` show what takes the room;"
                 " `docker builder prune` frees what builds have cached.",
             )

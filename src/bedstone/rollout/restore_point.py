@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone import backup, backup_settings, history
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from bedstone.rollout.context import Rollout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.rollout import commands, pending
 from bedstone.rollout.pending import Pending
 

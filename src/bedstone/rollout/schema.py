@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, files, migrations, paths, postgres, schema_digest
+from bedstone import backup_settings, migrations, postgres, schema_digest
 from bedstone.backup import server_of
-from bedstone.errors import BedstoneError
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.rollout import commands
 
 if TYPE_CHECKING:

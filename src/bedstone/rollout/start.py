@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bedstone import container_hints, reason, slots
+from bedstone import container_hints, slots
 from bedstone.config import Service
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.core import reason
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import tail
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
 from bedstone.rollout.ended import end
-from bedstone.run import tail
 
 
 def start(rollout: Rollout) -> str:

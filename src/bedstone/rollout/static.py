@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths, safe_tree
+from bedstone.core import files, paths, safe_tree
 from bedstone.rollout import commands
 
 if TYPE_CHECKING:

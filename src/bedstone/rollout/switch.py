@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import files, network, nginx, paths
+from bedstone import network, nginx
+from bedstone.core import files, paths
 from bedstone.rollout.context import Rollout, drain_seconds
 from bedstone.slots import HTTP_SLOTS
 

@@ -16,16 +16,17 @@ import stat
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import acl, files, paths, safe_tree, slots
-from bedstone.errors import BedstoneError
+from bedstone import slots
+from bedstone.core import acl, files, paths, safe_tree
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
     from bedstone.config import App
+    from bedstone.core.safe_tree import Entry
     from bedstone.rollout.context import Rollout
-    from bedstone.safe_tree import Entry
     from bedstone.slots import Made
 
 PRIVATE, SERVED = 0o700, 0o755

@@ -6,9 +6,9 @@ import time
 
 from bedstone import maintenance, probe, slots
 from bedstone.config import Service
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import tail
 from bedstone.rollout.context import Rollout
-from bedstone.run import tail
 
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)

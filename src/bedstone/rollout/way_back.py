@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone import config, history
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.rollout import logins, schema
 from bedstone.rollout.reverse import image_of
 

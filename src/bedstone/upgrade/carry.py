@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import backup as backups
-from bedstone import config, files, lock
+from bedstone import config
 from bedstone.backup import server_of
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.core import files, lock
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run, tail
 from bedstone.postgres import OPTIONS
-from bedstone.run import run, tail
 from bedstone.upgrade import archive, closed, contents, journal
 from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, NAME, Cluster
 from bedstone.upgrade.journal import ASKED, BEGUN, OPENED, SWITCHED, Journal

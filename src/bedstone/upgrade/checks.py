@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, config, lock, paths, pgbackrest_run, restore_journal, space
+from bedstone import catalogue, config, pgbackrest_run, restore_journal
 from bedstone.backup import server_of
-from bedstone.errors import BedstoneError, CommandError, RefusedError
-from bedstone.run import run
+from bedstone.core import disk, lock, paths
+from bedstone.core.errors import BedstoneError, CommandError, RefusedError
+from bedstone.core.process import run
 from bedstone.upgrade import archive, contents, journal
 from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.verify import LOCK as VERIFY_LOCK
@@ -266,7 +267,7 @@ def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
             need(settings.directory, int(last.manifest.bytes * _POINT_MARGIN))
     for place, size in needs.values():
         try:
-            space.require(place, size, settings.reserve_bytes, "The copy of the cluster")
+            disk.require(place, size, settings.reserve_bytes, "The copy of the cluster")
         except BedstoneError as error:
             yield error.message.removesuffix(".")
 

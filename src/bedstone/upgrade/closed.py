@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import config, current, maintenance, parallel, paths, probe
-from bedstone.errors import BedstoneError, CommandError, RefusedError
+from bedstone import config, current, maintenance, probe
+from bedstone.core import parallel, paths
+from bedstone.core.errors import BedstoneError, CommandError, RefusedError
+from bedstone.core.process import run
 from bedstone.overview import services
 from bedstone.rollout.verify import front_door_path, is_right
-from bedstone.run import run
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import files, paths
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run
 from bedstone.postgres import USER, PostgresError, Server
-from bedstone.run import run
 from bedstone.snapshot import MAP, READER
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import files, journal_file, paths
+from bedstone.core import files, journal, paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ class Journal:
     def saved(self, **changes: Any) -> Journal:
         """Return it with changes, after it was brought to the disk with them."""
         changed = replace(self, **changes)
-        journal_file.save(path(), changed)
+        journal.save(path(), changed)
         return changed
 
 
@@ -77,7 +77,7 @@ def load() -> Journal | None:
         BedstoneError: the file isn't what was written.
 
     """
-    return journal_file.load(
+    return journal.load(
         path(),
         _made,
         of="an interrupted upgrade",
@@ -93,7 +93,7 @@ def _made(document: dict[str, Any]) -> Journal:
 
 def clear() -> None:
     """Remove it: the upgrade is finished, or undone."""
-    journal_file.clear(path())
+    journal.clear(path())
 
 
 def record(name: str, document: dict[str, Any]) -> None:

@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from bedstone import backup as backups
-from bedstone import config, lock
+from bedstone import config
 from bedstone.backup import server_of
-from bedstone.errors import BedstoneError, CommandError
-from bedstone.run import run
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run
 from bedstone.upgrade import closed, journal
 from bedstone.upgrade.cluster import Cluster
 

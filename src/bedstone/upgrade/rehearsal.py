@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bedstone import backup as backups
-from bedstone import catalogue, lock, space, throwaway_place, verify_parts, verify_settings
+from bedstone import catalogue, verify_parts, verify_settings
 from bedstone.backup import server_of
-from bedstone.errors import BedstoneError, CommandError
+from bedstone.core import disk, lock, scratch
+from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.process import run, tail
 from bedstone.postgres import OPTIONS, USER
-from bedstone.run import run, tail
 from bedstone.upgrade import contents, journal
 from bedstone.upgrade.cluster import free_port
 from bedstone.verify import LOCK
@@ -65,7 +66,7 @@ def rehearse(settings: Settings, source: Cluster, target: Cluster) -> dict[str, 
     how = verify_settings.load()
     points = 0.0
     with lock.held(LOCK, "bedstone upgrade postgresql"):
-        throwaway_place.clear(how.directory)
+        scratch.clear(how.directory)
         _look(settings, source, target, how.directory)
         for entry in settings.apps:
             if entry.database is None:
@@ -109,11 +110,11 @@ def _restore(settings: Settings, entry: App, backup: Backup, target: Cluster) ->
             hint=f"Make a new one (`bedstone backup {entry.app}`), then rehearse again.",
         )
     assert found.database is not None
-    space.require(
+    disk.require(
         how.directory, verify_parts.needed_bytes(found), settings.reserve_bytes, "The rehearsal"
     )
     begun = time.monotonic()
-    with throwaway_place.place(how.directory, app=entry.app, backup=backup.name) as place:
+    with scratch.place(how.directory, app=entry.app, backup=backup.name) as place:
         proof = verify_parts.prove_dump(
             backup,
             found.database,
@@ -121,7 +122,7 @@ def _restore(settings: Settings, entry: App, backup: Backup, target: Cluster) ->
             place,
             checks=how.checks.get(entry.app, ()),
             jobs=settings.jobs,
-            watch=lambda: space.still(how.directory, settings.reserve_bytes, "The rehearsal"),
+            watch=lambda: disk.still(how.directory, settings.reserve_bytes, "The rehearsal"),
             major=target.major,
         )
     seconds = round(time.monotonic() - begun, 1)
@@ -141,7 +142,7 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
         "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database"
         " WHERE datname = 'template0';"
     ).strip().split("|")  # fmt: skip
-    with throwaway_place.place(home, app=None, backup=None, part="check") as place:
+    with scratch.place(home, app=None, backup=None, part="check") as place:
         here = place / "check"
         here.mkdir(mode=0o700)
         os.chown(here, account.pw_uid, account.pw_gid)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bedstone.run import run
+from bedstone.core.process import run
 from bedstone.upgrade import journal
 
 # So long may a fix wait: a weekend and a quiet evening after it.

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import disks, files, parallel, paths
+from bedstone import disks
 from bedstone.alarms import Alarm
-from bedstone.errors import BedstoneError
+from bedstone.core import files, parallel, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.watch import certificates, images, machine, packages, units
 
 if TYPE_CHECKING:

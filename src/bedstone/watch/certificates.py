@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, paths
 from bedstone.alarms import Alarm, Severity
+from bedstone.core import age, paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import age, config, current, history, ledger
+from bedstone import config, current, history, ledger
 from bedstone.alarms import Alarm
+from bedstone.core import age
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError, CommandError
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, backup_settings, disks, ledger, paths, space
+from bedstone import backup_settings, disks, ledger
 from bedstone.alarms import Alarm
+from bedstone.core import age, paths
+from bedstone.core import disk as space
+from bedstone.core.process import Runner, run
 from bedstone.postgres import PostgresError, Server
-from bedstone.run import Runner, run
 from bedstone.systemd import Systemd
 from bedstone.upgrade.cluster import all_clusters
 from bedstone.watch.units import in_container

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import age, paths, systemd
+from bedstone import systemd
 from bedstone.alarms import Alarm
-from bedstone.run import Runner, run
+from bedstone.core import age, paths
+from bedstone.core.process import Runner, run
 from bedstone.systemd import Systemd
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import age, failures, lock, paths
+from bedstone import failures
 from bedstone.alarms import Alarm
+from bedstone.core import age, lock, paths
 from bedstone.systemd import Systemd
 from bedstone.upgrade import journal
 from bedstone.upgrade.cluster import AUTOMATIC, all_clusters

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from bedstone import paths
-from bedstone.errors import CommandError
+from bedstone.core import paths
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed
 from bedstone.probe import Answer
 from bedstone.rollout.context import Host
-from bedstone.run import Completed
 
 Answered = tuple[int, str, str]
 DONE: Answered = (0, "", "")

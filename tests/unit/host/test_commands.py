@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bedstone import cli, forecast, history, hooks, ledger, perform
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 from tests.unit.host.server import Server, declare
 
 MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"

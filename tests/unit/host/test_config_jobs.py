@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bedstone import config, container
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 from bedstone.slots import Made, Slot
 from tests.unit.host.server import APP
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import detached, lock
-from bedstone.errors import BedstoneError
+from bedstone import detached
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError
 from bedstone.systemd import Systemd
 
 # `start` runs what $UNIT holds as another process; `is-active` shows whether it is alive.

@@ -6,9 +6,9 @@ import pytest
 
 from bedstone import container_hints
 from bedstone.container import Container
+from bedstone.core.process import Completed
 from bedstone.docker import Docker
 from bedstone.entrypoint import swallows
-from bedstone.run import Completed
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedstone import environment
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 
 VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

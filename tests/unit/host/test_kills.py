@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bedstone import backup_settings, history, ledger, nginx, perform, systemd, transaction
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.outcome import Outcome
 from bedstone.rollout import schema
 from bedstone.rollout.context import Wishes

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import history, ledger, lock, paths
-from bedstone.errors import BedstoneError
+from bedstone import history, ledger
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError
 
 
 def test_ledger_is_made_and_opened_again(root: Path) -> None:

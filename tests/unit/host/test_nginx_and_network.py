@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, history, ledger, network, paths, perform
+from bedstone import config, history, ledger, network, perform
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError
 from bedstone.retire import prune, retire, retired
 from tests.unit.host.server import APP, SUBNET, Server
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bedstone.errors import BedstoneError, printable
-from bedstone.run import run
+from bedstone.core.errors import BedstoneError, printable
+from bedstone.core.process import run
 from bedstone.systemd import Systemd
 
 EVIL = "\x1b]0;title\x07\x1b[2Jgone\x9b1m \u202etxt\x7f"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bedstone import probe
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 
 class App(HTTPServer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bedstone import reason
+from bedstone.core import reason
 
 PIP = """\
 Collecting psycopg2==2.9.6

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, container, docker, history, ledger, lock, paths, perform, slots
-from bedstone.errors import BedstoneError, ConfigError
+from bedstone import config, container, docker, history, ledger, perform, slots
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.forecast import REBUILT, would_change
 from bedstone.outcome import Outcome
 from bedstone.rollout import pulled

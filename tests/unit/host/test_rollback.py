@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bedstone import forecast, history, ledger, perform
-from bedstone.errors import RefusedError
+from bedstone.core.errors import RefusedError
 from bedstone.outcome import Outcome
 from bedstone.rollout.context import Wishes
 from tests.unit.host.schema_world import MIGRATED, World, world

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import run as module
-from bedstone.errors import CommandError
-from bedstone.run import run
+from bedstone.core import process as module
+from bedstone.core.errors import CommandError
+from bedstone.core.process import run
 
 PYTHON = sys.executable
 

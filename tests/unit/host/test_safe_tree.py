@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import safe_tree
-from bedstone.errors import BedstoneError
+from bedstone.core import safe_tree
+from bedstone.core.errors import BedstoneError
 
 ENTRIES = ["", "d", "d/file", "dangling", "file", "pipe", "to-directory", "to-file"]
 

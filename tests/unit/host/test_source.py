@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, paths, source
+from bedstone import config, source
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import Completed, run
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError
-from bedstone.run import Completed, run
 from tests.unit.host.server import APP, IMAGE, Server
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, errors, fingerprint, paths, redact, source, source_secrets
+from bedstone import config, fingerprint, redact, source, source_secrets
+from bedstone.core import errors, paths
+from bedstone.core.errors import BedstoneError, CommandError, ConfigError
+from bedstone.core.process import Completed, run
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError, CommandError, ConfigError
-from bedstone.run import Completed, run
 from tests.unit.host.server import APP, Server
 
 TOKEN = "tell-this-to-nobody"

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, container_output, environment, network, paths, probe, slots, supervise
+from bedstone import config, container_output, environment, network, probe, slots, supervise
 from bedstone.container import LABEL_SPECIFICATION, for_service
 from bedstone.container_output import Follower, Pipes
 from bedstone.container_process import signal_number
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.docker import ContainerFacts
-from bedstone.errors import BedstoneError, CommandError, ConfigError
 from bedstone.slots import Made, Slot
 from bedstone.supervise import Supervisor
 from tests.unit.host.containers import Docker

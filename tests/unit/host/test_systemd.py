@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bedstone.errors import CommandError
-from bedstone.run import Completed
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed
 from bedstone.systemd import Systemd
 
 

@@ -16,15 +16,14 @@ from bedstone import (
     history,
     ledger,
     ledger_rebuild,
-    lock,
     network,
     overview,
-    paths,
     perform,
     slots,
 )
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError
 from bedstone.docker import Docker
-from bedstone.errors import BedstoneError
 from tests.unit.host.server import Server
 
 if TYPE_CHECKING:

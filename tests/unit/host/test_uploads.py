@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import acl, slots
+from bedstone import slots
+from bedstone.core import acl
 from bedstone.rollout import uploads
 from bedstone.slots import Made
 from tests.unit.host.server import APP, Server, declare

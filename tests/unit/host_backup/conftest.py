@@ -26,7 +26,7 @@ from bedstone import (
     restore_role,
     swap,
 )
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.manifest import Database
 from bedstone.postgres import Server
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import background, backup_settings, catalogue, cli
+from bedstone import backup_settings, catalogue, cli
+from bedstone.core import priority
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def niceness_afterwards() -> int:
     before = os.nice(0)
 
     def child() -> None:
-        background.step_back()
+        priority.step_back()
         os._exit(os.nice(0) - before)
 
     return in_a_process_of_its_own(child)
 
 
 def test_it_moves_beside_the_services_with_the_weights_of_the_unit(programs: Path) -> None:
-    assert niceness_afterwards() == background.NICE
+    assert niceness_afterwards() == priority.NICE
 
     classes, moved = (programs / "called").read_text().splitlines()
     assert classes.startswith("ionice --class 2 --classdata 7 --pid ")

@@ -12,22 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    backup,
-    backup_history,
-    catalogue,
-    cli,
-    dump,
-    files,
-    guarded,
-    ledger,
-    lock,
-    manifest,
-    media,
-    space,
-)
-from bedstone.errors import BedstoneError, ConfigError
-from bedstone.space import DiskFullError
+from bedstone import backup, backup_history, catalogue, cli, dump, ledger, manifest, media
+from bedstone.core import disk, files, guarded, lock
+from bedstone.core.disk import DiskFullError
+from bedstone.core.errors import BedstoneError, ConfigError
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -166,7 +154,7 @@ def test_backup_that_outgrows_its_estimate_is_stopped_and_removed(
 ) -> None:
     settings = configure(reserve_mb=100)
     free = iter([10**9])
-    monkeypatch.setattr(space, "free_bytes", lambda _: next(free, 10**6))
+    monkeypatch.setattr(disk, "free_bytes", lambda _: next(free, 10**6))
 
     def slow(*_: object, watch: Callable[[], None], **__: object) -> None:
         guarded.run(["sleep", "60"], watch=watch, every_seconds=0.01)

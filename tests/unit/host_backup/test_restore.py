@@ -15,7 +15,6 @@ from bedstone import (
     backup,
     cli,
     dump,
-    lock,
     manifest,
     restore,
     restore_check,
@@ -24,7 +23,8 @@ from bedstone import (
     swap,
 )
 from bedstone import media as media_archive
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError, RefusedError
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bedstone import backup, catalogue, history, kept_backups, ledger, manifest, retention
 from bedstone.catalogue import Backup
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 from bedstone.history import NewRelease
 from bedstone.manifest import Manifest
 from bedstone.retention import Known, Rules
@@ -356,7 +356,7 @@ def test_removal_that_is_killed_leaves_nothing_with_a_name(
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bedstone.files.remove_tree", killed)
+    monkeypatch.setattr("bedstone.core.files.remove_tree", killed)
     with pytest.raises(KeyboardInterrupt):
         retention.remove(old)
     assert catalogue.backups(tmp_path) == []

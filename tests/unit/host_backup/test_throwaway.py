@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, media, throwaway, throwaway_place
-from bedstone.errors import BedstoneError, RefusedError
-from bedstone.verify_limit import OutOfTimeError, limit
+from bedstone import backup, media, throwaway
+from bedstone.core import scratch
+from bedstone.core.deadline import OutOfTimeError, limit
+from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_place_is_gone_after_the_block_whatever_happens_in_it(home: Path) -> None:
     def interrupted() -> None:
-        with throwaway_place.place(home, app="payments", backup=None) as place:
+        with scratch.place(home, app="payments", backup=None) as place:
             (place / "file").touch()
             assert place.with_suffix(".json").exists()
             raise KeyboardInterrupt
@@ -59,7 +60,7 @@ def test_place_is_gone_after_the_block_whatever_happens_in_it(home: Path) -> Non
 def test_others_may_walk_through_but_not_look_whatever_the_umask(home: Path) -> None:
     before = os.umask(0o077)
     try:
-        with throwaway_place.place(home) as place:
+        with scratch.place(home) as place:
             assert home.stat().st_mode & 0o777 == 0o711
             assert place.stat().st_mode & 0o777 == 0o711
     finally:
@@ -69,7 +70,7 @@ def test_others_may_walk_through_but_not_look_whatever_the_umask(home: Path) -> 
 def test_link_is_no_home(home: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     home.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RefusedError, match="Others than root"), throwaway_place.place(home):
+    with pytest.raises(RefusedError, match="Others than root"), scratch.place(home):
         pass
 
 
@@ -77,7 +78,7 @@ def test_what_a_killed_one_left_running_is_ended_and_nobody_elses_is(
     home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bin").mkdir()
-    with throwaway_place.place(home, app="payments") as place:
+    with scratch.place(home, app="payments") as place:
         # As a kill would leave them.
         marker = place.with_suffix(".json").read_text()
     place.mkdir()
@@ -88,8 +89,8 @@ def test_what_a_killed_one_left_running_is_ended_and_nobody_elses_is(
         process("vim", inside, tmp_path / "bin") as persons,
         process("tar", outside, tmp_path / "bin") as others,
     ):
-        assert throwaway_place.running(place) == [left.pid]
-        (about,) = throwaway_place.clear(home)
+        assert scratch.running(place) == [left.pid]
+        (about,) = scratch.clear(home)
         assert left.wait() != 0
         assert persons.poll() is None
         assert others.poll() is None

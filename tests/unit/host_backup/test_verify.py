@@ -22,20 +22,17 @@ from bedstone import (
     cli,
     dump,
     ledger,
-    lock,
     manifest,
     media,
-    paths,
     restore_role,
-    space,
     throwaway,
-    throwaway_place,
     verify,
     verify_history,
     verify_settings,
 )
 from bedstone.commands import verify as command
-from bedstone.errors import BedstoneError
+from bedstone.core import disk, lock, paths, scratch
+from bedstone.core.errors import BedstoneError
 from bedstone.postgres import PostgresError, Server
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
@@ -199,7 +196,7 @@ def _fails(place: object, name: str, error: BaseException) -> Callable[[World], 
 def _full_in_the_middle(world: World) -> None:
     world.configure(verify=VERIFY, reserve_mb=100)
     free = iter([10**12])
-    world.patch.setattr(space, "free_bytes", lambda _: next(free, 10**6))
+    world.patch.setattr(disk, "free_bytes", lambda _: next(free, 10**6))
 
 
 def _gone_meanwhile(world: World) -> None:
@@ -543,7 +540,7 @@ def test_marker_of_another_program_is_left_alone(root: Path) -> None:
     (home / "verify-0123456789ab").mkdir(parents=True)
     (home / "verify-0123456789ab.json").write_text('{"kind": "something else"}')
     (home / "verify-ba9876543210.json").write_text("{")
-    assert throwaway_place.clear(home) == []
+    assert scratch.clear(home) == []
     assert len(left()) == 3
 
 

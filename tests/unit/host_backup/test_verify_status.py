@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone import cli, ledger, verify_history
+from bedstone.core.terminal import Paint
 from bedstone.overview import screen, verifications
-from bedstone.terminal import Paint
 from bedstone.verify_history import Verification
 
 if TYPE_CHECKING:

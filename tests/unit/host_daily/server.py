@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from bedstone import history, ledger, paths, slots
+from bedstone import history, ledger, slots
+from bedstone.core import paths
 from bedstone.slots import Made
 from tests.unit.host_daily.conftest import APP
 

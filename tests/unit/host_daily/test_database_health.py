@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from bedstone import cli, database_health, ledger, measurements
+from bedstone.core.terminal import Paint
 from bedstone.overview import database as shown_database
 from bedstone.overview import screen
 from bedstone.postgres import PostgresError, Server
-from bedstone.terminal import Paint
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MILLION, MIB, GIB = 10**6, 1024**2, 1024**3

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, container_output, jobs, lock, network, supervise
+from bedstone import cli, container_output, jobs, network, supervise
 from bedstone.container import Container
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.docker import ContainerFacts
-from bedstone.errors import BedstoneError, CommandError
 from tests.unit.host.containers import Docker as Process
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import RELEASE, program, put_into_service

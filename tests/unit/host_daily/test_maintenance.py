@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bedstone import cli, maintenance, retire
+from bedstone.core.process import Completed
 from bedstone.rollout.context import Host
-from bedstone.run import Completed
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bedstone import cli, failures
-from bedstone.errors import CommandError
-from bedstone.run import Completed
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed
 from bedstone.systemd import Systemd
 from bedstone_control import zipapp
 from tests.unit.host_daily.conftest import Serve

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli, history, ledger, paths, slots
+from bedstone import cli, history, ledger, slots
+from bedstone.core import paths
 from bedstone.history import NewRelease
 from tests.unit.host_daily.server import MADE
 

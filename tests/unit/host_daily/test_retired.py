@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, overview, paths, retire, watch
+from bedstone import cli, overview, retire, watch
+from bedstone.core import paths
+from bedstone.core.process import Completed
+from bedstone.core.terminal import Paint
 from bedstone.docker import Docker
 from bedstone.overview import screen
 from bedstone.rollout.context import Host
-from bedstone.run import Completed
 from bedstone.systemd import Systemd
-from bedstone.terminal import Paint
 
 UNIT = (
     Path(__file__).resolve().parents[3]

@@ -20,25 +20,23 @@ from bedstone import (
     disks,
     history,
     ledger,
-    lock,
     maintenance,
     overview,
-    parallel,
-    paths,
     slots,
     watch,
 )
 from bedstone.alarms import Alarm
+from bedstone.core import lock, parallel, paths
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed
+from bedstone.core.terminal import Paint
 from bedstone.docker import Docker
-from bedstone.errors import CommandError
 from bedstone.history import NewRelease, StepRow
 from bedstone.overview import Tools, backups, images, services
 from bedstone.overview import screen as drawn
 from bedstone.probe import Answer
-from bedstone.run import Completed
 from bedstone.slots import Slot
 from bedstone.systemd import Systemd
-from bedstone.terminal import Paint
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import MADE, RELEASE, put_into_service
 

@@ -19,15 +19,14 @@ from bedstone import (
     copies_configuration,
     copying,
     ledger,
-    lock,
     manifest,
     media,
-    paths,
     restic_errors,
     retention_held,
     verify_history,
 )
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import lock, paths
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.verify_history import Verification
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 from tests.unit.host_offsite.conftest import BUCKET, LOCAL, OFFSITE
@@ -482,7 +481,7 @@ def test_a_fetch_that_would_fill_the_disk_is_refused(
 ) -> None:
     world.backup()
     world.copy()
-    monkeypatch.setattr("bedstone.space.free_bytes", lambda _: 10)
+    monkeypatch.setattr("bedstone.core.disk.free_bytes", lambda _: 10)
 
     with pytest.raises(RefusedError, match="only 10 B is free"):
         copies.fetch(world.known.get("offsite"), "payments", "latest", root / "back")

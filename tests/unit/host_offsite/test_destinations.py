@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone import destinations
-from bedstone.errors import ConfigError, RefusedError
+from bedstone.core.errors import ConfigError, RefusedError
 from tests.unit.host_offsite.conftest import BUCKET, LOCAL, OFFSITE
 
 if TYPE_CHECKING:

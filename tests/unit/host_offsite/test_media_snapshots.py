@@ -11,7 +11,7 @@ import pytest
 
 from bedstone import backup, manifest, media_snapshots, restic_errors
 from bedstone import media as media_module
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from pathlib import Path

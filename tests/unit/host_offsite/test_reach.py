@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import followed, reach
+from bedstone import reach
+from bedstone.core import followed
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed
 from bedstone.destinations import Destination
-from bedstone.errors import CommandError
 from bedstone.reach import ReachError
-from bedstone.run import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import destinations, followed, reach, restic_errors
-from bedstone.followed import Ended
+from bedstone import destinations, reach, restic_errors
+from bedstone.core import followed
+from bedstone.core.followed import Ended
 from bedstone.reach import ReachError
 from bedstone.restic import Contents, Repository
 from bedstone.restic_errors import ResticError

@@ -21,13 +21,13 @@ from bedstone import (
     copies,
     destinations,
     ledger,
-    paths,
     restic_errors,
     verify_alarms,
     verify_history,
     verify_marks,
     verify_settings,
 )
+from bedstone.core import paths
 from bedstone.overview import verifications
 from bedstone.verify_history import Verification
 

@@ -23,7 +23,7 @@ from bedstone import (
     past,
     restore_source,
 )
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.past_window import UnreachableTimeError
 from bedstone.pgbackrest import Stanza
 from bedstone.postgres import Server

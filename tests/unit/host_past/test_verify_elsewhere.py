@@ -21,9 +21,7 @@ from bedstone import (
     ledger,
     manifest,
     past,
-    paths,
     throwaway,
-    throwaway_place,
     verify,
     verify_history,
     verify_marks,
@@ -31,7 +29,8 @@ from bedstone import (
 )
 from bedstone.commands import verify as command
 from bedstone.copies import Remote
-from bedstone.errors import BedstoneError
+from bedstone.core import paths, scratch
+from bedstone.core.errors import BedstoneError
 from bedstone.past import GapError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
@@ -353,7 +352,7 @@ def test_killed_run_is_remembered_for_the_server_whose_backups_it_was_at(
     assert proofs.there
     home = root / "cache/verify"
     with paths.of_origin("db1"):
-        place = throwaway_place.place(
+        place = scratch.place(
             home, app="payments", part="dump", destination="offsite", origin="db1"
         )
         left = place.__enter__()

@@ -12,8 +12,8 @@ import pytest
 
 from bedstone import backup_settings, dump, rebuild_cluster, rebuild_journal
 from bedstone.backup_settings import Settings
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.destinations import Destination
-from bedstone.errors import BedstoneError, RefusedError
 from bedstone.pgbackrest_info import Info
 from bedstone.postgres import Server
 from bedstone.rebuild_cluster import Recovered

@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import copies, history, ledger, paths, rebuild, rebuild_files
+from bedstone import copies, history, ledger, rebuild, rebuild_files
 from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA
 from bedstone.backup_settings import App, Settings
 from bedstone.copies import IMAGE, Remote
+from bedstone.core import paths
+from bedstone.core.errors import RefusedError
 from bedstone.destinations import Destination
 from bedstone.docker import Docker, ImageFacts
-from bedstone.errors import RefusedError
 from bedstone.restic import Snapshot
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv/b")

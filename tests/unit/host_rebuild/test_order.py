@@ -14,14 +14,14 @@ from bedstone import (
     copies,
     history,
     ledger,
-    paths,
     rebuild,
     rebuild_cluster,
     rebuild_dumps,
     rebuild_files,
     rebuild_journal,
 )
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.rebuild_cluster import Recovered
 
 BACKUP = {

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import environment, network, paths, perform, rebuild_serve
-from bedstone.errors import BedstoneError
+from bedstone import environment, network, perform, rebuild_serve
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError
 from tests.unit.host.server import Server
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bedstone import backup
 from bedstone.backup_settings import App, Settings
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.postgres import Server
 from bedstone.upgrade import archive, carry, closed, contents, journal
 from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, Cluster

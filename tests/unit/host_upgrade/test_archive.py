@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone import destinations
-from bedstone.errors import BedstoneError
-from bedstone.run import Completed
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import Completed
 from bedstone.upgrade import archive
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 from bedstone.upgrade import archive, carry, journal
 from bedstone.upgrade.cluster import MANUAL
 from tests.unit.host_upgrade.conftest import KilledError, World

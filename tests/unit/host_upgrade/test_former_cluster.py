@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from bedstone import past_window, rebuild_cluster
+from bedstone.core.errors import RefusedError
 from bedstone.destinations import Destination
-from bedstone.errors import RefusedError
 from bedstone.pgbackrest_arrivals import judge
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_wal import Segment, name_of

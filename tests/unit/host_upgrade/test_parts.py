@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, lock, pgbackrest_run
-from bedstone.errors import BedstoneError
+from bedstone import cli, pgbackrest_run
+from bedstone.core import lock
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import Completed
+from bedstone.core.terminal import Paint
 from bedstone.overview import upgrades
-from bedstone.run import Completed
-from bedstone.terminal import Paint
 from bedstone.upgrade import checks, contents, journal, waiting
 from bedstone.upgrade.cluster import Cluster, all_clusters
 

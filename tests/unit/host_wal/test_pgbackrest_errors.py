@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bedstone import pgbackrest_errors
+from bedstone.core.errors import BedstoneError
+from bedstone.core.lock import LockedError
 from bedstone.destinations import Destination
-from bedstone.errors import BedstoneError
-from bedstone.lock import LockedError
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example", user="b", path="/srv/b")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import pgbackrest_ready, space
+from bedstone import pgbackrest_ready
+from bedstone.core import disk
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Stanza
 from bedstone.postgres import Server
@@ -33,7 +34,7 @@ def test_room_for_waiting_wal_is_looked_at(
     warned: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
-    monkeypatch.setattr(space, "free_bytes", lambda _: free_mb * 1024 * 1024)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: free_mb * 1024 * 1024)
     settings = tmp_path / "etc/pgbackrest/pgbackrest.conf"
     settings.parent.mkdir(parents=True)
     settings.write_text("[global]\narchive-push-queue-max=4096MB\n")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import ledger, lock, pgbackrest_arrivals, pgbackrest_run, space, verify_history
+from bedstone import ledger, pgbackrest_arrivals, pgbackrest_run, verify_history
+from bedstone.core import disk, lock
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Kind, Stanza
 from bedstone.pgbackrest_errors import UnreachableError
@@ -171,11 +172,11 @@ def test_backup_that_takes_the_last_of_the_disk_is_ended_and_leaves_nothing(
     world.unfinished = home / "20261108-010000F"
     full = iter([10**12])
     # There is space when it begins, and none afterwards.
-    monkeypatch.setattr(space, "free_bytes", lambda _: next(full, -1))
+    monkeypatch.setattr(disk, "free_bytes", lambda _: next(full, -1))
 
     outcomes = run(world)
 
-    assert isinstance(outcomes["local"].error, space.DiskFullError)
+    assert isinstance(outcomes["local"].error, disk.DiskFullError)
     assert sorted(path.name for path in home.iterdir()) == ["20261101-010000F", "latest"]
     assert outcomes["bucket"].backup is not None
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bedstone import archive_health, arrivals, destinations
+from bedstone.core.terminal import Paint
 from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.overview import wal
-from bedstone.terminal import Paint
 from tests.unit.host_wal.test_archive_health import WELL
 
 KNOWN = Destinations(

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import alarms, cli, files, hooks, overview, watch
+from bedstone import alarms, cli, hooks, overview, watch
 from bedstone.alarms import Alarm
 from bedstone.commands import alarms as command
-from bedstone.errors import BedstoneError
+from bedstone.core import files
+from bedstone.core.errors import BedstoneError
 from bedstone.hooks import settings as hook_settings
 from bedstone.metrics import Collector
 from bedstone.metrics_text import render

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import ledger, paths
+from bedstone import ledger
+from bedstone.core import paths
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed
 from bedstone.docker import Docker
-from bedstone.errors import CommandError
 from bedstone.postgres import PostgresError, Server
-from bedstone.run import Completed
 from bedstone.systemd import Systemd
 from bedstone.watch import images, machine
 from bedstone.watch.images import Image

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bedstone import migrations
 from bedstone.config import App, Commands, Image, Service
-from bedstone.errors import BedstoneError, ConfigError
+from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.migrations import PATH, Backward, Pending, Report, Table, parse
 from bedstone.migrations.probe import VARIABLE, script
 from bedstone.migrations.report import MARKER

@@ -9,14 +9,14 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone.errors import CommandError
-from bedstone.run import Completed, tail
+from bedstone.core.errors import CommandError
+from bedstone.core.process import Completed, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import IO
 
-    from bedstone.run import Runner
+    from bedstone.core.process import Runner
 
 GRACE_SECONDS = 10.0
 
@@ -90,7 +90,7 @@ def run(
 
 
 def runner(watch: Callable[[], None]) -> Runner:
-    """Return what runs programs as :func:`bedstone.run.run` does, but watched and without a limit.
+    """Return what runs programs as :func:`bedstone.core.process.run` does, but watched and without a limit.
 
     What ends a program ends its children.
 

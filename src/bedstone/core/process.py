@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from bedstone import reason
-from bedstone.errors import CommandError, masked, printable
+from bedstone.core import reason
+from bedstone.core.errors import CommandError, masked, printable
 
 KEPT_CHARACTERS = 1_000_000
 ERROR_LINES = 25
@@ -158,7 +158,7 @@ def run(
 
 
 def tail(text: str, lines: int = ERROR_LINES) -> str:
-    """Return the last lines of a text that aren't empty; see :func:`bedstone.reason.tail`."""
+    """Return the last lines of a text that aren't empty; see :func:`bedstone.core.reason.tail`."""
     return reason.tail(text, lines)
 
 

@@ -6,7 +6,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bedstone.errors import BedstoneError
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

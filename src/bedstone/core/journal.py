@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bedstone import files, paths
-from bedstone.errors import BedstoneError
+from bedstone.core import files, paths
+from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import paths
-from bedstone.errors import RefusedError
+from bedstone.core import paths
+from bedstone.core.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

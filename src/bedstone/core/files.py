@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.run import Runner
+    from bedstone.core.process import Runner
 
 _SYNC_SECONDS = 900.0
 

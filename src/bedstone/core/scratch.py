@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import files
-from bedstone.errors import BedstoneError, RefusedError
+from bedstone.core import files
+from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

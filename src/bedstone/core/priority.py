@@ -13,8 +13,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from bedstone.errors import BedstoneError
-from bedstone.run import run
+from bedstone.core.errors import BedstoneError
+from bedstone.core.process import run
 
 # As in roles/backup/templates/backup/etc/systemd/system/bedstone-backup.service.j2.
 NICE = 10

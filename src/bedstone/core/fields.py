@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bedstone.errors import ConfigError
+from bedstone.core.errors import ConfigError
 
 # Of an app, a service, a job: part of names of images, networks, units and containers, and Docker
 # takes no repository that ends in a dash.
