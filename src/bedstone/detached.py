@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

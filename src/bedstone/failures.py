@@ -7,12 +7,13 @@ import re
 import sqlite3
 from contextlib import suppress
 
-from bedstone import config, container_hints, history, ledger
+from bedstone import config, history, ledger
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Runner, run
 from bedstone.hooks import Event
-from bedstone.systemd import Systemd
+from bedstone.system import container_hints
+from bedstone.system.systemd import Systemd
 
 _LINES = 30
 _SYSTEMD_SECONDS = 15.0

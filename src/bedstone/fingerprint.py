@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import container, environment, source_secrets
+from bedstone import environment, source_secrets
 from bedstone.core import paths
 from bedstone.source import digest_of_file
+from bedstone.system import container
 
 if TYPE_CHECKING:
     from bedstone.config import App

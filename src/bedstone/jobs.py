@@ -10,22 +10,23 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, container, container_hints, current, network, systemd
-from bedstone.container_output import Follower, Pipes, recent
-from bedstone.container_process import ContainerProcess
+from bedstone import config, current, network
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
-from bedstone.docker import Docker
 from bedstone.supervise import remove, report_end, started, stop
+from bedstone.system import container, container_hints, systemd
+from bedstone.system.container_output import Follower, Pipes, recent
+from bedstone.system.container_process import ContainerProcess
+from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from bedstone.config import Job
-    from bedstone.container import Container
     from bedstone.current import Current
-    from bedstone.systemd import Systemd
+    from bedstone.system.container import Container
+    from bedstone.system.systemd import Systemd
 
 # As a shell reports what SIGTERM has ended: the job is not done.
 EXIT_STOPPED = 143

@@ -16,16 +16,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from bedstone import slots
-from bedstone.container import LABEL_APP
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.system.container import LABEL_APP
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bedstone.config import App
-    from bedstone.docker import Docker, Network
+    from bedstone.system.docker import Docker, Network
 
 SCHEMA = 1
 _SMALLEST = 32

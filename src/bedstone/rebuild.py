@@ -32,7 +32,7 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.pgbackrest import Stanza
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     import argparse

@@ -18,7 +18,7 @@ from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run, tail
 from bedstone.postgres import USER, PostgresError, Server
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,9 +13,9 @@ from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
-from bedstone.docker import Docker
 from bedstone.restic import Repository
 from bedstone.rollout.image import image_name
+from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,11 +6,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, ledger, maintenance, nginx, slots
+from bedstone import config, ledger, maintenance, slots
 from bedstone.core import files, lock, paths
 from bedstone.rollout.context import Host
 from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
+from bedstone.system import container, nginx
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from bedstone import current, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.rollout.context import START_SLACK_SECONDS
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 
 def restart(app: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, network, nginx, slots
+from bedstone import config, network, slots
 from bedstone.core import files, paths
 from bedstone.rollout import commands, pending, uploads
 from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
@@ -17,6 +17,7 @@ from bedstone.rollout.ended import end
 from bedstone.rollout.prepare import STEP_KINDS
 from bedstone.rollout.switch import servers
 from bedstone.slots import Slot
+from bedstone.system import container, nginx
 
 if TYPE_CHECKING:
     from bedstone.config import App

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bedstone import source_secrets
-from bedstone.container import LABEL_APP
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Runner, run
+from bedstone.system.container import LABEL_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from bedstone.config import App, Image
     from bedstone.core.process import Completed
-    from bedstone.docker import Docker, ImageFacts
+    from bedstone.system.docker import Docker, ImageFacts
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]+")

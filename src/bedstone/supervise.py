@@ -16,20 +16,21 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import config, container, environment, network, probe, slots
-from bedstone.container_output import Follower, Pipes, dockerd_runs
-from bedstone.container_process import ContainerProcess
+from bedstone import config, environment, network, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.docker import Docker
-from bedstone.systemd import notify
+from bedstone.system import container, http_check
+from bedstone.system.container_output import Follower, Pipes, dockerd_runs
+from bedstone.system.container_process import ContainerProcess
+from bedstone.system.docker import Docker
+from bedstone.system.systemd import notify
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from bedstone.config import App, Service
-    from bedstone.container import Container
     from bedstone.slots import Slot
+    from bedstone.system.container import Container
 
 # How long a service without a port has to stay up to count as healthy.
 STABLE_SECONDS = 3.0
@@ -130,15 +131,15 @@ class Supervisor:
                     " `health: null` to wait for the port alone.",
                 )
 
-    def _probe(self, seconds_up: float) -> probe.Answer:
+    def _probe(self, seconds_up: float) -> http_check.Answer:
         service = self.service
         if service.port is None or self.slot.address is None:
             limit = min(STABLE_SECONDS, float(service.health_timeout_seconds))
-            return probe.Answer(seconds_up >= limit, f"up for {seconds_up:.0f} seconds")
+            return http_check.Answer(seconds_up >= limit, f"up for {seconds_up:.0f} seconds")
         if service.health is None:
-            return probe.port(self.slot.address, service.port)
+            return http_check.port(self.slot.address, service.port)
         host = self.app.main_domain or "localhost"
-        return probe.service(
+        return http_check.service(
             self.slot.address, service.port, service.health, host, accepted=service.accept_status
         )
 

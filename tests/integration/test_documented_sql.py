@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import container_hints
 from bedstone.postgres import SETTINGS, PostgresError, Server
+from bedstone.system import container_hints
 from tests.integration.cluster import Cluster
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-app.md"

@@ -8,9 +8,10 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, container, current, jobs
+from bedstone import cli, config, current, jobs
 from bedstone.core.errors import BedstoneError
-from bedstone.docker import Docker
+from bedstone.system import container
+from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
     import argparse

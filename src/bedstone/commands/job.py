@@ -7,10 +7,11 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import cli, failures, follow_unit, jobs
+from bedstone import cli, failures, jobs
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
-from bedstone.systemd import Systemd
+from bedstone.system import unit_run
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     import argparse
@@ -93,7 +94,7 @@ def _in_its_unit(app: str, job: str) -> int:
         print(f"It runs already, since {age.short(state.last_run)}.", flush=True)
         since = datetime.fromisoformat(state.last_run).timestamp()
     try:
-        ended = follow_unit.run(state.unit, manager, since=since)
+        ended = unit_run.run(state.unit, manager, since=since)
     except KeyboardInterrupt:
         print(f"The job goes on; `systemctl stop {state.unit}` ends it.", file=sys.stderr)
         return EXIT_INTERRUPTED

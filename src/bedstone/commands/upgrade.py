@@ -8,12 +8,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, cli, follow_unit
+from bedstone import backup_settings, cli
 from bedstone.backup import server_of
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
-from bedstone.systemd import Systemd
+from bedstone.system import unit_run
+from bedstone.system.systemd import Systemd
 from bedstone.upgrade import carry, checks, journal, minor, rehearsal, waiting
 from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster
 
@@ -224,7 +225,7 @@ def _ask_unit(source: Cluster, target: Cluster, settings: Settings, *, back: boo
 
 
 def _follow() -> dict[str, str]:
-    return follow_unit.run(carry.UNIT, Systemd())
+    return unit_run.run(carry.UNIT, Systemd())
 
 
 def _require_unit() -> None:

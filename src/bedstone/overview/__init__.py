@@ -22,10 +22,8 @@ from bedstone import (
     retire,
     watch,
 )
-from bedstone.container import LABEL_APP
 from bedstone.core import parallel
 from bedstone.core.errors import BedstoneError
-from bedstone.docker import Docker
 from bedstone.overview import (
     backups,
     database,
@@ -38,7 +36,9 @@ from bedstone.overview import (
     wal,
     written,
 )
-from bedstone.systemd import Systemd
+from bedstone.system.container import LABEL_APP
+from bedstone.system.docker import Docker
+from bedstone.system.systemd import Systemd
 from bedstone.watch.machine import LEDGER_ALARM
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.docker import Docker
+    from bedstone.system.docker import Docker
 
 _SHORT_ID = 12
 # Docker's sizes are decimal: "1.09GB", "632.1kB", "0B".

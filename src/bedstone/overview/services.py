@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bedstone import probe, slots, systemd
+from bedstone import slots
 from bedstone.core.errors import BedstoneError
+from bedstone.system import http_check, systemd
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from bedstone.config import Service
     from bedstone.current import Current
-    from bedstone.systemd import Systemd
+    from bedstone.system.systemd import Systemd
 
 PROBE_SECONDS = 3.0
 _PROPERTIES = ("ActiveState", "SubState", "Result", "NRestarts", "ActiveEnterTimestamp")
 
 # Address, service, domain -> what the service answered.
-Asks = Callable[[str, "Service", str], probe.Answer]
+Asks = Callable[[str, "Service", str], http_check.Answer]
 
 
-def ask(address: str, service: Service, domain: str) -> probe.Answer:
+def ask(address: str, service: Service, domain: str) -> http_check.Answer:
     """Ask a service whether it is healthy, as its supervisor does when it starts."""
     if service.port is None:
         raise ValueError(service.name)
     if service.health is None:
-        return probe.port(address, service.port, seconds=PROBE_SECONDS)
-    return probe.service(
+        return http_check.port(address, service.port, seconds=PROBE_SECONDS)
+    return http_check.service(
         address,
         service.port,
         service.health,
@@ -52,12 +53,12 @@ def tasks(
     return wanted
 
 
-def _question(found: Current, service: Service, asks: Asks) -> Callable[[], probe.Answer]:
-    def question() -> probe.Answer:
+def _question(found: Current, service: Service, asks: Asks) -> Callable[[], http_check.Answer]:
+    def question() -> http_check.Answer:
         try:
             slot = slots.read(found.app.name, f"{service.name}@{found.slot}")
         except BedstoneError as error:
-            return probe.Answer(ok=False, said=error.message)
+            return http_check.Answer(ok=False, said=error.message)
         domain = found.app.main_domain or "localhost"
         return asks(slot.address or "127.0.0.1", service, domain)
 
@@ -76,7 +77,7 @@ def as_json(found: Current, answers: dict[Hashable, Any]) -> list[dict[str, Any]
         runs = state.get("ActiveState") == "active"
         health = None
         if service.is_http and runs:
-            answer = answers.get(("health", name, service.name)) or probe.Answer(
+            answer = answers.get(("health", name, service.name)) or http_check.Answer(
                 ok=False, said="it didn't answer in time"
             )
             health = {"ok": answer.ok, "said": answer.said}

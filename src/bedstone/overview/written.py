@@ -9,13 +9,13 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
-from bedstone.container import name_of
+from bedstone.system.container import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bedstone.current import Current
-    from bedstone.docker import Docker
+    from bedstone.system.docker import Docker
 
 MOST_SHOWN = 5
 # Ends of processes and interpreters that no app means to keep.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from bedstone import backup, backup_settings, catalogue, destinations, history, slots
-from bedstone.container import LABEL_APP
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.rollout import pulled, uploads
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end, killed
 from bedstone.rollout.image import image_name
+from bedstone.system.container import LABEL_APP
 
 # Of role backup.
 COPY_UNIT = "bedstone-copy.service"

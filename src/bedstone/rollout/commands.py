@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, container_hints, environment, slots
-from bedstone.container import for_command
+from bedstone import config, environment, slots
 from bedstone.core import paths, reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.rollout import prepare, secrets
 from bedstone.slots import Made
+from bedstone.system import container_hints
+from bedstone.system.container import for_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +95,7 @@ def run(
         on_line: called with every line it prints.
         variables: further variables.
         mounts: further files of the server it sees, read only: where, and where to.
-        static_source: see :func:`bedstone.container.for_command`.
+        static_source: see :func:`bedstone.system.container.for_command`.
 
     Raises:
         BedstoneError: it failed; holds the last lines it printed.

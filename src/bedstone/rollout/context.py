@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import nginx, probe, slots
+from bedstone import slots
 from bedstone.core import paths
 from bedstone.core.process import Runner, run
-from bedstone.docker import Docker
 from bedstone.slots import Made, Slot
-from bedstone.systemd import Systemd
+from bedstone.system import http_check, nginx
+from bedstone.system.docker import Docker
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,7 +33,7 @@ class Host:
     """The server's parts that a release moves; tests put fakes in their place."""
 
     run: Runner = run
-    front_door: Callable[[str, str, int], probe.Answer] = probe.front_door
+    front_door: Callable[[str, str, int], http_check.Answer] = http_check.front_door
     docker: Docker = field(init=False)
     systemd: Systemd = field(init=False)
     nginx: nginx.Nginx = field(init=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import container, slots
+from bedstone import slots
 from bedstone.supervise import KILLED
+from bedstone.system import container
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

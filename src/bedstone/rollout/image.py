@@ -6,16 +6,17 @@ import posixpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bedstone import container, history, slots, source
+from bedstone import history, slots, source
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.system import container
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bedstone.config import App
-    from bedstone.docker import ImageFacts
     from bedstone.rollout.context import Rollout
+    from bedstone.system.docker import ImageFacts
 
 
 def image(rollout: Rollout) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bedstone.core import files, paths
-from bedstone.docker import environment_prefix
 from bedstone.rollout.prepare import STEP_KINDS
+from bedstone.system.docker import environment_prefix
 
 
 def sweep(app: str) -> None:

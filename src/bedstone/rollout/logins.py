@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from bedstone import backup_settings, config, slots
 from bedstone.backup import server_of
-from bedstone.container import LABEL_APP
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import identifier, literal
 from bedstone.rollout import prepare
+from bedstone.system.container import LABEL_APP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bedstone import config, environment, slots
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.docker import LOOK
 from bedstone.rollout import secrets
+from bedstone.system.docker import LOOK
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bedstone import container_hints, slots
+from bedstone import slots
 from bedstone.config import Service
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
 from bedstone.rollout.ended import end
+from bedstone.system import container_hints
 
 
 def start(rollout: Rollout) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import network, nginx
+from bedstone import network
 from bedstone.core import files, paths
 from bedstone.rollout.context import Rollout, drain_seconds
 from bedstone.slots import HTTP_SLOTS
+from bedstone.system import nginx
 
 if TYPE_CHECKING:
     from bedstone.config import App

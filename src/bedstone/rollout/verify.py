@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
-from bedstone import maintenance, probe, slots
+from bedstone import maintenance, slots
 from bedstone.config import Service
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import tail
 from bedstone.rollout.context import Rollout
+from bedstone.system import http_check
 
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
@@ -44,7 +45,7 @@ def verify(rollout: Rollout) -> str:
     return "; ".join(said) or "no domain to ask"
 
 
-def is_right(service: Service, path: str, answer: probe.Answer) -> bool:
+def is_right(service: Service, path: str, answer: http_check.Answer) -> bool:
     """Return whether a service has answered as it should.
 
     The health path answers through nginx what it has to answer anyway. The route alone need not be
@@ -57,7 +58,7 @@ def is_right(service: Service, path: str, answer: probe.Answer) -> bool:
     return answer.ok and answer.status in _OK
 
 
-def _hint(domain: str, path: str, answer: probe.Answer) -> str:
+def _hint(domain: str, path: str, answer: http_check.Answer) -> str:
     declare = (
         f"If {answer.status} is the right answer of {path}, say `accept_status:"
         f" [{answer.status}]`, or give the service a `health` path below its route."

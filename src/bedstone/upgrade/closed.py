@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import config, current, maintenance, probe
+from bedstone import config, current, maintenance
 from bedstone.core import parallel, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
 from bedstone.overview import services
 from bedstone.rollout.verify import front_door_path, is_right
-from bedstone.systemd import Systemd
+from bedstone.system import http_check
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -120,7 +121,7 @@ def front_doors(apps: Sequence[str]) -> list[str]:
             if service.route is None or app.main_domain is None or maintenance.is_on(name):
                 continue
             path = front_door_path(service)
-            answer = probe.front_door(app.main_domain, path, app.https_port)
+            answer = http_check.front_door(app.main_domain, path, app.https_port)
             wrong += [] if is_right(service, path, answer) else [f"{name}: {answer.said}"]
     return wrong
 

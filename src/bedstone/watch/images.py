@@ -10,8 +10,8 @@ from bedstone import config, current, history, ledger
 from bedstone.alarms import Alarm
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.docker import Docker
-from bedstone.systemd import Systemd
+from bedstone.system.docker import Docker
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

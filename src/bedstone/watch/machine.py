@@ -14,7 +14,7 @@ from bedstone.core import age, paths
 from bedstone.core import disk as space
 from bedstone.core.process import Runner, run
 from bedstone.postgres import PostgresError, Server
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 from bedstone.upgrade.cluster import all_clusters
 from bedstone.watch.units import in_container
 

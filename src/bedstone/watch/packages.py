@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import systemd
 from bedstone.alarms import Alarm
 from bedstone.core import age, paths
 from bedstone.core.process import Runner, run
-from bedstone.systemd import Systemd
+from bedstone.system import systemd
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

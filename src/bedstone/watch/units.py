@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone import failures
 from bedstone.alarms import Alarm
 from bedstone.core import age, lock, paths
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 from bedstone.upgrade import journal
 from bedstone.upgrade.cluster import AUTOMATIC, all_clusters
 

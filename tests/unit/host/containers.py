@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
-from bedstone.container import Container
-from bedstone.docker import ContainerFacts
+from bedstone.system.container import Container
+from bedstone.system.docker import ContainerFacts
 
 # Ends at SIGTERM with 0, at SIGQUIT with 3, at SIGUSR1 with 7; no signal comes too early for it.
 PROGRAM = """

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, container
+from bedstone import config
 from bedstone.core.errors import ConfigError
 from bedstone.slots import Made, Slot
+from bedstone.system import container
 from tests.unit.host.server import APP
 
 JOB = {"command": ["manage", "clearsessions"], "schedule": "*-*-* 03:00:00"}

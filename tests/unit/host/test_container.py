@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, container
+from bedstone import config
 from bedstone.core.errors import ConfigError
 from bedstone.slots import Made, Slot
+from bedstone.system import container
 from tests.unit.host.server import APP
 
 SERVICE = APP["services"]["web"] | {"memory_mb": 256, "cpus": 0.5, "pids": 99, "stop_seconds": 7}

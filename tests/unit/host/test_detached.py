@@ -17,7 +17,7 @@ import pytest
 from bedstone import detached
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 # `start` runs what $UNIT holds as another process; `is-active` shows whether it is alive.
 SYSTEMCTL = """#!/bin/sh

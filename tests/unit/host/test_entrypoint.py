@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bedstone import container_hints
-from bedstone.container import Container
 from bedstone.core.process import Completed
-from bedstone.docker import Docker
-from bedstone.entrypoint import swallows
+from bedstone.system import container_hints
+from bedstone.system.container import Container
+from bedstone.system.docker import Docker
+from bedstone.system.entrypoint import swallows
 
 
 @pytest.mark.parametrize(

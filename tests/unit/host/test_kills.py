@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bedstone import backup_settings, history, ledger, nginx, perform, systemd, transaction
+from bedstone import backup_settings, history, ledger, perform, transaction
 from bedstone.core.errors import BedstoneError
 from bedstone.outcome import Outcome
 from bedstone.rollout import schema
 from bedstone.rollout.context import Wishes
+from bedstone.system import nginx, systemd
 from tests.unit.host.schema_world import World, world
 from tests.unit.host.server import APP, Server, declare
 

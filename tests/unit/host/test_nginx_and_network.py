@@ -12,8 +12,8 @@ import pytest
 from bedstone import config, history, ledger, network, perform
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
-from bedstone.docker import Docker
 from bedstone.retire import prune, retire, retired
+from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, SUBNET, Server
 
 SHOP = config.parse(APP)

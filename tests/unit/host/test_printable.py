@@ -6,7 +6,7 @@ import pytest
 
 from bedstone.core.errors import BedstoneError, printable
 from bedstone.core.process import run
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 EVIL = "\x1b]0;title\x07\x1b[2Jgone\x9b1m \u202etxt\x7f"
 SHOWN = "\\x1b]0;title\\x07\\x1b[2Jgone\\x9b1m \\u202etxt\\x7f"

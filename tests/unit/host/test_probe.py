@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bedstone import probe
 from bedstone.core.errors import BedstoneError
+from bedstone.system import http_check
 
 
 class App(HTTPServer):
@@ -50,8 +50,8 @@ def app() -> Iterator[App]:
 
 
 def test_asks_as_nginx_would(app: App) -> None:
-    answer = probe.service("127.0.0.1", app.server_port, "/health/", "shop.example.com")
-    assert answer == probe.Answer(ok=True, said="GET /health/ answered 200", status=200)
+    answer = http_check.service("127.0.0.1", app.server_port, "/health/", "shop.example.com")
+    assert answer == http_check.Answer(ok=True, said="GET /health/ answered 200", status=200)
     assert app.headers["host"] == "shop.example.com"
     assert app.headers["x-forwarded-proto"] == "https"
 
@@ -59,34 +59,34 @@ def test_asks_as_nginx_would(app: App) -> None:
 @pytest.mark.parametrize("status", [301, 400, 404, 500, 503])
 def test_only_2xx_is_healthy(app: App, status: int) -> None:
     app.status = status
-    answer = probe.service("127.0.0.1", app.server_port, "/", "x")
+    answer = http_check.service("127.0.0.1", app.server_port, "/", "x")
     assert not answer.ok
     assert f"answered {status}" in answer.said
 
 
 def test_redirect_says_where_to(app: App) -> None:
     app.status = 301
-    said = probe.service("127.0.0.1", app.server_port, "/", "x").said
+    said = http_check.service("127.0.0.1", app.server_port, "/", "x").said
     assert said.startswith("GET / answered 301 to https://elsewhere/; a redirect doesn't count")
 
 
 def test_declared_status_is_healthy(app: App) -> None:
     app.status = 301
-    answer = probe.service("127.0.0.1", app.server_port, "/", "x", accepted=(301,))
-    assert answer == probe.Answer(True, "GET / answered 301 to https://elsewhere/", 301)
+    answer = http_check.service("127.0.0.1", app.server_port, "/", "x", accepted=(301,))
+    assert answer == http_check.Answer(True, "GET / answered 301 to https://elsewhere/", 301)
 
 
 def test_nobody_there_is_no_answer(app: App) -> None:
     port = app.server_port
-    assert probe.port("127.0.0.1", port).ok
+    assert http_check.port("127.0.0.1", port).ok
     app.shutdown()
     app.server_close()
-    answer = probe.service("127.0.0.1", port, "/", "x")
+    answer = http_check.service("127.0.0.1", port, "/", "x")
     assert not answer.ok
     assert "got no answer: " in answer.said
-    assert "Connection refused" in probe.port("127.0.0.1", port).said
+    assert "Connection refused" in http_check.port("127.0.0.1", port).said
     with pytest.raises(BedstoneError, match="no answer"):
-        probe.require(answer)
+        http_check.require(answer)
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def front_door(app: App, root: Path) -> App:
 
 
 def test_front_door_is_asked_by_the_apps_domain(front_door: App) -> None:
-    answer = probe.front_door("shop.example.com", "/health/", front_door.server_port)
+    answer = http_check.front_door("shop.example.com", "/health/", front_door.server_port)
     said = "https://shop.example.com/health/ answered 200"
-    assert answer == probe.Answer(ok=True, said=said, status=200)
+    assert answer == http_check.Answer(ok=True, said=said, status=200)
     assert front_door.headers["host"] == f"shop.example.com:{front_door.server_port}"
 
 
@@ -133,7 +133,7 @@ def test_front_door_is_asked_by_the_apps_domain(front_door: App) -> None:
 )
 def test_front_door_must_not_answer_400_or_5xx(front_door: App, status: int, ok: bool) -> None:  # noqa: FBT001
     front_door.status = status
-    answer = probe.front_door("shop.example.com", "/", front_door.server_port)
+    answer = http_check.front_door("shop.example.com", "/", front_door.server_port)
     assert (answer.ok, answer.status) == (ok, status)
 
 
@@ -141,13 +141,13 @@ def test_front_door_must_not_answer_400_or_5xx(front_door: App, status: int, ok:
 def test_front_door_must_not_redirect_to_itself(front_door: App, location: str) -> None:
     front_door.status = 301
     front_door.location = location.format(port=front_door.server_port)
-    answer = probe.front_door("shop.example.com", "/", front_door.server_port)
+    answer = http_check.front_door("shop.example.com", "/", front_door.server_port)
     assert not answer.ok
     assert answer.said == "https://shop.example.com/ answered 301 to itself"
 
 
 def test_untrusted_certificate_is_said_but_does_not_count(front_door: App) -> None:
-    answer = probe.front_door("other.example.com", "/", front_door.server_port)
+    answer = http_check.front_door("other.example.com", "/", front_door.server_port)
     assert answer.ok
     assert "isn't trusted here" in answer.said
     assert front_door.headers
@@ -155,6 +155,6 @@ def test_untrusted_certificate_is_said_but_does_not_count(front_door: App) -> No
 
 def test_closed_front_door_is_no_answer(root: Path, app: App) -> None:
     del root
-    answer = probe.front_door("shop.example.com", "/", app.server_port)
+    answer = http_check.front_door("shop.example.com", "/", app.server_port)
     assert not answer.ok
     assert "got no answer" in answer.said

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, container, docker, history, ledger, perform, slots
+from bedstone import config, history, ledger, perform, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.forecast import REBUILT, would_change
 from bedstone.outcome import Outcome
 from bedstone.rollout import pulled
 from bedstone.rollout.context import Wishes
+from bedstone.system import container, docker
 from tests.unit.host.server import APP, Server, declare
 
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
@@ -439,7 +440,7 @@ def test_drain_that_fails_leaves_no_old_slot(
         return True
 
     with monkeypatch.context() as patch:
-        patch.setattr("bedstone.nginx.Nginx.wait_until_drained", fail_once)
+        patch.setattr("bedstone.system.nginx.Nginx.wait_until_drained", fail_once)
         outcome = release(server)
     assert outcome.ok
     assert outcome.warnings == ["drain: nginx doesn't answer"]

@@ -17,7 +17,7 @@ from bedstone import config, source
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed, run
-from bedstone.docker import Docker
+from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, IMAGE, Server
 
 

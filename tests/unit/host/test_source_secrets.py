@@ -16,7 +16,7 @@ from bedstone import config, fingerprint, redact, source, source_secrets
 from bedstone.core import errors, paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Completed, run
-from bedstone.docker import Docker
+from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, Server
 
 TOKEN = "tell-this-to-nobody"

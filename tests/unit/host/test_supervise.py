@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, container_output, environment, network, probe, slots, supervise
-from bedstone.container import LABEL_SPECIFICATION, for_service
-from bedstone.container_output import Follower, Pipes
-from bedstone.container_process import signal_number
+from bedstone import config, environment, network, slots, supervise
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
-from bedstone.docker import ContainerFacts
 from bedstone.slots import Made, Slot
 from bedstone.supervise import Supervisor
+from bedstone.system import container_output, http_check
+from bedstone.system.container import LABEL_SPECIFICATION, for_service
+from bedstone.system.container_output import Follower, Pipes
+from bedstone.system.container_process import signal_number
+from bedstone.system.docker import ContainerFacts
 from tests.unit.host.containers import Docker
 from tests.unit.host.server import APP
 
@@ -89,7 +90,7 @@ class Notify:
         self._server = server
 
     def __call__(self, *messages: str) -> None:
-        from bedstone.systemd import notify
+        from bedstone.system.systemd import notify
 
         notify(*messages)
         Notify.messages += self._server.recv(4096).decode().splitlines()
@@ -105,12 +106,12 @@ def answers(monkeypatch: pytest.MonkeyPatch, *oks: bool) -> list[tuple[Any, ...]
     left = list(oks)
     asked: list[tuple[Any, ...]] = []
 
-    def service(*arguments: Any, **_: Any) -> probe.Answer:
+    def service(*arguments: Any, **_: Any) -> http_check.Answer:
         asked.append(arguments)
         ok = left.pop(0) if len(left) > 1 else left[0]
-        return probe.Answer(ok, f"GET answered {200 if ok else 503}")
+        return http_check.Answer(ok, f"GET answered {200 if ok else 503}")
 
-    monkeypatch.setattr(probe, "service", service)
+    monkeypatch.setattr(http_check, "service", service)
     return asked
 
 
@@ -134,9 +135,9 @@ def patched_probe(original: Any, then: Any, times: int) -> Any:
     """Return the probe, with something that happens after so many calls."""
     calls = []
 
-    def _probe(self: Supervisor, seconds: float) -> probe.Answer:
+    def _probe(self: Supervisor, seconds: float) -> http_check.Answer:
         calls.append(seconds)
-        answer: probe.Answer = original(self, seconds)
+        answer: http_check.Answer = original(self, seconds)
         if len(calls) == times:
             then()
         return answer
@@ -240,11 +241,11 @@ def test_service_without_health_path_is_healthy_when_its_port_is(
 ) -> None:
     asked: list[tuple[str, int]] = []
 
-    def port(address: str, number: int) -> probe.Answer:
+    def port(address: str, number: int) -> http_check.Answer:
         asked.append((address, number))
-        return probe.Answer(ok=True, said="")
+        return http_check.Answer(ok=True, said="")
 
-    monkeypatch.setattr(probe, "port", port)
+    monkeypatch.setattr(http_check, "port", port)
     docker.program = "exit 0"
     supervisor(docker, health=None).run()
     assert asked[0] == ("172.20.0.129", 8000)

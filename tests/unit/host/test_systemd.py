@@ -8,7 +8,7 @@ from typing import Any
 
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 
 class Journal:

@@ -23,7 +23,7 @@ from bedstone import (
 )
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.docker import Docker
+from bedstone.system.docker import Docker
 from tests.unit.host.server import Server
 
 if TYPE_CHECKING:

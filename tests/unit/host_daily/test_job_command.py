@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli, follow_unit
+from bedstone import cli
+from bedstone.system import unit_run
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import program, put_into_service
 
@@ -195,7 +196,7 @@ def test_interrupt_ends_the_looking_on_and_not_the_job(
         raise KeyboardInterrupt
 
     del programs
-    monkeypatch.setattr(follow_unit, "run", interrupt)
+    monkeypatch.setattr(unit_run, "run", interrupt)
     assert cli.main(["job", "shop", "clean"]) == 130
     assert f"The job goes on; `systemctl stop {UNIT}.service` ends it." in capsys.readouterr().err
 
@@ -207,7 +208,7 @@ def test_reader_that_has_seen_enough_is_no_error(
         raise BrokenPipeError
 
     (programs / "shown").write_text(ended("success", 0))
-    monkeypatch.setattr(follow_unit, "_show", show)
+    monkeypatch.setattr(unit_run, "_show", show)
     monkeypatch.setattr(os, "dup2", lambda *_: None)
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
     assert cli.main(["job", "shop", "clean"]) == 0

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, container_output, jobs, network, supervise
-from bedstone.container import Container
+from bedstone import cli, jobs, network, supervise
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.docker import ContainerFacts
+from bedstone.system import container_output
+from bedstone.system.container import Container
+from bedstone.system.docker import ContainerFacts
 from tests.unit.host.containers import Docker as Process
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import RELEASE, program, put_into_service

@@ -14,7 +14,7 @@ import pytest
 from bedstone import cli, failures
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 from bedstone_control import zipapp
 from tests.unit.host_daily.conftest import Serve
 

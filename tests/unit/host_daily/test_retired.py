@@ -14,10 +14,10 @@ from bedstone import cli, overview, retire, watch
 from bedstone.core import paths
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
-from bedstone.docker import Docker
 from bedstone.overview import screen
 from bedstone.rollout.context import Host
-from bedstone.systemd import Systemd
+from bedstone.system.docker import Docker
+from bedstone.system.systemd import Systemd
 
 UNIT = (
     Path(__file__).resolve().parents[3]

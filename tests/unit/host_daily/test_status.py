@@ -30,13 +30,13 @@ from bedstone.core import lock, parallel, paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
-from bedstone.docker import Docker
 from bedstone.history import NewRelease, StepRow
 from bedstone.overview import Tools, backups, images, services
 from bedstone.overview import screen as drawn
-from bedstone.probe import Answer
 from bedstone.slots import Slot
-from bedstone.systemd import Systemd
+from bedstone.system.docker import Docker
+from bedstone.system.http_check import Answer
+from bedstone.system.systemd import Systemd
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import MADE, RELEASE, put_into_service
 
@@ -260,8 +260,8 @@ def test_real_question_goes_to_the_health_path_or_the_port(
         asked.append((*arguments, seconds))
         return Answer(ok=True, said="")
 
-    monkeypatch.setattr("bedstone.probe.service", answer)
-    monkeypatch.setattr("bedstone.probe.port", answer)
+    monkeypatch.setattr("bedstone.system.http_check.service", answer)
+    monkeypatch.setattr("bedstone.system.http_check.port", answer)
     web = config.load("shop").services["web"]
     services.ask("10.0.0.1", web, "example.com")
     services.ask("10.0.0.1", dataclasses.replace(web, health=None), "example.com")

@@ -19,8 +19,8 @@ from bedstone.copies import IMAGE, Remote
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.destinations import Destination
-from bedstone.docker import Docker, ImageFacts
 from bedstone.restic import Snapshot
+from bedstone.system.docker import Docker, ImageFacts
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv/b")
 RELEASE = "20261120_101500-v1"

@@ -15,9 +15,9 @@ from bedstone import ledger
 from bedstone.core import paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
-from bedstone.docker import Docker
 from bedstone.postgres import PostgresError, Server
-from bedstone.systemd import Systemd
+from bedstone.system.docker import Docker
+from bedstone.system.systemd import Systemd
 from bedstone.watch import images, machine
 from bedstone.watch.images import Image
 from bedstone.watch.machine import Clock, Former, Growth, Reboot

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bedstone.core.process import Completed
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 from bedstone.watch import packages
 from bedstone.watch.packages import Dpkg, Replaced, Upgrades
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bedstone.core.errors import BedstoneError, printable
 
 if TYPE_CHECKING:
-    from bedstone.systemd import Systemd
+    from bedstone.system.systemd import Systemd
 
 _LAST_LINES_SECONDS = 5.0
 _PROPERTIES = ("Result", "ExecMainStatus", "InvocationID")

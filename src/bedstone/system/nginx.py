@@ -18,7 +18,7 @@ from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import Runner, run, tail
 from bedstone.slots import HTTP_SLOTS
-from bedstone.systemd import Systemd
+from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -15,16 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone.container import LABEL_APP
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Completed, Runner, run
-from bedstone.entrypoint import swallows
+from bedstone.system.container import LABEL_APP
+from bedstone.system.entrypoint import swallows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bedstone.container import Container
+    from bedstone.system.container import Container
 
 BUILD_SECONDS = 3600.0
 PULL_SECONDS = 1800.0

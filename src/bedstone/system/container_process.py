@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
-    from bedstone.docker import ContainerFacts
+    from bedstone.system.docker import ContainerFacts
 
 # The kernel ends what a container holds after SIGKILL; only a hanging disk takes longer.
 _KILL_SECONDS = 20.0

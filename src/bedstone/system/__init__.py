@@ -1,0 +1,1 @@
+"""The programs of the host: Docker, systemd, nginx."""
