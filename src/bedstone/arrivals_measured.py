@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import arrivals, catalogue, copies, destinations, restic_errors, verify_marks
-from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone import catalogue, copies, destinations, restic_errors, verify_marks
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import observations
+from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.manifest import RESTIC
 from bedstone.reach import ReachError
 from bedstone.restic import Repository
@@ -56,7 +57,7 @@ def measure(
         snapshots = _snapshots(destination) if seen is None else seen
     except BedstoneError as error:
         passing = not isinstance(error, ReachError) or error.reason in _PASSING
-        told = arrivals.unseen if passing else arrivals.unusable
+        told = observations.unseen if passing else observations.unusable
         for app, kind in wanted:
             if destination.is_local and kind == DUMP:
                 _local_dump(settings, settings.app(app))
@@ -87,7 +88,7 @@ def _snapshots(destination: Destination) -> list[Snapshot]:
 def _remote(destination: Destination, app: str, kind: str, snapshots: list[Snapshot]) -> None:
     # A backup without a snapshot of its uploads has them, or none, in its directory.
     newest = next((remote for remote in copies.whole(snapshots, app) if remote.full), None)
-    arrivals.record(
+    observations.record(
         destination.name,
         app,
         kind,
@@ -102,7 +103,7 @@ def _configuration(destination: Destination, snapshots: list[Snapshot]) -> None:
     newest = found[-1] if found else None
     started = newest.tags.get("started") if newest else None
     moment = newest.time if newest else None
-    arrivals.record(
+    observations.record(
         destination.name,
         SERVER,
         CONFIGURATION,
@@ -126,7 +127,7 @@ def _without_uploads(backups: Sequence[Backup], known: Collection[str]) -> list[
 def _local_dump(settings: Settings, app: App) -> None:
     newest = catalogue.newest_full(settings.directory / app.app)
     found = newest.manifest if newest else None
-    arrivals.record(
+    observations.record(
         destinations.LOCAL,
         app.app,
         DUMP,
@@ -154,7 +155,7 @@ def _local_media(settings: Settings, app: App, snapshots: list[Snapshot]) -> Non
             f"the uploads of {gone[0]}{more} aren't in the repository of this server: it was lost"
             " or emptied; a restore takes them from a destination that has them"
         )
-    arrivals.record(
+    observations.record(
         destinations.LOCAL,
         app.app,
         MEDIA,

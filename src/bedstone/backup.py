@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone import (
     __version__,
-    backup_history,
     backup_settings,
     catalogue,
     database_properties,
@@ -37,6 +36,7 @@ from bedstone.cli import add_command
 from bedstone.core import disk, files, lock, paths, priority
 from bedstone.core.errors import BedstoneError
 from bedstone.core.signals import terminable
+from bedstone.ledger import backups
 from bedstone.manifest import RESTIC
 from bedstone.postgres import Server
 from bedstone.restore_journal import recover
@@ -146,10 +146,10 @@ def create(
             )
         except BaseException as error:
             reason = _reason(error)
-            _remember(lambda: backup_history.failed(app, label, started, reason))
+            _remember(lambda: backups.failed(app, label, started, reason))
             raise
         size = backup.manifest.bytes if backup.manifest else 0
-        _remember(lambda: backup_history.succeeded(app, backup.path, label, started, size))
+        _remember(lambda: backups.succeeded(app, backup.path, label, started, size))
         return Made(backup, _prune(settings, entry, home, backup))
 
 
@@ -364,7 +364,7 @@ def _remember(record: Callable[[], None]) -> None:
 
 def _release(app: str) -> str | None:
     try:
-        return backup_history.served_release(app)
+        return backups.served_release(app)
     except (BedstoneError, sqlite3.Error):
         return None
 

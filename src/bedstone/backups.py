@@ -8,18 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    backup_history,
-    backup_settings,
-    catalogue,
-    kept_backups,
-    ledger,
-    manifest,
-    verify_history,
-)
+from bedstone import backup_settings, catalogue, kept_backups, manifest
 from bedstone.cli import add_command
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import backups, database, verifications
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.catalogue import Backup
     from bedstone.cli import Subparsers
-    from bedstone.verify_history import Verification
+    from bedstone.ledger.verifications import Verification
 
 _HEADINGS = ("APP", "NAME", "AGE", "SIZE", "DATABASE", "LABEL", "VERIFIED", "STATE")
 
@@ -120,8 +113,8 @@ def _kept(settings: Settings, app: str, found: Sequence[Backup]) -> dict[str, li
 
 def _verifications(app: str) -> list[Verification]:
     try:
-        with ledger.opened() as connection:
-            return verify_history.of_app(connection, app)
+        with database.opened() as connection:
+            return verifications.of_app(connection, app)
     except (BedstoneError, sqlite3.Error):
         return []
 
@@ -129,8 +122,8 @@ def _verifications(app: str) -> list[Verification]:
 def _verified(backup: Backup, attempts: list[Verification]) -> dict[str, Any]:
     last = None
     if backup.manifest is not None:
-        parts = set(verify_history.kinds(backup.manifest))
-        last = verify_history.of_backup(attempts, backup.name, parts) or _elsewhere(
+        parts = set(verifications.kinds(backup.manifest))
+        last = verifications.of_backup(attempts, backup.name, parts) or _elsewhere(
             attempts, backup.name, parts
         )
     succeeded = last is not None and last.state == "succeeded"
@@ -147,7 +140,7 @@ def _elsewhere(attempts: list[Verification], name: str, parts: set[str]) -> Veri
     That the copy is damaged says nothing about what lies here.
     """
     places = {attempt.destination for attempt in attempts if attempt.host is not None}
-    found = [verify_history.of_backup(attempts, name, parts, place) for place in sorted(places)]
+    found = [verifications.of_backup(attempts, name, parts, place) for place in sorted(places)]
     proved = [last for last in found if last is not None and last.state == "succeeded"]
     return max(proved, key=lambda last: last.finished_at, default=None)
 
@@ -214,7 +207,7 @@ def _command(arguments: argparse.Namespace) -> int:
 def _warnings(apps: Iterable[str]) -> list[str]:
     lines = []
     for app in apps:
-        if failure := backup_history.last_failure(app):
+        if failure := backups.last_failure(app):
             moment, error = failure
             lines.append(f"{app}: THE LAST BACKUP FAILED, {moment:%Y-%m-%d %H:%M:%S} UTC: {error}")
     return lines

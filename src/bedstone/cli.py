@@ -14,9 +14,10 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__, ledger
+from bedstone import __version__
 from bedstone.core import errors
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -214,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("bedstone works as root: put `sudo` in front.", file=sys.stderr)
         return 1
     if arguments and arguments[0] in WITHOUT_LEDGER:
-        ledger.stand_in = _stand_in
+        database.stand_in = _stand_in
     errors.mask_with(_hide)
     try:
         return int(parsed.func(parsed))
@@ -229,10 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
-        ledger.stand_in = None
+        database.stand_in = None
 
 
-def _stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
+def _stand_in(error: database.UnreadableError) -> sqlite3.Connection:
     """Connect to the replacement of an unreadable ledger; its module is seldom needed."""
     module = importlib.import_module("bedstone.ledger_rebuild")
     connection: sqlite3.Connection = module.stand_in(error)

@@ -21,10 +21,10 @@ from bedstone import (
     restic_errors,
     retention,
 )
-from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.catalogue import Backup
 from bedstone.core import disk, files, paths, safe_tree
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.manifest import Manifest
 from bedstone.restic import Repository, Snapshot
 from bedstone.restic_errors import ResticError

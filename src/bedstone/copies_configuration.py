@@ -22,12 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__, history, ledger
-from bedstone.arrivals import CONFIGURATION, SERVER
+from bedstone import __version__
 from bedstone.copies import IMAGE, of_kind
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
+from bedstone.ledger import database, releases
+from bedstone.ledger.observations import CONFIGURATION, SERVER
 from bedstone.rollout.image import image_name
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def superfluous(snapshots: Sequence[Snapshot], apps: Sequence[str]) -> list[str]
 def _copy_ledger(target: Path) -> None:
     try:
         with (
-            closing(ledger.connect()) as source,
+            closing(database.connect()) as source,
             closing(sqlite3.connect(target)) as copy,
         ):
             source.backup(copy)
@@ -170,10 +171,10 @@ def _copy_ledger(target: Path) -> None:
 
 def _served() -> dict[str, dict[str, str | None]]:
     found: dict[str, dict[str, str | None]] = {}
-    with ledger.opened() as connection:
-        for app in history.known_apps(connection):
-            serving = history.serving(connection, app)
-            entry = serving and history.get(connection, app, serving.release)
+    with database.opened() as connection:
+        for app in releases.known_apps(connection):
+            serving = releases.serving(connection, app)
+            entry = serving and releases.get(connection, app, serving.release)
             if entry:
                 found[app] = {"release": entry.id, "version": entry.version, "image": entry.image}
     return found

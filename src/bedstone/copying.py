@@ -14,17 +14,17 @@ from bedstone import (
     catalogue,
     copies,
     copies_configuration,
-    copies_history,
     destinations,
     kept_backups,
-    ledger,
     media_snapshots,
     verify_marks,
 )
-from bedstone.arrivals import CONFIGURATION, DUMP, SERVER
 from bedstone.copies import IMAGE
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import copies as copies_history
+from bedstone.ledger import database
+from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER
 from bedstone.restic import Repository
 from bedstone.restic_errors import MISSING, ResticError
 
@@ -218,7 +218,7 @@ class _One:
         return []
 
     def _never_used(self) -> None:
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             row = connection.execute(
                 "SELECT max(finished_at) AS last FROM copies"
                 " WHERE destination = ? AND state = 'succeeded'",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, history, ledger, slots
+from bedstone import config, environment, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, releases
 
 if TYPE_CHECKING:
     from bedstone.config import App
@@ -43,8 +44,8 @@ def load(name: str) -> Current:
         BedstoneError: there is no such app, or it hasn't been released.
 
     """
-    with ledger.opened() as connection:
-        serving = history.serving(connection, name)
+    with database.opened() as connection:
+        serving = releases.serving(connection, name)
     if serving is None:
         config.load(name)
         raise BedstoneError(

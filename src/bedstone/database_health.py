@@ -27,8 +27,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, database_judgement, ledger, measurements
+from bedstone import backup_settings, database_judgement, measurements
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database as ledger
 from bedstone.postgres import MAINTENANCE, PostgresError, Server, identifier
 from bedstone.snapshot import READER
 

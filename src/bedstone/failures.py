@@ -7,11 +7,12 @@ import re
 import sqlite3
 from contextlib import suppress
 
-from bedstone import config, history, ledger
+from bedstone import config
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Runner, run
 from bedstone.hooks import Event
+from bedstone.ledger import database, releases
 from bedstone.system import container_hints
 from bedstone.system.systemd import Systemd
 
@@ -95,15 +96,15 @@ def about(unit: str) -> tuple[str | None, str]:
 def _apps() -> set[str]:
     known = set(config.declared())
     # A damaged ledger or a full disk is no reason to be silent about a failure.
-    with suppress(BedstoneError, OSError, sqlite3.Error), ledger.opened() as connection:
-        known.update(history.known_apps(connection))
+    with suppress(BedstoneError, OSError, sqlite3.Error), database.opened() as connection:
+        known.update(releases.known_apps(connection))
     return known
 
 
 def _serving(app: str | None) -> str | None:
     if app is None:
         return None
-    with suppress(BedstoneError, OSError, sqlite3.Error), ledger.opened() as connection:
-        serving = history.serving(connection, app)
+    with suppress(BedstoneError, OSError, sqlite3.Error), database.opened() as connection:
+        serving = releases.serving(connection, app)
         return serving.release if serving else None
     return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config, fingerprint, history, ledger, settle, source
+from bedstone import config, fingerprint, settle, source
 from bedstone.core import paths
+from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome
 from bedstone.rollout import prepare, secrets
 from bedstone.rollout.context import Host
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from bedstone.config import App
     from bedstone.fingerprint import Fingerprint
-    from bedstone.history import Entry
+    from bedstone.ledger.releases import Entry
 
 
 REBUILT = "its image is built again, on the newest base image"
@@ -30,9 +31,9 @@ def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) 
     """Return whether ``release(if_changed=True)`` would change anything; changes nothing."""
     host = host or Host()
     app = config.load(name)
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         outcome = Outcome(name, changed=False)
-        old = history.serving(connection, name)
+        old = releases.serving(connection, name)
         if old is not None:
             outcome.release = outcome.previous = old.release
             outcome.put_right = settle.plan(host, name, old).words()
@@ -53,10 +54,10 @@ def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) 
 
 def reason(connection: sqlite3.Connection, name: str, prints: Fingerprint) -> str:
     """Return why a release would change something, or nothing."""
-    old = history.serving(connection, name)
+    old = releases.serving(connection, name)
     if old is None:
         return "nothing of it serves yet"
-    entry = history.get(connection, name, old.release)
+    entry = releases.get(connection, name, old.release)
     if entry is None or entry.fingerprint != prints.whole:
         return "its source, settings or environment have changed"
     return ""
@@ -70,10 +71,10 @@ def rolled_back_from(
     Without this, the next run of `site.yml` would restore what was taken out of service in the
     night.
     """
-    old = history.serving(connection, name)
+    old = releases.serving(connection, name)
     if old is None:
         return None
-    for entry in history.entries(connection, name):
+    for entry in releases.entries(connection, name):
         if entry.id > old.release and entry.state == "succeeded":
             return entry if entry.declared == prints.declared else None
     return None

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals, arrivals_measured, catalogue, destinations, ledger
-from bedstone.arrivals import CONFIGURATION, DUMP, SERVER, WAL
+from bedstone import arrivals_measured, catalogue, destinations
 from bedstone.core import age
+from bedstone.ledger import database, observations
+from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER, WAL
 
 if TYPE_CHECKING:
-    from bedstone.arrivals import Arrival
     from bedstone.backup_settings import Settings
     from bedstone.destinations import Destination, Destinations
+    from bedstone.ledger.observations import Arrival
 
 # A day, and what a night's run may take longer than the one before.
 OLDEST = timedelta(hours=26)
@@ -79,8 +80,8 @@ def items(settings: Settings, known: Destinations) -> list[Item]:
         BedstoneError: the ledger can't be opened.
 
     """
-    with ledger.opened() as connection:
-        seen = {(a.destination, a.app, a.kind): a for a in arrivals.of(connection)}
+    with database.opened() as connection:
+        seen = {(a.destination, a.app, a.kind): a for a in observations.of(connection)}
     now = datetime.now(UTC)
     since = _declared()
     newest = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import history, ledger, retention, retention_held
+from bedstone import retention, retention_held
+from bedstone.ledger import database, releases
 from bedstone.retention import Known, Rules
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ def known(app: str, destination: str | None = None) -> Known:
         sqlite3.Error: it can't be read.
 
     """
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         verified = verified_names(connection, app)
         if destination is not None:
             there = verified_names(connection, app, destination)
             verified |= {f"{kind} at {destination}": names for kind, names in there.items()}
-        return Known(history.restore_points(connection, app), verified)
+        return Known(releases.restore_points(connection, app), verified)
 
 
 def verified_names(

@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bedstone import backup_settings, catalogue, history, ledger, slots
+from bedstone import backup_settings, catalogue, slots
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, releases
 
 RECORD = "record.json"
 _SIDE_FILES = ("", "-wal", "-shm")
@@ -31,7 +32,7 @@ _stand_in_path: list[Path] = []
 
 def keep_record(connection: sqlite3.Connection, app: str, release: str) -> None:
     """Save with a release the facts that only the ledger has."""
-    entry = history.get(connection, app, release)
+    entry = releases.get(connection, app, release)
     if entry is None:
         return
     known = {key: getattr(entry, key) for key in ("version", "fingerprint", "declared", "build")}
@@ -70,7 +71,7 @@ def rebuild() -> tuple[Path | None, list[str]]:
     return kept, lost
 
 
-def stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
+def stand_in(error: database.UnreadableError) -> sqlite3.Connection:
     """Connect to a ledger made for this process alone; it is gone when the process ends.
 
     Raises:
@@ -86,14 +87,14 @@ def stand_in(error: ledger.UnreadableError) -> sqlite3.Connection:
             except (OSError, sqlite3.Error):
                 raise error from None
             _stand_in_path.append(directory / "ledger.sqlite")
-    return ledger.connect_file(_stand_in_path[0])
+    return database.connect_file(_stand_in_path[0])
 
 
 def _fill(fresh: Path, old: Path) -> list[str]:
     """Write a new ledger from the old file and from what is kept; return what was lost."""
-    with closing(ledger.connect_file(fresh)) as connection:
+    with closing(database.connect_file(fresh)) as connection:
         # One transaction: a sync of the disk for each row would take minutes.
-        with ledger.transaction(connection):
+        with database.transaction(connection):
             lost = _salvage(connection, old)
             for app in _apps():
                 lost += _app(connection, app)
@@ -217,12 +218,12 @@ def _release(connection: sqlite3.Connection, app: str, directory: Path) -> list[
         record = {}
     except (BedstoneError, OSError, ValueError, TypeError) as error:
         return [f"the release {directory.name} of {app} ({error})"]
-    known = history.get(connection, app, directory.name)
+    known = releases.get(connection, app, directory.name)
     if known is not None and known.state != "running":
         return []
     time, _, version = directory.name.partition("-")
     try:
-        started = datetime.strptime(time, history.ID_TIME).replace(tzinfo=UTC).isoformat()
+        started = datetime.strptime(time, releases.ID_TIME).replace(tzinfo=UTC).isoformat()
     except ValueError:
         return [f"the release {directory.name} of {app}: its name has no time"]
     connection.execute(

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
-from bedstone import ledger
 from bedstone.core import paths
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,7 +45,7 @@ def take(settings: Settings, server: Server) -> None:
 
     """
     sizes = dict(server.rows(_SIZES)) if any(app.database for app in settings.apps) else {}
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         record(connection, datetime.now(UTC), sizes, free(settings))
 
 
@@ -71,7 +71,7 @@ def record(
     """Write one night's measurements, and remove those of long ago."""
     moment = now.isoformat(timespec="seconds")
     kinds: tuple[tuple[Kind, Mapping[str, int]], ...] = (("database", sizes), ("free", free_bytes))
-    with ledger.transaction(connection):
+    with database.transaction(connection):
         connection.executemany(
             "INSERT OR REPLACE INTO measurements (kind, name, taken_at, bytes) VALUES (?, ?, ?, ?)",
             [(kind, name, moment, size) for kind, found in kinds for name, size in found.items()],

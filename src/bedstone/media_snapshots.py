@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import destinations
-from bedstone.arrivals import MEDIA
 from bedstone.core import files, safe_tree
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger.observations import MEDIA
 from bedstone.manifest import RESTIC, Media
 from bedstone.restic import Repository
 from bedstone.restic_errors import MISSING, ResticError

@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING
 
 from bedstone import (
     __version__,
-    arrivals,
     backup_settings,
     catalogue,
     config,
     destinations,
     freshness,
-    history,
-    ledger,
     maintenance,
     measurements,
-    verify_history,
     verify_settings,
     watch,
 )
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, observations, releases
+from bedstone.ledger import verifications as verify_history
 from bedstone.metrics_text import Family
 from bedstone.overview import backups, operations, verifications
 from bedstone.watch.machine import LEDGER_ALARM
@@ -92,14 +90,14 @@ class Collector:
     # --- releases ----------------------------------------------------------------------
 
     def _releases(self) -> None:
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             for app in _apps(connection):
                 self._release(connection, app)
 
     def _release(self, connection: sqlite3.Connection, app: str) -> None:
-        serving = history.serving(connection, app)
+        serving = releases.serving(connection, app)
         if serving is not None:
-            entry = history.get(connection, app, serving.release)
+            entry = releases.get(connection, app, serving.release)
             self._add(
                 "bedstone_release_serving_info",
                 "The release that serves.",
@@ -145,7 +143,7 @@ class Collector:
         if not backup_settings.path().exists():
             return
         settings = backup_settings.load()
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             for entry in settings.apps:
                 kinds = _kinds(entry)
                 newest = catalogue.newest_full(settings.directory / entry.app)
@@ -188,7 +186,7 @@ class Collector:
                 item.problem is not None,
                 **labels,
             )
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             copies = connection.execute(
                 "SELECT app, kind, destination, state FROM copies WHERE id IN ("
                 " SELECT max(id) FROM copies GROUP BY app, kind, destination)"
@@ -239,7 +237,7 @@ class Collector:
         # An app or a destination that is gone is no longer verified, and that is no problem.
         apps = {"", *(entry.app for entry in backup_settings.load().apps)}
         places = {place.name for place in verifications.places_of(verify_settings.load())}
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             rows = connection.execute(
                 "SELECT id, app, kind, destination, state, finished_at, seconds FROM verifications"
                 " WHERE id IN (SELECT max(id) FROM verifications"
@@ -335,7 +333,7 @@ class Collector:
     # --- growth and problems -----------------------------------------------------------
 
     def _growth(self) -> None:
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             rows = connection.execute(
                 "SELECT name, bytes, max(taken_at) AS taken_at FROM measurements"
                 " WHERE kind = 'database' GROUP BY name ORDER BY name"
@@ -381,8 +379,8 @@ class Collector:
                 for alarm in self._seen()
             )
         }
-        counts[""] += ledger.problem() is not None
-        with ledger.opened() as connection:
+        counts[""] += database.problem() is not None
+        with database.opened() as connection:
             for app in _apps(connection):
                 first = operations.first_served(connection, app)
                 last = operations.last(connection, app, _LAST_OPERATIONS)
@@ -393,7 +391,7 @@ class Collector:
         counts[""] += len(verifications.wal_problems())
         for item in _expected():
             # What lies on this server was counted, but for its WAL.
-            if item.destination != destinations.LOCAL or item.kind == arrivals.WAL:
+            if item.destination != destinations.LOCAL or item.kind == observations.WAL:
                 counts[item.app] = counts.get(item.app, 0) + (item.problem is not None)
         for app, count in counts.items():
             self._add(
@@ -412,7 +410,7 @@ def _expected() -> list[freshness.Item]:
 
 
 def _apps(connection: sqlite3.Connection) -> list[str]:
-    return sorted({*config.declared(), *history.known_apps(connection)})
+    return sorted({*config.declared(), *releases.known_apps(connection)})
 
 
 def _kinds(entry: backup_settings.App) -> list[str]:

@@ -10,7 +10,7 @@ from bedstone.core.errors import BedstoneError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bedstone.history import Kind
+    from bedstone.ledger.releases import Kind
 
 
 def _nothing(line: str) -> None:

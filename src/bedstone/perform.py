@@ -9,19 +9,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    config,
-    current,
-    fingerprint,
-    forecast,
-    history,
-    ledger,
-    settle,
-    source,
-    transaction,
-)
+from bedstone import config, current, fingerprint, forecast, settle, source, transaction
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome, StepReport, Talk
 from bedstone.rollout import leftovers, sequences
 from bedstone.rollout.context import Host, Rollout, Wishes
@@ -30,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from bedstone.history import Entry, Kind, Serving
+    from bedstone.ledger.releases import Entry, Kind, Serving
     from bedstone.transaction import Step
 
 # An earlier run whose connection was lost may still be running: a build, migrations, a drain.
@@ -58,7 +49,7 @@ class _Work:
 
     @property
     def old(self) -> Serving | None:
-        return history.serving(self.connection, self.app)
+        return releases.serving(self.connection, self.app)
 
 
 class _Record:
@@ -100,8 +91,8 @@ class _Record:
         seconds: float | None = None,
         said: str | None = None,
     ) -> None:
-        row = history.StepRow(position + self._offset, name, state, seconds, said)
-        history.step(self._work.connection, self._operation, row)
+        row = releases.StepRow(position + self._offset, name, state, seconds, said)
+        releases.step(self._work.connection, self._operation, row)
 
 
 def release(
@@ -144,11 +135,11 @@ def release(
         if if_changed and not outcome.reason:
             outcome.changed = outcome.changed or bool(outcome.put_right)
             return outcome
-        new = history.NewRelease(
+        new = releases.NewRelease(
             source.version(app.image, identity), prints.whole, prints.declared, prints.build
         )
         old = work.old
-        release_id, operation = history.begin(work.connection, name, new, lock.caller())
+        release_id, operation = releases.begin(work.connection, name, new, lock.caller())
         rollout = Rollout(
             app, release_id, operation, old, work.host, work.connection, work.talk.on_line, wishes,
             identity, prints.build,
@@ -201,7 +192,7 @@ def restart(name: str, *, host: Host | None = None, talk: Talk | None = None) ->
     """
     with _working("restart", name, host, talk) as work:
         found = current.load(name)
-        operation = history.begin_operation(
+        operation = releases.begin_operation(
             work.connection, name, "restart", found.release, lock.caller()
         )
         rollout = Rollout(
@@ -246,10 +237,10 @@ def _hold(work: _Work, newer: Entry) -> Outcome:
 
 
 def _target(connection: sqlite3.Connection, name: str, wanted: str | None) -> Entry:
-    serving = history.serving(connection, name)
+    serving = releases.serving(connection, name)
     if serving is None:
         raise RefusedError(f"Nothing of {name} serves: there is nothing to roll back.")
-    kept = [entry for entry in history.kept(connection, name) if entry.id != serving.release]
+    kept = [entry for entry in releases.kept(connection, name) if entry.id != serving.release]
     if wanted is None:
         older = [entry for entry in kept if entry.id < serving.release]
         if older:
@@ -274,7 +265,7 @@ def _served_before(
     connection: sqlite3.Connection, name: str, serving: Serving, older: Sequence[Entry]
 ) -> Entry:
     """Return what served when the release that serves was made: not what was rolled back from."""
-    for operation in history.operations(connection, name):
+    for operation in releases.operations(connection, name):
         if operation.release == serving.release and operation.kind == "release":
             for entry in older:
                 if entry.id == operation.previous:
@@ -294,14 +285,14 @@ def _working(
     waited = WAIT_FOR_RUNNING_SECONDS if wait else 0
     with _interrupts_told(name), ExitStack() as stack:
         held = stack.enter_context(lock.held(name, f"bedstone {kind} {name}", wait_seconds=waited))
-        connection = stack.enter_context(ledger.opened())
+        connection = stack.enter_context(database.opened())
         stack.enter_context(_signals_interrupt())
         outcome = Outcome(name, changed=False)
         if kind in {"rollback", "restart"}:
             outcome.kind = "rollback" if kind == "rollback" else "restart"
         work = _Work(name, host, connection, talk, held, outcome)
         held.beat("settle")
-        interrupted = history.close_interrupted(connection, name)
+        interrupted = releases.close_interrupted(connection, name)
         for operation in interrupted:
             words = f"The {operation.kind} of {operation.release} was killed before it ended."
             outcome.interrupted.append(words)
@@ -309,7 +300,7 @@ def _working(
             outcome.changed = True
             talk.say(f"  {words}")
         leftovers.sweep(name)
-        old = history.serving(connection, name)
+        old = releases.serving(connection, name)
         if old is not None:
             outcome.previous = outcome.release = old.release
             _settle(work, old)
@@ -338,7 +329,7 @@ def _bring_back(work: _Work, kind: Kind, release_id: str, wishes: Wishes) -> Non
     """Carry out a rollback's steps, to a kept release."""
     app = config.load_file(paths.release(work.app, release_id) / "app.json")
     old = work.old
-    operation = history.begin_operation(work.connection, work.app, kind, release_id, lock.caller())
+    operation = releases.begin_operation(work.connection, work.app, kind, release_id, lock.caller())
     rollout = Rollout(
         app, release_id, operation, old, work.host, work.connection, work.talk.on_line, wishes,
         newer=current.load(work.app),
@@ -365,7 +356,7 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
         outcome.fail(error.step, _with_restore_point(error, rollout))
         # On a full disk it stays `running`, and the next operation closes it.
         with suppress(sqlite3.Error):
-            history.fail(
+            releases.fail(
                 work.connection,
                 rollout.operation,
                 error.step,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import arrivals
 from bedstone.archive_health import MANY_READY
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import observations
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_wal import missing, number
@@ -48,18 +48,20 @@ def measure(stanza: Stanza, destination: Destination) -> str | None:
         segments = stanza.segments(destination, info.archive) if info.archive else ()
     except UnreachableError as error:
         # It may be gone in an hour without an operator's action.
-        arrivals.unseen(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
+        observations.unseen(destination.name, observations.SERVER, observations.WAL, error.message)
         return error.message
     except BedstoneError as error:
-        arrivals.unusable(destination.name, arrivals.SERVER, arrivals.WAL, error.message)
+        observations.unusable(
+            destination.name, observations.SERVER, observations.WAL, error.message
+        )
         return error.message
     now = datetime.now(UTC)
     problem = judge(info, segments, current, now, stanza.settings.archive_timeout_seconds)
     newest = segments[-1] if segments else None
-    arrivals.record(
+    observations.record(
         destination.name,
-        arrivals.SERVER,
-        arrivals.WAL,
+        observations.SERVER,
+        observations.WAL,
         newest=info.newest.label if info.newest else None,
         newest_at=newest.arrived_at if newest else None,
         size=sum(backup.bytes for backup in info.backups),

@@ -7,9 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import archive_health, arrivals, ledger, pgbackrest_arrivals
+from bedstone import archive_health, pgbackrest_arrivals
 from bedstone.core import disk, paths
 from bedstone.core.errors import RefusedError
+from bedstone.ledger import database, observations
 from bedstone.pgbackrest_errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -111,6 +112,6 @@ def _too_long_a_queue(stanza: Stanza) -> str | None:
 
 
 def _seen_before(destination: Destination) -> bool:
-    with closing(ledger.connect()) as connection:
-        found = arrivals.of(connection, destination=destination.name, kind=arrivals.WAL)
+    with closing(database.connect()) as connection:
+        found = observations.of(connection, destination=destination.name, kind=observations.WAL)
     return any(arrival.checked_at is not None for arrival in found)

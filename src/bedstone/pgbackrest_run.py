@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from bedstone import (
     backup_settings,
     kept_backups,
-    ledger,
     pgbackrest_arrivals,
     retention_held,
     verify_settings,
     wal_retention,
 )
-from bedstone.arrivals import SERVER, WAL
 from bedstone.core import disk, files, lock, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database
+from bedstone.ledger.observations import SERVER, WAL
 from bedstone.pgbackrest_info import FULL
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def verified(destination: Destination) -> Collection[str]:
     ):
         # They are no longer verified: what was verified once would stay, and all since, for ever.
         return ()
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         # A backup that passed once and failed since no longer counts as verified.
         return kept_backups.verified_names(connection, SERVER, destination.name).get(WAL, ())
 

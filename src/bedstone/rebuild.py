@@ -17,8 +17,6 @@ from bedstone import (
     backup_settings,
     copying,
     destinations,
-    history,
-    ledger,
     rebuild_cluster,
     rebuild_dumps,
     rebuild_files,
@@ -31,6 +29,7 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.core.signals import terminable
+from bedstone.ledger import database, releases
 from bedstone.pgbackrest import Stanza
 from bedstone.system.systemd import Systemd
 
@@ -327,8 +326,8 @@ def words(facts: dict[str, Any]) -> list[str]:
 
 
 def _require_no_releases() -> None:
-    with ledger.opened() as connection:
-        apps = history.known_apps(connection)
+    with database.opened() as connection:
+        apps = releases.known_apps(connection)
     if apps:
         raise RefusedError(
             f"Releases of {', '.join(apps)} serve on this server: nothing was touched.",

@@ -8,11 +8,12 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from bedstone import copies, ledger, manifest, media, slots
-from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone import copies, manifest, media, slots
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
+from bedstone.ledger import database
+from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.restic import Repository
 from bedstone.rollout.image import image_name
 from bedstone.system.docker import Docker
@@ -143,17 +144,17 @@ def _bring_ledger(source: Path) -> None:
     try:
         with closing(sqlite3.connect(source)) as brought:
             version = int(brought.execute("PRAGMA user_version").fetchone()[0])
-            if version > len(ledger.MIGRATIONS):
+            if version > len(database.MIGRATIONS):
                 raise RefusedError(
                     "The ledger at the destination was written by a newer bedstone.",
                     hint="Rebuild with the version of the project that ran the server last.",
                 )
-            with closing(ledger.connect()) as own:
+            with closing(database.connect()) as own:
                 brought.backup(own)
     except sqlite3.Error as error:
         raise BedstoneError(f"The ledger can't be brought back: {error}.") from error
     # Its schema may be an older one.
-    ledger.connect().close()
+    database.connect().close()
 
 
 def _bring_image(
@@ -174,6 +175,6 @@ def _bring_image(
 
 
 def _forget_serving(app: str) -> None:
-    with ledger.opened() as connection, ledger.transaction(connection):
+    with database.opened() as connection, database.transaction(connection):
         connection.execute("DELETE FROM apps WHERE app = ?", (app,))
     slots.forget_serving(app)

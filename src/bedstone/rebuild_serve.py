@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import current, ledger, network, perform
+from bedstone import current, network, perform
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database
 from bedstone.rollout import prepare
 from bedstone.rollout.context import Host, Rollout
 from bedstone.rollout.static import static
@@ -34,7 +35,7 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
     found = current.load(app)
     with (
         lock.held(app, f"bedstone rebuild --serve {app}", wait_seconds=60),
-        ledger.opened() as connection,
+        database.opened() as connection,
     ):
         rollout = Rollout(found.app, found.release, 0, None, host, connection)
         say(f"{app}: {prepare.revive(rollout)}")

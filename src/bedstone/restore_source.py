@@ -9,18 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    catalogue,
-    copies,
-    destinations,
-    history,
-    ledger,
-    past,
-    past_backup,
-    past_window,
-)
+from bedstone import catalogue, copies, destinations, past, past_backup, past_window
 from bedstone.core import disk, paths, scratch
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import database, releases
 from bedstone.pgbackrest import Stanza
 
 if TYPE_CHECKING:
@@ -221,8 +213,8 @@ def _point_of(app: str, release: str, home: Path) -> str:
     """Return the name of a release's restore point."""
     made: dict[str, str] = {}
     try:
-        with ledger.opened() as connection:
-            for operation in history.operations(connection, app):
+        with database.opened() as connection:
+            for operation in releases.operations(connection, app):
                 if operation.restore_point and (home / operation.restore_point).is_dir():
                     made.setdefault(operation.release, operation.restore_point)
     except (BedstoneError, sqlite3.Error) as error:

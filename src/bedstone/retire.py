@@ -6,8 +6,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import config, ledger, maintenance, slots
+from bedstone import config, maintenance, slots
 from bedstone.core import files, lock, paths
+from bedstone.ledger import database
 from bedstone.rollout.context import Host
 from bedstone.rollout.ended import end
 from bedstone.rollout.image import image_name
@@ -31,7 +32,7 @@ def retire(app: str, host: Host | None = None) -> None:
 
     """
     host = host or Host()
-    with lock.held(app, f"bedstone retire {app}"), ledger.opened() as connection:
+    with lock.held(app, f"bedstone retire {app}"), database.opened() as connection:
         mark = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "domains": _domains(app)}
         end(host, app, slots.keys(app), seconds=None)
         for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
@@ -46,7 +47,7 @@ def retire(app: str, host: Host | None = None) -> None:
         paths.ensure_private(paths.app_state(app))
         files.write(_mark(app), json.dumps(mark, indent=2) + "\n", mode=0o600)
         slots.forget_serving(app)
-        with ledger.transaction(connection):
+        with database.transaction(connection):
             connection.execute("DELETE FROM apps WHERE app = ?", (app,))
 
 

@@ -21,7 +21,7 @@ from bedstone.system import container, nginx
 
 if TYPE_CHECKING:
     from bedstone.config import App
-    from bedstone.history import Serving
+    from bedstone.ledger.releases import Serving
     from bedstone.rollout.context import Host
     from bedstone.rollout.pending import Pending
     from bedstone.rollout.uploads import Shared

@@ -17,19 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    destinations,
-    verify_choice,
-    verify_history,
-    verify_parts,
-    verify_result,
-    verify_settings,
-)
+from bedstone import destinations, verify_choice, verify_parts, verify_result, verify_settings
 from bedstone import verify_wal as verify_wal_part
 from bedstone.core import deadline, disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import verifications
+from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL, Verification
 from bedstone.verify_choice import NothingToVerifyError
-from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL, Verification
 from bedstone.verify_result import Clock, Result, ended
 
 if TYPE_CHECKING:
@@ -192,7 +186,7 @@ class _Attempt:
     ) -> Iterator[Result]:
         try:
             found = _checked(self.app, chosen)
-            parts = [kind for kind in verify_history.kinds(found) if kind in kinds]
+            parts = [kind for kind in verifications.kinds(found) if kind in kinds]
             disk.require(
                 self.how.directory,
                 verify_parts.needed_bytes(found),
@@ -282,7 +276,7 @@ def _checked(app: App, backup: Backup) -> Manifest:
             f"{backup.path} is a backup of {backup.manifest.app}, not of {app.app}.",
             hint="Somebody has put it there: see whose it is, and move it back.",
         )
-    if not verify_history.kinds(backup.manifest):
+    if not verifications.kinds(backup.manifest):
         raise BedstoneError(f"{backup.path} holds neither a dump nor media.")
     return backup.manifest
 
@@ -309,7 +303,7 @@ def _remember(entry: Verification) -> None:
     try:
         if paths.origin() is not None:
             entry = replace(entry, host=verify_settings.load().host)
-        verify_history.record(entry)
+        verifications.record(entry)
     except (BedstoneError, sqlite3.Error) as error:
         print(f"bedstone: the ledger didn't take the record: {error}", file=sys.stderr)
 

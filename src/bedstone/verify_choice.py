@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, history, ledger
+from bedstone import catalogue, copies
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import database, releases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -123,8 +124,8 @@ def fetch(
 def restore_points(app: str) -> set[str]:
     """Return the names of an app's backups that were made for a release; none if it is unknown."""
     try:
-        with ledger.opened() as connection:
-            operations = history.operations(connection, app)
+        with database.opened() as connection:
+            operations = releases.operations(connection, app)
     except (BedstoneError, sqlite3.Error) as error:
         print(
             f"bedstone: the ledger doesn't tell which backups are restore points: {error}",

@@ -20,11 +20,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import ledger, verify_history, verify_settings
+from bedstone import verify_settings
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, verifications
+from bedstone.ledger.verifications import DUMP, MEDIA, WAL, Verification
 from bedstone.restic import Repository
-from bedstone.verify_history import DUMP, MEDIA, WAL, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,8 @@ def leave(places: Sequence[Destination], host: str) -> list[BedstoneError]:
         For each destination that got none, why.
 
     """
-    with ledger.opened() as connection:
-        attempts = verify_history.newest(connection, _ATTEMPTS)
+    with database.opened() as connection:
+        attempts = verifications.newest(connection, _ATTEMPTS)
     document = {"schema": SCHEMA, "attempts": [asdict(attempt) for attempt in attempts]}
     failures = []
     paths.ensure_private(paths.ledger().parent)
@@ -83,7 +84,7 @@ def read(place: Destination, snapshots: Sequence[Snapshot]) -> None:
     try:
         if not found or verify_settings.load().host is None:
             return
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             known = {
                 str(row["snapshot"])
                 for row in connection.execute("SELECT snapshot FROM verification_marks")
@@ -117,10 +118,10 @@ def _take(mark: Snapshot, text: str) -> None:
         # It will not be another one the next time.
         print(f"bedstone: the mark {mark.id[:8]} of {host} is of no use: {error}", file=sys.stderr)
         found = []
-    with ledger.opened() as connection, ledger.transaction(connection):
+    with database.opened() as connection, database.transaction(connection):
         for attempt in found:
             if not _is_known(connection, attempt):
-                verify_history.insert(connection, attempt)
+                verifications.insert(connection, attempt)
         connection.execute(
             "INSERT OR REPLACE INTO verification_marks (snapshot, read_at) VALUES (?, ?)",
             (mark.id, datetime.now(UTC).isoformat()),

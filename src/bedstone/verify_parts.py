@@ -11,9 +11,9 @@ from bedstone import dump, manifest, media, media_snapshots, restore_role, throw
 from bedstone.core import disk, guarded
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
+from bedstone.ledger.verifications import LOCAL, MEDIA, kinds
 from bedstone.postgres import SETTINGS, PostgresError, identifier
 from bedstone.restore import differences
-from bedstone.verify_history import LOCAL, MEDIA, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

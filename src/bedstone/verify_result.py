@@ -13,10 +13,10 @@ from bedstone import reach
 from bedstone.core import disk, paths
 from bedstone.core.deadline import OutOfTimeError
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger.verifications import Verification
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
 from bedstone.reach import ReachError
 from bedstone.throwaway import ThrowawayError
-from bedstone.verify_history import Verification
 from bedstone.verify_parts import Proof
 
 _HINT = (

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bedstone import database_health, ledger, measurements
+from bedstone import database_health, measurements
 from bedstone.backup_settings import load
+from bedstone.ledger import database as ledger
 from bedstone.snapshot import reader
 from tests.integration.cluster import PORT, Cluster
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, ledger
+from bedstone import config
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
+from bedstone.ledger import database as ledger
 from bedstone.postgres import Server
 from bedstone.rollout import logins, sequences
 from bedstone.rollout.context import Rollout

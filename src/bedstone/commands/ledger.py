@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, ledger, ledger_rebuild
+from bedstone import cli, ledger_rebuild
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +44,7 @@ def register(subparsers: cli.Subparsers) -> None:
 def rebuild(arguments: argparse.Namespace) -> int:
     """Make the ledger again unless it can be read."""
     del arguments
-    wrong = ledger.problem()
+    wrong = database.problem()
     if wrong is None:
         print(f"The ledger {paths.ledger()} can be read: nothing to do.")
         return 0
@@ -60,7 +61,7 @@ def rebuild(arguments: argparse.Namespace) -> int:
 
 def version(arguments: argparse.Namespace) -> int:
     """Print the schema version of this program, and the ledger's."""
-    known, found = len(ledger.MIGRATIONS), ledger.version_of(paths.ledger())
+    known, found = len(database.MIGRATIONS), database.version_of(paths.ledger())
     if arguments.fits and found is not None and found > known:
         raise RefusedError(
             f"The ledger of this server has schema {found}, and this program knows only {known}: a"

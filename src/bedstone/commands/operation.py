@@ -7,10 +7,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, detached, history, hooks, ledger, perform, restore_journal
+from bedstone import cli, config, detached, hooks, perform, restore_journal
 from bedstone.commands import operate
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, releases
 from bedstone.outcome import Talk
 
 if TYPE_CHECKING:
@@ -72,12 +73,12 @@ def settle(arguments: argparse.Namespace) -> int:
     if os.environ.get("EXIT_CODE") == "exited":
         return 0
     results, code = [], 0
-    if (unreadable := ledger.problem()) is not None:
+    if (unreadable := database.problem()) is not None:
         # The serving release is reconciled from the apps' files; the failed unit raises an alarm.
         print(f"bedstone: {unreadable}", file=sys.stderr)
         code = 1
-    with ledger.opened() as connection:
-        names = arguments.app or sorted({*config.declared(), *history.known_apps(connection)})
+    with database.opened() as connection:
+        names = arguments.app or sorted({*config.declared(), *releases.known_apps(connection)})
     for name in names:
         try:
             restore_journal.settle(name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, config, history, ledger
+from bedstone import cli, config
 from bedstone.core import age, paths, terminal
+from bedstone.ledger import database
+from bedstone.ledger import releases as history
 
 if TYPE_CHECKING:
     import argparse
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bedstone.core.terminal import Paint
-    from bedstone.history import Entry, Operation
+    from bedstone.ledger.releases import Entry, Operation
 
 _DESCRIPTION = """\
 The release that serves has a star. ROLLBACK says whether `bedstone rollback APP
@@ -48,7 +50,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 def releases(arguments: argparse.Namespace) -> int:
     """List an app's releases."""
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         if arguments.app not in {*config.declared(), *history.known_apps(connection)}:
             config.load(arguments.app)
         rows = listing(connection, arguments.app, arguments.lines or -1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, history, ledger, retire
+from bedstone import cli, config, retire
 from bedstone.core.errors import RefusedError
+from bedstone.ledger import database, releases
 
 if TYPE_CHECKING:
     import argparse
@@ -42,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.prune:
         return _prune(arguments)
     declared = config.declared()
-    with ledger.opened() as connection:
-        known = history.known_apps(connection)
+    with database.opened() as connection:
+        known = releases.known_apps(connection)
     undeclared = [name for name in known if name not in declared]
     wanted = list(dict.fromkeys(arguments.app))
     for app in wanted:

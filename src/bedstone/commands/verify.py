@@ -11,22 +11,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    backup_settings,
-    destinations,
-    ledger,
-    verify_history,
-    verify_marks,
-    verify_settings,
-)
+from bedstone import backup_settings, destinations, verify_marks, verify_settings
 from bedstone.cli import add_command
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
 from bedstone.core.signals import terminable
+from bedstone.ledger import database, verifications
+from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 from bedstone.pgbackrest import Stanza
 from bedstone.verify import KINDS, alone, clear, verify, verify_wal
-from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL
 
 if TYPE_CHECKING:
     import argparse
@@ -112,12 +106,12 @@ def register(subparsers: Subparsers) -> None:
 def _longest_ago_first(tasks: Sequence[Task]) -> list[Task]:
     """Return the tasks in such an order that each has its turn, even if time is short."""
     last: dict[Task, str] = {}
-    with suppress(BedstoneError, sqlite3.Error), ledger.opened() as connection:
+    with suppress(BedstoneError, sqlite3.Error), database.opened() as connection:
         for app, place in tasks:
             last[app, place] = next(
                 (
                     attempt.finished_at
-                    for attempt in verify_history.of_app(connection, app)
+                    for attempt in verifications.of_app(connection, app)
                     if attempt.destination == place.name
                 ),
                 "",

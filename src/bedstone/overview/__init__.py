@@ -11,19 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    config,
-    current,
-    history,
-    jobs,
-    ledger,
-    maintenance,
-    retention_held,
-    retire,
-    watch,
-)
+from bedstone import config, current, jobs, maintenance, retention_held, retire, watch
 from bedstone.core import parallel
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database as ledger
+from bedstone.ledger import releases
 from bedstone.overview import (
     backups,
     database,
@@ -72,7 +64,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
     tools = tools or Tools()
     unreadable = ledger.problem()
     with closing(ledger.connect()) as connection:
-        names = sorted({*config.declared(), *history.known_apps(connection)})
+        names = sorted({*config.declared(), *releases.known_apps(connection)})
         apps = [_App(name, connection) for name in names]
     tasks: dict[Hashable, Callable[[], Any]] = {}
     for app in apps:
@@ -135,8 +127,8 @@ class _App:
         self.name = name
         self.error: str | None = None
         self.current: Current | None = None
-        self.serving = history.serving(connection, name)
-        entry = self.serving and history.get(connection, name, self.serving.release)
+        self.serving = releases.serving(connection, name)
+        entry = self.serving and releases.get(connection, name, self.serving.release)
         self.version = entry.version if entry else None
         self.operations = operations.last(connection, name, LAST_OPERATIONS)
         self.since = operations.serving_since(connection, name, self.serving)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bedstone import arrivals, backup_history, backup_settings, catalogue, ledger
+from bedstone import backup_settings, catalogue
 from bedstone.core import age
 from bedstone.destinations import LOCAL
+from bedstone.ledger import backups, database, observations
 
 # A day, and what a night's backup may take longer than the one before.
 OLDEST = timedelta(hours=26)
@@ -27,7 +28,7 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
     if app not in {entry.app for entry in settings.apps}:
         return None
     newest = catalogue.newest_full(settings.directory / app)
-    failure = backup_history.last_failure(app)
+    failure = backups.last_failure(app)
     old = newest.age if newest else None
     problem = None
     if failure is not None:
@@ -49,8 +50,8 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
 
 def _uploads(app: str) -> str | None:
     """Return what was seen to be wrong with the uploads of the backups on this server."""
-    with ledger.opened() as connection:
-        found = arrivals.of(connection, destination=LOCAL, app=app, kind=arrivals.MEDIA)
+    with database.opened() as connection:
+        found = observations.of(connection, destination=LOCAL, app=app, kind=observations.MEDIA)
     return next((seen.problem for seen in found if not seen.unseen), None)
 
 

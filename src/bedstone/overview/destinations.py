@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bedstone import backup_settings, destinations, freshness
-from bedstone.arrivals import CONFIGURATION, SERVER
+from bedstone.ledger.observations import CONFIGURATION, SERVER
 
 
 def of(app: str) -> dict[str, Any] | None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import history
 from bedstone.core import lock
 from bedstone.core.reason import telling
+from bedstone.ledger import releases
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from bedstone.history import Serving
+    from bedstone.ledger.releases import Serving
 
 
 def last(connection: sqlite3.Connection, app: str, limit: int) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def last(connection: sqlite3.Connection, app: str, limit: int) -> list[dict[str,
             "lines": telling(operation.details or ""),
             "restore_point": operation.restore_point,
         }
-        for operation in history.operations(connection, app, limit=limit)
+        for operation in releases.operations(connection, app, limit=limit)
     ]
 
 
@@ -41,11 +41,11 @@ def serving_since(connection: sqlite3.Connection, app: str, serving: Serving | N
     """Return when the release that serves took over: a restart of it doesn't count."""
     if serving is None:
         return None
-    for operation in history.operations(connection, app):
+    for operation in releases.operations(connection, app):
         wanted = operation.state == "succeeded" and operation.kind in {"release", "rollback"}
         if wanted and operation.release == serving.release:
             return operation.finished_at
-    entry = history.get(connection, app, serving.release)
+    entry = releases.get(connection, app, serving.release)
     return entry.finished_at if entry else None
 
 
@@ -53,7 +53,7 @@ def first_served(connection: sqlite3.Connection, app: str) -> str | None:
     """Return when an app's first release served, or None."""
     moments = [
         entry.finished_at
-        for entry in history.entries(connection, app)
+        for entry in releases.entries(connection, app)
         if entry.state == "succeeded" and entry.finished_at
     ]
     return min(moments, default=None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, destinations, ledger, verify_history, verify_settings
+from bedstone import backup_settings, destinations, verify_settings
 from bedstone.core import age
-from bedstone.verify_history import DUMP, LOCAL, MEDIA, SERVER, WAL
+from bedstone.ledger import database, verifications
+from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 
 if TYPE_CHECKING:
     import sqlite3
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.destinations import Destination
-    from bedstone.verify_history import Verification
+    from bedstone.ledger.verifications import Verification
     from bedstone.verify_settings import VerifySettings
 
 # A week, and a day for the run that was missed.
@@ -40,8 +41,8 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
         return None
     kinds = [*([DUMP] if entry.database else []), *([MEDIA] if entry.media else [])]
     how = verify_settings.load()
-    with ledger.opened() as connection:
-        attempts = verify_history.of_app(connection, app)
+    with database.opened() as connection:
+        attempts = verifications.of_app(connection, app)
         places = {
             place.name: _since(connection, app, place.name, first_served)
             for place in places_of(how)
@@ -68,8 +69,8 @@ def of_wal() -> list[dict[str, Any]]:
     if destinations.load().point_in_time is None:
         return []
     how = verify_settings.load()
-    with ledger.opened() as connection:
-        attempts = verify_history.of_app(connection, SERVER)
+    with database.opened() as connection:
+        attempts = verifications.of_app(connection, SERVER)
         since = _since(connection, SERVER, "", None)
         return [
             _at(attempts, place.name, [WAL], None, "", since, how)

@@ -6,9 +6,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import archive_health, arrivals, destinations, ledger
+from bedstone import archive_health, destinations
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, observations
 from bedstone.pgbackrest import Stanza
 
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ def look() -> dict[str, Any] | None:
     except BedstoneError:
         # PostgreSQL's own line says that it doesn't answer.
         archiving = None
-    with closing(ledger.connect()) as connection:
-        seen = {entry.destination: entry for entry in arrivals.of(connection, kind=arrivals.WAL)}
+    with closing(database.connect()) as connection:
+        seen = {
+            entry.destination: entry for entry in observations.of(connection, kind=observations.WAL)
+        }
     return {
         "archiving": archiving,
         "destinations": [
@@ -47,7 +50,7 @@ def look() -> dict[str, Any] | None:
     }
 
 
-def _destination(name: str, seen: arrivals.Arrival | None) -> dict[str, Any]:
+def _destination(name: str, seen: observations.Arrival | None) -> dict[str, Any]:
     problem = seen.problem if seen else "nobody has looked there yet: `bedstone wal ready`"
     if seen is not None and problem is None and seen.checked_at is not None:
         old = datetime.now(UTC) - seen.checked_at

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from bedstone import backup, backup_settings, catalogue, destinations, history, slots
+from bedstone import backup, backup_settings, catalogue, destinations, slots
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import releases
 from bedstone.rollout import pulled, uploads
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end, killed
@@ -40,7 +41,7 @@ def drain(rollout: Rollout) -> str:
 def prune(rollout: Rollout) -> str:
     """Remove images, static files and settings of releases beyond the ten kept."""
     app, docker = rollout.app.name, rollout.host.docker
-    kept = {entry.id for entry in history.kept(rollout.connection, app)} | {rollout.id}
+    kept = {entry.id for entry in releases.kept(rollout.connection, app)} | {rollout.id}
     removed = 0
     for tag in docker.tags(f"bedstone/{app}"):
         if tag not in kept:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bedstone.config import App, Service
     from bedstone.current import Current
-    from bedstone.history import Serving
+    from bedstone.ledger.releases import Serving
     from bedstone.migrations import Report
 
 # What starting and stopping cost beyond the service's own limits.

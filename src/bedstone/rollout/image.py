@@ -6,9 +6,10 @@ import posixpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bedstone import history, slots, source
+from bedstone import slots, source
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import releases
 from bedstone.system import container
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def image(rollout: Rollout) -> str:
     docker.tag(facts.id, image_name(app.name, rollout.id))
     rollout.image = facts.id
     rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user, app=app.name)
-    history.set_image(rollout.connection, app.name, rollout.id, facts.id)
+    releases.set_image(rollout.connection, app.name, rollout.id, facts.id)
     slots.write_made(app.name, rollout.id, rollout.made)
     return f"{how} {facts.id[:19]}"
 
@@ -95,7 +96,7 @@ def _built_before(rollout: Rollout) -> ImageFacts | None:
     """Return the image that was built from the very same, if it is still here."""
     if rollout.build is None:
         return None
-    found = history.built(rollout.connection, rollout.app.name, rollout.build)
+    found = releases.built(rollout.connection, rollout.app.name, rollout.build)
     return rollout.host.docker.image(found) if found else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import history
+from bedstone.ledger import releases
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,10 +26,10 @@ def drop(rollout: Rollout, kept: Collection[str]) -> int:
     app, connection, docker = rollout.app, rollout.connection, rollout.host.docker
     if app.image.kind != "pull":
         return 0
-    entries = history.entries(connection, app.name)
+    entries = releases.entries(connection, app.name)
     wanted = {entry.image for entry in entries if entry.id in kept}
-    for other in history.known_apps(connection):
-        wanted |= {entry.image for entry in history.kept(connection, other)}
+    for other in releases.known_apps(connection):
+        wanted |= {entry.image for entry in releases.kept(connection, other)}
     old = {entry.image for entry in entries} - wanted
     names = [
         name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import history, ledger_rebuild, slots
+from bedstone import ledger_rebuild, slots
+from bedstone.ledger import releases
 
 if TYPE_CHECKING:
     from bedstone.rollout.context import Rollout
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def record(rollout: Rollout) -> str:
     """Make it the release that serves: from here on nothing is undone."""
-    history.commit(
+    releases.commit(
         rollout.connection, rollout.app.name, rollout.id, rollout.slot, rollout.operation
     )
     # The ledger has decided. A full disk is no failure of the release: the next settling writes it.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import backup, backup_settings, history
+from bedstone import backup, backup_settings
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import releases
 
 if TYPE_CHECKING:
     from bedstone.rollout.context import Rollout
@@ -40,7 +41,7 @@ def restore_point(rollout: Rollout) -> str:
             details=error.details,
         ) from error
     rollout.restore_point = made.backup.name
-    history.set_restore_point(rollout.connection, rollout.operation, made.backup.name)
+    releases.set_restore_point(rollout.connection, rollout.operation, made.backup.name)
     return made.backup.name
 
 

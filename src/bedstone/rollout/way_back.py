@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config, history
+from bedstone import config
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import releases
 from bedstone.rollout import logins, schema
 from bedstone.rollout.reverse import image_of
 
@@ -128,8 +129,8 @@ def _applied_by_all(rollout: Rollout) -> Sequence[str]:
     return record.applied or () if record else ()
 
 
-def _since(rollout: Rollout) -> list[history.Entry]:
-    kept = history.kept(rollout.connection, rollout.app.name)
+def _since(rollout: Rollout) -> list[releases.Entry]:
+    kept = releases.kept(rollout.connection, rollout.app.name)
     serving = rollout.newer.release if rollout.newer else ""
     return [entry for entry in kept if rollout.id < entry.id <= serving]
 
@@ -162,7 +163,7 @@ def _restore_point(rollout: Rollout) -> str | None:
     """Return the backup made before the first migration since the older release."""
     found = [
         operation
-        for operation in history.operations(rollout.connection, rollout.app.name)
+        for operation in releases.operations(rollout.connection, rollout.app.name)
         if operation.kind == "release"
         and operation.state == "succeeded"
         and operation.release > rollout.id

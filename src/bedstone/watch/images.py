@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import config, current, history, ledger
+from bedstone import config, current
 from bedstone.alarms import Alarm
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.ledger import database, releases
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
 
@@ -44,8 +45,8 @@ class Image:
 def gather(docker: Docker | None = None, systemd: Systemd | None = None) -> list[Image] | None:
     """Get the images that serve from Docker; None while it is down, which another check reports."""
     docker, systemd = docker or Docker(), systemd or Systemd()
-    with ledger.opened() as connection:
-        names = sorted({*config.declared(), *history.known_apps(connection)})
+    with database.opened() as connection:
+        names = sorted({*config.declared(), *releases.known_apps(connection)})
     found = []
     for name in names:
         try:

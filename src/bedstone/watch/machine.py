@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, disks, ledger
+from bedstone import backup_settings, disks
 from bedstone.alarms import Alarm
 from bedstone.core import age, paths
 from bedstone.core import disk as space
 from bedstone.core.process import Runner, run
+from bedstone.ledger import database
 from bedstone.postgres import PostgresError, Server
 from bedstone.system.systemd import Systemd
 from bedstone.upgrade.cluster import all_clusters
@@ -215,7 +216,7 @@ def gather_growth() -> Growth:
     """Measure the ledger and the journal, and see whether the ledger can be read."""
     path = paths.ledger()
     size = path.stat().st_size if path.exists() else 0
-    error = ledger.problem()
+    error = database.problem()
     limit = None
     for file in sorted(paths.host("/etc/systemd/journald.conf.d").glob("*.conf")):
         for number, unit in _LIMIT.findall(file.read_text(encoding="utf-8")):

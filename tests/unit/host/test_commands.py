@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, forecast, history, hooks, ledger, perform
+from bedstone import cli, forecast, hooks, perform
 from bedstone.core.errors import RefusedError
+from bedstone.ledger import database, releases
 from tests.unit.host.server import Server, declare
 
 MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"
@@ -172,8 +173,8 @@ def test_unit_does_what_was_asked_for_and_whoever_follows_sees_it(
     said = capsys.readouterr().out
     assert "  image " in said
     assert " of shop serves, after " in said
-    with ledger.opened() as connection:
-        assert history.operations(connection, "shop")[0].caller == "rosa"
+    with database.opened() as connection:
+        assert releases.operations(connection, "shop")[0].caller == "rosa"
     assert cli.main(["operation", "shop"]) == 1, "nothing more was asked for"
 
 

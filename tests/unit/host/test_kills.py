@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bedstone import backup_settings, history, ledger, perform, transaction
+from bedstone import backup_settings, perform, transaction
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome
 from bedstone.rollout import schema
 from bedstone.rollout.context import Wishes
@@ -57,11 +58,11 @@ def killed_at(moment: str, operate: Callable[[], object]) -> None:
 
 
 def running_steps() -> list[str]:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         return [
             step.name
-            for operation in history.operations(connection, "shop")
-            for step in history.steps(connection, operation.id)
+            for operation in releases.operations(connection, "shop")
+            for step in releases.steps(connection, operation.id)
             if step.state == "running"
         ]
 
@@ -135,11 +136,11 @@ def test_signal_while_what_serves_is_put_right_calls_the_release_off(
     monkeypatch.setattr(systemd.Systemd, "start", signalled)
     with pytest.raises(BedstoneError, match="SIGTERM"):
         release(server)
-    with ledger.opened() as connection:
-        serving = history.serving(connection, "shop")
+    with database.opened() as connection:
+        serving = releases.serving(connection, "shop")
         assert serving is not None
         assert serving.release == first
-        assert len(history.operations(connection, "shop")) == 1
+        assert len(releases.operations(connection, "shop")) == 1
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

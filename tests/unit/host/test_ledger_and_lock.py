@@ -12,27 +12,27 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import history, ledger
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, releases
 
 
 def test_ledger_is_made_and_opened_again(root: Path) -> None:
     for _ in range(2):
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            assert version == len(ledger.MIGRATIONS)
+            assert version == len(database.MIGRATIONS)
     assert (root / "var/lib/bedstone").stat().st_mode & 0o077 == 0
 
 
 def test_each_schema_is_brought_up_to_date(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del root
-    latest = ledger.MIGRATIONS
-    monkeypatch.setattr(ledger, "MIGRATIONS", latest[:1])
-    with ledger.opened() as connection:
+    latest = database.MIGRATIONS
+    monkeypatch.setattr(database, "MIGRATIONS", latest[:1])
+    with database.opened() as connection:
         connection.execute("INSERT INTO apps VALUES ('shop', 'r1', 'blue')")
-    monkeypatch.setattr(ledger, "MIGRATIONS", (*latest, "CREATE TABLE later (x TEXT) STRICT"))
-    with ledger.opened() as connection:
+    monkeypatch.setattr(database, "MIGRATIONS", (*latest, "CREATE TABLE later (x TEXT) STRICT"))
+    with database.opened() as connection:
         assert connection.execute("SELECT count(*) FROM later").fetchone()[0] == 0
         assert connection.execute("SELECT slot FROM apps").fetchone()[0] == "blue"
 
@@ -41,20 +41,20 @@ def test_steps_of_earlier_releases_become_an_operation(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del root
-    latest = ledger.MIGRATIONS
-    monkeypatch.setattr(ledger, "MIGRATIONS", latest[:2])
-    with ledger.opened() as connection:
+    latest = database.MIGRATIONS
+    monkeypatch.setattr(database, "MIGRATIONS", latest[:2])
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO releases (app, id, version, fingerprint, state, started_at, failed_step)"
             " VALUES ('shop', 'r1', 'v', 'f', 'failed', '2026-11-20T10:00:00+00:00', 'check')"
         )
         connection.execute("INSERT INTO steps VALUES ('shop', 'r1', 0, 'check', 'failed', 1.5)")
-    monkeypatch.setattr(ledger, "MIGRATIONS", latest)
-    with ledger.opened() as connection:
-        (operation,) = history.operations(connection, "shop")
+    monkeypatch.setattr(database, "MIGRATIONS", latest)
+    with database.opened() as connection:
+        (operation,) = releases.operations(connection, "shop")
         assert (operation.kind, operation.release) == ("release", "r1")
         assert (operation.state, operation.failed_step) == ("failed", "check")
-        (step,) = history.steps(connection, operation.id)
+        (step,) = releases.steps(connection, operation.id)
         assert (step.name, step.state, step.seconds) == ("check", "failed", 1.5)
 
 
@@ -62,12 +62,12 @@ def test_failed_migration_leaves_the_old_schema(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del root
-    with ledger.opened():
+    with database.opened():
         pass
     broken = "CREATE TABLE later (x TEXT); CREATE TABLE oops ("
-    monkeypatch.setattr(ledger, "MIGRATIONS", (*ledger.MIGRATIONS, broken))
+    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, broken))
     with pytest.raises(BedstoneError, match="can't be opened"):
-        ledger.connect()
+        database.connect()
     with closing(sqlite3.connect(paths.ledger())) as connection:
         assert (
             connection.execute("SELECT * FROM sqlite_master WHERE name = 'later'").fetchall() == []
@@ -76,11 +76,11 @@ def test_failed_migration_leaves_the_old_schema(
 
 def test_newer_ledger_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del root
-    with ledger.opened():
+    with database.opened():
         pass
-    monkeypatch.setattr(ledger, "MIGRATIONS", ())
+    monkeypatch.setattr(database, "MIGRATIONS", ())
     with pytest.raises(BedstoneError, match="a newer bedstone wrote it"):
-        ledger.connect()
+        database.connect()
 
 
 MANY = """
@@ -91,12 +91,12 @@ INSERT INTO apps SELECT 'app' || n, 'r1', 'blue' FROM number
 
 @pytest.mark.usefixtures("root")
 def test_full_disk_is_said_and_leaves_the_ledger_as_it_was() -> None:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with (
-            pytest.raises(ledger.UnwritableError, match="database or disk is full") as raised,
-            ledger.transaction(connection),
+            pytest.raises(database.UnwritableError, match="database or disk is full") as raised,
+            database.transaction(connection),
         ):
             connection.execute(MANY)
         assert "df -h" in raised.value.text()
@@ -105,8 +105,8 @@ def test_full_disk_is_said_and_leaves_the_ledger_as_it_was() -> None:
 
 def test_failed_transaction_leaves_nothing(root: Path) -> None:
     del root
-    with ledger.opened() as connection:
-        with suppress(KeyError), ledger.transaction(connection):
+    with database.opened() as connection:
+        with suppress(KeyError), database.transaction(connection):
             connection.execute("INSERT INTO apps VALUES ('shop', 'x', 'blue')")
             raise KeyError
         assert connection.execute("SELECT count(*) FROM apps").fetchone()[0] == 0

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, history, ledger, network, perform
+from bedstone import config, network, perform
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, releases
 from bedstone.retire import prune, retire, retired
 from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, SUBNET, Server
@@ -149,8 +150,8 @@ def test_retired_app_leaves_its_data(server: Server) -> None:
     assert server.networks == {}
     assert "bedstone-shop-web-blue" in server.removed_containers
     assert media.read_text() == "kept"
-    with ledger.opened() as connection:
-        assert history.known_apps(connection) == []
+    with database.opened() as connection:
+        assert releases.known_apps(connection) == []
     assert list(retired()) == ["shop"]
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, history, ledger, perform, slots
+from bedstone import config, perform, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.forecast import REBUILT, would_change
+from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome
 from bedstone.rollout import pulled
 from bedstone.rollout.context import Wishes
@@ -250,8 +251,8 @@ def test_failed_first_release_leaves_nothing_running(
 def test_failed_step_is_in_the_ledger(server: Server) -> None:
     server.broken = {"migrate"}
     release(server)
-    with ledger.opened() as connection:
-        (entry,) = history.entries(connection, "shop")
+    with database.opened() as connection:
+        (entry,) = releases.entries(connection, "shop")
     assert (entry.state, entry.failed_step) == ("failed", "migrate")
     assert "manage migrate" in str(entry.error)
 
@@ -272,8 +273,8 @@ def test_release_that_can_not_be_recorded_is_undone(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(history, "commit", full)
-        patch.setattr(history, "fail", full)
+        patch.setattr(releases, "commit", full)
+        patch.setattr(releases, "fail", full)
         outcome = release(server)
     assert outcome.failed_step == "record"
     assert "disk is full" in str(outcome.error)
@@ -289,7 +290,7 @@ def test_nothing_is_undone_once_it_is_recorded(
 ) -> None:
     release(server)
     declare(server, source="two")
-    real = history.commit
+    real = releases.commit
 
     def commit(*arguments: Any) -> None:
         real(*arguments)
@@ -298,7 +299,7 @@ def test_nothing_is_undone_once_it_is_recorded(
         raise OSError("the wire was cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(history, "commit", commit)
+        patch.setattr(releases, "commit", commit)
         outcome = release(server)
     assert outcome.ok
     assert set(server.serves()) == {"web@green", "api@green", "worker@1", "worker@2"}
@@ -311,7 +312,7 @@ def test_journal_that_can_not_be_written_stops_the_release(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = release(server)
-    real = history.step
+    real = releases.step
 
     def full(*arguments: Any) -> None:
         row = arguments[2]
@@ -320,7 +321,7 @@ def test_journal_that_can_not_be_written_stops_the_release(
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(history, "step", full)
+        patch.setattr(releases, "step", full)
         assert not release(server).ok
     assert set(server.serves().values()) == {first.release}
 
@@ -421,8 +422,8 @@ def test_killed_release_is_cleared_away(server: Server) -> None:
     assert server.upstreams()["shop-web"] == BLUE["web"]
     assert server.static() == first.release
     assert server.enabled == UNITS
-    with ledger.opened() as connection:
-        assert history.entries(connection, "shop")[0].failed_step == "verify"
+    with database.opened() as connection:
+        assert releases.entries(connection, "shop")[0].failed_step == "verify"
 
 
 def test_drain_that_fails_leaves_no_old_slot(
@@ -529,7 +530,7 @@ def test_ten_releases_are_kept(server: Server) -> None:
 def test_pulled_images_go_with_the_releases_that_had_them(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "KEPT_RELEASES", 2)
+    monkeypatch.setattr(releases, "KEPT_RELEASES", 2)
     name = "registry.example.com/shop"
     # Not ours: of the same repository, but never released.
     server.images[f"{name}:by-hand"] = "sha256:" + "b" * 64
@@ -543,14 +544,14 @@ def test_pulled_images_go_with_the_releases_that_had_them(
 
 
 def test_image_that_another_app_has_stays(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "KEPT_RELEASES", 1)
+    monkeypatch.setattr(releases, "KEPT_RELEASES", 1)
     name = "registry.example.com/shop"
     server.registry = {f"{name}:1": f"sha256:{1:064d}", f"{name}:2": f"sha256:{2:064d}"}
-    with ledger.opened() as connection:
-        new = history.NewRelease("1", "f")
-        other, operation = history.begin(connection, "wiki", new)
-        history.set_image(connection, "wiki", other, server.registry[f"{name}:1"])
-        history.commit(connection, "wiki", other, "blue", operation)
+    with database.opened() as connection:
+        new = releases.NewRelease("1", "f")
+        other, operation = releases.begin(connection, "wiki", new)
+        releases.set_image(connection, "wiki", other, server.registry[f"{name}:1"])
+        releases.commit(connection, "wiki", other, "blue", operation)
     for number in (1, 2):
         image = {"kind": "pull", "reference": f"{name}:{number}"}
         declare(server, app=APP | {"image": image})

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import forecast, history, ledger, perform
+from bedstone import forecast, perform
 from bedstone.core.errors import RefusedError
+from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome
 from bedstone.rollout.context import Wishes
 from tests.unit.host.schema_world import MIGRATED, World, world
@@ -57,10 +58,10 @@ def test_rollback_serves_the_one_before_with_its_image_and_environment(server: S
         *("prepare", "network", "plan", "restore_point", "reverse", "migrate", "start", "switch"),
         *("verify", "workers", "record", "drain", "reverse", "prune"),
     ]
-    with ledger.opened() as connection:
-        operation = history.operations(connection, "shop")[0]
+    with database.opened() as connection:
+        operation = releases.operations(connection, "shop")[0]
         assert (operation.kind, operation.state) == ("rollback", "succeeded")
-        names = [step.name for step in history.steps(connection, operation.id)]
+        names = [step.name for step in releases.steps(connection, operation.id)]
     assert names == [step.name for step in outcome.steps]
 
 
@@ -363,9 +364,9 @@ def test_refusal_names_the_restore_point_and_the_commands(server: Server, world:
     world.declare("two", "a1", "a2")
     release(server)
     world.irreversible["a2"] = "no way back"
-    with ledger.opened() as connection:
-        operation = history.operations(connection, "shop")[0]
-        history.set_restore_point(connection, operation.id, "backup_20261120_101500")
+    with database.opened() as connection:
+        operation = releases.operations(connection, "shop")[0]
+        releases.set_restore_point(connection, operation.id, "backup_20261120_101500")
     hint = str(rollback(server).hint)
     assert "bedstone restore shop backup_20261120_101500 --no-restart" in hint
     assert f"bedstone rollback shop {first}" in hint

@@ -9,20 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import (
-    cli,
-    config,
-    current,
-    history,
-    ledger,
-    ledger_rebuild,
-    network,
-    overview,
-    perform,
-    slots,
-)
+from bedstone import cli, config, current, ledger_rebuild, network, overview, perform, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database
+from bedstone.ledger import releases as history
 from bedstone.system.docker import Docker
 from tests.unit.host.server import Server
 
@@ -68,8 +59,8 @@ DAMAGES = [_zeros, _empty, _gone, _truncated, _text, _pages, _newer]
 
 @pytest.fixture(autouse=True)
 def _as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "_sound", set())
-    monkeypatch.setattr(ledger, "stand_in", None)
+    monkeypatch.setattr(database, "_sound", set())
+    monkeypatch.setattr(database, "stand_in", None)
     monkeypatch.setattr(ledger_rebuild, "_stand_in_path", [])
 
 
@@ -90,7 +81,7 @@ def damage(how: Callable[[Path], None]) -> Path:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode = DELETE")
     how(path)
-    ledger._sound.clear()
+    database._sound.clear()
     return path
 
 
@@ -99,8 +90,8 @@ def test_what_serves_is_known_without_the_ledger(
     server: Server, releases: list[str], how: Callable[[Path], None]
 ) -> None:
     path = damage(how)
-    with pytest.raises(ledger.UnreadableError) as caught:
-        ledger.connect()
+    with pytest.raises(database.UnreadableError) as caught:
+        database.connect()
     assert "bedstone ledger rebuild" in str(caught.value.hint)
     before = path.read_bytes() if path.exists() else None
     # What a container needs to start.
@@ -110,9 +101,9 @@ def test_what_serves_is_known_without_the_ledger(
     app = config.load_file(paths.release("shop", releases[1]) / "app.json")
     network.ensure(Docker(server.run), app)
     # What people look with.
-    ledger.stand_in = ledger_rebuild.stand_in
+    database.stand_in = ledger_rebuild.stand_in
     assert current.load("shop").release == releases[1]
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         assert [entry.id for entry in history.kept(connection, "shop")] == releases[::-1]
     assert (path.read_bytes() if path.exists() else None) == before, "it was only looked at"
 
@@ -122,7 +113,7 @@ def test_it_is_put_right_after_a_crash_all_the_same(
     server: Server, releases: list[str], how: Callable[[Path], None]
 ) -> None:
     damage(how)
-    ledger.stand_in = ledger_rebuild.stand_in
+    database.stand_in = ledger_rebuild.stand_in
     server.active.clear()
     outcome = perform.put_right("shop", host=server.host())
     assert outcome.ok
@@ -143,7 +134,7 @@ def test_it_is_made_again_from_what_is_kept(
     said = capsys.readouterr().out
     assert "made again" in said
     assert len(list(path.parent.glob("ledger.damaged-*.sqlite"))) == there
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         assert history.serving(connection, "shop") == history.Serving(releases[1], "green")
     assert not perform.release("shop", host=server.host(), if_changed=True).changed
     outcome = perform.rollback("shop", host=server.host())
@@ -172,7 +163,7 @@ def test_rebuild_waits_for_no_operation_on_its_way(server: Server, releases: lis
 
 def test_damage_on_the_disk_that_sqlite_opens_is_found(server: Server, releases: list[str]) -> None:
     del server, releases
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         root = connection.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'alarms'"
         ).fetchone()[0]
@@ -184,8 +175,8 @@ def test_damage_on_the_disk_that_sqlite_opens_is_found(server: Server, releases:
         path.write_bytes(data)
 
     damage(one_page)
-    with pytest.raises(ledger.UnreadableError, match=r"damaged|malformed"):
-        ledger.connect()
+    with pytest.raises(database.UnreadableError, match=r"damaged|malformed"):
+        database.connect()
     kept, lost = ledger_rebuild.rebuild()
     assert kept is not None
     assert [text for text in lost if "alarms" in text]
@@ -194,12 +185,12 @@ def test_damage_on_the_disk_that_sqlite_opens_is_found(server: Server, releases:
 
 def test_what_can_be_read_of_the_old_file_comes_along(server: Server, releases: list[str]) -> None:
     del server
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute("INSERT INTO alarms VALUES ('disk', '2026-01-01', NULL)")
         before = history.operations(connection, "shop")
     damage(_newer)
     assert ledger_rebuild.rebuild()[1] == []
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         assert history.operations(connection, "shop") == before
         assert connection.execute("SELECT name FROM alarms").fetchone()["name"] == "disk"
         assert [entry.id for entry in history.kept(connection, "shop")] == releases[::-1]
@@ -232,7 +223,7 @@ def test_status_tells_what_mends_it(
 ) -> None:
     del server
     damage(_text)
-    ledger.stand_in = ledger_rebuild.stand_in
+    database.stand_in = ledger_rebuild.stand_in
     picture = overview.gather(
         overview.Tools(seconds=0.2, database=lambda: None, wal=lambda: None, upgrades=lambda: None)
     )

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, backup_history, catalogue, cli, dump, ledger, manifest, media
+from bedstone import backup, catalogue, cli, dump, manifest, media
 from bedstone.core import disk, files, guarded, lock
 from bedstone.core.disk import DiskFullError
 from bedstone.core.errors import BedstoneError, ConfigError
+from bedstone.ledger import backups
+from bedstone.ledger import database as ledger
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -285,10 +287,10 @@ def test_list_says_that_the_last_backup_failed(
 
 def test_a_failure_is_seen_although_the_clock_was_ahead_before(settings: Settings) -> None:
     ahead = datetime.now(UTC) + timedelta(days=400)
-    backup_history.succeeded("payments", settings.directory, None, ahead, 1)
-    backup_history.failed("payments", None, datetime.now(UTC), "the disk is full")
+    backups.succeeded("payments", settings.directory, None, ahead, 1)
+    backups.failed("payments", None, datetime.now(UTC), "the disk is full")
 
-    failure = backup_history.last_failure("payments")
+    failure = backups.last_failure("payments")
 
     assert failure is not None
     assert failure[1] == "the disk is full"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedstone import cli, ledger, measurements
+from bedstone import cli, measurements
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
@@ -24,7 +25,7 @@ GIB = 1024**3
 @pytest.fixture
 def connection(root: Path) -> Iterator[sqlite3.Connection]:
     del root
-    with ledger.opened() as found:
+    with database.opened() as found:
         yield found
 
 
@@ -119,7 +120,7 @@ def test_nightly_run_measures_and_a_backup_of_one_app_does_not(
     (root / "var/lib/docker").mkdir(parents=True)
 
     def measured() -> list[tuple[str, str]]:
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             rows = connection.execute("SELECT kind, name FROM measurements ORDER BY kind, name")
             return [tuple(row) for row in rows]
 

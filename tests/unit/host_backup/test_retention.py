@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bedstone import backup, catalogue, history, kept_backups, ledger, manifest, retention
+from bedstone import backup, catalogue, kept_backups, manifest, retention
 from bedstone.catalogue import Backup
 from bedstone.core.errors import ConfigError
-from bedstone.history import NewRelease
+from bedstone.ledger import database, releases
+from bedstone.ledger.releases import NewRelease
 from bedstone.manifest import Manifest
 from bedstone.retention import Known, Rules
 
@@ -418,7 +419,7 @@ def test_file_of_an_earlier_version_has_the_defaults(settings: Settings) -> None
 
 
 def verification(name: str, kind: str, state: str) -> None:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO verifications"
             " (app, kind, backup, destination, state, started_at, finished_at, seconds)"
@@ -448,8 +449,8 @@ def test_verified_is_what_passed_when_it_was_last_looked_at() -> None:
 
 @pytest.mark.usefixtures("root")
 def test_restore_points_of_kept_releases_are_known() -> None:
-    with ledger.opened() as connection:
-        release, operation = history.begin(connection, "payments", NewRelease("v1", "f"))
-        history.set_restore_point(connection, operation, "backup_a")
-        history.commit(connection, "payments", release, "blue", operation)
+    with database.opened() as connection:
+        release, operation = releases.begin(connection, "payments", NewRelease("v1", "f"))
+        releases.set_restore_point(connection, operation, "backup_a")
+        releases.commit(connection, "payments", release, "blue", operation)
     assert kept_backups.known("payments").points == {"backup_a"}

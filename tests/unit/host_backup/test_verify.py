@@ -21,18 +21,18 @@ from bedstone import (
     catalogue,
     cli,
     dump,
-    ledger,
     manifest,
     media,
     restore_role,
     throwaway,
     verify,
-    verify_history,
     verify_settings,
 )
 from bedstone.commands import verify as command
 from bedstone.core import disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database as ledger
+from bedstone.ledger import verifications
 from bedstone.postgres import PostgresError, Server
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
@@ -111,13 +111,13 @@ def elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> Throwaway:
 def states() -> dict[str, str]:
     """Return the state of each part's last verification."""
     with ledger.opened() as connection:
-        attempts = verify_history.of_app(connection, "payments")
+        attempts = verifications.of_app(connection, "payments")
     return {attempt.kind: attempt.state for attempt in reversed(attempts)}
 
 
 def errors() -> str:
     with ledger.opened() as connection:
-        return "\n".join(a.error or "" for a in verify_history.of_app(connection, "payments"))
+        return "\n".join(a.error or "" for a in verifications.of_app(connection, "payments"))
 
 
 def left() -> list[str]:
@@ -382,7 +382,7 @@ def again(settings: Settings, monkeypatch: pytest.MonkeyPatch, **options: Any) -
 
 def verified() -> list[str | None]:
     with ledger.opened() as connection:
-        attempts = verify_history.of_app(connection, "payments")
+        attempts = verifications.of_app(connection, "payments")
     return [attempt.backup for attempt in attempts if attempt.state == "succeeded"]
 
 

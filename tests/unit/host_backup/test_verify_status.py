@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, ledger, verify_history
+from bedstone import cli
 from bedstone.core.terminal import Paint
+from bedstone.ledger import database
+from bedstone.ledger import verifications as verify_history
+from bedstone.ledger.verifications import Verification
 from bedstone.overview import screen, verifications
-from bedstone.verify_history import Verification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +153,7 @@ def test_line_on_the_screen_says_when_and_which() -> None:
 @pytest.mark.usefixtures("settings")
 def test_every_kind_and_destination_is_a_record_of_its_own() -> None:
     record(*both(1))
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         attempts = verify_history.of_app(connection, "payments")
     assert verify_history.of_backup(attempts, NEW, {"dump", "media"}) is not None
     assert verify_history.of_backup(attempts, NEW, {"dump", "media"}, "s3:away") is None
@@ -192,7 +194,7 @@ def offsite(settings: Settings, root: Path) -> None:
     }  # fmt: skip
     (root / "etc/bedstone/destinations.json").write_text(json.dumps(document))
     month = (datetime.now(UTC) - timedelta(days=30)).isoformat()
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO copies (app, kind, backup, destination, state, started_at, finished_at)"
             " VALUES ('payments', 'dump', ?, 'offsite', 'succeeded', ?, ?)",

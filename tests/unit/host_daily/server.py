@@ -7,8 +7,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from bedstone import history, ledger, slots
+from bedstone import slots
 from bedstone.core import paths
+from bedstone.ledger import database, releases
 from bedstone.slots import Made
 from tests.unit.host_daily.conftest import APP
 
@@ -24,11 +25,11 @@ def put_into_service(app: dict[str, Any] = APP, release: str = RELEASE, slot: st
     (kept / "app.json").write_text(json.dumps(app))
     (kept / "app.env").write_text("MODE=live\n")
     slots.write_made(name, release, MADE)
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO releases (app, id, version, fingerprint, state, started_at, finished_at)"
             " VALUES (?, ?, 'abc', 'f', 'succeeded', ?, ?)",
-            (name, release, history.now(), history.now()),
+            (name, release, releases.now(), releases.now()),
         )
         connection.execute(
             "INSERT INTO apps VALUES (?, ?, ?) ON CONFLICT (app)"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, database_health, ledger, measurements
+from bedstone import cli, database_health, measurements
 from bedstone.core.terminal import Paint
+from bedstone.ledger import database as ledger
 from bedstone.overview import database as shown_database
 from bedstone.overview import screen
 from bedstone.postgres import PostgresError, Server

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import arrivals, backup_history, cli, history, ledger, measurements, verify_history
+from bedstone import cli, measurements
+from bedstone.ledger import backups, database, observations, releases, verifications
+from bedstone.ledger.verifications import Verification
 from bedstone.metrics import Collector
 from bedstone.metrics_text import Family, render
-from bedstone.verify_history import Verification
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)')
@@ -66,17 +67,17 @@ def parsed(text: str) -> dict[str, float]:
 
 def served(moment: datetime = NOW) -> str:
     """Let a release of payments serve, and return its id."""
-    with ledger.opened() as connection:
-        new = history.NewRelease("v1.4.2", "f", "d", None)
-        release, operation = history.begin(connection, "payments", new)
-        history.commit(connection, "payments", release, "blue", operation)
+    with database.opened() as connection:
+        new = releases.NewRelease("v1.4.2", "f", "d", None)
+        release, operation = releases.begin(connection, "payments", new)
+        releases.commit(connection, "payments", release, "blue", operation)
         connection.execute("UPDATE operations SET finished_at = ?", (moment.isoformat(),))
     return release
 
 
 def verified(state: str, moment: datetime, kind: str = "dump", destination: str = "local") -> None:
     stamp = moment.isoformat()
-    verify_history.record(
+    verifications.record(
         Verification("payments", kind, "b", destination, state, stamp, stamp, 12.5)
     )
 
@@ -127,7 +128,7 @@ def test_name_that_is_no_utf8_doesnt_spoil_the_file() -> None:
 def test_every_metric_has_one_type_and_its_lines_stand_together() -> None:
     served()
     verified("succeeded", NOW)
-    backup_history.failed("payments", "nightly", NOW, "No space left on device")
+    backups.failed("payments", "nightly", NOW, "No space left on device")
     text = render(Collector(NOW).gather())
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
@@ -152,16 +153,16 @@ def test_release_that_serves() -> None:
 
 def test_failed_release() -> None:
     served()
-    with ledger.opened() as connection:
-        operation = history.begin_operation(connection, "payments", "rollback", "old")
-        history.fail(connection, operation, "verify", "answered 500")
+    with database.opened() as connection:
+        operation = releases.begin_operation(connection, "payments", "rollback", "old")
+        releases.fail(connection, operation, "verify", "answered 500")
     found = samples()
     assert found['bedstone_operation_failed{app="payments"}'] == 1
     assert found['bedstone_problems{app="payments"}'] == 1
 
 
 def test_failed_backup_of_this_server() -> None:
-    backup_history.failed("payments", "nightly", NOW, "No space left on device")
+    backups.failed("payments", "nightly", NOW, "No space left on device")
     found = samples()
     for kind in ("dump", "media"):
         labels = f'app="payments",kind="{kind}",destination="local"'
@@ -187,10 +188,10 @@ def declare_destinations(root: Path) -> None:
 def test_what_was_seen_at_the_destinations(root: Path) -> None:
     declare_destinations(root)
     now = datetime.now(UTC).replace(microsecond=0)
-    arrivals.record("offsite", "payments", "dump", newest="b", newest_at=now, size=4096)
-    arrivals.record("bucket", "", "wal", newest="0001", newest_at=now, problem="a gap")
-    arrivals.unseen("bucket", "payments", "media", "the server doesn't answer")
-    arrivals.record("gone", "payments", "dump", newest="b", newest_at=now)
+    observations.record("offsite", "payments", "dump", newest="b", newest_at=now, size=4096)
+    observations.record("bucket", "", "wal", newest="0001", newest_at=now, problem="a gap")
+    observations.unseen("bucket", "payments", "media", "the server doesn't answer")
+    observations.record("gone", "payments", "dump", newest="b", newest_at=now)
     found = samples()
     dump = 'app="payments",kind="dump",destination="offsite"'
     assert found[f"bedstone_backup_last_success_timestamp_seconds{{{dump}}}"] == now.timestamp()
@@ -209,9 +210,11 @@ def test_what_was_seen_at_the_destinations(root: Path) -> None:
 def test_old_copy_and_one_that_nobody_can_see_are_problems(root: Path) -> None:
     declare_destinations(root)
     now = datetime.now(UTC)
-    arrivals.record("offsite", "payments", "dump", newest="b", newest_at=now - timedelta(hours=30))
-    arrivals.unseen("bucket", "payments", "dump", "the server doesn't answer")
-    with ledger.opened() as connection:
+    observations.record(
+        "offsite", "payments", "dump", newest="b", newest_at=now - timedelta(hours=30)
+    )
+    observations.unseen("bucket", "payments", "dump", "the server doesn't answer")
+    with database.opened() as connection:
         since = (now - timedelta(hours=5)).isoformat()
         connection.execute(
             "UPDATE arrivals SET problem_since = ? WHERE destination = 'bucket'", (since,)
@@ -225,7 +228,7 @@ def test_old_copy_and_one_that_nobody_can_see_are_problems(root: Path) -> None:
 
 def test_last_copy_to_a_destination_counts(root: Path) -> None:
     declare_destinations(root)
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         for state in ("failed", "succeeded"):
             connection.execute(
                 "INSERT INTO copies (app, kind, destination, state, started_at, finished_at)"
@@ -258,7 +261,7 @@ def test_verifications_by_kind_and_destination(root: Path) -> None:
 def test_growth_and_a_disk_that_will_be_full(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = str(root / "var/lib/docker")
     day = 86_400
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         for past in range(4, 0, -1):
             free = {disk: 10_000 + past * day * 10}
             sizes = {"payments": 1_000_000 - past * day * 2}

@@ -7,33 +7,34 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli, history, ledger, slots
+from bedstone import cli, slots
 from bedstone.core import paths
-from bedstone.history import NewRelease
+from bedstone.ledger import database, releases
+from bedstone.ledger.releases import NewRelease
 from tests.unit.host_daily.server import MADE
 
 
 def release(version: str, *, fails: bool = False, caller: str = "anna") -> str:
     """Go through a release as the program records it; return its id."""
-    with ledger.opened() as connection:
-        new, operation = history.begin(connection, "shop", NewRelease(version, "f"), caller)
+    with database.opened() as connection:
+        new, operation = releases.begin(connection, "shop", NewRelease(version, "f"), caller)
         if fails:
-            history.fail(connection, operation, "check", "it is broken")
+            releases.fail(connection, operation, "check", "it is broken")
             return new
-        history.set_restore_point(connection, operation, f"backup-of-{version}")
-        history.commit(connection, "shop", new, "blue", operation)
+        releases.set_restore_point(connection, operation, f"backup-of-{version}")
+        releases.commit(connection, "shop", new, "blue", operation)
     paths.release("shop", new).mkdir(parents=True)
     slots.write_made("shop", new, MADE)
     return new
 
 
 def roll_back(to: str, *, fails: bool = False) -> None:
-    with ledger.opened() as connection:
-        operation = history.begin_operation(connection, "shop", "rollback", to, "ben")
+    with database.opened() as connection:
+        operation = releases.begin_operation(connection, "shop", "rollback", to, "ben")
         if fails:
-            history.fail(connection, operation, "verify", "no")
+            releases.fail(connection, operation, "verify", "no")
         else:
-            history.commit(connection, "shop", to, "green", operation)
+            releases.commit(connection, "shop", to, "green", operation)
 
 
 @pytest.fixture

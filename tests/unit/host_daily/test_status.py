@@ -13,24 +13,15 @@ from typing import Any
 
 import pytest
 
-from bedstone import (
-    backup_history,
-    cli,
-    config,
-    disks,
-    history,
-    ledger,
-    maintenance,
-    overview,
-    slots,
-    watch,
-)
+from bedstone import cli, config, disks, maintenance, overview, slots, watch
 from bedstone.alarms import Alarm
 from bedstone.core import lock, parallel, paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
-from bedstone.history import NewRelease, StepRow
+from bedstone.ledger import backups as backup_history
+from bedstone.ledger import database, releases
+from bedstone.ledger.releases import NewRelease, StepRow
 from bedstone.overview import Tools, backups, images, services
 from bedstone.overview import screen as drawn
 from bedstone.slots import Slot
@@ -320,10 +311,10 @@ def test_shared_layers_are_counted_once(world: World) -> None:
 
 
 def fail(step: str, error: str, details: str = "", hint: str | None = None) -> str:
-    with ledger.opened() as connection:
-        release, operation = history.begin(connection, "shop", NewRelease("v2", "f"), "anna")
-        history.step(connection, operation, StepRow(1, step, "failed", 1.0, error))
-        history.fail(connection, operation, step, error, hint=hint, details=details)
+    with database.opened() as connection:
+        release, operation = releases.begin(connection, "shop", NewRelease("v2", "f"), "anna")
+        releases.step(connection, operation, StepRow(1, step, "failed", 1.0, error))
+        releases.fail(connection, operation, step, error, hint=hint, details=details)
     return release
 
 
@@ -353,9 +344,9 @@ def test_failed_release_is_told_with_why_and_where_to_look(
 def test_only_the_newest_failure_is_an_alarm_and_three_are_shown(world: World) -> None:
     for number in range(4):
         fail("check", f"broken {number}")
-    with ledger.opened() as connection:
-        operation = history.begin_operation(connection, "shop", "restart", RELEASE, "ben")
-        history.commit(connection, "shop", RELEASE, "blue", operation)
+    with database.opened() as connection:
+        operation = releases.begin_operation(connection, "shop", "restart", RELEASE, "ben")
+        releases.commit(connection, "shop", RELEASE, "blue", operation)
     app = shown(world)
     assert [entry["kind"] for entry in app["operations"]] == ["restart", "release", "release"]
     assert app["problems"] == []
@@ -366,8 +357,8 @@ def test_running_operation_is_told_with_its_step_or_as_interrupted(
     world: World, capsys: pytest.CaptureFixture[str], *, alive: bool
 ) -> None:
     del world
-    with ledger.opened() as connection:
-        release, _ = history.begin(connection, "shop", NewRelease("v2", "f"), "anna")
+    with database.opened() as connection:
+        release, _ = releases.begin(connection, "shop", NewRelease("v2", "f"), "anna")
     if alive:
         with lock.held("shop", "bedstone release shop") as held:
             held.beat("migrate")
@@ -382,13 +373,13 @@ def test_running_operation_is_told_with_its_step_or_as_interrupted(
 
 
 def test_age_is_that_of_the_switch_and_not_of_a_restart(world: World) -> None:
-    with ledger.opened() as connection:
-        switched = history.begin_operation(connection, "shop", "rollback", RELEASE)
-        history.commit(connection, "shop", RELEASE, "green", switched)
-        restarted = history.begin_operation(connection, "shop", "restart", RELEASE)
-        history.commit(connection, "shop", RELEASE, "blue", restarted)
+    with database.opened() as connection:
+        switched = releases.begin_operation(connection, "shop", "rollback", RELEASE)
+        releases.commit(connection, "shop", RELEASE, "green", switched)
+        restarted = releases.begin_operation(connection, "shop", "restart", RELEASE)
+        releases.commit(connection, "shop", RELEASE, "blue", restarted)
         moments = {
-            entry.kind: entry.finished_at for entry in history.operations(connection, "shop")
+            entry.kind: entry.finished_at for entry in releases.operations(connection, "shop")
         }
     assert shown(world)["since"] == moments["rollback"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import arrivals, ledger
+from bedstone.ledger import database, observations
 
 if TYPE_CHECKING:
-    from bedstone.arrivals import Arrival
+    from bedstone.ledger.observations import Arrival
 
 MONDAY = datetime(2026, 11, 16, 2, 0, tzinfo=UTC)
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.usefixtures("root")
 
 
 def seen() -> Arrival:
-    with ledger.opened() as connection:
-        (found,) = arrivals.of(connection, destination="offsite", app="payments", kind="dump")
+    with database.opened() as connection:
+        (found,) = observations.of(connection, destination="offsite", app="payments", kind="dump")
     return found
 
 
 def record(problem: str | None = None) -> None:
-    arrivals.record(
+    observations.record(
         "offsite",
         "payments",
         "dump",
@@ -50,7 +50,7 @@ def test_what_nobody_could_look_at_keeps_what_was_seen_before() -> None:
     record()
     before = seen().checked_at
 
-    arrivals.unseen("offsite", "payments", "dump", "the server doesn't answer")
+    observations.unseen("offsite", "payments", "dump", "the server doesn't answer")
 
     found = seen()
     assert found.newest == "backup_20261116_020000"
@@ -60,10 +60,10 @@ def test_what_nobody_could_look_at_keeps_what_was_seen_before() -> None:
 
 
 def test_the_first_time_nobody_could_look_is_kept() -> None:
-    arrivals.unseen("offsite", "payments", "dump", "the server doesn't answer")
+    observations.unseen("offsite", "payments", "dump", "the server doesn't answer")
     first = seen()
 
-    arrivals.unseen("offsite", "payments", "dump", "the server refuses the key")
+    observations.unseen("offsite", "payments", "dump", "the server refuses the key")
 
     assert seen().problem_since == first.problem_since
     assert seen().problem == "the server refuses the key"
@@ -82,7 +82,7 @@ def test_a_problem_of_what_is_there_is_as_old_as_its_first_sight() -> None:
 
 
 def test_a_problem_seen_after_a_time_without_sight_is_new() -> None:
-    arrivals.unseen("offsite", "payments", "dump", "the server doesn't answer")
+    observations.unseen("offsite", "payments", "dump", "the server doesn't answer")
     first = seen()
 
     record("damaged")
@@ -100,11 +100,11 @@ def test_what_is_well_again_has_no_problem() -> None:
 
 def test_all_of_a_server_is_returned_in_order() -> None:
     record()
-    arrivals.record("local", "payments", "dump", newest=None, newest_at=None)
-    arrivals.record("offsite", arrivals.SERVER, "wal", newest="x", newest_at=MONDAY)
+    observations.record("local", "payments", "dump", newest=None, newest_at=None)
+    observations.record("offsite", observations.SERVER, "wal", newest="x", newest_at=MONDAY)
 
-    with ledger.opened() as connection:
-        found = arrivals.of(connection)
+    with database.opened() as connection:
+        found = observations.of(connection)
     assert [(entry.destination, entry.app, entry.kind) for entry in found] == [
         ("local", "payments", "dump"),
         ("offsite", "", "wal"),
@@ -115,7 +115,7 @@ def test_all_of_a_server_is_returned_in_order() -> None:
 def test_what_is_kept_there_no_longer_is_forgotten() -> None:
     record()
 
-    arrivals.forget("offsite", "payments", "dump")
+    observations.forget("offsite", "payments", "dump")
 
-    with ledger.opened() as connection:
-        assert arrivals.of(connection) == []
+    with database.opened() as connection:
+        assert observations.of(connection) == []

@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone import (
-    arrivals,
     backup,
     catalogue,
     copies,
     copies_configuration,
     copying,
-    ledger,
     manifest,
     media,
     restic_errors,
     retention_held,
-    verify_history,
 )
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.verify_history import Verification
+from bedstone.ledger import database, observations, verifications
+from bedstone.ledger.verifications import Verification
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 from tests.unit.host_offsite.conftest import BUCKET, LOCAL, OFFSITE
 
@@ -83,7 +81,7 @@ class World:
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return what the ledger says of copies of dumps."""
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             found = connection.execute(
                 "SELECT destination, backup, state FROM copies WHERE kind = 'dump'"
                 " OR (kind = 'run' AND state = 'failed') ORDER BY id"
@@ -119,8 +117,8 @@ def test_what_arrived_is_read_back_and_written_down(world: World) -> None:
     made = world.backup()
     world.copy()
 
-    with ledger.opened() as connection:
-        found = {(a.app, a.kind): a for a in arrivals.of(connection, destination="offsite")}
+    with database.opened() as connection:
+        found = {(a.app, a.kind): a for a in observations.of(connection, destination="offsite")}
     assert found["payments", "dump"].newest == made.name
     assert found["payments", "media"].newest == made.name
     assert (found["", "configuration"].newest or "").startswith("configuration_")
@@ -142,7 +140,7 @@ def test_a_release_that_ended_meanwhile_is_sent_too(
     world: World, minutes: float, sent: int
 ) -> None:
     moment = datetime.now(UTC) + timedelta(minutes=minutes)
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO operations (app, kind, release, state, started_at, finished_at)"
             " VALUES ('payments', 'release', '1', 'succeeded', ?, ?)",
@@ -208,7 +206,7 @@ def test_a_destination_that_fails_keeps_no_other_from_its_copy(world: World) -> 
 def test_a_damaged_ledger_keeps_no_destination_from_its_copy(world: World) -> None:
     first = world.night(1)
     world.copy()
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute("DROP TABLE copies")
     second = world.backup().name
 
@@ -281,8 +279,8 @@ def test_one_from_the_future_is_never_the_newest_there(world: World) -> None:
     world.copy(backup=future)
 
     assert world.names("offsite") == [real, future]
-    with ledger.opened() as connection:
-        (seen,) = arrivals.of(connection, destination="offsite", kind="dump")
+    with database.opened() as connection:
+        (seen,) = observations.of(connection, destination="offsite", kind="dump")
     assert seen.newest == real
     brought = copies.fetch(world.known.get("offsite"), "payments", "latest", world.home / "look")
     assert brought.name == real
@@ -375,7 +373,7 @@ def test_old_copies_go_by_the_rules_of_this_server_and_the_newest_verified_stays
     for days in (9, 7, 5, 3):
         names.append(world.night(days))
         world.copy()
-    verify_history.record(
+    verifications.record(
         Verification(
             app="payments",
             kind="dump",
@@ -389,7 +387,7 @@ def test_old_copies_go_by_the_rules_of_this_server_and_the_newest_verified_stays
     )
     assert names[0] not in world.names("offsite")
     keeper = world.names("offsite")[-1]
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute("UPDATE verifications SET backup = ?", (keeper,))
 
     newest = world.backup().name
@@ -514,7 +512,7 @@ def test_the_configuration_holds_secrets_and_ledger_but_no_keys_of_backups(
 
 
 def released(release: str) -> None:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO releases (app, id, version, image, fingerprint, state, started_at)"
             " VALUES ('payments', ?, 'v1', 'sha256:abc', 'x', 'succeeded', '2026-11-20')",

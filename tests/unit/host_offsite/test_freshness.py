@@ -12,17 +12,16 @@ import pytest
 
 from bedstone import (
     alarms,
-    arrivals,
     arrivals_measured,
     backup,
     cli,
     destinations,
     freshness,
     hooks,
-    ledger,
     pgbackrest_arrivals,
     restic_errors,
 )
+from bedstone.ledger import database, observations
 from bedstone.overview import backups as status
 from bedstone.overview import destinations as overview
 from tests.unit.host_offsite.conftest import LOCAL, OFFSITE
@@ -51,7 +50,7 @@ class World:
         """Record that the newest there was begun so many hours ago."""
         moment = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
         app = "" if kind in {"configuration", "wal"} else "payments"
-        arrivals.record(
+        observations.record(
             destination,
             app,
             kind,
@@ -73,7 +72,7 @@ class World:
     def later(self, hours: float) -> None:
         """Let the ledger's looks be older by so many hours."""
         delta = timedelta(hours=hours)
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             for table, column in (
                 ("arrivals", "checked_at"),
                 ("arrivals", "problem_since"),
@@ -149,7 +148,7 @@ def test_what_never_arrived_is_red_once_there_was_time(world: World) -> None:
 
 def test_a_server_out_of_reach_is_red_after_two_hours(world: World) -> None:
     world.fresh()
-    arrivals.unseen("offsite", "payments", "dump", "it doesn't answer")
+    observations.unseen("offsite", "payments", "dump", "it doesn't answer")
     (item,) = [i for i in freshness.items(world.settings, world.known) if i.note]
     assert "it doesn't answer" in (item.note or "")
     assert world.red() == {}
@@ -182,7 +181,7 @@ def test_wal_is_red_by_what_was_measured_and_not_by_its_age(
     world = World(settings, declare(LOCAL, OFFSITE, point_in_time=point), elsewhere)
     world.fresh()
     world.seen("local", 100, kind="wal")
-    arrivals.record("offsite", "", "wal", newest="x", newest_at=None, problem="it has a gap")
+    observations.record("offsite", "", "wal", newest="x", newest_at=None, problem="it has a gap")
 
     assert world.red() == {"offsite//wal": "it has a gap"}
 
@@ -194,8 +193,8 @@ def test_another_key_is_red_at_once_and_keeps_what_was_seen(world: World) -> Non
     arrivals_measured.measure(world.settings, world.known.get("offsite"))
 
     assert world.red()["offsite/payments/dump"] == "offsite fails: key."
-    with ledger.opened() as connection:
-        found = arrivals.of(connection, destination="offsite", kind="dump")
+    with database.opened() as connection:
+        found = observations.of(connection, destination="offsite", kind="dump")
     assert found[0].newest is not None
 
 

@@ -20,16 +20,16 @@ from bedstone import (
     cli,
     copies,
     destinations,
-    ledger,
     restic_errors,
     verify_alarms,
-    verify_history,
     verify_marks,
     verify_settings,
 )
 from bedstone.core import paths
+from bedstone.ledger import database
+from bedstone.ledger import verifications as verify_history
+from bedstone.ledger.verifications import Verification
 from bedstone.overview import verifications
-from bedstone.verify_history import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class Hosts:
 
     def recorded(self) -> list[Verification]:
         """Return the results on `db1`, the newest first."""
-        with ledger.opened() as connection:
+        with database.opened() as connection:
             return verify_history.of_app(connection, "payments")
 
     def shown(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def test_silence_is_red_and_says_where_to_look(hosts: Hosts) -> None:
 
 def test_never_proved_is_red_and_says_the_command(hosts: Hosts) -> None:
     moment = (datetime.now(UTC) - timedelta(days=9)).isoformat()
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO copies (app, kind, backup, destination, state, started_at, finished_at)"
             " VALUES ('payments', 'dump', ?, 'bucket', 'succeeded', ?, ?)",

@@ -11,19 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    backup,
-    catalogue,
-    cli,
-    copies,
-    dump,
-    history,
-    ledger,
-    manifest,
-    past,
-    restore_source,
-)
+from bedstone import backup, catalogue, cli, copies, dump, manifest, past, restore_source
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import database as ledger
+from bedstone.ledger import releases
 from bedstone.past_window import UnreachableTimeError
 from bedstone.pgbackrest import Stanza
 from bedstone.postgres import Server
@@ -229,7 +220,7 @@ def test_ledger_knows_the_restore_point_of_a_rollback(
             " VALUES ('payments', 'rollback', 'v1', 'succeeded', '2026-11-20', ?)",
             (made,),
         )
-        assert history.operations(connection, "payments")[0].restore_point == made
+        assert releases.operations(connection, "payments")[0].restore_point == made
     postgres.put("payments", {"public.payment": 9})
     assert run("--release", "v1", "--yes") == 0
     assert postgres.rows("payments") == {"public.payment": 3}

@@ -18,12 +18,10 @@ from bedstone import (
     copies,
     database_properties,
     dump,
-    ledger,
     manifest,
     past,
     throwaway,
     verify,
-    verify_history,
     verify_marks,
     verify_parts,
 )
@@ -31,6 +29,7 @@ from bedstone.commands import verify as command
 from bedstone.copies import Remote
 from bedstone.core import paths, scratch
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, verifications
 from bedstone.past import GapError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
@@ -130,16 +129,16 @@ def world(
 
 def recorded() -> dict[str, str]:
     """Return the state of each last verification by what was verified and where."""
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         attempts = [
-            *verify_history.of_app(connection, "payments"),
-            *verify_history.of_app(connection, ""),
+            *verifications.of_app(connection, "payments"),
+            *verifications.of_app(connection, ""),
         ]
     return {f"{a.kind} at {a.destination}": a.state for a in reversed(attempts)}
 
 
 def errors() -> str:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         rows = connection.execute("SELECT error FROM verifications WHERE error IS NOT NULL")
         return "\n".join(str(row[0]) for row in rows)
 

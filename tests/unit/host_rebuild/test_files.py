@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import copies, history, ledger, rebuild, rebuild_files
-from bedstone.arrivals import CONFIGURATION, DUMP, MEDIA
+from bedstone import copies, rebuild, rebuild_files
 from bedstone.backup_settings import App, Settings
 from bedstone.copies import IMAGE, Remote
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.destinations import Destination
+from bedstone.ledger import database, releases
+from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA
 from bedstone.restic import Snapshot
 from bedstone.system.docker import Docker, ImageFacts
 
@@ -49,7 +50,7 @@ class Elsewhere:
 
     images: dict[str, str]
     configured: bool = True
-    schema: int = len(ledger.MIGRATIONS)
+    schema: int = len(database.MIGRATIONS)
     kinds: tuple[str, ...] = (DUMP, MEDIA)
 
     def snapshots(self) -> list[Snapshot]:
@@ -80,7 +81,7 @@ class Elsewhere:
             slots.mkdir()
             (slots / "web@blue.json").write_text("{}")
         with closing(sqlite3.connect(directory / "ledger.sqlite")) as made:
-            for script in ledger.MIGRATIONS:
+            for script in database.MIGRATIONS:
                 made.executescript(script)
             made.execute(f"PRAGMA user_version = {self.schema}")
             for app in ("payments", "wiki"):
@@ -114,8 +115,8 @@ def bring(docker: FakeDocker | None = None) -> dict[str, Any]:
 
 
 def serving() -> list[str]:
-    with ledger.opened() as connection:
-        return history.known_apps(connection)
+    with database.opened() as connection:
+        return releases.known_apps(connection)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -162,7 +163,7 @@ def test_without_a_configuration_all_apps_are_released_anew(elsewhere: Elsewhere
 
 
 def test_a_ledger_of_a_newer_program_is_refused(elsewhere: Elsewhere) -> None:
-    elsewhere.schema = len(ledger.MIGRATIONS) + 1
+    elsewhere.schema = len(database.MIGRATIONS) + 1
     with pytest.raises(RefusedError) as caught:
         bring()
     assert "newer" in caught.value.message

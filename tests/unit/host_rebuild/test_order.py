@@ -10,18 +10,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import (
-    copies,
-    history,
-    ledger,
-    rebuild,
-    rebuild_cluster,
-    rebuild_dumps,
-    rebuild_files,
-    rebuild_journal,
-)
+from bedstone import copies, rebuild, rebuild_cluster, rebuild_dumps, rebuild_files, rebuild_journal
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.ledger import database, releases
 from bedstone.rebuild_cluster import Recovered
 
 BACKUP = {
@@ -136,10 +128,10 @@ def test_a_server_with_data_is_refused_before_anything_else(world: World) -> Non
 
 
 def test_a_server_on_which_apps_serve_is_refused(world: World) -> None:
-    with ledger.opened() as connection:
-        new = history.NewRelease("v1", "f")
-        release, operation = history.begin(connection, "shop", new)
-        history.commit(connection, "shop", release, "blue", operation)
+    with database.opened() as connection:
+        new = releases.NewRelease("v1", "f")
+        release, operation = releases.begin(connection, "shop", new)
+        releases.commit(connection, "shop", release, "blue", operation)
     with pytest.raises(RefusedError) as caught:
         rebuild.rebuild("offsite", None)
     assert "Releases of shop serve" in caught.value.message

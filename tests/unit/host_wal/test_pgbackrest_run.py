@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from bedstone import ledger, pgbackrest_arrivals, pgbackrest_run, verify_history
+from bedstone import pgbackrest_arrivals, pgbackrest_run
 from bedstone.core import disk, lock
 from bedstone.destinations import Destination, Destinations, PointInTime
+from bedstone.ledger import database, verifications
+from bedstone.ledger.verifications import Verification
 from bedstone.pgbackrest import Kind, Stanza
 from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_run import Outcome
 from bedstone.postgres import Server
-from bedstone.verify_history import Verification
 
 LOCAL = Destination("local", "local", 1)
 OFFSITE = Destination("offsite", "sftp", 2, host="h", user="u", path="/p")
@@ -114,7 +115,7 @@ def test_one_that_is_away_keeps_no_other_from_its_backup(world: World) -> None:
 
 
 def test_damaged_ledger_keeps_no_destination_from_its_backup(world: World) -> None:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute("DROP TABLE verifications")
     outcomes = run(world)
     assert all(outcome.backup is not None for outcome in outcomes.values())
@@ -186,7 +187,7 @@ def test_chain_that_failed_its_last_verification_is_proved_no_longer(world: Worl
         run(world)
     labels = [made.label for made in world.there["bucket"]]
     # The second was verified and so was the fourth, which has since been found damaged.
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         for label, state in ((1, "succeeded"), (3, "succeeded"), (3, "failed"), (3, "prevented")):
             connection.execute(
                 "INSERT INTO verifications (app, kind, backup, destination, state, started_at,"
@@ -207,7 +208,7 @@ def test_chain_that_was_proved_here_before_another_host_does_it_does_not_stay_fo
     for _ in range(6):
         run(world)
     for place in ("local", "bucket"):
-        verify_history.record(
+        verifications.record(
             Verification("", "wal", world.there[place][1].label, place, "succeeded", "x", "x", 1.0)
         )
     settings = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import archive_health, arrivals, destinations
+from bedstone import archive_health, destinations
 from bedstone.core.terminal import Paint
 from bedstone.destinations import Destination, Destinations, PointInTime
+from bedstone.ledger import observations
 from bedstone.overview import wal
 from tests.unit.host_wal.test_archive_health import WELL
 
@@ -37,8 +38,8 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def seen(destination: str, problem: str | None = None) -> None:
-    arrivals.record(
-        destination, "", arrivals.WAL, newest="20261120-010000F", newest_at=datetime.now(UTC),
+    observations.record(
+        destination, "", observations.WAL, newest="20261120-010000F", newest_at=datetime.now(UTC),
         problem=problem,
     )  # fmt: skip
 
@@ -80,7 +81,7 @@ def test_problem_at_a_destination_is_told_with_its_place() -> None:
 def test_archiving_that_fails_comes_first(known: dict[str, Any]) -> None:
     known.update(failing=True, failed="000000010000000000000009", failed_seconds=5.0, ready=2)
     seen("local")
-    arrivals.unseen("bucket", "", arrivals.WAL, "it can't be reached")
+    observations.unseen("bucket", "", observations.WAL, "it can't be reached")
     problems = wal.problems(wal.look())
     assert problems[0].startswith("WAL isn't archived: 000000010000000000000009")
     assert problems[1] == "WAL at bucket: it can't be reached"

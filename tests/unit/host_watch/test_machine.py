@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import ledger
 from bedstone.core import paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
+from bedstone.ledger import database as ledger
 from bedstone.postgres import PostgresError, Server
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd

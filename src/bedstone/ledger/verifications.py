@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import ledger
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -81,7 +81,7 @@ def kinds(found: Manifest) -> tuple[str, ...]:
 
 def record(entry: Verification) -> None:
     """Write one attempt down."""
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         insert(connection, entry)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from bedstone import ledger
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -172,7 +172,7 @@ def begin(
 
     """
     moment = datetime.now(UTC)
-    with ledger.transaction(connection):
+    with database.transaction(connection):
         # Two in one second can't be: the second one gets the next second.
         last = connection.execute(
             "SELECT max(substr(id, 1, 15)) FROM releases WHERE app = ?", (app,)
@@ -194,7 +194,7 @@ def begin_operation(
     connection: sqlite3.Connection, app: str, kind: Kind, release: str, caller: str | None = None
 ) -> int:
     """Record that a release which is there is to serve (again), and return the operation's id."""
-    with ledger.transaction(connection):
+    with database.transaction(connection):
         return _insert(connection, app, kind, release, caller)
 
 
@@ -215,7 +215,7 @@ def commit(
     connection: sqlite3.Connection, app: str, release: str, slot: str, operation: int
 ) -> None:
     """Record that a release serves from now on."""
-    with ledger.transaction(connection):
+    with database.transaction(connection):
         moment = now()
         connection.execute(
             "UPDATE releases SET state = 'succeeded', finished_at = ?"
@@ -243,7 +243,7 @@ def fail(
     details: str = "",
 ) -> None:
     """Record that an operation failed, at which step and why."""
-    with ledger.transaction(connection):
+    with database.transaction(connection):
         _fail(connection, operation, step, error, (hint, details))
 
 
@@ -273,7 +273,7 @@ def close_interrupted(connection: sqlite3.Connection, app: str) -> list[Operatio
 
     Call it only with the app's lock held.
     """
-    with ledger.transaction(connection):
+    with database.transaction(connection):
         rows = connection.execute(
             "SELECT * FROM operations WHERE app = ? AND state = 'running'", (app,)
         ).fetchall()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import ledger
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -87,7 +87,7 @@ def record(
 
     """
     now = _now()
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO arrivals (destination, app, kind, newest, newest_at, bytes, checked_at,"
             " problem, problem_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -118,7 +118,7 @@ def unseen(destination: str, app: str, kind: str, why: str) -> None:
     What was seen there before stays.
     """
     now = _now()
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO arrivals (destination, app, kind, problem, problem_since)"
             " VALUES (?, ?, ?, ?, ?)"
@@ -135,7 +135,7 @@ def unusable(destination: str, app: str, kind: str, why: str) -> None:
 
     What was seen there before stays.
     """
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         before = of(connection, destination=destination, app=app, kind=kind)
     last = before[0] if before else None
     record(
@@ -183,7 +183,7 @@ def of(
 
 def forget(destination: str, app: str, kind: str) -> None:
     """Remove an observation of a kind that is no longer kept at a destination."""
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "DELETE FROM arrivals WHERE destination = ? AND app = ? AND kind = ?",
             (destination, app, kind),

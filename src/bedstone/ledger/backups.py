@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import ledger
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,14 +27,14 @@ def failed(app: str, label: str | None, started: datetime, error: str) -> None:
 
 def served_release(app: str) -> str | None:
     """Return the id of the release that serves an app, or None."""
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         row = connection.execute("SELECT release FROM apps WHERE app = ?", (app,)).fetchone()
     return str(row["release"]) if row else None
 
 
 def last_failure(app: str) -> tuple[datetime, str] | None:
     """Return when and why the last attempt failed, or None when it succeeded."""
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         row = connection.execute(
             # Not by its time: one that was made while the clock was ahead would stay the last.
             "SELECT state, started_at, error FROM backups WHERE app = ? ORDER BY id DESC LIMIT 1",
@@ -55,7 +55,7 @@ def _record(
     size: int | None = None,
     error: str | None = None,
 ) -> None:
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO backups (app, path, label, state, started_at, finished_at, bytes, error)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import ledger
+from bedstone.ledger import database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -66,7 +66,7 @@ def record(
         size,
         error,
     )
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         connection.execute(
             "INSERT INTO copies (app, kind, backup, destination, state, snapshot, started_at,"
             " finished_at, bytes, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -102,7 +102,7 @@ def asked_since(moment: datetime) -> bool:
     That is a backup, or a release, rollback or restart of any app: each asks for a copy when it
     has ended.
     """
-    with ledger.opened() as connection:
+    with database.opened() as connection:
         row = connection.execute(
             "SELECT max(finished_at) AS last FROM ("
             " SELECT finished_at FROM operations WHERE state = 'succeeded'"
