@@ -5,21 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, destinations, restic_errors, verify_marks
+from bedstone import catalogue, copies, verify_marks
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.manifest import RESTIC
-from bedstone.reach import ReachError
-from bedstone.restic import Repository
+from bedstone.storage import destinations, restic_errors
+from bedstone.storage.reachability import ReachError
+from bedstone.storage.restic import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from bedstone.backup_settings import App, Settings
     from bedstone.catalogue import Backup
-    from bedstone.destinations import Destination
-    from bedstone.restic import Snapshot
+    from bedstone.storage.destinations import Destination
+    from bedstone.storage.restic import Snapshot
 
 # Problems that may be gone in an hour without an operator's action.
 _PASSING = {restic_errors.UNREACHABLE, restic_errors.LOCKED, restic_errors.OTHER}

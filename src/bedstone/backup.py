@@ -23,7 +23,6 @@ from bedstone import (
     backup_settings,
     catalogue,
     database_properties,
-    destinations,
     dump,
     kept_backups,
     manifest,
@@ -40,6 +39,7 @@ from bedstone.ledger import backups
 from bedstone.manifest import RESTIC
 from bedstone.postgres import Server
 from bedstone.restore_journal import recover
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     import argparse

@@ -12,29 +12,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    backup_settings,
-    catalogue,
-    kept_backups,
-    manifest,
-    media_snapshots,
-    restic_errors,
-    retention,
-)
+from bedstone import backup_settings, catalogue, kept_backups, manifest, media_snapshots, retention
 from bedstone.catalogue import Backup
 from bedstone.core import disk, files, paths, safe_tree
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.manifest import Manifest
-from bedstone.restic import Repository, Snapshot
-from bedstone.restic_errors import ResticError
+from bedstone.storage import restic_errors
+from bedstone.storage.restic import Repository, Snapshot
+from bedstone.storage.restic_errors import ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destination
     from bedstone.retention import Known, Rules
+    from bedstone.storage.destinations import Destination
 
 IMAGE = "image"
 LATEST = "latest"

@@ -34,7 +34,7 @@ from bedstone.rollout.image import image_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bedstone.restic import Repository, Snapshot
+    from bedstone.storage.restic import Repository, Snapshot
 
 # The key would lie in what it encrypts; the others come with the settings.
 _LEFT_OUT = ("backup.key", "destinations")

@@ -14,7 +14,6 @@ from bedstone import (
     catalogue,
     copies,
     copies_configuration,
-    destinations,
     kept_backups,
     media_snapshots,
     verify_marks,
@@ -25,8 +24,9 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import copies as copies_history
 from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER
-from bedstone.restic import Repository
-from bedstone.restic_errors import MISSING, ResticError
+from bedstone.storage import destinations
+from bedstone.storage.restic import Repository
+from bedstone.storage.restic_errors import MISSING, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import App, Settings
     from bedstone.catalogue import Backup
-    from bedstone.destinations import Destination, Destinations
-    from bedstone.restic import Snapshot
+    from bedstone.storage.destinations import Destination, Destinations
+    from bedstone.storage.restic import Snapshot
 
 # No app's name has a dot.
 LOCK = "copies.run"

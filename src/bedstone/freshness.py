@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals_measured, catalogue, destinations
+from bedstone import arrivals_measured, catalogue
 from bedstone.core import age
 from bedstone.ledger import database, observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER, WAL
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destination, Destinations
     from bedstone.ledger.observations import Arrival
+    from bedstone.storage.destinations import Destination, Destinations
 
 # A day, and what a night's run may take longer than the one before.
 OLDEST = timedelta(hours=26)

@@ -12,20 +12,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import destinations
 from bedstone.core import files, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger.observations import MEDIA
 from bedstone.manifest import RESTIC, Media
-from bedstone.restic import Repository
-from bedstone.restic_errors import MISSING, ResticError
+from bedstone.storage import destinations
+from bedstone.storage.restic import Repository
+from bedstone.storage.restic_errors import MISSING, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from bedstone.catalogue import Backup
-    from bedstone.destinations import Destination
-    from bedstone.restic import Snapshot
+    from bedstone.storage.destinations import Destination
+    from bedstone.storage.restic import Snapshot
 
 # In the directory of a fetched backup: the destination it came from.
 ORIGIN = "origin.json"

@@ -16,7 +16,6 @@ from bedstone import (
     backup_settings,
     catalogue,
     config,
-    destinations,
     freshness,
     maintenance,
     measurements,
@@ -29,6 +28,7 @@ from bedstone.ledger import database, observations, releases
 from bedstone.ledger import verifications as verify_history
 from bedstone.metrics_text import Family
 from bedstone.overview import backups, operations, verifications
+from bedstone.storage import destinations
 from bedstone.watch.machine import LEDGER_ALARM
 
 if TYPE_CHECKING:

@@ -25,10 +25,10 @@ from bedstone.postgres import Server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bedstone.destinations import Destination
     from bedstone.past_recovery import Ended
     from bedstone.pgbackrest import Stanza
     from bedstone.pgbackrest_info import Backup, Info
+    from bedstone.storage.destinations import Destination
 
 # WAL is replayed into the same files, which grow a little.
 _MARGIN = 1.1

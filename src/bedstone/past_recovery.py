@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bedstone.core.process import Runner
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
+    from bedstone.storage.destinations import Destination
 
 _STOP_SECONDS = 120.0
 

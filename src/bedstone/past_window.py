@@ -10,9 +10,9 @@ from bedstone import pgbackrest_wal
 from bedstone.core.errors import BedstoneError, RefusedError
 
 if TYPE_CHECKING:
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
     from bedstone.pgbackrest_info import Backup, Info
+    from bedstone.storage.destinations import Destination
 
 
 class UnreachableTimeError(RefusedError):

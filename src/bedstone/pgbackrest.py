@@ -19,7 +19,6 @@ from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.lock import LockedError
 from bedstone.core.process import run
-from bedstone.destinations import SFTP
 from bedstone.pgbackrest_errors import (
     FOREIGN_HINT,
     GONE_HINT,
@@ -31,13 +30,14 @@ from bedstone.pgbackrest_errors import (
 )
 from bedstone.pgbackrest_wal import Segment, segment_of
 from bedstone.postgres import OPTIONS, Server
+from bedstone.storage.destinations import SFTP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bedstone.core.process import Runner
-    from bedstone.destinations import Destination, Destinations, PointInTime
     from bedstone.pgbackrest_info import Info
+    from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 Kind = Literal["full", "incr"]
 

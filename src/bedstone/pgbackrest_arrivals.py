@@ -16,9 +16,9 @@ from bedstone.pgbackrest_wal import missing, number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.destinations import Destination, Destinations
     from bedstone.pgbackrest_info import Info
     from bedstone.pgbackrest_wal import Segment
+    from bedstone.storage.destinations import Destination, Destinations
 
 # A day, and what one may take longer than the one before.
 OLDEST_BACKUP = timedelta(hours=26)

@@ -10,7 +10,7 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.lock import LockedError
 
 if TYPE_CHECKING:
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 _LONGEST = 300
 _LEVEL = re.compile(r"^(\S+ \S+ )?(P\d+\s+)?(ERROR|WARN|INFO|HINT):\s*")

@@ -14,8 +14,8 @@ from bedstone.ledger import database, observations
 from bedstone.pgbackrest_errors import UnreachableError
 
 if TYPE_CHECKING:
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
+    from bedstone.storage.destinations import Destination
 
 _SETTINGS = "/etc/pgbackrest/pgbackrest.conf"
 _QUEUE = re.compile(r"^archive-push-queue-max=(\d+)MB$", re.MULTILINE)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest import Kind, Stanza
     from bedstone.pgbackrest_info import Backup, Info
+    from bedstone.storage.destinations import Destination
 
 LOCK = "wal-backup"
 # Of the size of the last one: what a full backup may have grown by.

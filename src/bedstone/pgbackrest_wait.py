@@ -10,8 +10,8 @@ from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest_wal import number
 
 if TYPE_CHECKING:
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
+    from bedstone.storage.destinations import Destination
 
 _POLL_SECONDS = 0.5
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from bedstone import (
     backup_settings,
     copying,
-    destinations,
     rebuild_cluster,
     rebuild_dumps,
     rebuild_files,
@@ -31,6 +30,7 @@ from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, releases
 from bedstone.pgbackrest import Stanza
+from bedstone.storage import destinations
 from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import Settings
     from bedstone.cli import Subparsers
-    from bedstone.destinations import Destination, Destinations
     from bedstone.postgres import Server
     from bedstone.rebuild_journal import Journal
+    from bedstone.storage.destinations import Destination, Destinations
 
 # Role pgbackrest's.
 FULL_BACKUP_UNIT = "bedstone-wal-full.service"

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest import Stanza
     from bedstone.pgbackrest_info import Info
     from bedstone.rebuild_journal import Journal
+    from bedstone.storage.destinations import Destination
 
 PORT = 5432
 _SOCKET = "/run/bedstone-rebuild"

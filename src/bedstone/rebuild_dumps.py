@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import Settings
     from bedstone.copies import Remote
-    from bedstone.destinations import Destination
     from bedstone.rebuild_journal import Journal
+    from bedstone.storage.destinations import Destination
 
 DUMP = "dump"
 # Of a journal: the databases come from dumps.

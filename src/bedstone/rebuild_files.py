@@ -14,8 +14,8 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
-from bedstone.restic import Repository
 from bedstone.rollout.image import image_name
+from bedstone.storage.restic import Repository
 from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 
 def place() -> Path:

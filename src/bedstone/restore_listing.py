@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backups, destinations, past_window
+from bedstone import backups, past_window
 from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
 from bedstone.past_window import Window
 from bedstone.pgbackrest import Stanza
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import App, Settings

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, destinations, past, past_backup, past_window
+from bedstone import catalogue, copies, past, past_backup, past_window
 from bedstone.core import disk, paths, scratch
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.pgbackrest import Stanza
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from bedstone.backup_settings import App, Settings
-    from bedstone.destinations import Destination, Destinations
+    from bedstone.storage.destinations import Destination, Destinations
 
 PLACES = "/var/cache/bedstone-restore"
 

@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, destinations
+from bedstone import backup_settings
 from bedstone.core import files, lock, paths
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import destinations, verify_choice, verify_parts, verify_result, verify_settings
+from bedstone import verify_choice, verify_parts, verify_result, verify_settings
 from bedstone import verify_wal as verify_wal_part
 from bedstone.core import deadline, disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL, Verification
+from bedstone.storage import destinations
 from bedstone.verify_choice import NothingToVerifyError
 from bedstone.verify_result import Clock, Result, ended
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import App, Settings
     from bedstone.catalogue import Backup
-    from bedstone.destinations import Destination
     from bedstone.manifest import Manifest
     from bedstone.pgbackrest import Stanza
+    from bedstone.storage.destinations import Destination
     from bedstone.verify_parts import Proof
     from bedstone.verify_settings import VerifySettings
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import App
     from bedstone.catalogue import Backup
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 # Two servers' clocks may differ by so much.
 _TOLERANCE = timedelta(minutes=5)

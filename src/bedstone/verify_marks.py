@@ -25,13 +25,13 @@ from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, MEDIA, WAL, Verification
-from bedstone.restic import Repository
+from bedstone.storage.restic import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.destinations import Destination
-    from bedstone.restic import Snapshot
+    from bedstone.storage.destinations import Destination
+    from bedstone.storage.restic import Snapshot
 
 KIND = "verification"
 FILE = "verification.json"

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bedstone import reach
 from bedstone.core import disk, paths
 from bedstone.core.deadline import OutOfTimeError
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger.verifications import Verification
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
-from bedstone.reach import ReachError
+from bedstone.storage import reachability
+from bedstone.storage.reachability import ReachError
 from bedstone.throwaway import ThrowawayError
 from bedstone.verify_parts import Proof
 
@@ -147,7 +147,11 @@ def _prevents(error: BedstoneError) -> bool:
         # These are refused because of what lies there.
         return not isinstance(error, (ForeignError, GoneError))
     if isinstance(error, ReachError):
-        return error.reason in {reach.UNREACHABLE, reach.HOST_KEY, reach.REFUSED}
+        return error.reason in {
+            reachability.UNREACHABLE,
+            reachability.HOST_KEY,
+            reachability.REFUSED,
+        }
     return isinstance(error, UnreachableError)
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.backup_settings import App, Settings
-    from bedstone.destinations import Destination
     from bedstone.manifest import Manifest
     from bedstone.past import Past
     from bedstone.pgbackrest import Stanza
+    from bedstone.storage.destinations import Destination
     from bedstone.verify_settings import VerifySettings
 
 _SHOWN = 20

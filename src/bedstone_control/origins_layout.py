@@ -132,7 +132,7 @@ def _repositories(origin: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _destinations(origin: Mapping[str, Any], home: str) -> dict[str, Any]:
-    """Return what src/bedstone/destinations.py reads."""
+    """Return what src/bedstone/storage/destinations.py reads."""
     places = backup_layout.backup_destinations(
         origin["destinations"],
         _repositories(origin),

@@ -24,10 +24,10 @@ import pytest
 
 from bedstone import past, past_recovery, past_window, pgbackrest_wal, throwaway
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.destinations import Destination
 from bedstone.past_window import UnreachableTimeError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_wal import Segment
+from bedstone.storage.destinations import Destination
 from tests.integration.cluster import Cluster
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv")

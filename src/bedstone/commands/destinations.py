@@ -11,7 +11,6 @@ from bedstone import (
     arrivals_measured,
     backup_settings,
     copying,
-    destinations,
     freshness,
     hooks,
     pgbackrest_arrivals,
@@ -21,6 +20,7 @@ from bedstone.cli import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     import argparse
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.copying import Result
-    from bedstone.destinations import Destinations
     from bedstone.freshness import Item
+    from bedstone.storage.destinations import Destinations
 
 _HEADINGS = ("DESTINATION", "APP", "KIND", "NEWEST", "AGE", "SIZE", "SEEN", "STATE")
 _SCOPE = "destinations"

@@ -12,7 +12,6 @@ from bedstone import (
     catalogue,
     cli,
     copies,
-    destinations,
     kept_backups,
     pgbackrest_run,
     retention,
@@ -22,14 +21,15 @@ from bedstone import (
 from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_info import FULL
-from bedstone.restic import Repository
+from bedstone.storage import destinations
+from bedstone.storage.restic import Repository
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from bedstone.destinations import Destination
     from bedstone.retention_held import Retention
+    from bedstone.storage.destinations import Destination
 
 
 def register(subparsers: cli.Subparsers) -> None:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, destinations, verify_marks, verify_settings
+from bedstone import backup_settings, verify_marks, verify_settings
 from bedstone.cli import add_command
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
@@ -20,6 +20,7 @@ from bedstone.core.signals import terminable
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 from bedstone.pgbackrest import Stanza
+from bedstone.storage import destinations
 from bedstone.verify import KINDS, alone, clear, verify, verify_wal
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import Settings
     from bedstone.cli import Subparsers
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
     from bedstone.verify_result import Result
     from bedstone.verify_settings import VerifySettings
 

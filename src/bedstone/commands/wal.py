@@ -7,19 +7,20 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, destinations, pgbackrest_ready, pgbackrest_run
+from bedstone import cli, pgbackrest_ready, pgbackrest_run
 from bedstone.core import age, disk, lock, priority
 from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_info import FULL
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from bedstone.destinations import Destination
     from bedstone.pgbackrest_info import Backup
     from bedstone.pgbackrest_run import Outcome
+    from bedstone.storage.destinations import Destination
 
 _DESCRIPTION = """\
 PostgreSQL's write-ahead log goes to each destination as it is written; together

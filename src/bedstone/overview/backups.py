@@ -7,8 +7,8 @@ from typing import Any
 
 from bedstone import backup_settings, catalogue
 from bedstone.core import age
-from bedstone.destinations import LOCAL
 from bedstone.ledger import backups, database, observations
+from bedstone.storage.destinations import LOCAL
 
 # A day, and what a night's backup may take longer than the one before.
 OLDEST = timedelta(hours=26)

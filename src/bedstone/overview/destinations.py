@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bedstone import backup_settings, destinations, freshness
+from bedstone import backup_settings, freshness
 from bedstone.ledger.observations import CONFIGURATION, SERVER
+from bedstone.storage import destinations
 
 
 def of(app: str) -> dict[str, Any] | None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, destinations, verify_settings
+from bedstone import backup_settings, verify_settings
 from bedstone.core import age
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bedstone.destinations import Destination
     from bedstone.ledger.verifications import Verification
+    from bedstone.storage.destinations import Destination
     from bedstone.verify_settings import VerifySettings
 
 # A week, and a day for the run that was missed.

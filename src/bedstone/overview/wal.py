@@ -6,11 +6,12 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import archive_health, destinations
+from bedstone import archive_health
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations
 from bedstone.pgbackrest import Stanza
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bedstone import backup, backup_settings, catalogue, destinations, slots
+from bedstone import backup, backup_settings, catalogue, slots
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
@@ -12,6 +12,7 @@ from bedstone.rollout import pulled, uploads
 from bedstone.rollout.context import Rollout, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end, killed
 from bedstone.rollout.image import image_name
+from bedstone.storage import destinations
 from bedstone.system.container import LABEL_APP
 
 # Of role backup.

@@ -6,11 +6,11 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from bedstone import destinations
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
 from bedstone.pgbackrest import Stanza
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

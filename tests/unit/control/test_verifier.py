@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone import backup_settings, verify_settings
-from bedstone import destinations as host_destinations
+from bedstone.storage import destinations as host_destinations
 from bedstone_control import origins_layout, wiring
 from bedstone_control.checks import verifier
 from bedstone_control.site import Site as Known

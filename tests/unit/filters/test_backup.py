@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bedstone import destinations as host_destinations
+from bedstone.storage import destinations as host_destinations
 from bedstone_control.backup_layout import (
     backup_destinations,
     backup_files,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import destinations
+from bedstone.storage import destinations
 from tests.unit.host_backup.conftest import configure, media, postgres, settings
 from tests.unit.host_offsite.repositories import Elsewhere
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.destinations import Destinations
+    from bedstone.storage.destinations import Destinations
 
 LOCAL = {
     "name": "local",

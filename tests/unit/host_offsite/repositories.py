@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import media, restic_errors
-from bedstone.restic import Contents, Snapshot
-from bedstone.restic_errors import ResticError
+from bedstone import media
+from bedstone.storage import restic_errors
+from bedstone.storage.restic import Contents, Snapshot
+from bedstone.storage.restic_errors import ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 
 class Elsewhere:
@@ -43,7 +44,7 @@ class Elsewhere:
 
 
 class Repository:
-    """One of them; the methods of bedstone.restic.Repository that the program calls."""
+    """One of them; the methods of bedstone.storage.restic.Repository that the program calls."""
 
     def __init__(self, elsewhere: Elsewhere, destination: Destination) -> None:
         self._elsewhere = elsewhere

@@ -19,13 +19,13 @@ from bedstone import (
     copying,
     manifest,
     media,
-    restic_errors,
     retention_held,
 )
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, observations, verifications
 from bedstone.ledger.verifications import Verification
+from bedstone.storage import restic_errors
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 from tests.unit.host_offsite.conftest import BUCKET, LOCAL, OFFSITE
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
     from bedstone.catalogue import Backup
     from bedstone.copying import Result
-    from bedstone.destinations import Destinations
+    from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
 
 pytestmark = pytest.mark.usefixtures("postgres", "key")

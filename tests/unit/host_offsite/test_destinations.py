@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import destinations
 from bedstone.core.errors import ConfigError, RefusedError
+from bedstone.storage import destinations
 from tests.unit.host_offsite.conftest import BUCKET, LOCAL, OFFSITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.destinations import Destinations
+    from bedstone.storage.destinations import Destinations
 
 
 def test_without_a_file_there_is_this_server_alone(root: Path) -> None:

@@ -10,20 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    alarms,
-    arrivals_measured,
-    backup,
-    cli,
-    destinations,
-    freshness,
-    hooks,
-    pgbackrest_arrivals,
-    restic_errors,
-)
+from bedstone import alarms, arrivals_measured, backup, cli, freshness, hooks, pgbackrest_arrivals
 from bedstone.ledger import database, observations
 from bedstone.overview import backups as status
 from bedstone.overview import destinations as overview
+from bedstone.storage import destinations, restic_errors
 from tests.unit.host_offsite.conftest import LOCAL, OFFSITE
 
 if TYPE_CHECKING:
@@ -31,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destinations
+    from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
 
 

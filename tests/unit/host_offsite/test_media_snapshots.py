@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, manifest, media_snapshots, restic_errors
+from bedstone import backup, manifest, media_snapshots
 from bedstone import media as media_module
 from bedstone.core.errors import BedstoneError
+from bedstone.storage import restic_errors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import reach
 from bedstone.core import followed
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
-from bedstone.destinations import Destination
-from bedstone.reach import ReachError
+from bedstone.storage import reachability
+from bedstone.storage.destinations import Destination
+from bedstone.storage.reachability import ReachError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def sftp(port: int) -> Destination:
 
 
 def test_a_server_that_listens_is_reached(listener: int) -> None:
-    reach.require(sftp(listener))
+    reachability.require(sftp(listener))
 
 
 def test_a_closed_port_is_told_at_once(listener: int) -> None:
@@ -42,13 +42,13 @@ def test_a_closed_port_is_told_at_once(listener: int) -> None:
     assert closed != listener
 
     with pytest.raises(ReachError, match="can't be reached") as raised:
-        reach.require(sftp(closed))
+        reachability.require(sftp(closed))
 
-    assert raised.value.reason == reach.UNREACHABLE
+    assert raised.value.reason == reachability.UNREACHABLE
 
 
 def test_this_server_is_always_reached() -> None:
-    reach.require(Destination("local", "local"))
+    reachability.require(Destination("local", "local"))
 
 
 def test_a_certificate_that_is_not_trusted_is_told(
@@ -62,11 +62,11 @@ def test_a_certificate_that_is_not_trusted_is_told(
             error.verify_message = "unable to get local issuer certificate"
             raise error
 
-    monkeypatch.setattr(reach, "_context", Context)
+    monkeypatch.setattr(reachability, "_context", Context)
     place = Destination("bucket", "s3", endpoint=f"127.0.0.1:{listener}", bucket="b")
 
     with pytest.raises(ReachError, match="unable to get local issuer") as raised:
-        reach.require(place)
+        reachability.require(place)
 
     assert "bedstone_extra_ca_certificates" in (raised.value.hint or "")
 
@@ -74,27 +74,31 @@ def test_a_certificate_that_is_not_trusted_is_told(
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ("Host key verification failed.", reach.HOST_KEY),
-        ("No ED25519 host key is known for x and you have requested strict", reach.HOST_KEY),
-        ("b@x: Permission denied (publickey).", reach.REFUSED),
-        ("ssh: connect to host x port 22: Connection refused", reach.UNREACHABLE),
+        ("Host key verification failed.", reachability.HOST_KEY),
+        ("No ED25519 host key is known for x and you have requested strict", reachability.HOST_KEY),
+        ("b@x: Permission denied (publickey).", reachability.REFUSED),
+        ("ssh: connect to host x port 22: Connection refused", reachability.UNREACHABLE),
     ],
 )
 def test_what_ssh_says_is_understood(
     monkeypatch: pytest.MonkeyPatch, said: str, reason: str
 ) -> None:
-    monkeypatch.setattr(reach, "run", lambda argv, **_: Completed(tuple(argv), 255, "", said, 0.1))
+    monkeypatch.setattr(
+        reachability, "run", lambda argv, **_: Completed(tuple(argv), 255, "", said, 0.1)
+    )
 
-    found = reach.ssh_problem(sftp(22))
+    found = reachability.ssh_problem(sftp(22))
 
     assert found is not None
     assert found.reason == reason
 
 
 def test_an_ssh_that_works_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "run", lambda argv, **_: Completed(tuple(argv), 0, "", "", 0.1))
+    monkeypatch.setattr(
+        reachability, "run", lambda argv, **_: Completed(tuple(argv), 0, "", "", 0.1)
+    )
 
-    assert reach.ssh_problem(sftp(22)) is None
+    assert reachability.ssh_problem(sftp(22)) is None
 
 
 # --- Programs that take long ------------------------------------------------------------------

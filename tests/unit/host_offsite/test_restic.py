@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import destinations, reach, restic_errors
 from bedstone.core import followed
 from bedstone.core.followed import Ended
-from bedstone.reach import ReachError
-from bedstone.restic import Contents, Repository
-from bedstone.restic_errors import ResticError
+from bedstone.storage import destinations, reachability, restic_errors
+from bedstone.storage.reachability import ReachError
+from bedstone.storage.restic import Contents, Repository
+from bedstone.storage.restic_errors import ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bedstone.destinations import Destinations
+    from bedstone.storage.destinations import Destinations
 
 SAID = [
     # exit code, what it said, what it means
@@ -161,8 +161,8 @@ def program(monkeypatch: pytest.MonkeyPatch, key: object) -> Program:
     del key
     found = Program()
     monkeypatch.setattr(followed, "run", found)
-    monkeypatch.setattr(reach, "require", lambda _: None)
-    monkeypatch.setattr(reach, "ssh_problem", lambda _: None)
+    monkeypatch.setattr(reachability, "require", lambda _: None)
+    monkeypatch.setattr(reachability, "ssh_problem", lambda _: None)
     return found
 
 
@@ -363,7 +363,7 @@ def test_a_backup_waits_while_old_data_is_freed(
     program: Program, known: Destinations, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("bedstone.restic.time.sleep", waited.append)
+    monkeypatch.setattr("bedstone.storage.restic.time.sleep", waited.append)
     locked = Ended(11, "", "repository is already locked exclusively by PID 1")
     made = Ended(0, json.dumps({"message_type": "summary", "snapshot_id": "950314ca"}), "")
     answers = [locked, locked, locked, made]
@@ -418,7 +418,9 @@ def test_what_ssh_says_is_told_when_restic_has_lost_it(
 ) -> None:
     program.answers["cat"] = Ended(1, "", "unable to start the sftp session, error: read |0")
     monkeypatch.setattr(
-        reach, "ssh_problem", lambda _: ReachError("The host key isn't.", reach.HOST_KEY)
+        reachability,
+        "ssh_problem",
+        lambda _: ReachError("The host key isn't.", reachability.HOST_KEY),
     )
 
     with pytest.raises(ResticError, match="The host key isn't") as raised:

@@ -19,8 +19,6 @@ from bedstone import (
     backups,
     cli,
     copies,
-    destinations,
-    restic_errors,
     verify_alarms,
     verify_marks,
     verify_settings,
@@ -30,13 +28,14 @@ from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
 from bedstone.ledger.verifications import Verification
 from bedstone.overview import verifications
+from bedstone.storage import destinations, restic_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destinations
+    from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
 
 NAME = "backup_20261120_020000"

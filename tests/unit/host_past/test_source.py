@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
     from tests.unit.host_backup.conftest import FakePostgres
 
 MOMENT = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)

@@ -35,13 +35,13 @@ from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.postgres import Server
-from bedstone.reach import UNREACHABLE
-from bedstone.restic_errors import DAMAGED, ResticError
+from bedstone.storage.reachability import UNREACHABLE
+from bedstone.storage.restic_errors import DAMAGED, ResticError
 from bedstone.verify_settings import VerifySettings
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
     from tests.unit.host_backup.conftest import FakePostgres
 
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)

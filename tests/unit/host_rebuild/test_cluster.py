@@ -13,11 +13,11 @@ import pytest
 from bedstone import backup_settings, dump, rebuild_cluster, rebuild_journal
 from bedstone.backup_settings import Settings
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.destinations import Destination
 from bedstone.pgbackrest_info import Info
 from bedstone.postgres import Server
 from bedstone.rebuild_cluster import Recovered
 from bedstone.rebuild_journal import Journal
+from bedstone.storage.destinations import Destination
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv/b")
 

@@ -17,10 +17,10 @@ from bedstone.backup_settings import App, Settings
 from bedstone.copies import IMAGE, Remote
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
-from bedstone.destinations import Destination
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA
-from bedstone.restic import Snapshot
+from bedstone.storage.destinations import Destination
+from bedstone.storage.restic import Snapshot
 from bedstone.system.docker import Docker, ImageFacts
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv/b")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import destinations
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
+from bedstone.storage import destinations
 from bedstone.upgrade import archive
 
 if TYPE_CHECKING:

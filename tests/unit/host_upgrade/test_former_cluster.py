@@ -11,10 +11,10 @@ import pytest
 
 from bedstone import past_window, rebuild_cluster
 from bedstone.core.errors import RefusedError
-from bedstone.destinations import Destination
 from bedstone.pgbackrest_arrivals import judge
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_wal import Segment, name_of
+from bedstone.storage.destinations import Destination
 
 if TYPE_CHECKING:
     from bedstone.pgbackrest import Stanza

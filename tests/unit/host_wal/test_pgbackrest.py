@@ -16,10 +16,10 @@ from bedstone import pgbackrest, pgbackrest_info
 from bedstone.core import paths
 from bedstone.core.errors import CommandError, RefusedError
 from bedstone.core.process import Completed
-from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Stanza, address
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError, WrongKeyError
 from bedstone.postgres import Server
+from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 LOCAL = Destination("local", "local", 1)
 BUCKET = Destination("bucket", "s3", 2, endpoint="s3.example", bucket="b")

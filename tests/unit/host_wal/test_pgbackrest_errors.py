@@ -7,7 +7,7 @@ import pytest
 from bedstone import pgbackrest_errors
 from bedstone.core.errors import BedstoneError
 from bedstone.core.lock import LockedError
-from bedstone.destinations import Destination
+from bedstone.storage.destinations import Destination
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example", user="b", path="/srv/b")
 

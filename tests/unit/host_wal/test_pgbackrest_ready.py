@@ -8,9 +8,9 @@ import pytest
 
 from bedstone import pgbackrest_ready
 from bedstone.core import disk
-from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.pgbackrest import Stanza
 from bedstone.postgres import Server
+from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 KNOWN = Destinations((Destination("local", "local", 1),), PointInTime("main", 7, 2, 60))
 

@@ -13,7 +13,6 @@ import pytest
 
 from bedstone import pgbackrest_arrivals, pgbackrest_run
 from bedstone.core import disk, lock
-from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import Verification
 from bedstone.pgbackrest import Kind, Stanza
@@ -21,6 +20,7 @@ from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_run import Outcome
 from bedstone.postgres import Server
+from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 LOCAL = Destination("local", "local", 1)
 OFFSITE = Destination("offsite", "sftp", 2, host="h", user="u", path="/p")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import archive_health, destinations
+from bedstone import archive_health
 from bedstone.core.terminal import Paint
-from bedstone.destinations import Destination, Destinations, PointInTime
 from bedstone.ledger import observations
 from bedstone.overview import wal
+from bedstone.storage import destinations
+from bedstone.storage.destinations import Destination, Destinations, PointInTime
 from tests.unit.host_wal.test_archive_health import WELL
 
 KNOWN = Destinations(

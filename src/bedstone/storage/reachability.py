@@ -10,12 +10,12 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from bedstone import destinations
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
+from bedstone.storage import destinations
 
 if TYPE_CHECKING:
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 UNREACHABLE = "unreachable"
 HOST_KEY = "host key"

@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import destinations, reach, restic_errors
 from bedstone.core import followed, paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.restic_errors import LOCKED, MISSING, OTHER, UNREACHABLE, ResticError
+from bedstone.storage import destinations, reachability, restic_errors
+from bedstone.storage.restic_errors import LOCKED, MISSING, OTHER, UNREACHABLE, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
     from pathlib import Path
 
     from bedstone.core.followed import Ended
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 # What asks and answers a few bytes.
 _SHORT_SECONDS = 300.0
@@ -390,7 +390,7 @@ class Repository:
         if self.destination.type == destinations.S3:
             # ssh finds it out itself, and says so. An ssh server soon refuses a client that
             # connects and leaves (PerSourcePenalties).
-            reach.require(self.destination)
+            reachability.require(self.destination)
         command = [
             *(_LOW if arguments[0] in _LONG else ()),
             "restic", f"--repo={self.location}", f"--password-file={destinations.key_path()}",
@@ -427,7 +427,7 @@ class Repository:
     def _options(self) -> list[str]:
         place = self.destination
         if place.type == destinations.SFTP:
-            return ["-o", f"sftp.command={' '.join(reach.ssh(place))}"]
+            return ["-o", f"sftp.command={' '.join(reachability.ssh(place))}"]
         if place.type == destinations.S3:
             lookup = "path" if place.path_style else "dns"
             return ["-o", f"s3.bucket-lookup={lookup}", "-o", f"s3.region={place.region}"]

@@ -7,21 +7,21 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import destinations, reach
 from bedstone.core.process import tail
+from bedstone.storage import destinations, reachability
 
 if TYPE_CHECKING:
     from bedstone.core.followed import Ended
-    from bedstone.destinations import Destination
+    from bedstone.storage.destinations import Destination
 
 KEY = "key"
 MISSING = "missing"
 LOCKED = "locked"
 FULL = "full"
 DAMAGED = "damaged"
-UNREACHABLE = reach.UNREACHABLE
-HOST_KEY = reach.HOST_KEY
-REFUSED = reach.REFUSED
+UNREACHABLE = reachability.UNREACHABLE
+HOST_KEY = reachability.HOST_KEY
+REFUSED = reachability.REFUSED
 OTHER = "other"
 
 # Exit codes of their own; every other failure is 1, and words.
@@ -41,18 +41,18 @@ _WORDS = (
     (LOCKED, r"already locked|unable to create lock"),
     (FULL, r"no space left|SSH_FX_FAILURE|disk quota|QuotaExceeded|not enough space"),
     (MISSING, rf"unable to open config file:.*({_GONE})|({_GONE}).*config"),
-    (HOST_KEY, reach.HOST_KEY_WORDS),
-    (REFUSED, reach.REFUSED_WORDS),
+    (HOST_KEY, reachability.HOST_KEY_WORDS),
+    (REFUSED, reachability.REFUSED_WORDS),
     (
         DAMAGED,
         _BROKEN,
     ),
-    (UNREACHABLE, reach.UNREACHABLE_WORDS),
+    (UNREACHABLE, reachability.UNREACHABLE_WORDS),
     (REFUSED, r"permission denied"),
 )
 
 
-class ResticError(reach.ReachError):
+class ResticError(reachability.ReachError):
     """restic failed; ``reason`` says in one word why."""
 
 
@@ -80,7 +80,7 @@ def explain(ended: Ended, destination: Destination, location: str) -> ResticErro
     asked = why in {UNREACHABLE, HOST_KEY, OTHER} or "sftp session" in text
     if asked and destination.type == destinations.SFTP:
         # restic may lose what ssh said; ask ssh itself.
-        found = reach.ssh_problem(destination)
+        found = reachability.ssh_problem(destination)
         if found is not None:
             return ResticError(
                 found.message, found.reason, hint=found.hint or "", details=found.details

@@ -1,0 +1,1 @@
+"""Destinations of backups and restic, which writes to them."""
