@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import age
 
 if TYPE_CHECKING:
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 # So many finished segments wait at a busy moment without anything being wrong.
 MANY_READY = 32

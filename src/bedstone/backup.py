@@ -22,8 +22,6 @@ from bedstone import (
     __version__,
     backup_settings,
     catalogue,
-    database_properties,
-    dump,
     kept_backups,
     manifest,
     measurements,
@@ -37,7 +35,9 @@ from bedstone.core.errors import BedstoneError
 from bedstone.core.signals import terminable
 from bedstone.ledger import backups
 from bedstone.manifest import RESTIC
-from bedstone.postgres import Server
+from bedstone.postgres import dump
+from bedstone.postgres import properties as database_properties
+from bedstone.postgres.server import Server
 from bedstone.restore_journal import recover
 from bedstone.storage import destinations
 

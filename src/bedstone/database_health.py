@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 from bedstone import backup_settings, database_judgement, measurements
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
-from bedstone.postgres import MAINTENANCE, PostgresError, Server, identifier
-from bedstone.snapshot import READER
+from bedstone.postgres.server import MAINTENANCE, PostgresError, Server, identifier
+from bedstone.postgres.snapshot import READER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

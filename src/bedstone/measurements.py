@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bedstone.backup_settings import Settings
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 Kind = Literal["database", "free"]
 

@@ -16,11 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bedstone import past_recovery, past_window, pgbackrest_wal, throwaway
+from bedstone import past_recovery, past_window, pgbackrest_wal
 from bedstone.core import disk, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.past_window import UnreachableTimeError, shown
-from bedstone.postgres import Server
+from bedstone.postgres import temporary
+from bedstone.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ def cluster(
     begin = _begin(stanza, found, destination, target, label)
     disk.require(
         place,
-        int(begin.original_bytes * _MARGIN) + throwaway.EMPTY_BYTES,
+        int(begin.original_bytes * _MARGIN) + temporary.EMPTY_BYTES,
         reserve_bytes,
         f"The cluster of {destination.name}",
     )
@@ -105,8 +106,8 @@ def cluster(
     _judge(stanza, found, destination, begin, target, ended, data)
     own, programs = past_recovery.own_settings(place, data), past_recovery.programs(data)
     server = _given_away(place, data)
-    options = {**throwaway.options(place, Path(server.socket)), **own}
-    with throwaway.started(server, programs, data, place / "log", options, watch=watch):
+    options = {**temporary.options(place, Path(server.socket)), **own}
+    with temporary.started(server, programs, data, place / "log", options, watch=watch):
         yield Past(server, ended.at or begin.finished_at, ended.lsn)
 
 
@@ -201,10 +202,10 @@ def _judge(
 
 def _given_away(place: Path, data: Path) -> Server:
     """Give the stopped cluster to the user of temporary clusters."""
-    owner = throwaway.account()
+    owner = temporary.account()
     socket = place / "socket"
     socket.mkdir(mode=0o700)
     for top in (socket, data.parent):
         for entry in safe_tree.walk(top):
             entry.give(owner.pw_uid, owner.pw_gid)
-    return Server(str(socket), throwaway.PORT, owner.pw_name)
+    return Server(str(socket), temporary.PORT, owner.pw_name)

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import __version__, catalogue, dump, manifest
+from bedstone import __version__, catalogue, manifest
 from bedstone.backup import CONFIGURATION, DUMP
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import RefusedError
-from bedstone.postgres import literal
+from bedstone.postgres import dump
+from bedstone.postgres.server import literal
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import App, Settings

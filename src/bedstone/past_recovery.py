@@ -19,12 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import postgres, throwaway
 from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed, tail
-from bedstone.postgres import USER, PostgresError, Server
-from bedstone.throwaway import ThrowawayError
+from bedstone.postgres import server as postgres
+from bedstone.postgres import temporary
+from bedstone.postgres.server import USER, PostgresError, Server
+from bedstone.postgres.temporary import ThrowawayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,10 +137,10 @@ def recovered(
     socket.mkdir(mode=0o700, exist_ok=True)
     account = _account()
     os.chown(socket, account.pw_uid, account.pw_gid)
-    server = Server(str(socket), throwaway.PORT, account.pw_name)
+    server = Server(str(socket), temporary.PORT, account.pw_name)
     _write_access(place)
     options = {
-        **throwaway.options(place, socket),
+        **temporary.options(place, socket),
         **_OPTIONS,
         **own_settings(place, data),
         "restore_command": command,
@@ -148,7 +149,7 @@ def recovered(
         moment = f"{target.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f+00}"
         options |= {"recovery_target_time": moment, "recovery_target_action": "promote"}
     log = place / "recovery.log"
-    with throwaway.launched(server, programs(data), data, log, options, network=True) as process:
+    with temporary.launched(server, programs(data), data, log, options, network=True) as process:
         if _promoted(server, process, watch):
             at, lsn = server.rows(
                 "SELECT json_build_array(pg_last_xact_replay_timestamp(),"

@@ -29,7 +29,7 @@ from bedstone.pgbackrest_errors import (
     explained,
 )
 from bedstone.pgbackrest_wal import Segment, segment_of
-from bedstone.postgres import OPTIONS, Server
+from bedstone.postgres.server import OPTIONS, Server
 from bedstone.storage.destinations import SFTP
 
 if TYPE_CHECKING:

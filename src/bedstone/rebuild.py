@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import Settings
     from bedstone.cli import Subparsers
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
     from bedstone.rebuild_journal import Journal
     from bedstone.storage.destinations import Destination, Destinations
 

@@ -13,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import dump, pgbackrest_wal, rebuild_journal
+from bedstone import pgbackrest_wal, rebuild_journal
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run, tail
-from bedstone.postgres import USER, PostgresError, Server
+from bedstone.postgres import dump
+from bedstone.postgres.server import USER, PostgresError, Server
 from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:

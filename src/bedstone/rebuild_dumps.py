@@ -9,7 +9,7 @@ from bedstone import copies, restore_check, restore_journal
 from bedstone import restore as restore_backup
 from bedstone.core import files, paths
 from bedstone.core.errors import RefusedError
-from bedstone.postgres import Server, identifier
+from bedstone.postgres.server import Server, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,27 +15,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    database_properties,
-    default_privileges,
-    dump,
-    media,
-    restore_journal,
-    restore_page,
-    restore_role,
-    swap,
-)
+from bedstone import media, restore_journal, restore_page, swap
 from bedstone.backup import DUMP, server_of
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import identifier
+from bedstone.postgres import dump, privileges, restore_role
+from bedstone.postgres import properties as database_properties
+from bedstone.postgres.server import identifier
 from bedstone.restore_journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bedstone.backup_settings import Settings
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
     from bedstone.restore_check import Plan
 
 # PostgreSQL's names have 63 characters, of which "_before_restore_YYYYMMDD_HHMMSS" takes 31.
@@ -259,7 +252,7 @@ def _prepared_for_foreign(server: Server, plan: Plan) -> str:
         extensions.append(create)
     return "\n".join(
         [
-            default_privileges.statements(server, plan.database),
+            privileges.statements(server, plan.database),
             # The database is new: nothing of an app is in it yet.
             "SET search_path TO public;",
             *extensions,

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, dump, manifest, media_snapshots, restore_role
+from bedstone import catalogue, manifest, media_snapshots
 from bedstone.backup import DUMP, server_of
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.postgres import dump, restore_role
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import App, Settings
     from bedstone.catalogue import Backup
     from bedstone.manifest import Manifest
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 # Indexes are built while their tables are there already: a restore takes a little more
 # than the database had.

@@ -17,7 +17,7 @@ from typing import Any
 from bedstone import backup_settings, restore_page, services, swap
 from bedstone.core import files, lock, paths
 from bedstone.core import journal as journal_file
-from bedstone.postgres import Server, identifier
+from bedstone.postgres.server import Server, identifier
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import MAINTENANCE, identifier, literal
+from bedstone.postgres.server import MAINTENANCE, identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

@@ -7,12 +7,13 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bedstone import dump, manifest, media, media_snapshots, restore_role, throwaway
+from bedstone import manifest, media, media_snapshots
 from bedstone.core import disk, guarded
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
 from bedstone.ledger.verifications import LOCAL, MEDIA, kinds
-from bedstone.postgres import SETTINGS, PostgresError, identifier
+from bedstone.postgres import dump, restore_role, temporary
+from bedstone.postgres.server import SETTINGS, PostgresError, identifier
 from bedstone.restore import differences
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from bedstone.backup_settings import App
     from bedstone.catalogue import Backup
     from bedstone.manifest import Manifest
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 # Indexes are built next to their tables: a restored database is a little larger than it was.
 _MARGIN = 1.1
@@ -54,7 +55,7 @@ def needed_bytes(found: Manifest) -> int:
     """Return the disk space that the verification of a backup needs; its parts run one by one."""
     sizes = [found.media.bytes if found.media else 0]
     if found.database:
-        sizes.append(int(found.database.bytes * _MARGIN) + throwaway.EMPTY_BYTES)
+        sizes.append(int(found.database.bytes * _MARGIN) + temporary.EMPTY_BYTES)
     return max(sizes)
 
 
@@ -96,10 +97,10 @@ def prove_dump(
 
     """
     directory = backup.path / "database"
-    major = major or throwaway.major_for(found, backup.name)
-    with throwaway.cluster(place, major, watch=watch) as server:
-        throwaway.restore(server, found, directory, owner=app.owner, jobs=jobs, watch=watch)
-        counted = dump.count(server, throwaway.DATABASE)
+    major = major or temporary.major_for(found, backup.name)
+    with temporary.cluster(place, major, watch=watch) as server:
+        temporary.restore(server, found, directory, owner=app.owner, jobs=jobs, watch=watch)
+        counted = dump.count(server, temporary.DATABASE)
         if different := differences(found.rows, counted):
             raise BedstoneError(
                 "The restored tables don't hold what was counted when the backup was made.",
@@ -154,7 +155,7 @@ def prove_media(
     return Proof(None, size, f"files ({files}, {disk.human(size)}) are as they were recorded")
 
 
-def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABASE) -> None:
+def ask(server: Server, check: str, owner: str, database: str = temporary.DATABASE) -> None:
     """Run one of an app's `backup_checks`.
 
     Raises:
@@ -189,7 +190,7 @@ def ask(server: Server, check: str, owner: str, database: str = throwaway.DATABA
         )
 
 
-def amcheck(server: Server, watch: Callable[[], None], database: str = throwaway.DATABASE) -> str:
+def amcheck(server: Server, watch: Callable[[], None], database: str = temporary.DATABASE) -> str:
     """Check tables and indexes for corruption, and return the result in words.
 
     Raises:

@@ -14,9 +14,9 @@ from bedstone.core.deadline import OutOfTimeError
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger.verifications import Verification
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
+from bedstone.postgres.temporary import ThrowawayError
 from bedstone.storage import reachability
 from bedstone.storage.reachability import ReachError
-from bedstone.throwaway import ThrowawayError
 from bedstone.verify_parts import Proof
 
 _HINT = (

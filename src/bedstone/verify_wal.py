@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, database_properties, dump, past, past_window, verify_parts
+from bedstone import catalogue, copies, past, past_window, verify_parts
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.postgres import dump
+from bedstone.postgres import properties as database_properties
 from bedstone.verify_parts import Proof
 
 if TYPE_CHECKING:

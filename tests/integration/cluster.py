@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bedstone.postgres import SETTINGS, USER, Server
+from bedstone.postgres.server import SETTINGS, USER, Server
 
 START_LIMIT_SECONDS = 120
 PORT = 5432

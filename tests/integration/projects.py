@@ -13,7 +13,7 @@ from bedstone import migrations
 from bedstone.config import App, Commands, Image, Service
 from bedstone.core.process import Completed, run
 from bedstone.migrations import Report
-from bedstone.postgres import USER, Server
+from bedstone.postgres.server import USER, Server
 from tests.integration.cluster import ADMINISTRATOR
 
 SECONDS = 240

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import schema_digest
 from bedstone.migrations import BIG_ROWS, Backward, Report, lint, unjudged
+from bedstone.postgres import schema_digest
 from tests.integration import projects
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Prepared

@@ -14,7 +14,7 @@ import pytest
 from bedstone import database_health, measurements
 from bedstone.backup_settings import load
 from bedstone.ledger import database as ledger
-from bedstone.snapshot import reader
+from bedstone.postgres.snapshot import reader
 from tests.integration.cluster import PORT, Cluster
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone.postgres import SETTINGS, PostgresError, Server
+from bedstone.postgres.server import SETTINGS, PostgresError, Server
 from bedstone.system import container_hints
 from tests.integration.cluster import Cluster
 

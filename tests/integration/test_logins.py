@@ -13,7 +13,7 @@ from bedstone import config
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database as ledger
-from bedstone.postgres import Server
+from bedstone.postgres.server import Server
 from bedstone.rollout import logins, sequences
 from bedstone.rollout.context import Rollout
 from tests.integration.cluster import Cluster

@@ -22,11 +22,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import past, past_recovery, past_window, pgbackrest_wal, throwaway
+from bedstone import past, past_recovery, past_window, pgbackrest_wal
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.past_window import UnreachableTimeError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_wal import Segment
+from bedstone.postgres import temporary
 from bedstone.storage.destinations import Destination
 from tests.integration.cluster import Cluster
 
@@ -206,7 +207,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="bedstone-past-"))
     home.chmod(0o711)
     if os.geteuid() == 0:
-        monkeypatch.setattr(throwaway, "account", lambda: pwd.getpwnam(OTHER))
+        monkeypatch.setattr(temporary, "account", lambda: pwd.getpwnam(OTHER))
     place = home / "verify-0123456789ab"
     place.mkdir(mode=0o711)
     yield place

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import dump, restore_role, schema_digest, verify_parts
+from bedstone import verify_parts
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.postgres import SETTINGS
+from bedstone.postgres import dump, restore_role, schema_digest
+from bedstone.postgres.server import SETTINGS
 from bedstone.upgrade import contents
 from tests.integration.cluster import ADMINISTRATOR, Cluster
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bedstone import schema_digest
-from bedstone.postgres import PostgresError
+from bedstone.postgres import schema_digest
+from bedstone.postgres.server import PostgresError
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Create
 

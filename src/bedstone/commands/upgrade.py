@@ -13,10 +13,10 @@ from bedstone.backup import server_of
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
+from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster
 from bedstone.system import unit_run
 from bedstone.system.systemd import Systemd
 from bedstone.upgrade import carry, checks, journal, minor, rehearsal, waiting
-from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings

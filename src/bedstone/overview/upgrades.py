@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core import lock
+from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
 from bedstone.upgrade import journal, waiting
-from bedstone.upgrade.cluster import AUTOMATIC, all_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,7 +14,7 @@ from bedstone import backup_settings, config, slots
 from bedstone.backup import server_of
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.postgres import identifier, literal
+from bedstone.postgres.server import identifier, literal
 from bedstone.rollout import prepare
 from bedstone.system.container import LABEL_APP
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bedstone.config import App, Database
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
     from bedstone.rollout.context import Rollout
 
 # PostgreSQL sees the end of a container's connections at once, or nearly.

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, migrations, postgres, schema_digest
+from bedstone import backup_settings, migrations
 from bedstone.backup import server_of
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.postgres import schema_digest
+from bedstone.postgres import server as postgres
 from bedstone.rollout import commands
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from bedstone.config import App
     from bedstone.migrations import Report
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
     from bedstone.rollout.commands import Image
     from bedstone.rollout.context import Host
 

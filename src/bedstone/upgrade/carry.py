@@ -22,9 +22,9 @@ from bedstone.backup import server_of
 from bedstone.core import files, lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
-from bedstone.postgres import OPTIONS
+from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, NAME, Cluster
+from bedstone.postgres.server import OPTIONS
 from bedstone.upgrade import archive, closed, contents, journal
-from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, NAME, Cluster
 from bedstone.upgrade.journal import ASKED, BEGUN, OPENED, SWITCHED, Journal
 
 if TYPE_CHECKING:

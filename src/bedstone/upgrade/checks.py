@@ -9,8 +9,8 @@ from bedstone.backup import server_of
 from bedstone.core import disk, lock, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
+from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.upgrade import archive, contents, journal
-from bedstone.upgrade.cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.verify import LOCK as VERIFY_LOCK
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone.backup_settings import Settings
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 # Files are copied one by one: a little in addition to the data itself.
 _MARGIN = 1.1

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import dump
-from bedstone.postgres import literal
-from bedstone.snapshot import reader
+from bedstone.postgres import dump
+from bedstone.postgres.server import literal
+from bedstone.postgres.snapshot import reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 Contents = dict[str, dict[str, Any]]
 

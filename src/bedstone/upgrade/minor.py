@@ -16,8 +16,8 @@ from bedstone.backup import server_of
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run
+from bedstone.postgres.debian_cluster import Cluster
 from bedstone.upgrade import closed, journal
-from bedstone.upgrade.cluster import Cluster
 
 if TYPE_CHECKING:
     from bedstone.backup_settings import Settings

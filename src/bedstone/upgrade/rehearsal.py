@@ -20,9 +20,9 @@ from bedstone.backup import server_of
 from bedstone.core import disk, lock, scratch
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
-from bedstone.postgres import OPTIONS, USER
+from bedstone.postgres.debian_cluster import free_port
+from bedstone.postgres.server import OPTIONS, USER
 from bedstone.upgrade import contents, journal
-from bedstone.upgrade.cluster import free_port
 from bedstone.verify import LOCK
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup_settings import App, Settings
     from bedstone.catalogue import Backup
-    from bedstone.upgrade.cluster import Cluster
+    from bedstone.postgres.debian_cluster import Cluster
 
 # Older ones say little about the data of today, or about today's packages.
 FRESH = timedelta(days=1)

@@ -14,9 +14,9 @@ from bedstone.core import age, paths
 from bedstone.core import disk as space
 from bedstone.core.process import Runner, run
 from bedstone.ledger import database
-from bedstone.postgres import PostgresError, Server
+from bedstone.postgres.debian_cluster import all_clusters
+from bedstone.postgres.server import PostgresError, Server
 from bedstone.system.systemd import Systemd
-from bedstone.upgrade.cluster import all_clusters
 from bedstone.watch.units import in_container
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bedstone import failures
 from bedstone.alarms import Alarm
 from bedstone.core import age, lock, paths
+from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
 from bedstone.system.systemd import Systemd
 from bedstone.upgrade import journal
-from bedstone.upgrade.cluster import AUTOMATIC, all_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 The fake server keeps each database as a JSON file, so that it survives a process that is
 killed, as the real one does. ``pg_dump`` and ``pg_restore`` are replaced at the seam that
-``bedstone.dump`` is; what PostgreSQL itself does is tested in molecule/backup.
+``bedstone.postgres.dump`` is; what PostgreSQL itself does is tested in molecule/backup.
 """
 
 from __future__ import annotations
@@ -18,17 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    backup_settings,
-    database_properties,
-    default_privileges,
-    dump,
-    restore_role,
-    swap,
-)
+from bedstone import backup_settings, swap
 from bedstone.core.errors import BedstoneError
 from bedstone.manifest import Database
-from bedstone.postgres import Server
+from bedstone.postgres import dump, privileges, restore_role
+from bedstone.postgres import properties as database_properties
+from bedstone.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -166,7 +161,7 @@ def _fake_server(fake: FakePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
         database_properties, "create_statement", lambda name, *_: f'CREATE DATABASE "{name}"'
     )
     monkeypatch.setattr(database_properties, "like", lambda *_: "")
-    monkeypatch.setattr(default_privileges, "statements", lambda *_: "")
+    monkeypatch.setattr(privileges, "statements", lambda *_: "")
     monkeypatch.setattr(swap, "database", swapped)
     no_restore_role(monkeypatch)
     monkeypatch.setattr(swap, "new_database", lambda _, name, side: fake.rename(side, name))

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, catalogue, cli, dump, manifest, media
+from bedstone import backup, catalogue, cli, manifest, media
 from bedstone.core import disk, files, guarded, lock
 from bedstone.core.disk import DiskFullError
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.ledger import backups
 from bedstone.ledger import database as ledger
+from bedstone.postgres import dump
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:

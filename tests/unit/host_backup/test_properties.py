@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import database_properties, postgres
+from bedstone.postgres import properties as database_properties
+from bedstone.postgres import server as postgres
 
 COMMON: dict[str, Any] = {
     "owner": "pay_owner",

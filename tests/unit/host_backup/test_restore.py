@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    backup,
-    cli,
-    dump,
-    manifest,
-    restore,
-    restore_check,
-    restore_journal,
-    services,
-    swap,
-)
+from bedstone import backup, cli, manifest, restore, restore_check, restore_journal, services, swap
 from bedstone import media as media_archive
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.postgres import dump
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:

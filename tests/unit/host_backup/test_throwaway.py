@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, media, throwaway
+from bedstone import backup, media
 from bedstone.core import scratch
 from bedstone.core.deadline import OutOfTimeError, limit
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.postgres import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +108,7 @@ def test_dump_is_restored_with_its_own_version_or_the_next_newer_one(
     settings: Settings, root: Path, installed: tuple[int, ...], dumped: int, chosen: int
 ) -> None:
     _install(root, *installed)
-    assert throwaway.major_for(_dumped(settings, dumped), "backup") == chosen
+    assert temporary.major_for(_dumped(settings, dumped), "backup") == chosen
 
 
 @pytest.mark.usefixtures("postgres")
@@ -117,7 +118,7 @@ def test_dump_of_a_newer_version_is_told(
 ) -> None:
     _install(root, *installed)
     with pytest.raises(BedstoneError, match="PostgreSQL 16, which is too new for this server"):
-        throwaway.major_for(_dumped(settings, 16), "backup")
+        temporary.major_for(_dumped(settings, 16), "backup")
 
 
 def _install(root: Path, *majors: int) -> None:

@@ -16,24 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    backup,
-    catalogue,
-    cli,
-    dump,
-    manifest,
-    media,
-    restore_role,
-    throwaway,
-    verify,
-    verify_settings,
-)
+from bedstone import backup, catalogue, cli, manifest, media, verify, verify_settings
 from bedstone.commands import verify as command
 from bedstone.core import disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import verifications
-from bedstone.postgres import PostgresError, Server
+from bedstone.postgres import dump, restore_role, temporary
+from bedstone.postgres.server import PostgresError, Server
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -100,8 +90,8 @@ def elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> Throwaway:
     assert made.is_dir()
     fake = Throwaway()
     monkeypatch.setattr(command, "_lowest_priority", lambda: None)
-    monkeypatch.setattr(throwaway, "cluster", fake.cluster)
-    monkeypatch.setattr(throwaway, "restore", fake.restore)
+    monkeypatch.setattr(temporary, "cluster", fake.cluster)
+    monkeypatch.setattr(temporary, "restore", fake.restore)
     monkeypatch.setattr(dump, "count", lambda *_: fake.rows)
     monkeypatch.setattr(Server, "execute", lambda server, sql, *_, **__: fake.execute(server, sql))
     monkeypatch.setattr(Server, "rows", lambda *_: ["plpgsql"])
@@ -204,7 +194,7 @@ def _gone_meanwhile(world: World) -> None:
         shutil.move(world.path, world.path.with_name(f"{catalogue.DELETING}{world.path.name}"))
         raise BedstoneError("pg_restore: error: could not open the file")
 
-    world.patch.setattr(throwaway, "restore", gone)
+    world.patch.setattr(temporary, "restore", gone)
 
 
 def _in_a_loop(*_: object, **__: object) -> None:
@@ -269,7 +259,7 @@ CASES = {
     ),
     "disk that fills up": Case(_full_in_the_middle, "was stopped: only", dump="prevented"),
     "disk that is full for PostgreSQL": Case(
-        _fails(throwaway, "restore", BedstoneError("No.", details=os.strerror(errno.ENOSPC))),
+        _fails(temporary, "restore", BedstoneError("No.", details=os.strerror(errno.ENOSPC))),
         "the disk is full",
         dump="prevented",
     ),
@@ -280,12 +270,12 @@ CASES = {
         media="prevented",
     ),
     "cluster that doesn't start": Case(
-        _fails(throwaway, "cluster", throwaway.ThrowawayError("It didn't start.")),
+        _fails(temporary, "cluster", temporary.ThrowawayError("It didn't start.")),
         "It didn't start",
         dump="prevented",
     ),
     "dump that pg_restore can't read": Case(
-        _fails(throwaway, "restore", BedstoneError("pg_restore failed.")), "pg_restore failed"
+        _fails(temporary, "restore", BedstoneError("pg_restore failed.")), "pg_restore failed"
     ),
     "check that is false": Case(_answers("false"), "isn't true for what was restored: it says fal"),
     "check that says null": Case(_answers("null"), "it says nothing"),
@@ -487,7 +477,7 @@ def test_two_at_once_are_told_of_each_other(capsys: pytest.CaptureFixture[str]) 
 def test_verification_that_hangs_is_stopped_by_its_limit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(throwaway, "restore", _in_a_loop)
+    monkeypatch.setattr(temporary, "restore", _in_a_loop)
     short = replace(verify_settings.load(), limit_seconds=0.5)
     monkeypatch.setattr(verify_settings, "load", lambda: short)
     assert cli.main(["verify"]) == 3
@@ -499,7 +489,7 @@ def test_verification_that_hangs_is_stopped_by_its_limit(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_verification_that_is_ended_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throwaway, "restore", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(temporary, "restore", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert cli.main(["verify"]) == 130
     assert states() == {"dump": "prevented"}
     assert left() == []
@@ -510,7 +500,7 @@ def test_verification_that_is_ended_leaves_nothing(monkeypatch: pytest.MonkeyPat
 def test_what_a_killed_one_left_goes_with_the_next(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
 ) -> None:
-    module, step = {"dump": (throwaway, "restore"), "media": (media, "extract")}[part]
+    module, step = {"dump": (temporary, "restore"), "media": (media, "extract")}[part]
     with monkeypatch.context() as patched:
         patched.setattr(module, step, killed_in(module, step, after=True))
         ended = in_a_process_of_its_own(lambda: cli.main(["verify"]))

@@ -16,7 +16,7 @@ from bedstone.core.terminal import Paint
 from bedstone.ledger import database as ledger
 from bedstone.overview import database as shown_database
 from bedstone.overview import screen
-from bedstone.postgres import PostgresError, Server
+from bedstone.postgres.server import PostgresError, Server
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MILLION, MIB, GIB = 10**6, 1024**2, 1024**3

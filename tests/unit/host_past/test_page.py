@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, dump, maintenance, restore_journal, services, swap
+from bedstone import backup, cli, maintenance, restore_journal, services, swap
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
+from bedstone.postgres import dump
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 from tests.unit.host_daily.conftest import APP as SHOP
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bedstone import restore_role
-from bedstone.restore_role import Login, Turn
+from bedstone.postgres import restore_role
+from bedstone.postgres.restore_role import Login, Turn
 
 LISTING = """\
 ;

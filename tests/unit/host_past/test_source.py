@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, catalogue, cli, copies, dump, manifest, past, restore_source
+from bedstone import backup, catalogue, cli, copies, manifest, past, restore_source
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
 from bedstone.past_window import UnreachableTimeError
 from bedstone.pgbackrest import Stanza
-from bedstone.postgres import Server
+from bedstone.postgres import dump
+from bedstone.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

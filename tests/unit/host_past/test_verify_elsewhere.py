@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    backup,
-    cli,
-    copies,
-    database_properties,
-    dump,
-    manifest,
-    past,
-    throwaway,
-    verify,
-    verify_marks,
-    verify_parts,
-)
+from bedstone import backup, cli, copies, manifest, past, verify, verify_marks, verify_parts
 from bedstone.commands import verify as command
 from bedstone.copies import Remote
 from bedstone.core import paths, scratch
@@ -34,7 +22,8 @@ from bedstone.past import GapError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
-from bedstone.postgres import Server
+from bedstone.postgres import dump, properties, temporary
+from bedstone.postgres.server import Server
 from bedstone.storage.reachability import UNREACHABLE
 from bedstone.storage.restic_errors import DAMAGED, ResticError
 from bedstone.verify_settings import VerifySettings
@@ -110,12 +99,12 @@ def world(
         yield Server(str(place), 5432)
 
     monkeypatch.setattr(command, "_lowest_priority", lambda: None)
-    monkeypatch.setattr(throwaway, "cluster", cluster)
-    monkeypatch.setattr(throwaway, "restore", lambda *_, **__: None)
+    monkeypatch.setattr(temporary, "cluster", cluster)
+    monkeypatch.setattr(temporary, "restore", lambda *_, **__: None)
     monkeypatch.setattr(dump, "count", lambda *_: world.rows)
     monkeypatch.setattr(verify_parts, "amcheck", lambda *_: "sound (amcheck)")
     monkeypatch.setattr(
-        database_properties,
+        properties,
         "read",
         lambda *_: None if world.rows is None else {"owner": "payments_owner"},
     )
@@ -234,7 +223,7 @@ WAL: dict[str, tuple[Callable[[World], None], str, str]] = {
         "can't be reached",
     ),
     "no cluster here to start": (
-        _fails("past_error", throwaway.ThrowawayError("This server has no PostgreSQL 99.")),
+        _fails("past_error", temporary.ThrowawayError("This server has no PostgreSQL 99.")),
         "prevented",
         "PostgreSQL 99",
     ),

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import backup_settings, dump, rebuild_cluster, rebuild_journal
+from bedstone import backup_settings, rebuild_cluster, rebuild_journal
 from bedstone.backup_settings import Settings
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.pgbackrest_info import Info
-from bedstone.postgres import Server
+from bedstone.postgres import dump
+from bedstone.postgres.server import Server
 from bedstone.rebuild_cluster import Recovered
 from bedstone.rebuild_journal import Journal
 from bedstone.storage.destinations import Destination

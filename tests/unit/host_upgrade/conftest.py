@@ -12,9 +12,9 @@ import pytest
 from bedstone import backup
 from bedstone.backup_settings import App, Settings
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import Server
+from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, Cluster
+from bedstone.postgres.server import Server
 from bedstone.upgrade import archive, carry, closed, contents, journal
-from bedstone.upgrade.cluster import AUTOMATIC, MANUAL, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone.core.errors import BedstoneError
+from bedstone.postgres.debian_cluster import MANUAL
 from bedstone.upgrade import archive, carry, journal
-from bedstone.upgrade.cluster import MANUAL
 from tests.unit.host_upgrade.conftest import KilledError, World
 
 if TYPE_CHECKING:

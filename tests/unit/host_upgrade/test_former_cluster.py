@@ -18,7 +18,7 @@ from bedstone.storage.destinations import Destination
 
 if TYPE_CHECKING:
     from bedstone.pgbackrest import Stanza
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINE = "00000001"

@@ -14,8 +14,8 @@ from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
 from bedstone.overview import upgrades
+from bedstone.postgres.debian_cluster import Cluster, all_clusters
 from bedstone.upgrade import checks, contents, journal, waiting
-from bedstone.upgrade.cluster import Cluster, all_clusters
 
 if TYPE_CHECKING:
     from pathlib import Path

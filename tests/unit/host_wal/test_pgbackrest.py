@@ -18,7 +18,7 @@ from bedstone.core.errors import CommandError, RefusedError
 from bedstone.core.process import Completed
 from bedstone.pgbackrest import Stanza, address
 from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError, WrongKeyError
-from bedstone.postgres import Server
+from bedstone.postgres.server import Server
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 LOCAL = Destination("local", "local", 1)

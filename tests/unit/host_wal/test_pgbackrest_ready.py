@@ -9,7 +9,7 @@ import pytest
 from bedstone import pgbackrest_ready
 from bedstone.core import disk
 from bedstone.pgbackrest import Stanza
-from bedstone.postgres import Server
+from bedstone.postgres.server import Server
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 KNOWN = Destinations((Destination("local", "local", 1),), PointInTime("main", 7, 2, 60))

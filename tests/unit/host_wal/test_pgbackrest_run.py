@@ -19,7 +19,7 @@ from bedstone.pgbackrest import Kind, Stanza
 from bedstone.pgbackrest_errors import UnreachableError
 from bedstone.pgbackrest_info import Backup, Info
 from bedstone.pgbackrest_run import Outcome
-from bedstone.postgres import Server
+from bedstone.postgres.server import Server
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
 
 LOCAL = Destination("local", "local", 1)

@@ -15,7 +15,7 @@ from bedstone.core import paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.ledger import database as ledger
-from bedstone.postgres import PostgresError, Server
+from bedstone.postgres.server import PostgresError, Server
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
 from bedstone.watch import images, machine

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bedstone.schema_digest import digest
+from bedstone.postgres.schema_digest import digest
 
 DUMP = """--
 -- PostgreSQL database dump

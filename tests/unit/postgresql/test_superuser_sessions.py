@@ -15,8 +15,9 @@ import bedstone_postgresql_declared
 import bedstone_postgresql_instance
 import pytest
 
-from bedstone import postgres, restore_role, snapshot
-from bedstone.postgres import OPTIONS, SETTINGS, Server
+from bedstone.postgres import restore_role, snapshot
+from bedstone.postgres import server as postgres
+from bedstone.postgres.server import OPTIONS, SETTINGS, Server
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +32,7 @@ ENVIRONMENTS = re.compile(
 )
 # Arguments only, and two questions: is psql installed, is pg_upgrade?
 KNOWN = {
-    "src/bedstone/postgres.py: psql()",
+    "src/bedstone/postgres/server.py: psql()",
     "plugins/modules/postgresql_accounts.py: converge()",
     "src/bedstone/upgrade/checks.py: check()",
 }

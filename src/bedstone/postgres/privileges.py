@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone.postgres import identifier
+from bedstone.postgres.server import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS"}
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from bedstone.core.errors import CommandError
 from bedstone.core.process import run
-from bedstone.postgres import explained
+from bedstone.postgres.server import explained
 
 if TYPE_CHECKING:
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 SECONDS = 300.0
 _LOCK_WAIT = "30s"

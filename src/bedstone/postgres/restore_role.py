@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bedstone.core.errors import RefusedError
-from bedstone.postgres import PostgresError, identifier, literal
+from bedstone.postgres.server import PostgresError, identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 # pg_hba.conf and pg_ident.conf of role postgresql accept only the system's user `postgres` as this
 # role. It stays, and between two restores it is a member of nothing.

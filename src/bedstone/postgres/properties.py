@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone.postgres import identifier, literal
-from bedstone.snapshot import READER
+from bedstone.postgres.server import identifier, literal
+from bedstone.postgres.snapshot import READER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 _PUBLIC = "PUBLIC"
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}

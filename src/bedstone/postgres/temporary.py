@@ -16,11 +16,12 @@ import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, dump, restore_role
 from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
-from bedstone.postgres import USER, PostgresError, Server, identifier
+from bedstone.postgres import dump, restore_role
+from bedstone.postgres import properties as database_properties
+from bedstone.postgres.server import USER, PostgresError, Server, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

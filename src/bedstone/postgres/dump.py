@@ -12,19 +12,21 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from bedstone import database_properties, postgres, restore_role
 from bedstone.core import guarded, safe_tree
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.manifest import Database
-from bedstone.restore_role import Turn
-from bedstone.snapshot import COUNTS, Snapshot, reader
+from bedstone.postgres import properties as database_properties
+from bedstone.postgres import restore_role
+from bedstone.postgres import server as postgres
+from bedstone.postgres.restore_role import Turn
+from bedstone.postgres.snapshot import COUNTS, Snapshot, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from bedstone.postgres import Server
-    from bedstone.restore_role import Login
+    from bedstone.postgres.restore_role import Login
+    from bedstone.postgres.server import Server
 
 # pg_dump has zstd since version 16; it is three times as fast as gzip at its size.
 _ZSTD_SINCE = 16

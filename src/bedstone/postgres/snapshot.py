@@ -8,14 +8,14 @@ import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from bedstone import postgres
 from bedstone.core.errors import RefusedError
-from bedstone.postgres import PostgresError, identifier, literal
+from bedstone.postgres import server as postgres
+from bedstone.postgres.server import PostgresError, identifier, literal
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from bedstone.postgres import Server
+    from bedstone.postgres.server import Server
 
 _END = "-- end of answer --"
 

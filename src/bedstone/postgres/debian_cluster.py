@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run
-from bedstone.postgres import USER, PostgresError, Server
-from bedstone.snapshot import MAP, READER
+from bedstone.postgres.server import USER, PostgresError, Server
+from bedstone.postgres.snapshot import MAP, READER
 
 if TYPE_CHECKING:
     from pathlib import Path

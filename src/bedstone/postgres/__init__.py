@@ -1,0 +1,1 @@
+"""PostgreSQL: clusters, dumps, roles and privileges."""
