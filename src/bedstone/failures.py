@@ -7,7 +7,7 @@ import re
 import sqlite3
 from contextlib import suppress
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Runner, run

@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import environment, source_secrets
+from bedstone.apps import environment, source_secrets
 from bedstone.core import paths
 from bedstone.source import digest_of_file
 from bedstone.system import container
 
 if TYPE_CHECKING:
-    from bedstone.config import App
+    from bedstone.apps.config import App
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config, fingerprint, settle, source
+from bedstone import fingerprint, settle, source
+from bedstone.apps import config
 from bedstone.core import paths
 from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome
@@ -14,7 +15,7 @@ from bedstone.rollout.context import Host
 if TYPE_CHECKING:
     import sqlite3
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
     from bedstone.fingerprint import Fingerprint
     from bedstone.ledger.releases import Entry
 

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bedstone import backup_settings, catalogue, slots
+from bedstone import backup_settings, catalogue
+from bedstone.apps import slots
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases

@@ -15,13 +15,12 @@ from bedstone import (
     __version__,
     backup_settings,
     catalogue,
-    config,
     freshness,
-    maintenance,
     measurements,
     verify_settings,
     watch,
 )
+from bedstone.apps import config, maintenance
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations, releases

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import config, current, fingerprint, forecast, settle, source, transaction
+from bedstone import fingerprint, forecast, settle, source, transaction
+from bedstone.apps import config, current
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases

@@ -8,7 +8,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from bedstone import copies, manifest, media, slots
+from bedstone import copies, manifest, media
+from bedstone.apps import slots
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from bedstone import config, environment, source_secrets
+from bedstone.apps import config, environment, source_secrets
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bedstone import backup_settings, restore_page, services, swap
+from bedstone import backup_settings, restore_page, swap
+from bedstone.apps import services
 from bedstone.core import files, lock, paths
 from bedstone.core import journal as journal_file
 from bedstone.postgres.server import Server, identifier

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config, maintenance
+from bedstone.apps import config, maintenance
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import config, maintenance, slots
+from bedstone.apps import config, maintenance, slots
 from bedstone.core import files, lock, paths
 from bedstone.ledger import database
 from bedstone.rollout.context import Host

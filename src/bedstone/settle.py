@@ -9,23 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, network, slots
+from bedstone.apps import config, network, slots
+from bedstone.apps.slots import Slot
 from bedstone.core import files, paths
 from bedstone.rollout import commands, pending, uploads
 from bedstone.rollout.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.rollout.ended import end
 from bedstone.rollout.prepare import STEP_KINDS
 from bedstone.rollout.switch import servers
-from bedstone.slots import Slot
 from bedstone.system import container, nginx
 
 if TYPE_CHECKING:
-    from bedstone.config import App
+    from bedstone.apps.config import App
+    from bedstone.apps.slots import Made
     from bedstone.ledger.releases import Serving
     from bedstone.rollout.context import Host
     from bedstone.rollout.pending import Pending
     from bedstone.rollout.uploads import Shared
-    from bedstone.slots import Made
 
 
 @dataclass(frozen=True)

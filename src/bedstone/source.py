@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from bedstone import source_secrets
+from bedstone.apps import source_secrets
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Runner, run
@@ -25,7 +25,7 @@ from bedstone.system.container import LABEL_APP
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from bedstone.config import App, Image
+    from bedstone.apps.config import App, Image
     from bedstone.core.process import Completed
     from bedstone.system.docker import Docker, ImageFacts
 

@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import environment
+from bedstone.apps import environment
 from bedstone_control import names
 
 if TYPE_CHECKING:

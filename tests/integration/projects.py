@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedstone import migrations
-from bedstone.config import App, Commands, Image, Service
+from bedstone.apps.config import App, Commands, Image, Service
 from bedstone.core.process import Completed, run
 from bedstone.migrations import Report
 from bedstone.postgres.server import USER, Server

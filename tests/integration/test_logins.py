@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database as ledger

@@ -8,7 +8,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, current, jobs
+from bedstone import cli
+from bedstone.apps import config, current, jobs
 from bedstone.core.errors import BedstoneError
 from bedstone.system import container
 from bedstone.system.docker import Docker
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from bedstone.current import Current
+    from bedstone.apps.current import Current
 
 
 def register(subparsers: cli.Subparsers) -> None:

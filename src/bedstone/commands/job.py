@@ -7,7 +7,8 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import cli, failures, jobs
+from bedstone import cli, failures
+from bedstone.apps import jobs
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.system import unit_run
@@ -16,7 +17,7 @@ from bedstone.system.systemd import Systemd
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.jobs import State
+    from bedstone.apps.jobs import State
 
 EXIT_INTERRUPTED = 130
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, maintenance
+from bedstone import cli
+from bedstone.apps import config, maintenance
 from bedstone.core.errors import BedstoneError
 from bedstone.core.fields import NAME
 

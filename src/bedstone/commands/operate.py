@@ -8,7 +8,8 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, detached
+from bedstone import detached
+from bedstone.apps import config
 from bedstone.core.errors import BedstoneError
 from bedstone.outcome import Outcome, Talk, never_begun
 

@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, detached, hooks, perform, restore_journal
+from bedstone import cli, detached, hooks, perform, restore_journal
+from bedstone.apps import config
 from bedstone.commands import operate
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError

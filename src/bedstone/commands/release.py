@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, forecast
+from bedstone import cli, forecast
+from bedstone.apps import config
 from bedstone.commands import operate
 from bedstone.core.errors import BedstoneError
 from bedstone.outcome import never_begun

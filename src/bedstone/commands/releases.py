@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, config
+from bedstone import cli
+from bedstone.apps import config
 from bedstone.core import age, paths, terminal
 from bedstone.ledger import database
 from bedstone.ledger import releases as history

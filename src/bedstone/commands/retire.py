@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, config, retire
+from bedstone import cli, retire
+from bedstone.apps import config
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 

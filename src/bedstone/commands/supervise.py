@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from bedstone import cli
+from bedstone.apps.supervisor import supervise
 from bedstone.core.errors import ConfigError
-from bedstone.supervise import supervise
 
 if TYPE_CHECKING:
     import argparse

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bedstone import slots
+from bedstone.apps import slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 

@@ -15,7 +15,7 @@ from bedstone.core.errors import ConfigError
 from bedstone.migrations import commands
 
 if TYPE_CHECKING:
-    from bedstone.config import App
+    from bedstone.apps.config import App
 
 PATH = "/run/bedstone-probe.py"
 VARIABLE = "BEDSTONE_PROBE"

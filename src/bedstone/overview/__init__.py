@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, current, jobs, maintenance, retention_held, retire, watch
+from bedstone import retention_held, retire, watch
+from bedstone.apps import config, current, health, jobs, maintenance
 from bedstone.core import parallel
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
@@ -22,7 +23,6 @@ from bedstone.overview import (
     destinations,
     images,
     operations,
-    services,
     upgrades,
     verifications,
     wal,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Hashable, Sequence
 
-    from bedstone.current import Current
-    from bedstone.overview.services import Asks
+    from bedstone.apps.current import Current
+    from bedstone.apps.health import Asks
 
 SECONDS = 8.0
 LAST_OPERATIONS = 3
@@ -51,7 +51,7 @@ class Tools:
 
     systemd: Systemd = field(default_factory=Systemd)
     docker: Docker = field(default_factory=Docker)
-    asks: Asks = services.ask
+    asks: Asks = health.ask
     seconds: float = SECONDS
     database: Callable[[], dict[str, Any] | None] = database.look
     wal: Callable[[], dict[str, Any] | None] = wal.look
@@ -157,14 +157,14 @@ class _App:
                 self.name, self.jobs, tools.systemd, timeout=tools.seconds
             )
         if self.current is not None:
-            tasks |= services.tasks(self.current, tools.systemd, tools.asks, tools.seconds)
+            tasks |= health.tasks(self.current, tools.systemd, tools.asks, tools.seconds)
             serves = self.current
             tasks["written", self.name] = lambda: written.of(tools.docker, serves)
         return tasks
 
     def as_json(self, found: dict[Hashable, Any]) -> dict[str, Any]:
         """Return the app's part of the picture."""
-        shown = services.as_json(self.current, found) if self.current is not None else []
+        shown = health.as_json(self.current, found) if self.current is not None else []
         states = [state.as_json() for state in found.get(("jobs", self.name)) or []]
         backup = found.get(("backup", self.name))
         copies = found.get(("copies", self.name))
@@ -174,7 +174,7 @@ class _App:
         problems = [
             *([self.error] if self.error else []),
             *([] if self.serving else ["it isn't released"]),
-            *services.problems(shown),
+            *health.problems(shown),
             *_job_problems(states),
             *operations.problems(self.operations, self.running),
             *([backup["problem"]] if backup and backup["problem"] else []),

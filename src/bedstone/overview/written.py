@@ -14,7 +14,7 @@ from bedstone.system.container import name_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.current import Current
+    from bedstone.apps.current import Current
     from bedstone.system.docker import Docker
 
 MOST_SHOWN = 5

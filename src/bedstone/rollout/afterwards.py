@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from bedstone import backup, backup_settings, catalogue, slots
+from bedstone import backup, backup_settings, catalogue
+from bedstone.apps import slots
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases

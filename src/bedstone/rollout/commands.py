@@ -6,18 +6,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, slots
+from bedstone.apps import config, environment, slots
+from bedstone.apps.slots import Made
 from bedstone.core import paths, reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.rollout import prepare, secrets
-from bedstone.slots import Made
 from bedstone.system import container_hints
 from bedstone.system.container import for_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
     from bedstone.core.process import Completed
     from bedstone.rollout.context import Host, Rollout
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import slots
+from bedstone.apps import slots
+from bedstone.apps.slots import Made, Slot
 from bedstone.core import paths
 from bedstone.core.process import Runner, run
-from bedstone.slots import Made, Slot
 from bedstone.system import http_check, nginx
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bedstone.config import App, Service
-    from bedstone.current import Current
+    from bedstone.apps.config import App, Service
+    from bedstone.apps.current import Current
     from bedstone.ledger.releases import Serving
     from bedstone.migrations import Report
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import slots
-from bedstone.supervise import KILLED
+from bedstone.apps import slots
+from bedstone.apps.supervisor import KILLED
 from bedstone.system import container
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedstone import network
+from bedstone.apps import network
 from bedstone.rollout import uploads
 from bedstone.rollout.context import Rollout
 

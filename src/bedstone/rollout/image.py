@@ -6,7 +6,8 @@ import posixpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bedstone import slots, source
+from bedstone import source
+from bedstone.apps import slots
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
@@ -15,7 +16,7 @@ from bedstone.system import container
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
     from bedstone.rollout.context import Rollout
     from bedstone.system.docker import ImageFacts
 

@@ -10,7 +10,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, config, slots
+from bedstone import backup_settings
+from bedstone.apps import config, slots
 from bedstone.backup import server_of
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
@@ -21,7 +22,7 @@ from bedstone.system.container import LABEL_APP
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bedstone.config import App, Database
+    from bedstone.apps.config import App, Database
     from bedstone.postgres.server import Server
     from bedstone.rollout.context import Rollout
 

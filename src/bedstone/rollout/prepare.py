@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, slots
+from bedstone.apps import config, environment, slots
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.rollout import secrets
@@ -14,7 +14,7 @@ from bedstone.system.docker import LOOK
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
     from bedstone.rollout.context import Rollout
 
 # One-off containers that a killed operation may have left running.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import ledger_rebuild, slots
+from bedstone import ledger_rebuild
+from bedstone.apps import slots
 from bedstone.ledger import releases
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from bedstone.rollout import commands, pending
 from bedstone.rollout.pending import Pending
 
 if TYPE_CHECKING:
-    from bedstone.current import Current
+    from bedstone.apps.current import Current
     from bedstone.rollout.commands import Image
     from bedstone.rollout.context import Rollout
 

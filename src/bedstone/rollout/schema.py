@@ -21,7 +21,7 @@ from bedstone.rollout import commands
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
     from bedstone.migrations import Report
     from bedstone.postgres.server import Server
     from bedstone.rollout.commands import Image

@@ -33,7 +33,7 @@ from bedstone.rollout.workers import unworkers, workers
 from bedstone.transaction import Step
 
 if TYPE_CHECKING:
-    from bedstone.config import App
+    from bedstone.apps.config import App
 
 
 def release(app: App) -> list[Step[Rollout]]:

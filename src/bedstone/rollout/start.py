@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bedstone import slots
-from bedstone.config import Service
+from bedstone.apps import slots
+from bedstone.apps.config import Service
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import network
+from bedstone.apps import network
+from bedstone.apps.slots import HTTP_SLOTS
 from bedstone.core import files, paths
 from bedstone.rollout.context import Rollout, drain_seconds
-from bedstone.slots import HTTP_SLOTS
 from bedstone.system import nginx
 
 if TYPE_CHECKING:
-    from bedstone.config import App
+    from bedstone.apps.config import App
 
 
 def switch(rollout: Rollout) -> str:

@@ -16,7 +16,7 @@ import stat
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import slots
+from bedstone.apps import slots
 from bedstone.core import acl, files, paths, safe_tree
 from bedstone.core.errors import BedstoneError
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
+    from bedstone.apps.slots import Made
     from bedstone.core.safe_tree import Entry
     from bedstone.rollout.context import Rollout
-    from bedstone.slots import Made
 
 PRIVATE, SERVED = 0o700, 0o755
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from bedstone import maintenance, slots
-from bedstone.config import Service
+from bedstone.apps import maintenance, slots
+from bedstone.apps.config import Service
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import tail
 from bedstone.rollout.context import Rollout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import releases
 from bedstone.rollout import logins, schema
@@ -13,7 +13,7 @@ from bedstone.rollout.reverse import image_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.current import Current
+    from bedstone.apps.current import Current
     from bedstone.migrations import Backward, Report
     from bedstone.rollout.context import Rollout
     from bedstone.rollout.schema import Record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bedstone import slots
+from bedstone.apps import slots
 from bedstone.rollout.context import START_SLACK_SECONDS, Rollout, stop_seconds
 from bedstone.rollout.ended import end, killed
 from bedstone.rollout.start import start_units

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from bedstone.core import paths
 
 if TYPE_CHECKING:
-    from bedstone.config import App, Service
-    from bedstone.slots import Made, Slot
+    from bedstone.apps.config import App, Service
+    from bedstone.apps.slots import Made, Slot
 
 # Raise it when a change here must reach containers that run already: it is part
 # of a release's fingerprint.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import backup as backups
-from bedstone import config
+from bedstone.apps import config
 from bedstone.backup import server_of
 from bedstone.core import files, lock
 from bedstone.core.errors import BedstoneError, CommandError

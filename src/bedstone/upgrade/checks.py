@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, config, pgbackrest_run, restore_journal
+from bedstone import catalogue, pgbackrest_run, restore_journal
+from bedstone.apps import config
 from bedstone.backup import server_of
 from bedstone.core import disk, lock, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import config, current, maintenance
+from bedstone.apps import config, current, health, maintenance
 from bedstone.core import parallel, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
-from bedstone.overview import services
 from bedstone.rollout.verify import front_door_path, is_right
 from bedstone.system import http_check
 from bedstone.system.systemd import Systemd
@@ -148,5 +147,5 @@ def _problems(app: str) -> list[str]:
         found = current.load(app)
     except BedstoneError as error:
         return [error.message]
-    tasks = services.tasks(found, Systemd(), services.ask, _ASK_SECONDS)
-    return services.problems(services.as_json(found, parallel.run(tasks, _ASK_SECONDS)))
+    tasks = health.tasks(found, Systemd(), health.ask, _ASK_SECONDS)
+    return health.problems(health.as_json(found, parallel.run(tasks, _ASK_SECONDS)))

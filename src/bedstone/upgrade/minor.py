@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from bedstone import backup as backups
-from bedstone import config
+from bedstone.apps import config
 from bedstone.backup import server_of
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone_control.app_config import host_config
 from bedstone_control.checks import apps, content, domains, jobs, published, sources
 from bedstone_control.checks.context import Context

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone.hooks import settings as host_hooks
 from bedstone_control import hooks, wiring
 from bedstone_control.app_config import host_config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone_control import names, wiring
 from bedstone_control.app_config import host_config
 from bedstone_control.site import Site

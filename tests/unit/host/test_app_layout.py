@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone_control import app_layout
 from tests.unit.host.server import APP
 

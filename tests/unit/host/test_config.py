@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone.core.errors import ConfigError
 from tests.unit.host.server import APP
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config
+from bedstone.apps import config
+from bedstone.apps.slots import Made, Slot
 from bedstone.core.errors import ConfigError
-from bedstone.slots import Made, Slot
 from bedstone.system import container
 from tests.unit.host.server import APP
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedstone import environment
+from bedstone.apps import environment
 from bedstone.core.errors import ConfigError
 
 VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

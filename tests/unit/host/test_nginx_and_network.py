@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import config, network, perform
+from bedstone import perform
+from bedstone.apps import config, network
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases

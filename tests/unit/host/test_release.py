@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, perform, slots
+from bedstone import perform
+from bedstone.apps import config, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.forecast import REBUILT, would_change

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, source
+from bedstone import source
+from bedstone.apps import config
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed, run

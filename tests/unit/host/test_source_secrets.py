@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, fingerprint, redact, source, source_secrets
+from bedstone import fingerprint, redact, source
+from bedstone.apps import config, source_secrets
 from bedstone.core import errors, paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Completed, run

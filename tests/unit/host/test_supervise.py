@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import config, environment, network, slots, supervise
+from bedstone.apps import config, environment, network, slots
+from bedstone.apps import supervisor as supervise
+from bedstone.apps.slots import Made, Slot
+from bedstone.apps.supervisor import Supervisor
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
-from bedstone.slots import Made, Slot
-from bedstone.supervise import Supervisor
 from bedstone.system import container_output, http_check
 from bedstone.system.container import LABEL_SPECIFICATION, for_service
 from bedstone.system.container_output import Follower, Pipes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import cli, config, current, ledger_rebuild, network, overview, perform, slots
+from bedstone import cli, ledger_rebuild, overview, perform
+from bedstone.apps import config, current, network, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database

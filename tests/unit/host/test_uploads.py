@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import slots
+from bedstone.apps import slots
+from bedstone.apps.slots import Made
 from bedstone.core import acl
 from bedstone.rollout import uploads
-from bedstone.slots import Made
 from tests.unit.host.server import APP, Server, declare
 from tests.unit.host.test_release import release
 

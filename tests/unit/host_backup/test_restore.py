@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, manifest, restore, restore_check, restore_journal, services, swap
+from bedstone import backup, cli, manifest, restore, restore_check, restore_journal, swap
 from bedstone import media as media_archive
+from bedstone.apps import services
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump

@@ -7,10 +7,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from bedstone import slots
+from bedstone.apps import slots
+from bedstone.apps.slots import Made
 from bedstone.core import paths
 from bedstone.ledger import database, releases
-from bedstone.slots import Made
 from tests.unit.host_daily.conftest import APP
 
 RELEASE = "20261120_010000-abc"

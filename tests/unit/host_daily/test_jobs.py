@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, jobs, network, supervise
+from bedstone import cli
+from bedstone.apps import jobs, network, supervisor
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.system import container_output
@@ -55,8 +56,8 @@ def docker(declared: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
     monkeypatch.setattr(container_output, "_LAST_LINES_SECONDS", 0.2)
     monkeypatch.setattr(container_output, "_RECONNECT_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(supervise, "_ASK_AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(supervise, "dockerd_runs", lambda: True)
+    monkeypatch.setattr(supervisor, "_ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(supervisor, "dockerd_runs", lambda: True)
     made = Docker()
     yield made
     made.kill()

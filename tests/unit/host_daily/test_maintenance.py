@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, maintenance, retire
+from bedstone import cli, retire
+from bedstone.apps import maintenance
 from bedstone.core.process import Completed
 from bedstone.rollout.context import Host
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli, slots
+from bedstone import cli
+from bedstone.apps import slots
 from bedstone.core import paths
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, config, disks, maintenance, overview, slots, watch
+from bedstone import cli, disks, overview, watch
 from bedstone.alarms import Alarm
+from bedstone.apps import config, health, maintenance, slots
+from bedstone.apps.slots import Slot
 from bedstone.core import lock, parallel, paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
@@ -22,9 +24,8 @@ from bedstone.core.terminal import Paint
 from bedstone.ledger import backups as backup_history
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease, StepRow
-from bedstone.overview import Tools, backups, images, services
+from bedstone.overview import Tools, backups, images
 from bedstone.overview import screen as drawn
-from bedstone.slots import Slot
 from bedstone.system.docker import Docker
 from bedstone.system.http_check import Answer
 from bedstone.system.systemd import Systemd
@@ -254,11 +255,11 @@ def test_real_question_goes_to_the_health_path_or_the_port(
     monkeypatch.setattr("bedstone.system.http_check.service", answer)
     monkeypatch.setattr("bedstone.system.http_check.port", answer)
     web = config.load("shop").services["web"]
-    services.ask("10.0.0.1", web, "example.com")
-    services.ask("10.0.0.1", dataclasses.replace(web, health=None), "example.com")
+    health.ask("10.0.0.1", web, "example.com")
+    health.ask("10.0.0.1", dataclasses.replace(web, health=None), "example.com")
     assert asked == [
-        ("10.0.0.1", 8000, "/health/", "example.com", services.PROBE_SECONDS),
-        ("10.0.0.1", 8000, services.PROBE_SECONDS),
+        ("10.0.0.1", 8000, "/health/", "example.com", health.PROBE_SECONDS),
+        ("10.0.0.1", 8000, health.PROBE_SECONDS),
     ]
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, maintenance, restore_journal, services, swap
+from bedstone import backup, cli, restore_journal, swap
+from bedstone.apps import maintenance, services
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump

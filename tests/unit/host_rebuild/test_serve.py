@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import environment, network, perform, rebuild_serve
+from bedstone import perform, rebuild_serve
+from bedstone.apps import environment, network
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from tests.unit.host.server import Server

@@ -171,7 +171,7 @@ def test_a_damaged_journal_says_what_to_do(root: Path) -> None:
 def test_a_backup_at_work_is_waited_for(
     root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("bedstone.config.declared", lambda: ["payments"])
+    monkeypatch.setattr("bedstone.apps.config.declared", lambda: ["payments"])
     assert list(checks.busy(settings)) == []
     with lock.held(name, "a backup of a test"):
         (said,) = checks.busy(settings)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedstone import migrations
-from bedstone.config import App, Commands, Image, Service
+from bedstone.apps.config import App, Commands, Image, Service
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.migrations import PATH, Backward, Pending, Report, Table, parse
 from bedstone.migrations.probe import VARIABLE, script

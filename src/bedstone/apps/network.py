@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone import slots
+from bedstone.apps import slots
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.system.container import LABEL_APP
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from bedstone.config import App
+    from bedstone.apps.config import App
     from bedstone.system.docker import Docker, Network
 
 SCHEMA = 1

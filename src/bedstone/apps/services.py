@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedstone import current, slots
+from bedstone.apps import current, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.rollout.context import START_SLACK_SECONDS

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, slots
+from bedstone.apps import config, environment, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
 
 if TYPE_CHECKING:
-    from bedstone.config import App
-    from bedstone.slots import Made
+    from bedstone.apps.config import App
+    from bedstone.apps.slots import Made
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bedstone import slots
+from bedstone.apps import slots
 from bedstone.core.errors import BedstoneError
 from bedstone.system import http_check, systemd
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from bedstone.config import Service
-    from bedstone.current import Current
+    from bedstone.apps.config import Service
+    from bedstone.apps.current import Current
     from bedstone.system.systemd import Systemd
 
 PROBE_SECONDS = 3.0

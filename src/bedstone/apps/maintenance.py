@@ -10,7 +10,7 @@ import html
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import config
+from bedstone.apps import config
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 

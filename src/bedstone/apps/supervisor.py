@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import config, environment, network, slots
+from bedstone.apps import config, environment, network, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.system import container, http_check
@@ -28,8 +28,8 @@ from bedstone.system.systemd import notify
 if TYPE_CHECKING:
     from types import FrameType
 
-    from bedstone.config import App, Service
-    from bedstone.slots import Slot
+    from bedstone.apps.config import App, Service
+    from bedstone.apps.slots import Slot
     from bedstone.system.container import Container
 
 # How long a service without a port has to stay up to count as healthy.

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone import config, current, network
+from bedstone.apps import config, current, network
+from bedstone.apps.supervisor import remove, report_end, started, stop
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
-from bedstone.supervise import remove, report_end, started, stop
 from bedstone.system import container, container_hints, systemd
 from bedstone.system.container_output import Follower, Pipes, recent
 from bedstone.system.container_process import ContainerProcess
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
-    from bedstone.config import Job
-    from bedstone.current import Current
+    from bedstone.apps.config import Job
+    from bedstone.apps.current import Current
     from bedstone.system.container import Container
     from bedstone.system.systemd import Systemd
 

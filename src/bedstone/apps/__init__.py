@@ -1,0 +1,1 @@
+"""The declared apps and the containers that run them."""
