@@ -241,7 +241,7 @@ def _stand_in(error: database.UnreadableError) -> sqlite3.Connection:
 
 
 def _hide(text: str) -> str:
-    from bedstone import redact  # noqa: PLC0415 - read when something is said, not at each start
+    from bedstone.notify import redact  # noqa: PLC0415 - read when something is said, not at each start
 
     return redact.hide_all(text)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import alarms, hooks, verify_settings
+from bedstone import verify_settings
+from bedstone.notify import alarms, events
 from bedstone.overview import verifications
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def tell(settings: Settings) -> tuple[str, ...]:
     concerned = {red[name][0] for name in due}
     first = red[due[0]][1]
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    taken, warnings = hooks.tell(
-        hooks.Event(
+    taken, warnings = events.tell(
+        events.Event(
             kind="failure",
             # What concerns more than one app goes to every hook.
             app=concerned.pop() if len(concerned) == 1 else None,

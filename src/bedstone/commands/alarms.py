@@ -6,13 +6,14 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import alarms, cli, hooks, watch
+from bedstone import cli, watch
 from bedstone.core import terminal
+from bedstone.notify import alarms, events
 
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.alarms import Alarm
+    from bedstone.notify.alarms import Alarm
     from bedstone.watch import Look
 
 _DESCRIPTION = """\
@@ -77,18 +78,18 @@ def tell(found: Look) -> tuple[str, ...]:
     taken = {"begun": True, "over": True}
     warnings: tuple[str, ...] = ()
     if news.begun:
-        taken["begun"], said = hooks.tell(_begun(news.begun))
+        taken["begun"], said = events.tell(_begun(news.begun))
         warnings += said
     if news.over:
-        taken["over"], said = hooks.tell(_over(news.over))
+        taken["over"], said = events.tell(_over(news.over))
         warnings += said
     alarms.remember(watch.SCOPE, news, **taken)
     return warnings
 
 
-def _begun(begun: list[Alarm]) -> hooks.Event:
+def _begun(begun: list[Alarm]) -> events.Event:
     first = begun[0]
-    return hooks.Event(
+    return events.Event(
         kind="failure",
         title=f"{_sentence(first.words)}{_more(len(begun))}",
         error=f"{first.severity}: {first.words}",
@@ -97,8 +98,8 @@ def _begun(begun: list[Alarm]) -> hooks.Event:
     )
 
 
-def _over(over: list[str]) -> hooks.Event:
-    return hooks.Event(
+def _over(over: list[str]) -> events.Event:
+    return events.Event(
         kind="recovered",
         title=f"Recovered: {over[0]}{_more(len(over))}",
         details="\n".join(f"recovered: {words}" for words in over),

@@ -7,12 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bedstone import (
-    alarms,
     arrivals_measured,
     backup_settings,
     copying,
     freshness,
-    hooks,
     pgbackrest_arrivals,
     verify_alarms,
 )
@@ -20,6 +18,7 @@ from bedstone.cli import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
+from bedstone.notify import alarms, events
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
@@ -135,8 +134,8 @@ def tell(items: Sequence[Item]) -> tuple[str, ...]:
     first = red[due[0]]
     apps = {red[name].app for name in due}
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    taken, warnings = hooks.tell(
-        hooks.Event(
+    taken, warnings = events.tell(
+        events.Event(
             kind="failure",
             # What concerns more than one app goes to every hook.
             app=first.app if len(apps) == 1 and first.app else None,

@@ -7,10 +7,11 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import cli, failures
+from bedstone import cli
 from bedstone.apps import jobs
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
+from bedstone.notify import unit_failures
 from bedstone.system import unit_run
 from bedstone.system.systemd import Systemd
 
@@ -105,7 +106,7 @@ def _in_its_unit(app: str, job: str) -> int:
     if result == "exit-code" and status.isdigit() and int(status):
         return int(status)
     raise BedstoneError(
-        f"The job {job} of {app} failed: {failures.why(result, status)}.",
+        f"The job {job} of {app} failed: {unit_failures.why(result, status)}.",
         hint=f"`systemctl status {state.unit}`",
     )
 
@@ -142,6 +143,6 @@ def result_words(state: State) -> str:
     if state.running:
         return f"runs for {age.since(state.last_run)}" if state.last_run else "runs"
     if state.result == "failed":
-        words = failures.why(state.error or "", str(state.exit_code or ""))
+        words = unit_failures.why(state.error or "", str(state.exit_code or ""))
         return f"FAILED: {words.removeprefix('it ')}"
     return state.result or ("not known since the boot" if state.last_run else "never ran")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, failures, hooks
+from bedstone import cli
 from bedstone.core.errors import BedstoneError
-from bedstone.hooks import settings
+from bedstone.notify import events, settings, unit_failures
 
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.hooks import Event
-    from bedstone.hooks.delivery import Result
+    from bedstone.notify.delivery import Result
+    from bedstone.notify.events import Event
 
 # No process waits for it, but the unit that runs it has a limit of three minutes, and systemd and
 # journald may take more than one of them.
@@ -50,8 +50,8 @@ def notify(arguments: argparse.Namespace) -> int:
             hint="Declare them as `bedstone_hooks` in the settings, for instance"
             " `[{events: [failure], mail: [ops@example.com]}]`, and run `site.yml`.",
         )
-    event = _test() if arguments.test else failures.event_of(arguments.unit)
-    results = hooks.deliver(configured, event, _LIMIT_SECONDS)
+    event = _test() if arguments.test else unit_failures.event_of(arguments.unit)
+    results = events.deliver(configured, event, _LIMIT_SECONDS)
     if not results:
         print(f"{event.title} No hook wants to hear of failures.")
     for result in results:
@@ -60,7 +60,7 @@ def notify(arguments: argparse.Namespace) -> int:
 
 
 def _test() -> Event:
-    return hooks.Event(
+    return events.Event(
         kind="test",
         title="This is a test of Bedstone's hooks: nothing has happened.",
         hint="Nothing. A real message would say here what to do.",

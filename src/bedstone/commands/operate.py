@@ -117,7 +117,7 @@ def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
     """Run it in this process; in the unit's process, followers get its output, too."""
     # Only where something is done: in a zipapp each import is compiled again. And not later: a run
     # of Ansible may put another zipapp in its place during the operation.
-    from bedstone import hooks  # noqa: PLC0415
+    from bedstone.notify import events  # noqa: PLC0415
 
     with ExitStack() as stack:
         log: detached.Log | None = None
@@ -139,7 +139,7 @@ def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
                 log.end(never_begun(arguments.app, error))
             raise
         if (event := _event(outcome)) is not None:
-            outcome.warnings += hooks.fire(hooks.Event(**event))
+            outcome.warnings += events.fire(events.Event(**event))
         if log is not None:
             log.end(outcome.as_json())
         return outcome

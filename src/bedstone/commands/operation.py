@@ -7,12 +7,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, detached, hooks, perform, restore_journal
+from bedstone import cli, detached, perform, restore_journal
 from bedstone.apps import config
 from bedstone.commands import operate
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
+from bedstone.notify import events
 from bedstone.outcome import Talk
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def settle(arguments: argparse.Namespace) -> int:
         results.append(outcome.as_json())
         for killed in outcome.interrupted:
             # No caller was left to report it.
-            hooks.fire(hooks.Event(kind="failure", title=killed, app=name, release=outcome.release))
+            events.fire(
+                events.Event(kind="failure", title=killed, app=name, release=outcome.release)
+            )
         if not outcome.ok:
             code = 1
             print(f"bedstone: {name}: {outcome.error}", file=sys.stderr)

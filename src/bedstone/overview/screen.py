@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import failures
 from bedstone.core import age
 from bedstone.core import disk as space
+from bedstone.notify import unit_failures
 from bedstone.overview import database, upgrades, wal, written
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _job(job: Shown, paint: Paint) -> str:
     elif job["running"]:
         words = paint("yellow", "runs" + (f" for {_since(job)}" if job["last_run"] else ""))
     elif job["result"] == "failed":
-        why = failures.why(job["error"] or "", str(job["exit_code"] or "")).removeprefix("it ")
+        why = unit_failures.why(job["error"] or "", str(job["exit_code"] or "")).removeprefix("it ")
         ago = f" {_since(job)} ago" if job["last_run"] else ""
         words = paint("red", f"FAILED{ago}: {why}") + f"; `journalctl -u {job['unit']}`"
     elif job["last_run"]:

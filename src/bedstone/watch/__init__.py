@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone import disks
-from bedstone.alarms import Alarm
 from bedstone.core import files, parallel, paths
 from bedstone.core.errors import BedstoneError
+from bedstone.notify.alarms import Alarm
 from bedstone.watch import certificates, images, machine, packages, units
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone.alarms import Alarm, Severity
 from bedstone.core import age, paths
+from bedstone.notify.alarms import Alarm, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone.alarms import Alarm
 from bedstone.apps import config, current
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.ledger import database, releases
+from bedstone.notify.alarms import Alarm
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bedstone import backup_settings, disks
-from bedstone.alarms import Alarm
 from bedstone.core import age, paths
 from bedstone.core import disk as space
 from bedstone.core.process import Runner, run
 from bedstone.ledger import database
+from bedstone.notify.alarms import Alarm
 from bedstone.postgres.debian_cluster import all_clusters
 from bedstone.postgres.server import PostgresError, Server
 from bedstone.system.systemd import Systemd

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone.alarms import Alarm
 from bedstone.core import age, paths
 from bedstone.core.process import Runner, run
+from bedstone.notify.alarms import Alarm
 from bedstone.system import systemd
 from bedstone.system.systemd import Systemd
 

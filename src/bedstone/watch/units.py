@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import failures
-from bedstone.alarms import Alarm
 from bedstone.core import age, lock, paths
+from bedstone.notify import unit_failures
+from bedstone.notify.alarms import Alarm
 from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
 from bedstone.system.systemd import Systemd
 from bedstone.upgrade import journal
@@ -102,7 +102,7 @@ def judge(found: Units, now: datetime) -> Iterator[Alarm]:
                     f"`journalctl -u {unit} -n 50` says why, `systemctl start {unit}` starts it",
                 )
         elif active == "failed" and not _is_told_otherwise(unit, state, found):
-            why = failures.why(state.get("Result", ""), state.get("ExecMainStatus", ""))
+            why = unit_failures.why(state.get("Result", ""), state.get("ExecMainStatus", ""))
             yield Alarm(
                 f"units/{unit}",
                 "red" if state.get("Result") == "start-limit-hit" else "warning",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bedstone.apps import config
-from bedstone.hooks import settings as host_hooks
+from bedstone.notify import settings as host_hooks
 from bedstone_control import hooks, wiring
 from bedstone_control.app_config import host_config
 from bedstone_control.checks.jobs import schedule_fault

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, forecast, hooks, perform
+from bedstone import cli, forecast, perform
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
+from bedstone.notify import events as hooks
 from tests.unit.host.server import Server, declare
 
 MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"

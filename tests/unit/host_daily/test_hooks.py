@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import hooks
-from bedstone.hooks import Event, text
+from bedstone.notify import events, text
+from bedstone.notify.events import Event
 from tests.unit.host_daily.conftest import Serve, Smtp, Web
 
 Write = Callable[..., Path]
@@ -80,9 +80,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 def test_nothing_to_do_without_hooks(root: Path, hooks_file: Write) -> None:
     del root
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     hooks_file()
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
 
 
 def test_webhook_gets_text_for_people_and_fields_for_programs(
@@ -90,7 +90,7 @@ def test_webhook_gets_text_for_people_and_fields_for_programs(
 ) -> None:
     server = serve(answer(200, "ok"))
     hooks_file({"webhook": server.url})
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     [(path, headers, document)] = server.posted
     assert path == "/services/T000/secret-path"
     assert headers["Content-Type"] == "application/json"
@@ -125,7 +125,7 @@ def test_hook_hears_of_what_it_wants(
 ) -> None:
     server = serve(answer(200))
     hooks_file({"webhook": server.url} | hook)
-    assert hooks.fire(event) == ()
+    assert events.fire(event) == ()
     assert bool(server.posted) is told
 
 
@@ -133,7 +133,7 @@ def test_secrets_of_the_app_are_not_told(declared: Path, hooks_file: Write, serv
     del declared
     server = serve(answer(200))
     hooks_file({"webhook": server.url})
-    hooks.fire(
+    events.fire(
         Event(
             "failure",
             "It failed.",
@@ -157,14 +157,14 @@ def test_damaged_ledger_silences_no_hook(
     hooks_file({"webhook": server.url})
     (root / place).parent.mkdir(parents=True, exist_ok=True)
     (root / place).write_text("no database" * 1000)
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     assert server.posted[0][2]["app"] == "shop"
 
 
 def test_programs_get_the_end_of_a_log_only(hooks_file: Write, serve: Serve) -> None:
     server = serve(answer(200))
     hooks_file({"webhook": server.url})
-    hooks.fire(Event("failure", "It failed.", details="x" * 100_000 + "\x1b[31mend\x1b[0m"))
+    events.fire(Event("failure", "It failed.", details="x" * 100_000 + "\x1b[31mend\x1b[0m"))
     details = server.posted[0][2]["details"]
     assert len(details) == 10_000
     assert details.endswith("xend")
@@ -180,7 +180,7 @@ def test_long_logs_are_shortened_to_their_end() -> None:
 def test_log_cannot_break_out_of_its_block(hooks_file: Write, serve: Serve) -> None:
     server = serve(answer(200))
     hooks_file({"webhook": server.url})
-    hooks.fire(Event("failure", "It failed\nSubject: x", details="``` <!channel> ```"))
+    events.fire(Event("failure", "It failed\nSubject: x", details="``` <!channel> ```"))
     told = server.posted[0][2]["text"]
     assert told.startswith("*It failed Subject: x*\n")
     assert told.endswith("```''' &lt;!channel&gt; '''```")
@@ -189,7 +189,7 @@ def test_log_cannot_break_out_of_its_block(hooks_file: Write, serve: Serve) -> N
 def test_login_in_an_address_becomes_a_header(hooks_file: Write, serve: Serve) -> None:
     server = serve(answer(200))
     hooks_file({"webhook": server.url.replace("//", "//me:p%3Aass@")})
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     login = base64.b64encode(b"me:p:ass").decode()
     assert server.posted[0][1]["Authorization"] == f"Basic {login}"
 
@@ -212,7 +212,7 @@ def test_wrong_answer_is_a_warning_without_the_address(
     elsewhere = serve(answer(200))
     server = serve(answer(status, body, Location=elsewhere.url))
     hooks_file({"webhook": server.url})
-    assert hooks.fire(FAILED) == (f"webhook 127.0.0.1 {said}",)
+    assert events.fire(FAILED) == (f"webhook 127.0.0.1 {said}",)
     assert elsewhere.posted == []
 
 
@@ -235,7 +235,7 @@ def test_slow_server_is_cut_off_while_others_are_served(
 ) -> None:
     slow, good = serve(misbehave), serve(answer(200))
     hooks_file({"webhook": slow.url, "timeout_seconds": 1}, {"webhook": good.url})
-    [warning] = hooks.fire(FAILED)
+    [warning] = events.fire(FAILED)
     assert warning in {
         "webhook 127.0.0.1 took longer than 1 s and was ended.",
         "webhook 127.0.0.1 didn't answer in time.",
@@ -246,7 +246,7 @@ def test_slow_server_is_cut_off_while_others_are_served(
 def test_all_together_have_a_limit_below_their_own(hooks_file: Write, serve: Serve) -> None:
     slow = serve(hang)
     hooks_file(*[{"webhook": slow.url, "timeout_seconds": 300}] * 3)
-    assert len(hooks.fire(FAILED, limit_seconds=2)) == 3
+    assert len(events.fire(FAILED, limit_seconds=2)) == 3
 
 
 def test_endless_answer_is_not_read(hooks_file: Write, serve: Serve) -> None:
@@ -257,7 +257,7 @@ def test_endless_answer_is_not_read(hooks_file: Write, serve: Serve) -> None:
             handler.wfile.write(b"x" * 65_536)
 
     hooks_file({"webhook": serve(flood).url})
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_endless_answer_is_not_read(hooks_file: Write, serve: Serve) -> None:
 )
 def test_bad_address_is_a_warning(hooks_file: Write, url: str, said: str) -> None:
     hooks_file({"webhook": url})
-    [warning] = hooks.fire(FAILED)
+    [warning] = events.fire(FAILED)
     assert warning.startswith(said)
     assert "secret" not in warning
 
@@ -292,14 +292,14 @@ def test_certificate_must_be_trusted_by_the_system(
     server, certificate = https
     url = server.url.replace("http://127.0.0.1", "https://localhost")
     hooks_file({"webhook": url})
-    [warning] = hooks.fire(FAILED)
+    [warning] = events.fire(FAILED)
     assert warning.startswith(
         "webhook localhost has a certificate that this server doesn't trust: self"
     )
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     hooks_file({"webhook": url.replace("localhost", "127.0.0.1")})
-    assert "doesn't trust: IP address mismatch" in hooks.fire(FAILED)[0]
+    assert "doesn't trust: IP address mismatch" in events.fire(FAILED)[0]
 
 
 # --- mail ---------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_mail_is_sent_to_everybody(hooks_file: Write, smtp: Callable[..., Smtp])
     hooks_file(
         {"mail": ["ops@example.com", "me@example.com"]}, mail=ACCOUNT | {"port": server.port}
     )
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     # Python 3.13 writes TO in small letters, 3.12 doesn't.
     assert [line.lower() for line in server.lines if line.startswith("rcpt")] == [
         "rcpt to:<ops@example.com>",
@@ -343,11 +343,11 @@ def test_mail_goes_by_tls_to_a_trusted_server_only(
     account = {"server": "localhost", "port": server.port, "security": security}
     login = {"user": "me", "password": "secret"}
     hooks_file({"mail": ["ops@example.com"]}, mail=ACCOUNT | account | login)
-    [warning] = hooks.fire(FAILED)
+    [warning] = events.fire(FAILED)
     assert "has a certificate that this server doesn't trust" in warning
     assert not [line for line in server.lines if line.startswith("AUTH")], "no password before"
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     assert len(server.mails) == 1
     token = base64.b64encode(b"\0me\0secret").decode()
     assert f"AUTH PLAIN {token}" in server.lines
@@ -376,14 +376,14 @@ def test_mail_server_that_refuses_is_a_warning_without_the_password(
 ) -> None:
     server = smtp(**replies)
     hooks_file({"mail": ["ops@example.com"]}, mail=ACCOUNT | {"port": server.port} | account)
-    [warning] = hooks.fire(FAILED)
+    [warning] = events.fire(FAILED)
     assert warning.startswith(f"mail 127.0.0.1 {said}")
     assert "secret" not in warning
 
 
 def test_mail_server_that_is_not_there_is_a_warning(hooks_file: Write) -> None:
     hooks_file({"mail": ["ops@example.com"]}, mail=ACCOUNT | {"port": 1})
-    assert hooks.fire(FAILED)[0].startswith("mail 127.0.0.1 can't be reached: Connection refused")
+    assert events.fire(FAILED)[0].startswith("mail 127.0.0.1 can't be reached: Connection refused")
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_command_reads_the_event(hooks_file: Write, tmp_path: Path) -> None:
     variables = "$BEDSTONE_EVENT $BEDSTONE_APP $BEDSTONE_RELEASE"
     body = f'cat > {tmp_path}/in; echo "$1 {variables}" > {tmp_path}/env'
     hooks_file({"command": script(tmp_path, body)})
-    assert hooks.fire(FAILED) == ()
+    assert events.fire(FAILED) == ()
     document = json.loads((tmp_path / "in").read_text())
     assert document["failed_step"] == "migrate"
     assert "Release: r1 → r2" in document["text"]
@@ -413,12 +413,14 @@ def test_command_that_fails_is_a_warning_without_its_output(
 ) -> None:
     command = script(tmp_path, body)
     hooks_file({"command": command})
-    assert hooks.fire(FAILED) == (f"command {command[0]} {said}",)
+    assert events.fire(FAILED) == (f"command {command[0]} {said}",)
 
 
 def test_command_that_is_not_there_is_a_warning(hooks_file: Write) -> None:
     hooks_file({"command": ["/no/such/hook"]})
-    assert hooks.fire(FAILED) == ("command /no/such/hook can't be run: No such file or directory.",)
+    assert events.fire(FAILED) == (
+        "command /no/such/hook can't be run: No such file or directory.",
+    )
 
 
 @pytest.mark.parametrize("goes_on", ["", "exit 0"])
@@ -431,14 +433,14 @@ until test -s {tmp_path}/pid; do sleep 0.02; done; {goes_on}
 wait"""
     # Long enough to have started all of it, however busy this machine is.
     hooks_file({"command": script(tmp_path, body), "timeout_seconds": 10 if goes_on else 4})
-    warnings = hooks.fire(FAILED)
+    warnings = events.fire(FAILED)
     assert len(warnings) == (0 if goes_on else 1)
     assert wait_for(lambda: ended(int((tmp_path / "pid").read_text())))
 
 
 def test_command_that_reads_nothing_harms_nothing(hooks_file: Write) -> None:
     hooks_file({"command": ["/bin/true"]})
-    assert hooks.fire(Event("failure", "It failed.", details="x" * 10_000_000)) == ()
+    assert events.fire(Event("failure", "It failed.", details="x" * 10_000_000)) == ()
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -458,7 +460,7 @@ def test_command_that_reads_nothing_harms_nothing(hooks_file: Write) -> None:
 )
 def test_wrong_file_is_one_warning_without_its_content(hooks_file: Write, content: str) -> None:
     hooks_file().write_text(content)
-    [warning] = hooks.fire(FAILED)
+    [warning] = events.fire(FAILED)
     assert warning.startswith("The hooks weren't run: ")
     assert "secret" not in warning
 
@@ -468,5 +470,5 @@ def test_bug_in_a_hook_is_one_warning(hooks_file: Write, monkeypatch: pytest.Mon
         raise RuntimeError("http://secret")
 
     hooks_file()
-    monkeypatch.setattr(hooks, "deliver", explode)
-    assert hooks.fire(FAILED) == ("The hooks weren't run: RuntimeError.",)
+    monkeypatch.setattr(events, "deliver", explode)
+    assert events.fire(FAILED) == ("The hooks weren't run: RuntimeError.",)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, failures
+from bedstone import cli
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
+from bedstone.notify import unit_failures
 from bedstone.system.systemd import Systemd
 from bedstone_control import zipapp
 from tests.unit.host_daily.conftest import Serve
@@ -62,7 +63,7 @@ class Unit:
 )
 def test_unit_is_told_in_words(declared: Path, unit: str, app: str | None, title: str) -> None:
     del declared
-    event = failures.event_of(unit, Unit())
+    event = unit_failures.event_of(unit, Unit())
     assert (event.kind, event.app, event.title) == ("failure", app, title)
     assert event.error == "it ended with exit code 3."
     assert event.details == "why it failed\n"
@@ -76,7 +77,7 @@ def test_cause_is_told_with_the_setting_that_helps(
     cause = "OperationalError: canceling statement due to statement timeout"
     lines = f"Traceback (most recent call last):\n  x\n{cause}\n"
     monkeypatch.setattr(Systemd, "journal", lambda *_, **__: lines)
-    event = failures.event_of("bedstone-shop-job-clean.service", Unit())
+    event = unit_failures.event_of("bedstone-shop-job-clean.service", Unit())
     assert event.error == f"it ended with exit code 3. {cause}"
     assert "`database: {settings: {statement_timeout: 30min}}`" in str(event.hint)
 
@@ -85,7 +86,7 @@ def test_damaged_ledger_is_no_reason_to_be_silent(root: Path, declared: Path) ->
     del declared
     (root / "var/lib/bedstone").mkdir(parents=True)
     (root / "var/lib/bedstone/ledger.sqlite").write_text("no database" * 1000)
-    event = failures.event_of("bedstone-shop-job-clean.service", Unit())
+    event = unit_failures.event_of("bedstone-shop-job-clean.service", Unit())
     assert (event.app, event.release) == ("shop", None)
 
 
@@ -99,7 +100,7 @@ def test_systemd_that_does_not_answer_is_no_reason_to_be_silent(
 
     monkeypatch.setenv("MONITOR_UNIT", "bedstone-shop-job-clean.service")
     monkeypatch.setenv("MONITOR_SERVICE_RESULT", "timeout")
-    event = failures.event_of("bedstone-shop-job-clean.service", silent)
+    event = unit_failures.event_of("bedstone-shop-job-clean.service", silent)
     assert (event.title, event.error) == (
         "The job clean of shop failed.",
         "it took longer than it may.",
@@ -110,7 +111,7 @@ def test_the_longest_name_of_an_app_is_taken(declared: Path) -> None:
     other = declared.with_name("shop-job")
     other.mkdir()
     (other / "app.json").write_text("{}")
-    assert failures.about("bedstone-shop-job-clean.service")[0] == "shop-job"
+    assert unit_failures.about("bedstone-shop-job-clean.service")[0] == "shop-job"
 
 
 def test_only_the_failed_runs_lines_are_told(
@@ -118,7 +119,7 @@ def test_only_the_failed_runs_lines_are_told(
 ) -> None:
     del declared
     unit = Unit()
-    failures.event_of("bedstone-backup.service", unit)
+    unit_failures.event_of("bedstone-backup.service", unit)
     assert "_SYSTEMD_INVOCATION_ID=abc" in unit.calls[-1]
     for name, value in {
         "UNIT": "bedstone-backup.service",
@@ -126,7 +127,7 @@ def test_only_the_failed_runs_lines_are_told(
         "SERVICE_RESULT": "timeout",
     }.items():
         monkeypatch.setenv(f"MONITOR_{name}", value)
-    event = failures.event_of("bedstone-backup.service", unit)
+    event = unit_failures.event_of("bedstone-backup.service", unit)
     assert event.error == "it took longer than it may."
     assert "_SYSTEMD_INVOCATION_ID=def" in unit.calls[-1]
 
@@ -137,7 +138,7 @@ def test_only_the_failed_runs_lines_are_told(
 )
 def test_result_is_told_in_words(declared: Path, result: str, said: str) -> None:
     del declared
-    assert failures.event_of("x.service", Unit(result)).error == said
+    assert unit_failures.event_of("x.service", Unit(result)).error == said
 
 
 def test_hooks_hear_of_a_failed_unit(
@@ -148,8 +149,8 @@ def test_hooks_hear_of_a_failed_unit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     del declared
-    event = failures.event_of("bedstone-shop-job-clean.service", Unit())
-    monkeypatch.setattr(failures, "event_of", lambda _unit: event)
+    event = unit_failures.event_of("bedstone-shop-job-clean.service", Unit())
+    monkeypatch.setattr(unit_failures, "event_of", lambda _unit: event)
     server = serve(lambda handler: handler.send_response(200) or handler.end_headers())  # type: ignore[func-returns-value]
     hooks_file({"webhook": server.url})
     assert cli.main(["notify", "--unit", "bedstone-shop-job-clean.service"]) == 0

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from bedstone import cli, disks, overview, watch
-from bedstone.alarms import Alarm
 from bedstone.apps import config, health, maintenance, slots
 from bedstone.apps.slots import Slot
 from bedstone.core import lock, parallel, paths
@@ -24,6 +23,7 @@ from bedstone.core.terminal import Paint
 from bedstone.ledger import backups as backup_history
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease, StepRow
+from bedstone.notify.alarms import Alarm
 from bedstone.overview import Tools, backups, images
 from bedstone.overview import screen as drawn
 from bedstone.system.docker import Docker

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import alarms, arrivals_measured, backup, cli, freshness, hooks, pgbackrest_arrivals
+from bedstone import arrivals_measured, backup, cli, freshness, pgbackrest_arrivals
 from bedstone.ledger import database, observations
+from bedstone.notify import alarms, events
 from bedstone.overview import backups as status
 from bedstone.overview import destinations as overview
 from bedstone.storage import destinations, restic_errors
@@ -242,21 +243,21 @@ def test_a_clock_that_is_not_that_of_the_backups_is_red(world: World) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[hooks.Event]:
-    found: list[hooks.Event] = []
+def told(monkeypatch: pytest.MonkeyPatch) -> list[events.Event]:
+    found: list[events.Event] = []
 
-    def tell(event: hooks.Event) -> tuple[bool, tuple[str, ...]]:
+    def tell(event: events.Event) -> tuple[bool, tuple[str, ...]]:
         found.append(event)
         return True, ()
 
-    monkeypatch.setattr(hooks, "tell", tell)
+    monkeypatch.setattr(events, "tell", tell)
     monkeypatch.setattr(arrivals_measured, "measure", lambda *_: None)
     monkeypatch.setattr(pgbackrest_arrivals, "measure_all", lambda _: ())
     return found
 
 
 def test_what_turns_red_is_told_once_and_again_each_day(
-    world: World, told: list[hooks.Event]
+    world: World, told: list[events.Event]
 ) -> None:
     world.fresh()
     assert cli.main(["destinations", "--tell"]) == 0
@@ -278,7 +279,7 @@ def test_what_turns_red_is_told_once_and_again_each_day(
 
 
 def test_what_is_well_again_is_told_when_it_turns_red_anew(
-    world: World, told: list[hooks.Event]
+    world: World, told: list[events.Event]
 ) -> None:
     world.fresh()
     world.seen("offsite", 30)
@@ -313,7 +314,7 @@ def test_what_no_hook_could_take_is_told_the_next_time(
         assert len(log.read_text().splitlines()) == times
 
 
-def test_all_that_turns_red_at_once_is_one_message(world: World, told: list[hooks.Event]) -> None:
+def test_all_that_turns_red_at_once_is_one_message(world: World, told: list[events.Event]) -> None:
     world.fresh()
     world.later(5)
 

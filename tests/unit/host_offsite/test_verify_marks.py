@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone import (
-    alarms,
     arrivals_measured,
     backups,
     cli,
@@ -27,6 +26,7 @@ from bedstone.core import paths
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
 from bedstone.ledger.verifications import Verification
+from bedstone.notify import alarms
 from bedstone.overview import verifications
 from bedstone.storage import destinations, restic_errors
 
@@ -109,7 +109,7 @@ def hosts(
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The events that the hooks get."""
-    from bedstone import hooks
+    from bedstone.notify import events as hooks
 
     events: list[Any] = []
 

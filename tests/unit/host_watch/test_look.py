@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from bedstone import alarms, cli, hooks, overview, watch
-from bedstone.alarms import Alarm
+from bedstone import cli, overview, watch
 from bedstone.commands import alarms as command
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
-from bedstone.hooks import settings as hook_settings
 from bedstone.metrics import Collector
 from bedstone.metrics_text import render
+from bedstone.notify import alarms, events
+from bedstone.notify import settings as hook_settings
+from bedstone.notify.alarms import Alarm
 from bedstone.watch import Check, Look, certificates, units
 
 NOW = datetime.now(UTC)
@@ -35,14 +36,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[hooks.Event]:
-    found: list[hooks.Event] = []
+def told(monkeypatch: pytest.MonkeyPatch) -> list[events.Event]:
+    found: list[events.Event] = []
 
-    def tell(event: hooks.Event) -> tuple[bool, tuple[str, ...]]:
+    def tell(event: events.Event) -> tuple[bool, tuple[str, ...]]:
         found.append(event)
         return True, ()
 
-    monkeypatch.setattr(hooks, "tell", tell)
+    monkeypatch.setattr(events, "tell", tell)
     return found
 
 
@@ -106,7 +107,7 @@ def test_real_checks_have_names_of_their_own_and_judge_an_empty_server() -> None
 # --- telling ---------------------------------------------------------------------------------
 
 
-def test_begin_and_end_are_told_once_each(told: list[hooks.Event]) -> None:
+def test_begin_and_end_are_told_once_each(told: list[events.Event]) -> None:
     for _ in range(3):
         command.tell(seen(OLD))
     assert [(event.kind, event.title) for event in told] == [("failure", "X ends in 20 days.")]
@@ -118,14 +119,14 @@ def test_begin_and_end_are_told_once_each(told: list[hooks.Event]) -> None:
     ]
 
 
-def test_what_comes_and_goes_is_told_once(told: list[hooks.Event]) -> None:
+def test_what_comes_and_goes_is_told_once(told: list[events.Event]) -> None:
     for present in (True, False, True, False, True):
         command.tell(seen(*([OLD] if present else [])))
     assert [event.kind for event in told] == ["failure"]
 
 
 def test_warning_that_turns_red_is_told_again_but_not_one_that_gets_better(
-    told: list[hooks.Event],
+    told: list[events.Event],
 ) -> None:
     red = Alarm(OLD.name, "red", "x ends in 9 days", "`deploy.yml`")
     for alarm in (OLD, red, red, OLD):
@@ -136,7 +137,7 @@ def test_warning_that_turns_red_is_told_again_but_not_one_that_gets_better(
     ]
 
 
-def test_red_is_told_again_each_day_and_a_warning_is_not(told: list[hooks.Event]) -> None:
+def test_red_is_told_again_each_day_and_a_warning_is_not(told: list[events.Event]) -> None:
     command.tell(seen(FULL, OLD))
     place = alarms.path(watch.SCOPE)
     memory = json.loads(place.read_text())
@@ -149,7 +150,7 @@ def test_red_is_told_again_each_day_and_a_warning_is_not(told: list[hooks.Event]
     assert told[0].title.endswith(", and 1 more.")
 
 
-def test_check_that_could_not_be_judged_ends_no_alarm(told: list[hooks.Event]) -> None:
+def test_check_that_could_not_be_judged_ends_no_alarm(told: list[events.Event]) -> None:
     command.tell(seen(OLD))
     for _ in range(4):
         command.tell(seen(unjudged=("certificates",)))
@@ -162,11 +163,11 @@ def test_check_that_could_not_be_judged_ends_no_alarm(told: list[hooks.Event]) -
 def test_what_no_hook_took_is_told_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[str] = []
 
-    def tell(event: hooks.Event) -> tuple[bool, tuple[str, ...]]:
+    def tell(event: events.Event) -> tuple[bool, tuple[str, ...]]:
         kinds.append(event.kind)
         return len(kinds) % 2 == 0, ("webhook x didn't answer.",)
 
-    monkeypatch.setattr(hooks, "tell", tell)
+    monkeypatch.setattr(events, "tell", tell)
     for found in (seen(OLD), seen(OLD), seen(OLD), seen(), seen(), seen(), seen()):
         command.tell(found)
     assert kinds == ["failure", "failure", "recovered", "recovered"]
@@ -177,18 +178,18 @@ def test_what_ended_before_it_could_be_told_is_not_recovered(
 ) -> None:
     kinds: list[str] = []
 
-    def tell(event: hooks.Event) -> tuple[bool, tuple[str, ...]]:
+    def tell(event: events.Event) -> tuple[bool, tuple[str, ...]]:
         kinds.append(event.kind)
         return False, ()
 
-    monkeypatch.setattr(hooks, "tell", tell)
+    monkeypatch.setattr(events, "tell", tell)
     for found in (seen(OLD), seen(), seen(), seen()):
         command.tell(found)
     assert kinds == ["failure"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"told": {"x": 1}}', '{"told": {"x": {}}}'])
-def test_damaged_memory_tells_all_again(told: list[hooks.Event], text: str) -> None:
+def test_damaged_memory_tells_all_again(told: list[events.Event], text: str) -> None:
     place = alarms.path(watch.SCOPE)
     place.parent.mkdir(parents=True)
     place.write_text(text)
@@ -198,7 +199,7 @@ def test_damaged_memory_tells_all_again(told: list[hooks.Event], text: str) -> N
 
 
 def test_disk_that_takes_no_file_silences_nothing(
-    told: list[hooks.Event], monkeypatch: pytest.MonkeyPatch
+    told: list[events.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bedstone.alarms import Alarm
+from bedstone.notify.alarms import Alarm
 from bedstone.watch import units
 from bedstone.watch.units import Sample, Units
 

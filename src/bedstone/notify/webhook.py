@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bedstone import __version__
-from bedstone.hooks.child import SendError, why
+from bedstone.notify.child import SendError, why
 
 _READ_BYTES = 200
 # Slack's `no_service`, `invalid_token`, ...: a page may repeat the address, a word doesn't.

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Any
 
-from bedstone.hooks.child import SendError, why
+from bedstone.notify.child import SendError, why
 
 
 def send(

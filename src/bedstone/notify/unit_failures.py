@@ -11,8 +11,8 @@ from bedstone.apps import config
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Runner, run
-from bedstone.hooks import Event
 from bedstone.ledger import database, releases
+from bedstone.notify.events import Event
 from bedstone.system import container_hints
 from bedstone.system.systemd import Systemd
 

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from bedstone import redact
 from bedstone.core.errors import BedstoneError
-from bedstone.hooks import delivery, settings, text
+from bedstone.notify import delivery, redact, settings, text
 
 if TYPE_CHECKING:
-    from bedstone.hooks.delivery import Result
-    from bedstone.hooks.settings import Hooks
+    from bedstone.notify.delivery import Result
+    from bedstone.notify.settings import Hooks
 
 LIMIT_SECONDS = 15.0
 # Receivers refuse longer messages, and operators don't read them.
@@ -163,7 +162,7 @@ def _task(hook: settings.Hook, configured: Hooks, document: dict[str, object]) -
     order["seconds"] = hook.timeout_seconds
     return delivery.Task(
         hook=hook.label(configured.mail),
-        argv=delivery.own_program("bedstone.hooks.child"),
+        argv=delivery.own_program("bedstone.notify.child"),
         document=order,
         variables=dict(os.environ),
         seconds=hook.timeout_seconds,

@@ -39,11 +39,11 @@ def send(order: dict[str, Any]) -> None:
 
     """
     if "webhook" in order:
-        from bedstone.hooks import webhook  # noqa: PLC0415 - a mail needs no urllib
+        from bedstone.notify import webhook  # noqa: PLC0415 - a mail needs no urllib
 
         webhook.post(order["webhook"], order["document"], order["seconds"])
     else:
-        from bedstone.hooks import mail  # noqa: PLC0415 - a webhook needs no smtplib
+        from bedstone.notify import mail  # noqa: PLC0415 - a webhook needs no smtplib
 
         mail.send(
             order["mail"],

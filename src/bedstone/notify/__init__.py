@@ -1,0 +1,1 @@
+"""Events and alarms, and their delivery by mail and webhook."""
