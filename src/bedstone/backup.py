@@ -29,6 +29,7 @@ from bedstone import (
     media_snapshots,
     retention,
 )
+from bedstone.appdata.journal import recover
 from bedstone.cli import add_command
 from bedstone.core import disk, files, lock, paths, priority
 from bedstone.core.errors import BedstoneError
@@ -38,7 +39,6 @@ from bedstone.manifest import RESTIC
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import Server
-from bedstone.restore_journal import recover
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:

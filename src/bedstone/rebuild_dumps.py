@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import copies, restore_check, restore_journal
+from bedstone import copies, restore_check
 from bedstone import restore as restore_backup
+from bedstone.appdata import journal as restore_journal
 from bedstone.core import files, paths
 from bedstone.core.errors import RefusedError
 from bedstone.postgres.server import Server, identifier

@@ -15,14 +15,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import media, restore_journal, restore_page, swap
+from bedstone import media
+from bedstone.appdata import journal as restore_journal
+from bedstone.appdata import page, swap
+from bedstone.appdata.journal import Journal
 from bedstone.backup import DUMP, server_of
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump, privileges, restore_role
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import identifier
-from bedstone.restore_journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,14 +87,14 @@ def carry_out(
     server = server_of(settings)
     journal = _free_journal(server, plan, datetime.now(UTC))
     if plan.into is None:
-        journal = replace(journal, page=restore_page.wanted(plan.app.app))
+        journal = replace(journal, page=page.wanted(plan.app.app))
     journal.save()
     try:
         if not keep_serving:
-            restore_page.show(journal)
+            page.show(journal)
         journal, rows = _beside(settings, server, plan, journal, as_superuser=as_superuser)
         if keep_serving:
-            restore_page.show(journal)
+            page.show(journal)
         old_database = None
         if journal.database is not None:
             old_database = _swap_database(server, journal)

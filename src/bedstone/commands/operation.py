@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, detached, perform, restore_journal
+from bedstone import cli, detached, perform
+from bedstone.appdata import journal
 from bedstone.apps import config
 from bedstone.commands import operate
 from bedstone.core import lock
@@ -83,7 +84,7 @@ def settle(arguments: argparse.Namespace) -> int:
         names = arguments.app or sorted({*config.declared(), *releases.known_apps(connection)})
     for name in names:
         try:
-            restore_journal.settle(name)
+            journal.settle(name)
             outcome = perform.put_right(name, talk=Talk(_error_line))
         except lock.LockedError as error:
             print(f"{name}: {error.message}", file=sys.stderr)

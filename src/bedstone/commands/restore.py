@@ -10,14 +10,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    backup_settings,
-    catalogue,
-    restore_check,
-    restore_journal,
-    restore_listing,
-    restore_source,
-)
+from bedstone import backup_settings, catalogue, restore_check, restore_listing, restore_source
+from bedstone.appdata import journal
 from bedstone.backup import server_of
 from bedstone.cli import add_command
 from bedstone.core import lock
@@ -158,7 +152,7 @@ def _command(arguments: argparse.Namespace) -> int:
             # Neither a release nor another backup or restore may come between.
             locks.enter_context(lock.held(app.app, f"bedstone restore {app.app}"))
         locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
-        restore_journal.recover(server_of(settings), app.app)
+        journal.recover(server_of(settings), app.app)
         found = locks.enter_context(restore_source.found(settings, app, home, wanted))
         if wanted.backup == catalogue.LATEST and wanted.destination is None:
             _tell_of_newer_point(home, found.path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, pgbackrest_run, restore_journal
+from bedstone import catalogue, pgbackrest_run
+from bedstone.appdata import journal as restore_journal
 from bedstone.apps import config
 from bedstone.backup import server_of
 from bedstone.core import disk, lock, paths

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup_settings, swap
+from bedstone import backup_settings
+from bedstone.appdata import swap
 from bedstone.core.errors import BedstoneError
 from bedstone.manifest import Database
 from bedstone.postgres import dump, privileges, restore_role

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, manifest, restore, restore_check, restore_journal, swap
+from bedstone import backup, cli, manifest, restore, restore_check
 from bedstone import media as media_archive
+from bedstone.appdata import journal, swap
 from bedstone.apps import services
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
@@ -285,7 +286,7 @@ def test_other_apps_backup_is_taken_when_asked_for(made: Path, postgres: FakePos
 
 
 STEPS_BEFORE = [
-    (restore_journal.Journal, "save", True),
+    (journal.Journal, "save", True),
     (dump, "load", False),
     (dump, "load", True),
     (dump, "count", False),
@@ -320,7 +321,7 @@ def test_killed_before_the_swap_the_old_data_serves_and_the_next_run_cleans_up(
 @pytest.mark.parametrize(
     ("module", "step", "after"),
     [(swap, "database", True), (swap, "directory", False), (swap, "_exchange", True),
-     (swap, "directory", True), (restore_journal.Journal, "clear", False)],
+     (swap, "directory", True), (journal.Journal, "clear", False)],
 )  # fmt: skip
 @pytest.mark.usefixtures("made")
 def test_killed_after_the_swap_the_next_run_finishes(
@@ -386,7 +387,7 @@ def test_failure_while_restoring_removes_what_was_beside(
     assert run("latest", "--yes") == 1
     assert postgres.names() == ["payments"]
     assert [path.name for path in media.parent.iterdir()] == ["media"]
-    assert restore_journal.load("payments") is None
+    assert journal.load("payments") is None
 
 
 def test_check_alone_changes_nothing(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, restore_journal, swap
+from bedstone import backup, cli
+from bedstone.appdata import journal, swap
 from bedstone.apps import maintenance, services
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
@@ -95,7 +96,7 @@ def test_it_is_gone_after_a_failure(made: str, site: Path, monkeypatch: pytest.M
     monkeypatch.setattr(dump, "load", fail)
     assert run(made, "--yes") == 1
     assert not site.exists()
-    assert restore_journal.load("payments") is None
+    assert journal.load("payments") is None
 
 
 def test_it_is_gone_when_the_app_does_not_start_again(
@@ -109,7 +110,7 @@ def test_it_is_gone_when_the_app_does_not_start_again(
     # What is broken is to be seen as that.
     assert not site.exists()
     assert postgres.rows("payments") == {"public.payment": 3}
-    assert restore_journal.load("payments") is None
+    assert journal.load("payments") is None
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,9 @@ def test_killed_at_any_step_it_is_gone_when_things_are_settled(
         assert in_a_process_of_its_own(lambda: run(made, "--yes")) == -signal.SIGKILL
     assert postgres.rows("payments") == {"public.payment": rows}
 
-    restore_journal.settle("payments")
+    journal.settle("payments")
     assert not site.exists()
-    assert restore_journal.load("payments") is None
+    assert journal.load("payments") is None
     assert postgres.rows("payments") == {"public.payment": rows}
     assert not [name for name in postgres.names() if "_restore_2" in name and "before" not in name]
 
@@ -155,7 +156,7 @@ def test_app_that_was_not_started_anew_is_when_things_are_settled(
         in_a_process_of_its_own(lambda: run(made, "--yes"))
     # It may hold on to the directory of uploads that was replaced.
     restarted = seen(monkeypatch, site, services, "restart", ("a unit",))
-    restore_journal.settle("payments")
+    journal.settle("payments")
     assert restarted == [True]
     assert not site.exists()
 
@@ -168,7 +169,7 @@ def test_settling_leaves_a_running_restore_alone(
         in_a_process_of_its_own(lambda: run(made, "--yes"))
     assert site.is_file()
     with lock.held("payments.backup", "bedstone restore payments"):
-        restore_journal.settle("payments")
+        journal.settle("payments")
     assert site.is_file()
 
 
@@ -183,6 +184,6 @@ def test_journal_of_an_earlier_version_is_read(settings: Settings, root: Path) -
     path = root / "var/lib/bedstone/apps/payments/restore.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"app": "payments", "backup": "x", "database": None, "media": None}))
-    found = restore_journal.load("payments")
+    found = journal.load("payments")
     assert found is not None
     assert not found.page

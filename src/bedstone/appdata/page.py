@@ -13,7 +13,7 @@ from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
-    from bedstone.restore_journal import Journal
+    from bedstone.appdata.journal import Journal
 
 MESSAGE = (
     "The data of this service is being restored from a backup. It will be back soon.\n\n"

@@ -1,0 +1,1 @@
+"""The exchange of an app's data for restored data."""
