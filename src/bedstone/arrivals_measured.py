@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, verify_marks
+from bedstone import copies, verify_marks
+from bedstone.backup import catalog
+from bedstone.backup.manifest import RESTIC
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
-from bedstone.manifest import RESTIC
 from bedstone.storage import destinations, restic_errors
 from bedstone.storage.reachability import ReachError
 from bedstone.storage.restic import Repository
@@ -17,8 +18,8 @@ from bedstone.storage.restic import Repository
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from bedstone.backup_settings import App, Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import App, Settings
     from bedstone.storage.destinations import Destination
     from bedstone.storage.restic import Snapshot
 
@@ -126,7 +127,7 @@ def _without_uploads(backups: Sequence[Backup], known: Collection[str]) -> list[
 
 
 def _local_dump(settings: Settings, app: App) -> None:
-    newest = catalogue.newest_full(settings.directory / app.app)
+    newest = catalog.newest_full(settings.directory / app.app)
     found = newest.manifest if newest else None
     observations.record(
         destinations.LOCAL,
@@ -141,7 +142,7 @@ def _local_dump(settings: Settings, app: App) -> None:
 def _local_media(settings: Settings, app: App, snapshots: list[Snapshot]) -> None:
     full = [
         backup
-        for backup in catalogue.backups(settings.directory / app.app)
+        for backup in catalog.backups(settings.directory / app.app)
         if backup.full and not backup.from_the_future
     ]
     newest = full[0] if full else None

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, catalogue, kept_backups, manifest
+from bedstone.backup import catalog, manifest
+from bedstone.backup import kept as kept_backups
+from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
-    from bedstone.backup_settings import Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.ledger.verifications import Verification
 
@@ -77,7 +79,7 @@ def listing(
     apps = [app] if app else _apps(settings, home)
     entries = []
     for name in apps:
-        found = catalogue.backups(home / name)
+        found = catalog.backups(home / name)
         kept = _kept(settings, name, found)
         # What lies elsewhere may have the same name, and isn't what was verified.
         attempts = _verifications(name) if home == settings.directory else []

@@ -48,7 +48,7 @@ COMMANDS: dict[str, str] = {
     "retire": "bedstone.commands.retire",
     "ledger": "bedstone.commands.ledger",
     "supervise": "bedstone.commands.supervise",
-    "backup": "bedstone.backup",
+    "backup": "bedstone.backup.create",
     "backups": "bedstone.backups",
     "restore": "bedstone.commands.restore",
     "verify": "bedstone.commands.verify",

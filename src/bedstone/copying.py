@@ -9,15 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    arrivals_measured,
-    catalogue,
-    copies,
-    copies_configuration,
-    kept_backups,
-    media_snapshots,
-    verify_marks,
-)
+from bedstone import arrivals_measured, copies, copies_configuration, verify_marks
+from bedstone.backup import catalog, kept, media_snapshots
 from bedstone.copies import IMAGE
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
@@ -32,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bedstone.backup_settings import App, Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import App, Settings
     from bedstone.storage.destinations import Destination, Destinations
     from bedstone.storage.restic import Snapshot
 
@@ -247,14 +240,14 @@ class _One:
         home = self._settings.directory / app.app
         there = copies.whole(snapshots, app.app)
         if backup is not None:
-            found = catalogue.load(catalogue.resolve(home, backup))
+            found = catalog.load(catalog.resolve(home, backup))
             return [] if found.name in {remote.name for remote in there} else [found]
         return copies.missing(
-            catalogue.backups(home),
+            catalog.backups(home),
             there,
             app=app.app,
             settings=self._settings,
-            known=kept_backups.known(app.app, self._place.name),
+            known=kept.known(app.app, self._place.name),
         )
 
     def _backup(self, app: str, backup: Backup, there: Sequence[Snapshot]) -> None:
@@ -351,7 +344,7 @@ class _One:
                     there,
                     app=app.app,
                     settings=self._settings,
-                    known=kept_backups.known(app.app, self._place.name),
+                    known=kept.known(app.app, self._place.name),
                     protected={there[0].name} if there else (),
                 )
                 removed += [remote.name for remote in gone]
@@ -400,7 +393,7 @@ def _tidy(settings: Settings, local: Destination, say: Callable[[str], None]) ->
     try:
         say("local: frees what no backup needs")
         for app in settings.apps:
-            present = catalogue.backups(settings.directory / app.app)
+            present = catalog.backups(settings.directory / app.app)
             media_snapshots.forget(app.app, (), present)
         Repository(local).prune()
         _pruned(local.name)

@@ -27,7 +27,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, database_judgement, measurements
+from bedstone import database_judgement, measurements
+from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.postgres.server import MAINTENANCE, PostgresError, Server, identifier
@@ -36,7 +37,7 @@ from bedstone.postgres.snapshot import READER
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 # A busy server answers late; the picture as a whole has eight seconds.
 _STATEMENT_SECONDS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings
+from bedstone.backup import settings
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 
@@ -55,6 +55,6 @@ def _places() -> Iterator[tuple[str, Path]]:
     yield "the database", paths.host("/var/lib/postgresql")
     yield "the archived log", paths.host("/var/lib/pgbackrest")
     try:
-        yield "backups", backup_settings.load().directory
+        yield "backups", settings.load().directory
     except BedstoneError:
         return

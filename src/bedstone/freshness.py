@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals_measured, catalogue
+from bedstone import arrivals_measured
+from bedstone.backup import catalog
 from bedstone.core import age
 from bedstone.ledger import database, observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER, WAL
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.ledger.observations import Arrival
     from bedstone.storage.destinations import Destination, Destinations
 
@@ -167,7 +168,7 @@ def _judge(
 
 
 def _age_problem(place: Destination, old: timedelta) -> str | None:
-    if old < -catalogue.TOLERANCE:
+    if old < -catalog.TOLERANCE:
         ahead = age.words(-old.total_seconds())
         return f"the newest there is {ahead} ahead of this server's clock: is that right (`date`)?"
     if old > OLDEST:

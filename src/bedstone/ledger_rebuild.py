@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bedstone import backup_settings, catalogue
 from bedstone.apps import slots
+from bedstone.backup import catalog, settings
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
@@ -251,12 +251,12 @@ def _backups(connection: sqlite3.Connection) -> None:
     """Enter the backups that lie on this server, and which of them are releases' restore points."""
     directory = paths.backups("x").parent
     with suppress(BedstoneError):
-        directory = backup_settings.load().directory
+        directory = settings.load().directory
     if not directory.is_dir():
         return
     known = {row["path"] for row in connection.execute("SELECT path FROM backups")}
     for place in sorted(path for path in directory.iterdir() if path.is_dir()):
-        for backup in reversed(catalogue.backups(place)):
+        for backup in reversed(catalog.backups(place)):
             manifest = backup.manifest
             if manifest is None or not backup.good:
                 continue

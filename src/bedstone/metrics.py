@@ -11,22 +11,16 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    __version__,
-    backup_settings,
-    catalogue,
-    freshness,
-    measurements,
-    verify_settings,
-    watch,
-)
+from bedstone import __version__, freshness, measurements, watch
 from bedstone.apps import config, maintenance
+from bedstone.backup import catalog, status, verify_settings
+from bedstone.backup import settings as backup_settings
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations, releases
 from bedstone.ledger import verifications as verify_history
 from bedstone.metrics_text import Family
-from bedstone.overview import backups, operations, verifications
+from bedstone.overview import operations, verifications
 from bedstone.storage import destinations
 from bedstone.watch.machine import LEDGER_ALARM
 
@@ -145,7 +139,7 @@ class Collector:
         with database.opened() as connection:
             for entry in settings.apps:
                 kinds = _kinds(entry)
-                newest = catalogue.newest_full(settings.directory / entry.app)
+                newest = catalog.newest_full(settings.directory / entry.app)
                 if newest is not None and newest.manifest is not None:
                     made = newest.manifest
                     for kind in verify_history.kinds(made):
@@ -383,7 +377,7 @@ class Collector:
             for app in _apps(connection):
                 first = operations.first_served(connection, app)
                 last = operations.last(connection, app, _LAST_OPERATIONS)
-                backup, verification = backups.of(app, first), verifications.of(app, first)
+                backup, verification = status.of(app, first), verifications.of(app, first)
                 counts[app] = len(operations.problems(last, operations.running(app))) + sum(
                     bool(found and found["problem"]) for found in (backup, verification)
                 )

@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import __version__, catalogue, manifest
-from bedstone.backup import CONFIGURATION, DUMP
+from bedstone import __version__
+from bedstone.backup import catalog, manifest
+from bedstone.backup.create import CONFIGURATION, DUMP
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import RefusedError
 from bedstone.postgres import dump
 from bedstone.postgres.server import literal
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import App, Settings
+    from bedstone.backup.settings import App, Settings
     from bedstone.past import Past
 
 
@@ -52,8 +53,8 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
     what = f"The backup of {app.app} of then"
     # As in a first backup: it is smaller than that, by an unknown factor.
     disk.require(home, int(size), settings.reserve_bytes, what)
-    name = catalogue.free_name(home, datetime.now(UTC))
-    incomplete = home / f"{catalogue.INCOMPLETE}{name}"
+    name = catalog.free_name(home, datetime.now(UTC))
+    incomplete = home / f"{catalog.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)
     try:
         database = dump.dump(

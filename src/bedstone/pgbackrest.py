@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone import backup_settings, pgbackrest_info, pgbackrest_wait
+from bedstone import pgbackrest_info, pgbackrest_wait
+from bedstone.backup import settings as backup_settings
 from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.lock import LockedError

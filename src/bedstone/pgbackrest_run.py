@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import (
-    backup_settings,
-    kept_backups,
-    pgbackrest_arrivals,
-    retention_held,
-    verify_settings,
-    wal_retention,
-)
+from bedstone import pgbackrest_arrivals, wal_retention
+from bedstone.backup import kept as kept_backups
+from bedstone.backup import retention_held, settings, verify_settings
 from bedstone.core import disk, files, lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
@@ -185,7 +180,7 @@ def _repository() -> Path:
 
 
 def _reserve() -> int:
-    return backup_settings.load().reserve_bytes if backup_settings.path().exists() else 0
+    return settings.load().reserve_bytes if settings.path().exists() else 0
 
 
 def retain(stanza: Stanza, destination: Destination) -> int:
@@ -210,7 +205,7 @@ def verified(destination: Destination) -> Collection[str]:
     """Return the labels of the verified backups at a destination."""
     if (
         destination.is_local
-        and backup_settings.path().exists()
+        and settings.path().exists()
         and verify_settings.load().host is not None
     ):
         # They are no longer verified: what was verified once would stay, and all since, for ever.

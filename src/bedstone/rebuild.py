@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone import (
-    backup_settings,
     copying,
     rebuild_cluster,
     rebuild_dumps,
@@ -23,6 +22,7 @@ from bedstone import (
     rebuild_serve,
     restore_source,
 )
+from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
@@ -36,7 +36,7 @@ from bedstone.system.systemd import Systemd
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.postgres.server import Server
     from bedstone.rebuild_journal import Journal

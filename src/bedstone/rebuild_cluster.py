@@ -24,7 +24,7 @@ from bedstone.system.systemd import Systemd
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.pgbackrest import Stanza
     from bedstone.pgbackrest_info import Info
     from bedstone.rebuild_journal import Journal

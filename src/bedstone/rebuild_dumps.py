@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.copies import Remote
     from bedstone.rebuild_journal import Journal
     from bedstone.storage.destinations import Destination

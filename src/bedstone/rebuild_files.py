@@ -8,8 +8,9 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from bedstone import copies, manifest, media
+from bedstone import copies
 from bedstone.apps import slots
+from bedstone.backup import manifest, media
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destination
 
 

@@ -15,11 +15,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import media
 from bedstone.appdata import journal as restore_journal
 from bedstone.appdata import page, swap
 from bedstone.appdata.journal import Journal
-from bedstone.backup import DUMP, server_of
+from bedstone.backup import media
+from bedstone.backup.create import DUMP, server_of
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump, privileges, restore_role
@@ -29,7 +29,7 @@ from bedstone.postgres.server import identifier
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.postgres.server import Server
     from bedstone.restore_check import Plan
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, manifest, media_snapshots
-from bedstone.backup import DUMP, server_of
+from bedstone.backup import catalog, manifest, media_snapshots
+from bedstone.backup.create import DUMP, server_of
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump, restore_role
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import App, Settings
-    from bedstone.catalogue import Backup
-    from bedstone.manifest import Manifest
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.manifest import Manifest
+    from bedstone.backup.settings import App, Settings
     from bedstone.postgres.server import Server
 
 # Indexes are built while their tables are there already: a restore takes a little more
@@ -105,7 +105,7 @@ def check(
         RefusedError: says why not; nothing has been touched.
 
     """
-    backup = catalogue.load(path)
+    backup = catalog.load(path)
     if backup.manifest is None:
         raise RefusedError(backup.problem or f"{path} isn't a backup.")
     found = backup.manifest

@@ -13,7 +13,7 @@ from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import App, Settings
+    from bedstone.backup.settings import App, Settings
 
 
 def tell(settings: Settings, app: App, *, as_json: bool) -> int:

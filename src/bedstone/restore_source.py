@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, past, past_backup, past_window
+from bedstone import copies, past, past_backup, past_window
+from bedstone.backup import catalog
 from bedstone.core import disk, paths, scratch
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bedstone.backup_settings import App, Settings
+    from bedstone.backup.settings import App, Settings
     from bedstone.storage.destinations import Destination, Destinations
 
 PLACES = "/var/cache/bedstone-restore"
@@ -136,13 +137,13 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
             path = copies.fetch(
                 place,
                 app.app,
-                wanted.backup or catalogue.LATEST,
+                wanted.backup or catalog.LATEST,
                 directory / "fetched",
                 watch=lambda: disk.still(directory, settings.reserve_bytes, "The restore"),
             )
             yield Found(path, place.name, said=(f"{path.name} was fetched from {place.name}.",))
     else:
-        yield Found(catalogue.resolve(home, wanted.backup or catalogue.LATEST))
+        yield Found(catalog.resolve(home, wanted.backup or catalog.LATEST))
 
 
 def _with_wal(declared: Destinations, wanted: Wanted) -> Destination:
@@ -220,7 +221,7 @@ def _point_of(app: str, release: str, home: Path) -> str:
                     made.setdefault(operation.release, operation.restore_point)
     except (BedstoneError, sqlite3.Error) as error:
         print(f"bedstone: the ledger can't be read: {error}", file=sys.stderr)
-    for backup in catalogue.backups(home):
+    for backup in catalog.backups(home):
         if backup.manifest and backup.manifest.restore_point and backup.manifest.label:
             made.setdefault(backup.manifest.label, backup.name)
     if release in made:

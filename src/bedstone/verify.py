@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import verify_choice, verify_parts, verify_result, verify_settings
+from bedstone import verify_choice, verify_parts, verify_result
 from bedstone import verify_wal as verify_wal_part
+from bedstone.backup import verify_settings
 from bedstone.core import deadline, disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import verifications
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from bedstone.backup_settings import App, Settings
-    from bedstone.catalogue import Backup
-    from bedstone.manifest import Manifest
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.manifest import Manifest
+    from bedstone.backup.settings import App, Settings
+    from bedstone.backup.verify_settings import VerifySettings
     from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
     from bedstone.verify_parts import Proof
-    from bedstone.verify_settings import VerifySettings
 
 # No app's name has a dot.
 LOCK = "verify.throwaway"

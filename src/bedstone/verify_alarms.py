@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import verify_settings
+from bedstone.backup import verify_settings
 from bedstone.notify import alarms, events
 from bedstone.overview import verifications
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 _SCOPE = "verifications"
 

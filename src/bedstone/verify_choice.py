@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies
+from bedstone import copies
+from bedstone.backup import catalog
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from bedstone.backup_settings import App
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import App
     from bedstone.storage.destinations import Destination
 
 # Two servers' clocks may differ by so much.
@@ -47,12 +48,12 @@ def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[
     """
     now = datetime.now(UTC)
     if wanted != "latest":
-        backup = catalogue.load(catalogue.resolve(home, wanted))
+        backup = catalog.load(catalog.resolve(home, wanted))
         notes = [_told_of_the_future(backup)] if _started(backup) > now + _TOLERANCE else []
         return backup, notes
     full = [
         backup
-        for backup in catalogue.backups(home)
+        for backup in catalog.backups(home)
         if backup.name not in points and _full(app, backup)
     ]
     full.sort(key=lambda backup: (_started(backup), backup.name), reverse=True)
@@ -116,7 +117,7 @@ def fetch(
             hint="`bedstone copy` sends what is missing; `bedstone destinations` lists it.",
         )
     fetching.name = fitting[0].name
-    return catalogue.load(
+    return catalog.load(
         copies.fetch(destination, app.app, fitting[0].name, into, watch=watch)
     ), notes
 

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bedstone import manifest, media, media_snapshots
+from bedstone.backup import manifest, media, media_snapshots
 from bedstone.core import disk, guarded
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bedstone.backup_settings import App
-    from bedstone.catalogue import Backup
-    from bedstone.manifest import Manifest
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.manifest import Manifest
+    from bedstone.backup.settings import App
     from bedstone.postgres.server import Server
 
 # Indexes are built next to their tables: a restored database is a little larger than it was.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, copies, past, past_window, verify_parts
+from bedstone import copies, past, past_window, verify_parts
+from bedstone.backup import catalog
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bedstone.backup_settings import App, Settings
-    from bedstone.manifest import Manifest
+    from bedstone.backup.manifest import Manifest
+    from bedstone.backup.settings import App, Settings
+    from bedstone.backup.verify_settings import VerifySettings
     from bedstone.past import Past
     from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
-    from bedstone.verify_settings import VerifySettings
 
 _SHOWN = 20
 
@@ -106,7 +107,7 @@ def _recorded(
 def _manifests(settings: Settings, app: App, destination: Destination) -> Iterator[Manifest]:
     """Yield what the app's backups hold, the newest first."""
     if paths.origin() is None:
-        for backup in catalogue.backups(settings.directory / app.app):
+        for backup in catalog.backups(settings.directory / app.app):
             if backup.manifest is not None:
                 yield backup.manifest
         return

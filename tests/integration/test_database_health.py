@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bedstone import database_health, measurements
-from bedstone.backup_settings import load
+from bedstone.backup.settings import load
 from bedstone.ledger import database as ledger
 from bedstone.postgres.snapshot import reader
 from tests.integration.cluster import PORT, Cluster

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bedstone import backup_settings
 from bedstone.appdata import page as restore_page
 from bedstone.appdata import swap
 from bedstone.apps import services
+from bedstone.backup import settings as backup_settings
 from bedstone.core import files, lock, paths
 from bedstone.core import journal as journal_file
 from bedstone.postgres.server import Server, identifier

@@ -6,14 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    arrivals_measured,
-    backup_settings,
-    copying,
-    freshness,
-    pgbackrest_arrivals,
-    verify_alarms,
-)
+from bedstone import arrivals_measured, copying, freshness, pgbackrest_arrivals, verify_alarms
+from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
@@ -25,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.copying import Result
     from bedstone.freshness import Item

@@ -10,9 +10,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, catalogue, restore_check, restore_listing, restore_source
+from bedstone import restore_check, restore_listing, restore_source
 from bedstone.appdata import journal
-from bedstone.backup import server_of
+from bedstone.backup import catalog
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.create import server_of
 from bedstone.cli import add_command
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
@@ -23,7 +25,7 @@ from bedstone.restore_source import Wanted
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.restore import Restored
     from bedstone.restore_check import Plan
@@ -154,7 +156,7 @@ def _command(arguments: argparse.Namespace) -> int:
         locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
         journal.recover(server_of(settings), app.app)
         found = locks.enter_context(restore_source.found(settings, app, home, wanted))
-        if wanted.backup == catalogue.LATEST and wanted.destination is None:
+        if wanted.backup == catalog.LATEST and wanted.destination is None:
             _tell_of_newer_point(home, found.path)
         plan = restore_check.check(
             settings,
@@ -186,7 +188,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 
 def _tell_of_newer_point(home: Path, path: Path) -> None:
-    newest = catalogue.newest_good(home)
+    newest = catalog.newest_good(home)
     if newest is not None and newest.name != path.name and newest.manifest is not None:
         print(
             f"`latest` is {path.name}, the newest full backup. The restore point {newest.name}"

@@ -7,17 +7,9 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    backup_settings,
-    catalogue,
-    cli,
-    copies,
-    kept_backups,
-    pgbackrest_run,
-    retention,
-    retention_held,
-    wal_retention,
-)
+from bedstone import cli, copies, pgbackrest_run, wal_retention
+from bedstone.backup import catalog, kept, retention, retention_held
+from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
 from bedstone.pgbackrest import Stanza
 from bedstone.pgbackrest_info import FULL
@@ -28,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from bedstone.retention_held import Retention
+    from bedstone.backup.retention_held import Retention
     from bedstone.storage.destinations import Destination
 
 
@@ -113,8 +105,8 @@ def _local(place: Destination, wanted: Retention, now: Retention) -> Iterator[di
     del place
     settings = backup_settings.load()
     for app in settings.apps:
-        found = catalogue.backups(settings.directory / app.app)
-        known = kept_backups.known(app.app)
+        found = catalog.backups(settings.directory / app.app)
+        known = kept.known(app.app)
         gone: list[set[str]] = [
             {
                 backup.name
@@ -122,7 +114,7 @@ def _local(place: Destination, wanted: Retention, now: Retention) -> Iterator[di
                     found,
                     app=app.app,
                     now=datetime.now(UTC),
-                    rules=kept_backups.rules_of(each),
+                    rules=kept.rules_of(each),
                     known=known,
                 )
             }
@@ -136,7 +128,7 @@ def _remote(place: Destination, wanted: Retention, now: Retention) -> Iterator[d
     snapshots = copies.snapshots_of(Repository(place))
     for app in settings.apps:
         there = copies.whole(snapshots, app.app)
-        known = kept_backups.known(app.app, place.name)
+        known = kept.known(app.app, place.name)
         gone = [
             {
                 remote.name
@@ -146,7 +138,7 @@ def _remote(place: Destination, wanted: Retention, now: Retention) -> Iterator[d
                     settings=settings,
                     known=known,
                     protected={there[0].name} if there else (),
-                    rules=kept_backups.rules_of(each),
+                    rules=kept.rules_of(each),
                 )
             }
             for each in (wanted, now)

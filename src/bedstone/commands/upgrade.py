@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, cli
-from bedstone.backup import server_of
+from bedstone import cli
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.create import server_of
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
@@ -19,7 +20,7 @@ from bedstone.system.systemd import Systemd
 from bedstone.upgrade import carry, checks, journal, minor, rehearsal, waiting
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.upgrade.journal import Journal
 
 

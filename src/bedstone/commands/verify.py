@@ -11,7 +11,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, verify_marks, verify_settings
+from bedstone import verify_marks
+from bedstone.backup import settings as backup_settings
+from bedstone.backup import verify_settings
 from bedstone.cli import add_command
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
@@ -28,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from contextlib import AbstractContextManager
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
+    from bedstone.backup.verify_settings import VerifySettings
     from bedstone.cli import Subparsers
     from bedstone.storage.destinations import Destination
     from bedstone.verify_result import Result
-    from bedstone.verify_settings import VerifySettings
 
     Task = tuple[str, Destination]
 

@@ -15,7 +15,7 @@ from bedstone.ledger import database
 if TYPE_CHECKING:
     import sqlite3
 
-    from bedstone.manifest import Manifest
+    from bedstone.backup.manifest import Manifest
 
 LOCAL = "local"
 

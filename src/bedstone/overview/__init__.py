@@ -11,14 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone import retention_held, retire, watch
+from bedstone import retire, watch
 from bedstone.apps import config, current, health, jobs, maintenance
+from bedstone.backup import retention_held, status
 from bedstone.core import parallel
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
 from bedstone.overview import (
-    backups,
     database,
     destinations,
     images,
@@ -148,7 +148,7 @@ class _App:
     def tasks(self, tools: Tools) -> dict[Hashable, Callable[[], Any]]:
         """Return what is to be asked, all at the same time."""
         tasks: dict[Hashable, Callable[[], Any]] = {
-            ("backup", self.name): lambda: backups.of(self.name, self.first_served),
+            ("backup", self.name): lambda: status.of(self.name, self.first_served),
             ("copies", self.name): lambda: destinations.of(self.name),
             ("verification", self.name): lambda: verifications.of(self.name, self.first_served),
         }

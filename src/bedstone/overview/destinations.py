@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bedstone import backup_settings, freshness
+from bedstone import freshness
+from bedstone.backup import settings
 from bedstone.ledger.observations import CONFIGURATION, SERVER
 from bedstone.storage import destinations
 
@@ -14,12 +15,12 @@ def of(app: str) -> dict[str, Any] | None:
 
     The most worrying destination stands for all. What is on this server is looked at itself.
     """
-    if not backup_settings.path().exists():
+    if not settings.path().exists():
         return None
     known = destinations.load()
     if not known.remote:
         return None
-    items = freshness.items(backup_settings.load(), known)
+    items = freshness.items(settings.load(), known)
     own = [
         item
         for item in items

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, verify_settings
+from bedstone.backup import settings as backup_settings
+from bedstone.backup import verify_settings
 from bedstone.core import age
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bedstone.backup.verify_settings import VerifySettings
     from bedstone.ledger.verifications import Verification
     from bedstone.storage.destinations import Destination
-    from bedstone.verify_settings import VerifySettings
 
 # A week, and a day for the run that was missed.
 OLDEST = timedelta(days=8)

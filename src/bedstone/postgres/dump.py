@@ -12,9 +12,9 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from bedstone.backup.manifest import Database
 from bedstone.core import guarded, safe_tree
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.manifest import Database
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres import restore_role
 from bedstone.postgres import server as postgres

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from bedstone import backup, backup_settings, catalogue
 from bedstone.apps import slots
+from bedstone.backup import catalog, create
+from bedstone.backup import settings as backup_settings
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
@@ -66,7 +67,7 @@ def lacks_backup(app: str) -> bool:
         settings = backup_settings.of_app(app)
     except BedstoneError:
         return False
-    return settings is not None and catalogue.newest_full(settings.directory / app) is None
+    return settings is not None and catalog.newest_full(settings.directory / app) is None
 
 
 def first_backup(rollout: Rollout) -> str:
@@ -78,7 +79,7 @@ def first_backup(rollout: Rollout) -> str:
     unit = f"{FIRST_BACKUP}{app}.service"
     rollout.host.systemd.run_soon(
         unit,
-        ["/usr/local/bin/bedstone", "backup", app, "--label", backup.FIRST],
+        ["/usr/local/bin/bedstone", "backup", app, "--label", create.FIRST],
         description=f"The first backup of {app}",
         on_failure=f"bedstone-failed@{unit}.service",
         # What it leaves goes on to the other destinations, like the nightly one's.

@@ -10,9 +10,9 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings
 from bedstone.apps import config, slots
-from bedstone.backup import server_of
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.create import server_of
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres.server import identifier, literal

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import backup, backup_settings
+from bedstone.backup import create
+from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
 
@@ -31,7 +32,7 @@ def restore_point(rollout: Rollout) -> str:
     if settings is None:
         return f"none: the database of {app.name} isn't on this host"
     try:
-        made = backup.create(
+        made = create.create(
             settings, app.name, label=label(rollout), with_media=False, wait_seconds=WAIT_SECONDS
         )
     except BedstoneError as error:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings, migrations
-from bedstone.backup import server_of
+from bedstone import migrations
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.create import server_of
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import schema_digest

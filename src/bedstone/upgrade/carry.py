@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import backup as backups
 from bedstone.apps import config
-from bedstone.backup import server_of
+from bedstone.backup import create as backups
+from bedstone.backup.create import server_of
 from bedstone.core import files, lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
@@ -30,7 +30,7 @@ from bedstone.upgrade.journal import ASKED, BEGUN, OPENED, SWITCHED, Journal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 UNIT = "bedstone-upgrade.service"
 

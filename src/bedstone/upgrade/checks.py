@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue, pgbackrest_run
+from bedstone import pgbackrest_run
 from bedstone.appdata import journal as restore_journal
 from bedstone.apps import config
-from bedstone.backup import server_of
+from bedstone.backup import catalog
+from bedstone.backup.create import server_of
 from bedstone.core import disk, lock, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.postgres.server import Server
 
 # Files are copied one by one: a little in addition to the data itself.
@@ -264,7 +265,7 @@ def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
 
     need(wanted.data.parent.parent, int(contents.size(server) * _MARGIN) + _EMPTY_BYTES)
     for entry in settings.apps:
-        last = catalogue.newest_good(settings.directory / entry.app)
+        last = catalog.newest_good(settings.directory / entry.app)
         if last is not None and last.manifest is not None and last.manifest.database is not None:
             need(settings.directory, int(last.manifest.bytes * _POINT_MARGIN))
     for place, size in needs.values():

@@ -10,9 +10,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from bedstone import backup as backups
 from bedstone.apps import config
-from bedstone.backup import server_of
+from bedstone.backup import create as backups
+from bedstone.backup.create import server_of
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run
@@ -20,7 +20,7 @@ from bedstone.postgres.debian_cluster import Cluster
 from bedstone.upgrade import closed, journal
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.upgrade.waiting import Waiting
 
 _INSTALL_SECONDS = 1800.0

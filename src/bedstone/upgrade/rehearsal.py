@@ -14,9 +14,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup as backups
-from bedstone import catalogue, verify_parts, verify_settings
-from bedstone.backup import server_of
+from bedstone import verify_parts
+from bedstone.backup import catalog, verify_settings
+from bedstone.backup import create as backups
+from bedstone.backup.create import server_of
 from bedstone.core import disk, lock, scratch
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
@@ -28,8 +29,8 @@ from bedstone.verify import LOCK
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.backup_settings import App, Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import App, Settings
     from bedstone.postgres.debian_cluster import Cluster
 
 # Older ones say little about the data of today, or about today's packages.
@@ -90,7 +91,7 @@ def rehearse(settings: Settings, source: Cluster, target: Cluster) -> dict[str, 
 
 def _backup(settings: Settings, entry: App) -> tuple[Backup, float]:
     """Return an app's newest full backup, made now if it is older than a day, and its time."""
-    found = catalogue.newest_full(settings.directory / entry.app)
+    found = catalog.newest_full(settings.directory / entry.app)
     if found is None or found.age is None or not timedelta() <= found.age <= FRESH:
         print(f"{entry.app}: a full backup first, since the newest is older than a day.")
         found = backups.create(settings, entry.app, label="before an upgrade").backup

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings, disks
+from bedstone import disks
+from bedstone.backup import settings as backup_settings
 from bedstone.core import age, paths
 from bedstone.core import disk as space
 from bedstone.core.process import Runner, run

@@ -233,7 +233,7 @@ def check_apps(host: str, found: Mapping[str, Any], wanted: Wanted) -> Iterator[
 def lowered_retention(host: str, found: Mapping[str, Any], backup: Backup) -> str | None:
     """Return what the settings keep less of than the server does, in a sentence, or None.
 
-    The server goes on keeping it until that is accepted there; see bedstone.retention_held.
+    The server goes on keeping it until that is accepted there; see bedstone.backup.retention_held.
     """
     wanted = {
         "keep_days": backup.keep_days,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup_settings, verify_settings
+from bedstone.backup import settings as backup_settings
+from bedstone.backup import verify_settings
 from bedstone.storage import destinations as host_destinations
 from bedstone_control import origins_layout, wiring
 from bedstone_control.checks import verifier

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bedstone import backup_settings, perform, transaction
+from bedstone import perform, transaction
+from bedstone.backup import settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
 from bedstone.outcome import Outcome
@@ -155,7 +156,7 @@ def test_signal_while_the_schema_is_looked_at_calls_the_release_off(
         os.kill(os.getpid(), signal.SIGTERM)
         return None
 
-    monkeypatch.setattr(backup_settings, "of_app", lambda _app: "some settings")
+    monkeypatch.setattr(settings, "of_app", lambda _app: "some settings")
     monkeypatch.setattr(schema, "server_of", signalled)
     outcome = release(server)
     assert outcome.failed_step == "migrate"

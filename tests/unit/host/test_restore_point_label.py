@@ -25,7 +25,7 @@ def labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return SimpleNamespace(backup=SimpleNamespace(name=f"backup_{len(found)}"))
 
     monkeypatch.setattr("bedstone.rollout.restore_point.backup.create", create)
-    monkeypatch.setattr("bedstone.backup_settings.of_app", lambda _app: object())
+    monkeypatch.setattr("bedstone.backup.settings.of_app", lambda _app: object())
     monkeypatch.setattr("bedstone.rollout.sequences.lacks_backup", lambda _app: False)
     monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: None)
     return found

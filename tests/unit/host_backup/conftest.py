@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup_settings
 from bedstone.appdata import swap
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.manifest import Database
 from bedstone.core.errors import BedstoneError
-from bedstone.manifest import Database
 from bedstone.postgres import dump, privileges, restore_role
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import Server
@@ -29,7 +29,7 @@ from bedstone.postgres.server import Server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 PROPERTIES = {"owner": "payments_owner", "size": 1000}
 

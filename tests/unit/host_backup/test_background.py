@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup_settings, catalogue, cli
+from bedstone import cli
+from bedstone.backup import catalog
+from bedstone.backup import settings as backup_settings
 from bedstone.core import priority
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_a_server_without_systemd_gets_its_backup_all_the_same(
 
     assert cli.main(["backup"]) == 0
 
-    assert catalogue.newest_full(settings.directory / "payments") is not None
+    assert catalog.newest_full(settings.directory / "payments") is not None
 
 
 @pytest.mark.parametrize(("processors", "jobs"), [(1, 1), (2, 1), (3, 2), (4, 3), (16, 4)])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, catalogue, cli, manifest, media
+from bedstone import cli
+from bedstone.backup import catalog, create, manifest, media
 from bedstone.core import disk, files, guarded, lock
 from bedstone.core.disk import DiskFullError
 from bedstone.core.errors import BedstoneError, ConfigError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("postgres")
 
@@ -35,7 +36,7 @@ def entries(settings: Settings) -> list[str]:
 
 
 def test_finished_backup_says_what_it_holds(settings: Settings) -> None:
-    made = backup.create(settings, "payments", label="import").backup
+    made = create.create(settings, "payments", label="import").backup
     assert made.good
     assert made.manifest is not None
     assert made.manifest.app == "payments"
@@ -45,12 +46,12 @@ def test_finished_backup_says_what_it_holds(settings: Settings) -> None:
     assert made.manifest.media is not None
     assert made.manifest.media.files == 1
     assert set(made.manifest.files) >= {"database/toc.dat", "database/3409.dat.zst"}
-    assert catalogue.NAME.fullmatch(made.name)
+    assert catalog.NAME.fullmatch(made.name)
     assert not list(manifest.damages(made.path, made.manifest, contents=True))
 
 
 def test_backup_is_roots_alone(settings: Settings) -> None:
-    made = backup.create(settings, "payments").backup
+    made = create.create(settings, "payments").backup
     for path in (made.path.parent, made.path):
         assert path.stat().st_mode & 0o077 == 0
     assert (made.path / manifest.FILE).stat().st_mode & 0o077 == 0
@@ -60,18 +61,18 @@ def test_apps_settings_go_along(root: Path, settings: Settings) -> None:
     config = root / "etc/bedstone/apps/payments/app.json"
     config.parent.mkdir(parents=True)
     config.write_text('{"schema": 1}')
-    made = backup.create(settings, "payments").backup
+    made = create.create(settings, "payments").backup
     assert (made.path / "app.json").read_text() == '{"schema": 1}'
 
 
 def test_directory_of_the_caller_is_used(tmp_path: Path, settings: Settings) -> None:
-    made = backup.create(settings, "payments", directory=tmp_path / "pre-deployment").backup
+    made = create.create(settings, "payments", directory=tmp_path / "pre-deployment").backup
     assert made.path.parent == tmp_path / "pre-deployment/payments"
     assert not (settings.directory / "payments").exists()
 
 
 def test_two_in_the_same_second_have_two_names(settings: Settings) -> None:
-    names = {backup.create(settings, "payments").backup.name for _ in range(3)}
+    names = {create.create(settings, "payments").backup.name for _ in range(3)}
     assert len(names) == 3
 
 
@@ -97,8 +98,8 @@ def test_failure_in_any_step_leaves_no_name_and_a_record(
     with monkeypatch.context() as patched:
         patched.setattr(module, step, fail)
         with pytest.raises(BedstoneError, match=f"{step} failed"):
-            backup.create(settings, "payments")
-    assert not [name for name in entries(settings) if catalogue.NAME.fullmatch(name)]
+            create.create(settings, "payments")
+    assert not [name for name in entries(settings) if catalog.NAME.fullmatch(name)]
     with ledger.opened() as connection:
         row = connection.execute("SELECT app, state, error FROM backups").fetchone()
     assert tuple(row) == ("payments", "failed", f"{step} failed")
@@ -123,12 +124,12 @@ def test_killed_backup_has_no_name_and_the_next_one_cleans_up(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(module, step, killed_in(module, step, after=after))
-        ended = in_a_process_of_its_own(lambda: backup.create(settings, "payments"))
+        ended = in_a_process_of_its_own(lambda: create.create(settings, "payments"))
     assert ended == -signal.SIGKILL
-    assert all(name.startswith(catalogue.INCOMPLETE) for name in entries(settings))
-    assert catalogue.newest_good(settings.directory / "payments") is None
+    assert all(name.startswith(catalog.INCOMPLETE) for name in entries(settings))
+    assert catalog.newest_good(settings.directory / "payments") is None
 
-    made = backup.create(settings, "payments").backup
+    made = create.create(settings, "payments").backup
     assert entries(settings) == [made.name]
 
 
@@ -137,7 +138,7 @@ def test_second_backup_at_once_is_told_who_is_at_it(settings: Settings) -> None:
         lock.held("payments.backup", "bedstone backup payments"),
         pytest.raises(lock.LockedError) as caught,
     ):
-        backup.create(settings, "payments")
+        create.create(settings, "payments")
     assert "bedstone backup payments" in caught.value.message
     assert f"process {os.getpid()}" in caught.value.message
     assert f"since {datetime.now(UTC):%Y-%m-%d}" in caught.value.message
@@ -148,7 +149,7 @@ def test_backup_that_would_take_the_reserve_does_not_begin(
 ) -> None:
     settings = configure(reserve_mb=10**9)
     with pytest.raises(DiskFullError, match=r"needs about .* has to leave .* free"):
-        backup.create(settings, "payments")
+        create.create(settings, "payments")
     assert entries(settings) == []
 
 
@@ -164,7 +165,7 @@ def test_backup_that_outgrows_its_estimate_is_stopped_and_removed(
 
     monkeypatch.setattr(dump, "dump", slow)
     with pytest.raises(DiskFullError, match="was stopped"):
-        backup.create(settings, "payments")
+        create.create(settings, "payments")
     assert entries(settings) == []
 
 
@@ -179,28 +180,28 @@ def test_estimate_grows_with_the_data(
     media_size: int,
     expected: int,
 ) -> None:
-    (last,) = [backup.create(settings, "payments").backup.manifest]
+    (last,) = [create.create(settings, "payments").backup.manifest]
     assert last is not None
     monkeypatch.setattr(manifest.Manifest, "bytes", 100)
     assert last.media is not None
     object.__setattr__(last.media, "bytes", 0)
-    assert backup.estimate(last, database, media_size) == expected
+    assert create.estimate(last, database, media_size) == expected
 
 
 def test_first_backup_is_estimated_by_what_it_is_made_of() -> None:
-    assert backup.estimate(None, 1000, 50) == 1050
+    assert create.estimate(None, 1000, 50) == 1050
 
 
 def test_missing_media_directory_is_an_error(settings: Settings, media: Path) -> None:
     shutil.rmtree(media)
     with pytest.raises(BedstoneError, match="media directory"):
-        backup.create(settings, "payments")
+        create.create(settings, "payments")
 
 
 def test_damaged_ledger_does_not_prevent_a_backup(root: Path, settings: Settings) -> None:
     (root / "var/lib/bedstone").mkdir(parents=True)
     (root / "var/lib/bedstone/ledger.sqlite").write_text("this is no database, but long enough" * 9)
-    assert backup.create(settings, "payments").backup.good
+    assert create.create(settings, "payments").backup.good
 
 
 def test_command_tries_every_app_and_fails_when_one_does(
@@ -255,15 +256,15 @@ def test_unknown_app_is_named_with_the_nearest(settings: Settings) -> None:
 def test_app_without_a_database_is_backed_up_by_its_media(
     configure: Callable[..., Settings],
 ) -> None:
-    made = backup.create(configure(databases=[]), "payments").backup
+    made = create.create(configure(databases=[]), "payments").backup
     assert made.manifest is not None
     assert made.manifest.database is None
     assert made.manifest.media is not None
 
 
 def test_list_shows_what_is_wrong(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    good = backup.create(settings, "payments").backup
-    bad = backup.create(settings, "payments").backup
+    good = create.create(settings, "payments").backup
+    bad = create.create(settings, "payments").backup
     (bad.path / "database/3409.dat.zst").write_text("y" * 500)
     assert cli.main(["backups"]) == 0
     assert "changed" not in capsys.readouterr().out
@@ -278,7 +279,7 @@ def test_list_says_that_the_last_backup_failed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    backup.create(settings, "payments")
+    create.create(settings, "payments")
     monkeypatch.setattr(dump, "dump", lambda *_, **__: (_ for _ in ()).throw(BedstoneError("Oh.")))
     assert cli.main(["backup"]) == 1
     capsys.readouterr()

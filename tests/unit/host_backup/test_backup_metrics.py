@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup
+from bedstone.backup import create
 from bedstone.metrics import Collector
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 
 @pytest.mark.usefixtures("postgres")
 def test_newest_backup_of_each_kind_with_its_size(settings: Settings) -> None:
-    made = backup.create(settings, "payments").backup
-    backup.create(settings, "payments", label="20261120_101500-v1", with_media=False)
+    made = create.create(settings, "payments").backup
+    create.create(settings, "payments", label="20261120_101500-v1", with_media=False)
     manifest = made.manifest
     assert manifest is not None
     assert manifest.media is not None

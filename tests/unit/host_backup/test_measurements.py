@@ -16,7 +16,7 @@ from bedstone import cli, measurements
 from bedstone.ledger import database
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 NOW = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
 GIB = 1024**3

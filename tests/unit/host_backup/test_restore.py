@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, manifest, restore, restore_check
-from bedstone import media as media_archive
+from bedstone import cli, restore, restore_check
 from bedstone.appdata import journal, swap
 from bedstone.apps import services
+from bedstone.backup import create, manifest
+from bedstone.backup import media as media_archive
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump
@@ -23,14 +24,14 @@ from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from tests.unit.host_backup.conftest import FakePostgres
 
 
 @pytest.fixture
 def made(settings: Settings, postgres: FakePostgres, media: Path) -> Path:
     """A backup, after which the data has changed."""
-    path = backup.create(settings, "payments").backup.path
+    path = create.create(settings, "payments").backup.path
     postgres.put("payments", {"public.payment": 9})
     (media / "invoice.pdf").write_text("the second")
     return path
@@ -188,7 +189,7 @@ def test_unknown_name_lists_what_there_is(made: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.usefixtures("made")
 def test_latest_is_the_newest_complete_one(settings: Settings, postgres: FakePostgres) -> None:
-    newer = backup.create(settings, "payments").backup.path
+    newer = create.create(settings, "payments").backup.path
     truncate(newer)
     postgres.put("payments", {"public.payment": 50})
     assert run("latest", "--yes") == 0
@@ -313,7 +314,7 @@ def test_killed_before_the_swap_the_old_data_serves_and_the_next_run_cleans_up(
     assert postgres.rows("payments") == {"public.payment": 9}
     assert (media / "invoice.pdf").read_text() == "the second"
 
-    backup.create(settings, "payments")
+    create.create(settings, "payments")
     assert postgres.names() == ["payments"]
     assert [path.name for path in media.parent.iterdir()] == ["media"]
 
@@ -338,7 +339,7 @@ def test_killed_after_the_swap_the_next_run_finishes(
         assert in_a_process_of_its_own(lambda: run("latest", "--yes")) == -signal.SIGKILL
     assert postgres.rows("payments") == {"public.payment": 3}
 
-    backup.create(settings, "payments")
+    create.create(settings, "payments")
     (old,) = media.parent.glob("media_before_restore_*")
     assert (media / "invoice.pdf").read_text() == "the first"
     assert (old / "invoice.pdf").read_text() == "the second"
@@ -354,7 +355,7 @@ def test_apps_service_that_fails_to_start_does_not_keep_backups_from_running(
 
     monkeypatch.setattr(services, "restart", fail)
     assert run(str(made), "--yes") == 1
-    assert backup.create(settings, "payments").backup.good
+    assert create.create(settings, "payments").backup.good
 
 
 def test_long_name_of_a_database_fits_postgresqls_limit(

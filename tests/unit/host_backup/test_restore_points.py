@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, backups, catalogue, cli, manifest, overview
+from bedstone import backups, cli, overview
+from bedstone.backup import catalog, create, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import Settings
     from tests.unit.host_backup.conftest import FakePostgres
 
 RELEASE = "20261120_101500-v1.4.2"
@@ -26,7 +27,7 @@ RELEASE = "20261120_101500-v1.4.2"
 @pytest.fixture
 def full(settings: Settings, postgres: FakePostgres) -> Backup:
     """A full backup, after which the data has changed."""
-    found = backup.create(settings, "payments").backup
+    found = create.create(settings, "payments").backup
     postgres.put("payments", {"public.payment": 5})
     return found
 
@@ -35,7 +36,7 @@ def full(settings: Settings, postgres: FakePostgres) -> Backup:
 def point(settings: Settings, full: Backup, postgres: FakePostgres) -> Backup:
     """A restore point that is newer than the full backup, after which the data has changed."""
     assert full.full
-    found = backup.create(settings, "payments", label=RELEASE, with_media=False).backup
+    found = create.create(settings, "payments", label=RELEASE, with_media=False).backup
     postgres.put("payments", {"public.payment": 9})
     return found
 
@@ -53,8 +54,8 @@ def test_app_without_media_has_full_backups_too(
 ) -> None:
     assert postgres.names() == ["payments"]
     settings = configure(media=[])
-    assert backup.create(settings, "payments").backup.full
-    assert not backup.create(settings, "payments", with_media=False).backup.full
+    assert create.create(settings, "payments").backup.full
+    assert not create.create(settings, "payments", with_media=False).backup.full
 
 
 @pytest.mark.usefixtures("point")
@@ -93,7 +94,7 @@ def test_one_from_the_future_is_not_the_latest(
     postgres: FakePostgres,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    future = backup.create(settings, "payments").backup
+    future = create.create(settings, "payments").backup
     assert future.manifest is not None
     started = future.manifest.started + timedelta(days=3000)
     manifest.write(future.path, _begun(future, started))
@@ -132,7 +133,7 @@ def test_status_does_not_take_a_restore_point_for_last_nights_backup(
     assert shown is not None
     assert shown["newest"] == full.name
     assert shown["problem"] == "the last backup is 2 days old"
-    assert catalogue.newest_good(settings.directory / "payments") != catalogue.load(full.path)
+    assert catalog.newest_good(settings.directory / "payments") != catalog.load(full.path)
 
 
 def _begun(found: Backup, started: datetime) -> manifest.Manifest:
@@ -164,7 +165,7 @@ def test_list_tells_what_goes_next(
     settings = configure(keep_days=2, keep_weeks=0, keep_months=0, keep_at_least=1)
     assert full.manifest is not None
     for days in (1, 2):
-        made = backup.create(settings, "payments").backup
+        made = create.create(settings, "payments").backup
         manifest.write(made.path, _begun(made, full.manifest.started - timedelta(days=days)))
     assert cli.main(["retention", "--accept"]) == 0
     capsys.readouterr()

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bedstone import backup, catalogue, kept_backups, manifest, retention
-from bedstone.catalogue import Backup
+from bedstone.backup import catalog, create, manifest, retention
+from bedstone.backup import kept as kept_backups
+from bedstone.backup.catalog import Backup
+from bedstone.backup.manifest import Manifest
+from bedstone.backup.retention import Known, Rules
 from bedstone.core.errors import ConfigError
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease
-from bedstone.manifest import Manifest
-from bedstone.retention import Known, Rules
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 # A Friday.
 NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
@@ -307,7 +308,7 @@ def test_what_is_kept_is_bounded(made: list[Made], rules: Rules) -> None:
 
 def on_disk(directory: Path, days: float, *, app: str = "payments") -> Backup:
     started = NOW - timedelta(days=days)
-    name = catalogue.free_name(directory, started)
+    name = catalog.free_name(directory, started)
     (directory / name).mkdir(parents=True)
     manifest.write(
         directory / name,
@@ -316,7 +317,7 @@ def on_disk(directory: Path, days: float, *, app: str = "payments") -> Backup:
             finished=started, database=None, media=None, files={},
         ),
     )  # fmt: skip
-    return catalogue.load(directory / name)
+    return catalog.load(directory / name)
 
 
 def test_another_apps_backup_and_a_strangers_directory_stay(tmp_path: Path) -> None:
@@ -327,7 +328,7 @@ def test_another_apps_backup_and_a_strangers_directory_stay(tmp_path: Path) -> N
     stranger.mkdir()
     (stranger / "manifest.json").write_text('{"kind": "something else"}')
     (tmp_path / "notes").mkdir()
-    found = catalogue.backups(tmp_path)
+    found = catalog.backups(tmp_path)
     rules = Rules(days=1, weeks=0, months=0, at_least=1)
     assert not retention.expired(found, app="payments", now=NOW, rules=rules, known=Known())
 
@@ -336,7 +337,7 @@ def test_protected_names_stay(tmp_path: Path) -> None:
     on_disk(tmp_path, 0)
     on_disk(tmp_path, 1)
     old = on_disk(tmp_path, 99)
-    found = catalogue.backups(tmp_path)
+    found = catalog.backups(tmp_path)
     rules = Rules(days=1, weeks=0, months=0, at_least=1)
 
     def gone(*protected: str) -> list[str]:
@@ -360,8 +361,8 @@ def test_removal_that_is_killed_leaves_nothing_with_a_name(
     monkeypatch.setattr("bedstone.core.files.remove_tree", killed)
     with pytest.raises(KeyboardInterrupt):
         retention.remove(old)
-    assert catalogue.backups(tmp_path) == []
-    assert [path.name for path in catalogue.leftovers(tmp_path)] == [f".deleting-{old.name}"]
+    assert catalog.backups(tmp_path) == []
+    assert [path.name for path in catalog.leftovers(tmp_path)] == [f".deleting-{old.name}"]
 
 
 @pytest.mark.usefixtures("postgres")
@@ -369,15 +370,15 @@ def test_backup_removes_what_is_old(configure: Callable[..., Settings]) -> None:
     settings = configure(keep_days=3, keep_weeks=0, keep_months=0)
     home = settings.directory / "payments"
     for _ in range(6):
-        backup.create(settings, "payments")
+        create.create(settings, "payments")
     # The newest first: three days ago, four, ...
-    for days, found in enumerate(catalogue.backups(home), start=3):
+    for days, found in enumerate(catalog.backups(home), start=3):
         assert found.manifest is not None
         long_ago = found.manifest.started - timedelta(days=days)
         manifest.write(found.path, replace(found.manifest, started=long_ago))
-    result = backup.create(settings, "payments")
+    result = create.create(settings, "payments")
     assert len(result.removed) == 4
-    assert len(catalogue.backups(home)) == 3
+    assert len(catalog.backups(home)) == 3
 
 
 @pytest.mark.usefixtures("postgres")
@@ -387,15 +388,15 @@ def test_ledger_that_cannot_be_read_lets_nothing_be_removed(
     settings = configure(keep_days=1, keep_weeks=0, keep_months=0, keep_at_least=1)
     home = settings.directory / "payments"
     for days in (1, 2, 3, 4):
-        made = backup.create(settings, "payments").backup
+        made = create.create(settings, "payments").backup
         assert made.manifest is not None
         long_ago = made.manifest.started - timedelta(days=days)
         manifest.write(made.path, replace(made.manifest, started=long_ago))
-    before = len(catalogue.backups(home))
+    before = len(catalog.backups(home))
     (root / "var/lib/bedstone/ledger.sqlite").write_text("not a database" * 100)
-    result = backup.create(settings, "payments")
+    result = create.create(settings, "payments")
     assert result.removed == ()
-    assert len(catalogue.backups(home)) == before + 1
+    assert len(catalog.backups(home)) == before + 1
     assert "No old backup is removed" in capsys.readouterr().err
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, cli, kept_backups, manifest, retention_held
+from bedstone import cli
+from bedstone.backup import create, kept, manifest, retention_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from tests.unit.host_backup.conftest import FakePostgres
 
 SMALL = {"keep_days": 3, "keep_weeks": 0, "keep_months": 0}
@@ -25,7 +26,7 @@ def month(settings: Settings, postgres: FakePostgres) -> list[str]:
     assert postgres.names()
     names = []
     for days in range(10, 0, -1):
-        made = backup.create(settings, "payments").backup
+        made = create.create(settings, "payments").backup
         assert made.manifest is not None
         started = made.manifest.started - timedelta(days=days)
         manifest.write(made.path, replace(made.manifest, started=started))
@@ -37,7 +38,7 @@ def test_it_is_held_back_shown_and_accepted(
     configure: Callable[..., Settings], month: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     smaller = configure(**SMALL)
-    assert backup.create(smaller, "payments").removed == ()
+    assert create.create(smaller, "payments").removed == ()
     assert "keep_days from 30 to 3" in str(retention_held.words())
     assert "bedstone retention --accept" in str(retention_held.words())
     capsys.readouterr()
@@ -46,24 +47,24 @@ def test_it_is_held_back_shown_and_accepted(
     shown = capsys.readouterr().out
     assert "keep_days: 30 in force, 3 in the settings" in shown
     assert f"payments at local: 8 backups, {month[-1]} to {month[2]}" in shown
-    assert backup.create(smaller, "payments").removed == (), "looking accepts nothing"
+    assert create.create(smaller, "payments").removed == (), "looking accepts nothing"
 
     assert cli.main(["retention", "--accept"]) == 0
     assert retention_held.words() is None
-    assert sorted(backup.create(smaller, "payments").removed) == sorted(month[2:])
+    assert sorted(create.create(smaller, "payments").removed) == sorted(month[2:])
 
 
 def test_larger_one_is_in_force_at_once(configure: Callable[..., Settings]) -> None:
-    assert kept_backups.rules(configure()).days == 30
-    assert kept_backups.rules(configure(keep_days=60)).days == 60
+    assert kept.rules(configure()).days == 30
+    assert kept.rules(configure(keep_days=60)).days == 60
     assert retention_held.words() is None
-    assert kept_backups.rules(configure(keep_days=30)).days == 60
+    assert kept.rules(configure(keep_days=30)).days == 60
     assert retention_held.words() is not None
 
 
 def test_each_value_is_held_back_by_itself(configure: Callable[..., Settings]) -> None:
-    kept_backups.rules(configure())
-    rules = kept_backups.rules(configure(keep_days=90, keep_weeks=1))
+    kept.rules(configure())
+    rules = kept.rules(configure(keep_days=90, keep_weeks=1))
     assert (rules.days, rules.weeks) == (90, 8)
     assert "keep_weeks from 8 to 1" in str(retention_held.words())
     assert "keep_days" not in str(retention_held.words())
@@ -74,15 +75,15 @@ def test_file_that_cannot_be_read_holds_everything_back(
     configure: Callable[..., Settings], text: str
 ) -> None:
     settings = configure(**SMALL)
-    kept_backups.rules(settings)
+    kept.rules(settings)
     retention_held.path().write_text(text)
-    assert kept_backups.rules(settings).days == 3650
+    assert kept.rules(settings).days == 3650
     assert retention_held.words() is not None
     retention_held.accept()
-    assert kept_backups.rules(settings).days == 3
+    assert kept.rules(settings).days == 3
 
 
 def test_log_is_held_back_like_the_backups(settings: Settings) -> None:
     assert retention_held.in_force(retention_held.of_log(7)).keep_point_in_time_days == 7
-    kept_backups.rules(settings)
+    kept.rules(settings)
     assert retention_held.in_force(retention_held.of_log(2)).keep_point_in_time_days == 7

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, media
+from bedstone.backup import create, media
 from bedstone.core import scratch
 from bedstone.core.deadline import OutOfTimeError, limit
 from bedstone.core.errors import BedstoneError, RefusedError
@@ -21,8 +21,8 @@ from bedstone.postgres import temporary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone.backup_settings import Settings
-    from bedstone.manifest import Database
+    from bedstone.backup.manifest import Database
+    from bedstone.backup.settings import Settings
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _install(root: Path, *majors: int) -> None:
 
 
 def _dumped(settings: Settings, major: int) -> Database:
-    found = backup.create(settings, "payments").backup.manifest
+    found = create.create(settings, "payments").backup.manifest
     assert found is not None
     assert found.database is not None
     return replace(found.database, server_major=major)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, catalogue, cli, manifest, media, verify, verify_settings
+from bedstone import cli, verify
+from bedstone.backup import catalog, create, manifest, media, verify_settings
 from bedstone.commands import verify as command
 from bedstone.core import disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
@@ -29,7 +30,7 @@ from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from tests.unit.host_backup.conftest import FakePostgres
 
 CHECK = "SELECT count(*) > 0 FROM payment"
@@ -81,7 +82,7 @@ def made(settings: Settings, postgres: FakePostgres, root: Path) -> Path:
     program.parent.mkdir(parents=True)
     program.touch()
     assert postgres.names() == ["payments"]
-    return backup.create(settings, "payments").backup.path
+    return create.create(settings, "payments").backup.path
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def _full_in_the_middle(world: World) -> None:
 
 def _gone_meanwhile(world: World) -> None:
     def gone(*_: object, **__: object) -> None:
-        shutil.move(world.path, world.path.with_name(f"{catalogue.DELETING}{world.path.name}"))
+        shutil.move(world.path, world.path.with_name(f"{catalog.DELETING}{world.path.name}"))
         raise BedstoneError("pg_restore: error: could not open the file")
 
     world.patch.setattr(temporary, "restore", gone)
@@ -367,7 +368,7 @@ def again(settings: Settings, monkeypatch: pytest.MonkeyPatch, **options: Any) -
     """Make another backup, while the production server may be asked."""
     with monkeypatch.context() as patched:
         patched.setattr(Server, "execute", lambda *_, **__: "")
-        return backup.create(settings, "payments", **options).backup.path
+        return create.create(settings, "payments", **options).backup.path
 
 
 def verified() -> list[str | None]:
@@ -405,7 +406,7 @@ def test_half_removed_backup_is_none(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     newest = again(settings, monkeypatch)
-    doomed = newest.rename(newest.with_name(f"{catalogue.DELETING}{newest.name}"))
+    doomed = newest.rename(newest.with_name(f"{catalog.DELETING}{newest.name}"))
     (doomed / manifest.FILE).unlink()
     assert cli.main(["verify"]) == 0
     assert set(verified()) == {made.name}

@@ -20,7 +20,7 @@ from bedstone.overview import screen, verifications
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 OLD = "backup_20261101_020000"
 NEW = "backup_20261108_020000"

@@ -16,6 +16,7 @@ import pytest
 from bedstone import cli, disks, overview, watch
 from bedstone.apps import config, health, maintenance, slots
 from bedstone.apps.slots import Slot
+from bedstone.backup import status as backups
 from bedstone.core import lock, parallel, paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
@@ -24,7 +25,7 @@ from bedstone.ledger import backups as backup_history
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease, StepRow
 from bedstone.notify.alarms import Alarm
-from bedstone.overview import Tools, backups, images
+from bedstone.overview import Tools, images
 from bedstone.overview import screen as drawn
 from bedstone.system.docker import Docker
 from bedstone.system.http_check import Answer
@@ -442,7 +443,7 @@ def test_backup_that_is_old_failed_or_missing_is_a_problem(
 ) -> None:
     del backed_up
     found = None if hours is None else _Backup(hours)
-    monkeypatch.setattr("bedstone.catalogue.newest_full", lambda _: found)
+    monkeypatch.setattr("bedstone.backup.catalog.newest_full", lambda _: found)
     now = datetime.now(UTC)
     if failed:
         backup_history.failed("shop", None, now, "no space\nleft")
@@ -466,7 +467,7 @@ def test_backup_is_on_the_screen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del world, backed_up
-    monkeypatch.setattr("bedstone.catalogue.newest_full", lambda _: _Backup(50))
+    monkeypatch.setattr("bedstone.backup.catalog.newest_full", lambda _: _Backup(50))
     said = screen(capsys)
     assert "  backup  backup_20261120_020000, 2 days ago; the last backup is 2 days old" in said
     assert "shop: the last backup is 2 days old" in said

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import media
+from bedstone.backup import media
 from bedstone.storage import restic_errors
 from bedstone.storage.restic import Contents, Snapshot
 from bedstone.storage.restic_errors import ResticError

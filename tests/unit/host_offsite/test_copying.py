@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import (
-    backup,
-    catalogue,
-    copies,
-    copies_configuration,
-    copying,
-    manifest,
-    media,
-    retention_held,
-)
+from bedstone import copies, copies_configuration, copying
+from bedstone.backup import catalog, create, manifest, media, retention_held
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, observations, verifications
@@ -33,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import Settings
     from bedstone.copying import Result
     from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
@@ -53,7 +45,7 @@ class World:
 
     def backup(self, **options: object) -> Backup:
         """Make a backup."""
-        return backup.create(self.settings, "payments", **options).backup  # type: ignore[arg-type]
+        return create.create(self.settings, "payments", **options).backup  # type: ignore[arg-type]
 
     def night(self, days_ago: float) -> str:
         """Make a backup that is as old as if a night had made it, and return its name."""
@@ -429,7 +421,7 @@ def test_a_backup_comes_back_whole_and_its_uploads_from_where_it_came(
     directory = copies.fetch(world.known.get("bucket"), "payments", "latest", root / "back")
 
     assert directory == root / "back" / made.name
-    found = catalogue.load(directory)
+    found = catalog.load(directory)
     assert found.full
     assert found.manifest is not None
     assert found.manifest.media is not None

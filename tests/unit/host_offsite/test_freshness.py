@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import arrivals_measured, backup, cli, freshness, pgbackrest_arrivals
+from bedstone import arrivals_measured, cli, freshness, pgbackrest_arrivals
+from bedstone.backup import create, status
 from bedstone.ledger import database, observations
 from bedstone.notify import alarms, events
-from bedstone.overview import backups as status
 from bedstone.overview import destinations as overview
 from bedstone.storage import destinations, restic_errors
 from tests.unit.host_offsite.conftest import LOCAL, OFFSITE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
 
@@ -201,7 +201,7 @@ def test_a_server_that_does_not_answer_is_no_reason_yet(world: World) -> None:
 
 @pytest.mark.usefixtures("postgres")
 def test_uploads_that_are_gone_from_this_servers_repository_are_red(world: World) -> None:
-    backup.create(world.settings, "payments")
+    create.create(world.settings, "payments")
     (snapshot,) = world.elsewhere.kept("local")
     world.elsewhere.open(world.known.local).forget([snapshot.id])
     world.known.local.restic.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
@@ -213,10 +213,10 @@ def test_uploads_that_are_gone_from_this_servers_repository_are_red(world: World
 
 @pytest.mark.usefixtures("postgres")
 def test_a_lost_repository_is_red_although_the_next_night_makes_another(world: World) -> None:
-    lost = backup.create(world.settings, "payments").backup.name
+    lost = create.create(world.settings, "payments").backup.name
     shutil.rmtree(world.elsewhere.home("local"))
     for _ in range(6):
-        backup.create(world.settings, "payments")
+        create.create(world.settings, "payments")
         world.fresh()
 
         arrivals_measured.measure(world.settings, world.known.local)
@@ -227,7 +227,7 @@ def test_a_lost_repository_is_red_although_the_next_night_makes_another(world: W
         assert f"the uploads of {lost} aren't" in shown["problem"]
 
     # It is reported for a week of nights, and not for ever.
-    backup.create(world.settings, "payments")
+    create.create(world.settings, "payments")
     arrivals_measured.measure(world.settings, world.known.local)
     assert world.red() == {}
 

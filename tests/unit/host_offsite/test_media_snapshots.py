@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backup, manifest, media_snapshots
-from bedstone import media as media_module
+from bedstone.backup import create, manifest, media_snapshots
+from bedstone.backup import media as media_module
 from bedstone.core.errors import BedstoneError
 from bedstone.storage import restic_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.settings import Settings
     from tests.unit.host_offsite.repositories import Elsewhere
 
 pytestmark = pytest.mark.usefixtures("postgres", "key", "elsewhere")
 
 
 def made(settings: Settings) -> tuple[Backup, manifest.Media]:
-    found = backup.create(settings, "payments").backup
+    found = create.create(settings, "payments").backup
     assert found.manifest is not None
     assert found.manifest.media is not None
     return found, found.manifest.media
@@ -58,7 +58,7 @@ def test_the_snapshot_carries_its_backups_name(settings: Settings, elsewhere: El
 def test_a_backup_for_another_directory_holds_all_of_itself(
     settings: Settings, root: Path, elsewhere: Elsewhere
 ) -> None:
-    found = backup.create(settings, "payments", directory=root / "usb").backup
+    found = create.create(settings, "payments", directory=root / "usb").backup
 
     assert found.manifest is not None
     assert found.manifest.media is not None
@@ -95,7 +95,7 @@ def test_a_backup_whose_uploads_fail_is_none(settings: Settings, elsewhere: Else
     elsewhere.broken["local"] = restic_errors.DAMAGED
 
     with pytest.raises(BedstoneError, match="local fails"):
-        backup.create(settings, "payments")
+        create.create(settings, "payments")
 
     assert list((settings.directory / "payments").iterdir()) == []
 
@@ -118,7 +118,7 @@ def test_uploads_go_with_their_backup_and_never_before(
             del zone
             return moment + timedelta(days=cls.days)
 
-    monkeypatch.setattr(backup, "datetime", Later)
+    monkeypatch.setattr(create, "datetime", Later)
     Later.days = 1
     second, _ = made(settings)
     assert {s.tags["backup"] for s in elsewhere.kept("local")} == {first.name, second.name}
@@ -149,7 +149,7 @@ def test_only_what_is_new_takes_room(settings: Settings) -> None:
     assert found.manifest is not None
     whole = replace(found.manifest, media=replace(media, bytes=10_000))
 
-    same = backup.estimate(whole, 1000, 10_000, deduplicated=True)
-    more = backup.estimate(whole, 1000, 15_000, deduplicated=True)
+    same = create.estimate(whole, 1000, 10_000, deduplicated=True)
+    more = create.estimate(whole, 1000, 15_000, deduplicated=True)
 
     assert more - same == 5000

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import (
-    arrivals_measured,
-    backups,
-    cli,
-    copies,
-    verify_alarms,
-    verify_marks,
-    verify_settings,
-)
+from bedstone import arrivals_measured, backups, cli, copies, verify_alarms, verify_marks
+from bedstone.backup import verify_settings
 from bedstone.core import paths
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
@@ -34,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli
+from bedstone import cli
 from bedstone.appdata import journal, swap
 from bedstone.apps import maintenance, services
+from bedstone.backup import create
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump
@@ -19,7 +20,7 @@ from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 from tests.unit.host_daily.conftest import APP as SHOP
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from tests.unit.host_backup.conftest import FakePostgres
 
 APP = {**SHOP, "name": "payments"}
@@ -31,7 +32,7 @@ def made(settings: Settings, postgres: FakePostgres, site: Path, root: Path) -> 
     directory = root / "etc/bedstone/apps/payments"
     directory.mkdir(parents=True)
     (directory / "app.json").write_text(json.dumps(APP))
-    name = backup.create(settings, "payments").backup.name
+    name = create.create(settings, "payments").backup.name
     postgres.put("payments", {"public.payment": 9})
     assert not site.exists()
     return name

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, catalogue, cli, copies, manifest, past, restore_source
+from bedstone import cli, copies, past, restore_source
+from bedstone.backup import catalog, create, manifest
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
@@ -23,7 +24,7 @@ from bedstone.postgres.server import Server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destination
     from tests.unit.host_backup.conftest import FakePostgres
 
@@ -123,13 +124,13 @@ def test_person_is_told_where_it_really_ended(
 def test_moment_becomes_a_backup_that_is_never_the_latest(
     wal: FakePast, settings: Settings
 ) -> None:
-    full = backup.create(settings, "payments").backup.name
+    full = create.create(settings, "payments").backup.name
     assert run("--time", "2026-11-20 10:00:00 UTC", "--yes", "--into", "payments_look") == 0
-    made = catalogue.backups(settings.directory / "payments")
+    made = catalog.backups(settings.directory / "payments")
     (point,) = [entry for entry in made if entry.name != full]
     assert point.manifest is not None
     assert point.manifest.label == "as of 2026-11-20 10:00:00+00:00"
-    assert catalogue.resolve(settings.directory / "payments", "latest").name == full
+    assert catalog.resolve(settings.directory / "payments", "latest").name == full
     assert wal.asked
 
 
@@ -204,7 +205,7 @@ def test_server_without_wal_has_no_moments(
 
 
 def test_restore_point_is_found_by_its_release(settings: Settings, postgres: FakePostgres) -> None:
-    made = backup.create(settings, "payments", label="20261120_101500-v2", with_media=False)
+    made = create.create(settings, "payments", label="20261120_101500-v2", with_media=False)
     postgres.put("payments", {"public.payment": 9})
     assert run("--release", "20261120_101500-v2", "--yes") == 0
     assert postgres.rows("payments") == {"public.payment": 3}
@@ -214,7 +215,7 @@ def test_restore_point_is_found_by_its_release(settings: Settings, postgres: Fak
 def test_ledger_knows_the_restore_point_of_a_rollback(
     settings: Settings, postgres: FakePostgres
 ) -> None:
-    made = backup.create(settings, "payments", label="before v1", with_media=False).backup.name
+    made = create.create(settings, "payments", label="before v1", with_media=False).backup.name
     with ledger.opened() as connection:
         connection.execute(
             "INSERT INTO operations (app, kind, release, state, started_at, restore_point)"
@@ -236,7 +237,7 @@ def test_backup_of_a_destination_is_fetched_and_gone_afterwards(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     destinations()
-    made = backup.create(settings, "payments").backup.path
+    made = create.create(settings, "payments").backup.path
     elsewhere = root / "elsewhere"
     made.rename(elsewhere)
     postgres.put("payments", {"public.payment": 9})
@@ -278,7 +279,7 @@ def test_list_shows_backups_and_moments(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = backup.create(settings, "payments").backup.name
+    name = create.create(settings, "payments").backup.name
 
     def info(_: Stanza, destination: Destination) -> Any:
         raise BedstoneError(f"{destination.name} doesn't answer")

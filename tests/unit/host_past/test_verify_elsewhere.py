@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup, cli, copies, manifest, past, verify, verify_marks, verify_parts
+from bedstone import cli, copies, past, verify, verify_marks, verify_parts
+from bedstone.backup import create, manifest
+from bedstone.backup.verify_settings import VerifySettings
 from bedstone.commands import verify as command
 from bedstone.copies import Remote
 from bedstone.core import paths, scratch
@@ -26,10 +28,9 @@ from bedstone.postgres import dump, properties, temporary
 from bedstone.postgres.server import Server
 from bedstone.storage.reachability import UNREACHABLE
 from bedstone.storage.restic_errors import DAMAGED, ResticError
-from bedstone.verify_settings import VerifySettings
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destination
     from tests.unit.host_backup.conftest import FakePostgres
 
@@ -92,7 +93,7 @@ def world(
     program.touch()
     assert postgres.names() == ["payments"]
     destinations()
-    world = World(backup.create(settings, "payments").backup.path)
+    world = World(create.create(settings, "payments").backup.path)
 
     @contextmanager
     def cluster(place: Path, *_: object, **__: object) -> Iterator[Server]:

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import backup_settings, rebuild_cluster, rebuild_journal
-from bedstone.backup_settings import Settings
+from bedstone import rebuild_cluster, rebuild_journal
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.settings import Settings
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.pgbackrest_info import Info
 from bedstone.postgres import dump

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from bedstone import copies, rebuild, rebuild_files
-from bedstone.backup_settings import App, Settings
+from bedstone.backup.settings import App, Settings
 from bedstone.copies import IMAGE, Remote
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError

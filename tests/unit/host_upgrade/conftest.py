@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backup
-from bedstone.backup_settings import App, Settings
+from bedstone.backup import create as backup
+from bedstone.backup.settings import App, Settings
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, Cluster
 from bedstone.postgres.server import Server

@@ -13,7 +13,7 @@ from bedstone.upgrade import archive, carry, journal
 from tests.unit.host_upgrade.conftest import KilledError, World
 
 if TYPE_CHECKING:
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 
 # What an upgrade does up to the copy.

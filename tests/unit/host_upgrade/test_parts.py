@@ -20,7 +20,7 @@ from bedstone.upgrade import checks, contents, journal, waiting
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 POLICY = """postgresql-17:
   Installed: 17.11-0+deb13u1
@@ -184,6 +184,6 @@ def test_rehearse_goes_with_a_version(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "etc/bedstone").mkdir(parents=True)
-    monkeypatch.setattr("bedstone.backup_settings.load", lambda: None)
+    monkeypatch.setattr("bedstone.backup.settings.load", lambda: None)
     assert cli.main(["upgrade", "postgresql", "--rehearse"]) == 1
     assert "--rehearse goes with --to" in capsys.readouterr().err

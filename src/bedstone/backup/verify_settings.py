@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backup_settings
+from bedstone.backup import settings
 from bedstone.core import paths
 from bedstone.core.errors import ConfigError
 
@@ -46,9 +46,9 @@ def load() -> VerifySettings:
         ConfigError: the file is missing, is no JSON, or isn't what the role writes.
 
     """
-    source = backup_settings.path()
+    source = settings.path()
     # It has the better message for a missing or broken file.
-    backup_settings.load()
+    settings.load()
     data = json.loads(source.read_text(encoding="utf-8"))
     try:
         return parse(data)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bedstone import manifest as manifests
+from bedstone.backup import manifest as manifests
+from bedstone.backup.manifest import Manifest, ManifestError
 from bedstone.core.errors import RefusedError
-from bedstone.manifest import Manifest, ManifestError
 
 NAME = re.compile(r"backup_\d{8}_\d{6}")
 INCOMPLETE = ".incomplete-"

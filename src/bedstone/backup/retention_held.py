@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from bedstone import backup_settings
+from bedstone.backup import settings as backup_settings
 from bedstone.core import files, lock, paths
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone.backup_settings import Settings
+    from bedstone.backup.settings import Settings
 
 SCHEMA = 1
 

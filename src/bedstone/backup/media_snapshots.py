@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bedstone.backup.manifest import RESTIC, Media
 from bedstone.core import files, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger.observations import MEDIA
-from bedstone.manifest import RESTIC, Media
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
 from bedstone.storage.restic_errors import MISSING, ResticError
@@ -23,7 +23,7 @@ from bedstone.storage.restic_errors import MISSING, ResticError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
     from bedstone.storage.destinations import Destination
     from bedstone.storage.restic import Snapshot
 

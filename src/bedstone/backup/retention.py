@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date
 from typing import TYPE_CHECKING
 
-from bedstone import catalogue
+from bedstone.backup import catalog
 from bedstone.core import files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
 
 # Of so many days all backups stay, not only the newest: an operator who makes three before a risky
 # change may need the first one.
@@ -145,7 +145,7 @@ def expired(
 
 def remove(backup: Backup) -> None:
     """Remove a backup; one that is half removed no longer has a backup's name."""
-    doomed = backup.path.with_name(f"{catalogue.DELETING}{backup.name}")
+    doomed = backup.path.with_name(f"{catalog.DELETING}{backup.name}")
     backup.path.rename(doomed)
     files.sync_directory(doomed.parent)
     files.remove_tree(doomed)

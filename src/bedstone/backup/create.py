@@ -18,24 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    __version__,
-    backup_settings,
-    catalogue,
-    kept_backups,
-    manifest,
-    measurements,
-    media,
-    media_snapshots,
-    retention,
-)
+from bedstone import __version__, measurements
 from bedstone.appdata.journal import recover
+from bedstone.backup import catalog, manifest, media, media_snapshots, retention
+from bedstone.backup import kept as kept_backups
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.manifest import RESTIC
 from bedstone.cli import add_command
 from bedstone.core import disk, files, lock, paths, priority
 from bedstone.core.errors import BedstoneError
 from bedstone.core.signals import terminable
 from bedstone.ledger import backups
-from bedstone.manifest import RESTIC
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import Server
@@ -45,10 +38,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from bedstone.backup_settings import App, Settings
-    from bedstone.catalogue import Backup
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.manifest import Manifest
+    from bedstone.backup.settings import App, Settings
     from bedstone.cli import Subparsers
-    from bedstone.manifest import Manifest
 
 DUMP = "database"
 # The label of the backup that follows an app's first release by itself.
@@ -201,7 +194,7 @@ def _create(
     deduplicated: bool,
 ) -> Backup:
     paths.ensure_private(home)
-    for leftover in catalogue.leftovers(home):
+    for leftover in catalog.leftovers(home):
         files.remove_tree(leftover)
     if entry.media is not None and not entry.media.is_dir():
         raise BedstoneError(
@@ -211,8 +204,8 @@ def _create(
     what = f"A backup of {entry.app}"
     needed = _needed(settings, entry, home, point=point, deduplicated=deduplicated)
     disk.require(home, needed, settings.reserve_bytes, what)
-    name = catalogue.free_name(home, started)
-    incomplete = home / f"{catalogue.INCOMPLETE}{name}"
+    name = catalog.free_name(home, started)
+    incomplete = home / f"{catalog.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)
     try:
         _fill(
@@ -225,7 +218,7 @@ def _create(
         files.remove_tree(incomplete)
         raise
     files.sync_directory(home)
-    return catalogue.load(home / name)
+    return catalog.load(home / name)
 
 
 def _needed(settings: Settings, entry: App, home: Path, *, point: bool, deduplicated: bool) -> int:
@@ -233,7 +226,7 @@ def _needed(settings: Settings, entry: App, home: Path, *, point: bool, deduplic
     if entry.database:
         properties = database_properties.read(server_of(settings), entry.database)
         size = int(properties["size"]) if properties else 0
-    last = catalogue.newest_good(home) if point else catalogue.newest_full(home)
+    last = catalog.newest_good(home) if point else catalog.newest_full(home)
     return estimate(
         last.manifest if last else None,
         size,
@@ -312,7 +305,7 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
     if known is None:
         return ()
     doomed = retention.expired(
-        catalogue.backups(home),
+        catalog.backups(home),
         app=entry.app,
         now=datetime.now(UTC),
         rules=kept_backups.rules(settings),
@@ -336,7 +329,7 @@ def _prune(settings: Settings, entry: App, home: Path, made: Backup) -> tuple[st
 def _forget_media(app: str, home: Path, removed: list[Backup]) -> None:
     """Remove the uploads of backups that are gone; a failure to do so is no error."""
     try:
-        media_snapshots.forget(app, removed, catalogue.backups(home))
+        media_snapshots.forget(app, removed, catalog.backups(home))
     except BedstoneError as error:
         print(f"bedstone: {app}: old uploads were not forgotten: {error.text()}", file=sys.stderr)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bedstone import backup_settings, catalogue
+from bedstone.backup import catalog
+from bedstone.backup import settings as backup_settings
 from bedstone.core import age
 from bedstone.ledger import backups, database, observations
 from bedstone.storage.destinations import LOCAL
@@ -27,7 +28,7 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
     settings = backup_settings.load()
     if app not in {entry.app for entry in settings.apps}:
         return None
-    newest = catalogue.newest_full(settings.directory / app)
+    newest = catalog.newest_full(settings.directory / app)
     failure = backups.last_failure(app)
     old = newest.age if newest else None
     problem = None

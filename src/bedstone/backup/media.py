@@ -2,7 +2,7 @@
 
 GNU tar does the work: it keeps owners, times and links, and goes on when a file changes during the
 backup. Nightly backups of a server that has a backup key keep them as snapshots instead
-(:mod:`bedstone.media_snapshots`), of which each takes only what is new.
+(:mod:`bedstone.backup.media_snapshots`), of which each takes only what is new.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import media_snapshots
+from bedstone.backup import media_snapshots
+from bedstone.backup.manifest import RESTIC, Media
 from bedstone.core import guarded, safe_tree
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.manifest import RESTIC, Media
 
 if TYPE_CHECKING:
     from collections.abc import Callable

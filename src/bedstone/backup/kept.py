@@ -5,17 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import retention, retention_held
+from bedstone.backup import retention, retention_held
+from bedstone.backup.retention import Known, Rules
 from bedstone.ledger import database, releases
-from bedstone.retention import Known, Rules
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from bedstone.backup_settings import Settings
-    from bedstone.catalogue import Backup
-    from bedstone.retention_held import Retention
+    from bedstone.backup.catalog import Backup
+    from bedstone.backup.retention_held import Retention
+    from bedstone.backup.settings import Settings
 
 
 def rules(settings: Settings) -> Rules:

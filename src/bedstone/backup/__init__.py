@@ -1,0 +1,1 @@
+"""Backups on this server: create, list, keep."""
