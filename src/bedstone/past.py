@@ -16,20 +16,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bedstone import past_recovery, past_window, pgbackrest_wal
+from bedstone import past_recovery, past_window
 from bedstone.core import disk, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.past_window import UnreachableTimeError, shown
 from bedstone.postgres import temporary
 from bedstone.postgres.server import Server
+from bedstone.wal import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bedstone.past_recovery import Ended
-    from bedstone.pgbackrest import Stanza
-    from bedstone.pgbackrest_info import Backup, Info
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.info import Backup, Info
+    from bedstone.wal.stanza import Stanza
 
 # WAL is replayed into the same files, which grow a little.
 _MARGIN = 1.1
@@ -188,7 +189,7 @@ def _judge(
         )
     size = past_recovery.segment_bytes(data)
     newest = found.newest_wal
-    if newest is not None and ended.last_segment(size) < pgbackrest_wal.number(newest, size):
+    if newest is not None and ended.last_segment(size) < segments.number(newest, size):
         raise GapError(
             f"The WAL at {destination.name} leads to {ended.lsn} only ({shown(last)}), although the"
             f" segment {newest} is there.",

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bedstone.core.process import Runner
-    from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.stanza import Stanza
 
 _STOP_SECONDS = 120.0
 

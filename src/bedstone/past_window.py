@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import pgbackrest_wal
 from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.wal import segments as pgbackrest_wal
 
 if TYPE_CHECKING:
-    from bedstone.pgbackrest import Stanza
-    from bedstone.pgbackrest_info import Backup, Info
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.info import Backup, Info
+    from bedstone.wal.stanza import Stanza
 
 
 class UnreachableTimeError(RefusedError):

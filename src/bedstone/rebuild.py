@@ -29,9 +29,9 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, releases
-from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
 from bedstone.system.systemd import Systemd
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     import argparse

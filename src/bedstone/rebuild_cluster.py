@@ -13,22 +13,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import pgbackrest_wal, rebuild_journal
+from bedstone import rebuild_journal
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run, tail
 from bedstone.postgres import dump
 from bedstone.postgres.server import USER, PostgresError, Server
 from bedstone.system.systemd import Systemd
+from bedstone.wal import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bedstone.backup.settings import Settings
-    from bedstone.pgbackrest import Stanza
-    from bedstone.pgbackrest_info import Info
     from bedstone.rebuild_journal import Journal
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.info import Info
+    from bedstone.wal.stanza import Stanza
 
 PORT = 5432
 _SOCKET = "/run/bedstone-rebuild"
@@ -199,8 +200,8 @@ def hole(found: Info, ended: Recovered) -> str | None:
     """
     high, _, low = ended.lsn.partition("/")
     # A position is that of the next byte: after a whole segment, it is the next one's first.
-    last = max((int(high, 16) << 32) + int(low, 16) - 1, 0) // pgbackrest_wal.SEGMENT_BYTES
-    if found.newest_wal is None or last >= pgbackrest_wal.number(found.newest_wal):
+    last = max((int(high, 16) << 32) + int(low, 16) - 1, 0) // segments.SEGMENT_BYTES
+    if found.newest_wal is None or last >= segments.number(found.newest_wal):
         return None
     return (
         f"The log at the destination has a hole or a damaged segment: it could be replayed to"

@@ -9,8 +9,8 @@ from bedstone import backups, past_window
 from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
 from bedstone.past_window import Window
-from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings

@@ -14,8 +14,8 @@ from bedstone.backup import catalog
 from bedstone.core import disk, paths, scratch
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
-from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

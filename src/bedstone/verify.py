@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App, Settings
     from bedstone.backup.verify_settings import VerifySettings
-    from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
     from bedstone.verify_parts import Proof
+    from bedstone.wal.stanza import Stanza
 
 # No app's name has a dot.
 LOCK = "verify.throwaway"

@@ -13,11 +13,11 @@ from bedstone.core import disk, paths
 from bedstone.core.deadline import OutOfTimeError
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger.verifications import Verification
-from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError
 from bedstone.postgres.temporary import ThrowawayError
 from bedstone.storage import reachability
 from bedstone.storage.reachability import ReachError
 from bedstone.verify_parts import Proof
+from bedstone.wal.errors import ForeignError, GoneError, UnreachableError
 
 _HINT = (
     "Don't count on this backup. Make a new one (`bedstone backup {app}`) and verify it;"

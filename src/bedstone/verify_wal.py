@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings
     from bedstone.backup.verify_settings import VerifySettings
     from bedstone.past import Past
-    from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.stanza import Stanza
 
 _SHOWN = 20
 

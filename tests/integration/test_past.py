@@ -22,13 +22,14 @@ from typing import Any
 
 import pytest
 
-from bedstone import past, past_recovery, past_window, pgbackrest_wal
+from bedstone import past, past_recovery, past_window
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.past_window import UnreachableTimeError
-from bedstone.pgbackrest_info import Backup, Info
-from bedstone.pgbackrest_wal import Segment
 from bedstone.postgres import temporary
 from bedstone.storage.destinations import Destination
+from bedstone.wal import segments as pgbackrest_wal
+from bedstone.wal.info import Backup, Info
+from bedstone.wal.segments import Segment
 from tests.integration.cluster import Cluster
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv")
@@ -124,7 +125,7 @@ class Origin:
 
 @dataclass
 class CopiedStanza:
-    """What `bedstone.pgbackrest.Stanza` does, by copying files."""
+    """What `bedstone.wal.stanza.Stanza` does, by copying files."""
 
     destinations: Any
     server: Any = None

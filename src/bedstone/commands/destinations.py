@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals_measured, copying, freshness, pgbackrest_arrivals, verify_alarms
+from bedstone import arrivals_measured, copying, freshness, verify_alarms
 from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import age, disk
@@ -14,6 +14,7 @@ from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
 from bedstone.notify import alarms, events
 from bedstone.storage import destinations
+from bedstone.wal import observe
 
 if TYPE_CHECKING:
     import argparse
@@ -113,7 +114,7 @@ def check(settings: Settings, known: Destinations) -> None:
     """Check all destinations now, and record what is there."""
     for place in known.all:
         arrivals_measured.measure(settings, place)
-    pgbackrest_arrivals.measure_all(known)
+    observe.measure_all(known)
 
 
 def tell(items: Sequence[Item]) -> tuple[str, ...]:

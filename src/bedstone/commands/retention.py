@@ -7,14 +7,16 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, copies, pgbackrest_run, wal_retention
+from bedstone import cli, copies
 from bedstone.backup import catalog, kept, retention, retention_held
 from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
-from bedstone.pgbackrest import Stanza
-from bedstone.pgbackrest_info import FULL
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
+from bedstone.wal import backup as pgbackrest_run
+from bedstone.wal import retention as wal_retention
+from bedstone.wal.info import FULL
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     import argparse

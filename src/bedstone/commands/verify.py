@@ -21,9 +21,9 @@ from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
-from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
 from bedstone.verify import KINDS, alone, clear, verify, verify_wal
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     import argparse

@@ -7,20 +7,22 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, pgbackrest_ready, pgbackrest_run
+from bedstone import cli
 from bedstone.core import age, disk, lock, priority
 from bedstone.core.errors import BedstoneError
-from bedstone.pgbackrest import Stanza
-from bedstone.pgbackrest_info import FULL
 from bedstone.storage import destinations
+from bedstone.wal import backup as pgbackrest_run
+from bedstone.wal import setup
+from bedstone.wal.info import FULL
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from bedstone.pgbackrest_info import Backup
-    from bedstone.pgbackrest_run import Outcome
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.backup import Outcome
+    from bedstone.wal.info import Backup
 
 _DESCRIPTION = """\
 PostgreSQL's write-ahead log goes to each destination as it is written; together
@@ -104,7 +106,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 def _ready(stanza: Stanza, *, new_cluster: bool, as_json: bool) -> int:
     # A backup that runs at the same time has a repository.
     with lock.held("wal-ready", "bedstone wal ready", wait_seconds=60):
-        found = pgbackrest_ready.prepare(stanza, new_cluster=new_cluster)
+        found = setup.prepare(stanza, new_cluster=new_cluster)
     if as_json:
         print(json.dumps(asdict(found)))
         return 0

@@ -25,12 +25,12 @@ from bedstone.overview import (
     operations,
     upgrades,
     verifications,
-    wal,
     written,
 )
 from bedstone.system.container import LABEL_APP
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
+from bedstone.wal import status as wal
 from bedstone.watch.machine import LEDGER_ALARM
 
 if TYPE_CHECKING:

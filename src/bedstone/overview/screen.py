@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import age
 from bedstone.core import disk as space
 from bedstone.notify import unit_failures
-from bedstone.overview import database, upgrades, wal, written
+from bedstone.overview import database, upgrades, written
+from bedstone.wal import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
         parts.append("\n".join(_retired(entry) for entry in picture["retired"]))
     server = [_disk(disk, paint) for disk in picture["disks"]]
     server += database.lines(picture["database"], paint)
-    server += wal.lines(picture.get("wal"), paint)
+    server += status.lines(picture.get("wal"), paint)
     server += upgrades.lines(picture.get("upgrades"), paint)
     if server:
         parts.append("\n".join(server))

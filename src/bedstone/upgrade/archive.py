@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
-from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Callable

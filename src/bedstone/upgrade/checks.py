@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import pgbackrest_run
 from bedstone.appdata import journal as restore_journal
 from bedstone.apps import config
 from bedstone.backup import catalog
@@ -15,6 +14,7 @@ from bedstone.core.process import run
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.upgrade import archive, contents, journal
 from bedstone.verify import LOCK as VERIFY_LOCK
+from bedstone.wal import backup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]
 def busy(settings: Settings) -> Iterator[str]:
     """Yield the operations on the apps' data that are running or were left half done."""
     names = sorted({*config.declared(), *(entry.app for entry in settings.apps)})
-    others = (*(f"{name}.backup" for name in names), VERIFY_LOCK, pgbackrest_run.LOCK)
+    others = (*(f"{name}.backup" for name in names), VERIFY_LOCK, backup.LOCK)
     for name in (*names, *others):
         if (owner := lock.owner(name)) is not None:
             yield f"{owner.words()} is at work: wait until it has finished"

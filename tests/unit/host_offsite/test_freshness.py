@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import arrivals_measured, cli, freshness, pgbackrest_arrivals
+from bedstone import arrivals_measured, cli, freshness
 from bedstone.backup import create, status
 from bedstone.ledger import database, observations
 from bedstone.notify import alarms, events
 from bedstone.overview import destinations as overview
 from bedstone.storage import destinations, restic_errors
+from bedstone.wal import observe
 from tests.unit.host_offsite.conftest import LOCAL, OFFSITE
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[events.Event]:
 
     monkeypatch.setattr(events, "tell", tell)
     monkeypatch.setattr(arrivals_measured, "measure", lambda *_: None)
-    monkeypatch.setattr(pgbackrest_arrivals, "measure_all", lambda _: ())
+    monkeypatch.setattr(observe, "measure_all", lambda _: ())
     return found
 
 

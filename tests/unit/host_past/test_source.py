@@ -17,9 +17,9 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
 from bedstone.past_window import UnreachableTimeError
-from bedstone.pgbackrest import Stanza
 from bedstone.postgres import dump
 from bedstone.postgres.server import Server
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

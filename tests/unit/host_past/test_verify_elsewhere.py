@@ -21,13 +21,13 @@ from bedstone.core import paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
 from bedstone.past import GapError
-from bedstone.pgbackrest import Stanza
-from bedstone.pgbackrest_errors import UnreachableError
-from bedstone.pgbackrest_info import Backup, Info
 from bedstone.postgres import dump, properties, temporary
 from bedstone.postgres.server import Server
 from bedstone.storage.reachability import UNREACHABLE
 from bedstone.storage.restic_errors import DAMAGED, ResticError
+from bedstone.wal.errors import UnreachableError
+from bedstone.wal.info import Backup, Info
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings

@@ -14,12 +14,12 @@ from bedstone import rebuild_cluster, rebuild_journal
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.settings import Settings
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.pgbackrest_info import Info
 from bedstone.postgres import dump
 from bedstone.postgres.server import Server
 from bedstone.rebuild_cluster import Recovered
 from bedstone.rebuild_journal import Journal
 from bedstone.storage.destinations import Destination
+from bedstone.wal.info import Info
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv/b")
 

@@ -11,14 +11,14 @@ import pytest
 
 from bedstone import past_window, rebuild_cluster
 from bedstone.core.errors import RefusedError
-from bedstone.pgbackrest_arrivals import judge
-from bedstone.pgbackrest_info import Backup, Info
-from bedstone.pgbackrest_wal import Segment, name_of
 from bedstone.storage.destinations import Destination
+from bedstone.wal.info import Backup, Info
+from bedstone.wal.observe import judge
+from bedstone.wal.segments import Segment, name_of
 
 if TYPE_CHECKING:
-    from bedstone.pgbackrest import Stanza
     from bedstone.postgres.server import Server
+    from bedstone.wal.stanza import Stanza
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINE = "00000001"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, pgbackrest_run
+from bedstone import cli
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
@@ -16,6 +16,7 @@ from bedstone.core.terminal import Paint
 from bedstone.overview import upgrades
 from bedstone.postgres.debian_cluster import Cluster, all_clusters
 from bedstone.upgrade import checks, contents, journal, waiting
+from bedstone.wal import backup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,7 +168,7 @@ def test_a_damaged_journal_says_what_to_do(root: Path) -> None:
     assert "pg_lsclusters" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", [pgbackrest_run.LOCK, "payments.backup"])
+@pytest.mark.parametrize("name", [backup.LOCK, "payments.backup"])
 def test_a_backup_at_work_is_waited_for(
     root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import archive_health
+from bedstone.wal import archiver
 
 WELL: dict[str, Any] = {
     "mode": "on",
@@ -23,7 +23,7 @@ WELL: dict[str, Any] = {
 
 
 def problem(**changes: Any) -> str | None:
-    return archive_health.judge({**WELL, **changes}, 60).problem
+    return archiver.judge({**WELL, **changes}, 60).problem
 
 
 def test_all_is_well() -> None:
@@ -64,6 +64,6 @@ def test_trouble_is_told(changes: dict[str, Any], words: str) -> None:
 
 
 def test_waiting_segments_are_told_as_bytes() -> None:
-    found = archive_health.judge({**WELL, "ready": 3, "ready_seconds": 1.0}, 60)
+    found = archiver.judge({**WELL, "ready": 3, "ready_seconds": 1.0}, 60)
     assert found.waiting_bytes == 3 * 16 * 1024 * 1024
     assert found.as_json()["ready"] == 3

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from bedstone import pgbackrest, pgbackrest_info
 from bedstone.core import paths
 from bedstone.core.errors import CommandError, RefusedError
 from bedstone.core.process import Completed
-from bedstone.pgbackrest import Stanza, address
-from bedstone.pgbackrest_errors import ForeignError, GoneError, UnreachableError, WrongKeyError
 from bedstone.postgres.server import Server
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
+from bedstone.wal import info
+from bedstone.wal import stanza as pgbackrest
+from bedstone.wal.errors import ForeignError, GoneError, UnreachableError, WrongKeyError
+from bedstone.wal.stanza import Stanza, address
 
 LOCAL = Destination("local", "local", 1)
 BUCKET = Destination("bucket", "s3", 2, endpoint="s3.example", bucket="b")
@@ -364,7 +365,7 @@ def test_address_of_a_destination(place: Destination, where: tuple[str, int]) ->
 
 def test_what_is_no_json_is_told() -> None:
     with pytest.raises(Exception, match="can't be read"):
-        pgbackrest_info.parse("[{}]", 1)
+        info.parse("[{}]", 1)
 
 
 def test_backup_is_ended_by_what_watches_it(

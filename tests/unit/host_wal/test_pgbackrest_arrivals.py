@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bedstone.pgbackrest_arrivals import judge
-from bedstone.pgbackrest_info import Backup, Info
-from bedstone.pgbackrest_wal import Segment, name_of
+from bedstone.wal.info import Backup, Info
+from bedstone.wal.observe import judge
+from bedstone.wal.segments import Segment, name_of
 
 NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
 BACKUP = Backup(

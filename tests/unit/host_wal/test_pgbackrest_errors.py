@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bedstone import pgbackrest_errors
 from bedstone.core.errors import BedstoneError
 from bedstone.core.lock import LockedError
 from bedstone.storage.destinations import Destination
+from bedstone.wal import errors
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example", user="b", path="/srv/b")
 
@@ -22,19 +22,19 @@ SAID: dict[str, tuple[str, type[BedstoneError], str]] = {
         ("ERROR: [095]: unable to load info file '/r/archive/main/archive.info' or"
         " '/r/archive/main/archive.info.copy':\nCryptoError: cipher header invalid\n"
         "HINT: is or was the repo encrypted?"),
-        pgbackrest_errors.WrongKeyError,
+        errors.WrongKeyError,
         "encrypted with another key",
     ),
     "untrusted": (
         ("[CryptoError] unable to verify certificate presented by 'offsite:443': [20] unable to get"
         " local issuer certificate"),
-        pgbackrest_errors.UnreachableError,
+        errors.UnreachableError,
         "isn't trusted here: unable to verify certificate presented by 'offsite:443'",
     ),
     "foreign": (
         ("ERROR: [028]: backup and archive info files exist but do not match the database\n"
         "HINT: is this the correct stanza?\nHINT: did an error occur during stanza-upgrade?"),
-        pgbackrest_errors.ForeignError,
+        errors.ForeignError,
         "that of another cluster",
     ),
     "WAL late": (
@@ -45,19 +45,19 @@ SAID: dict[str, tuple[str, type[BedstoneError], str]] = {
     ),
     "unreachable": (
         "ERROR: [049]: unable to connect to 'backup.example:22': [111] Connection refused",
-        pgbackrest_errors.UnreachableError,
+        errors.UnreachableError,
         "can't be reached",
     ),
     "gone": (
         ("ERROR: [055]: unable to load info file '/r/backup/main/backup.info' or"
         " '/r/backup/main/backup.info.copy':\nFileMissingError: unable to open missing file"),
-        pgbackrest_errors.GoneError,
+        errors.GoneError,
         "no whole repository",
     ),
     "disk full": (
         ("ERROR: [064]: unable to write '/srv/small/x.pgbackrest.tmp': libssh2 error [-31]: sftp"
         " error [4]"),
-        pgbackrest_errors.FullDiskError,
+        errors.FullDiskError,
         "its disk is full",
     ),
     "something else": ("ERROR: [037]: backup command requires option: repo1-path", BedstoneError,
@@ -68,7 +68,7 @@ SAID: dict[str, tuple[str, type[BedstoneError], str]] = {
 @pytest.mark.parametrize("case", SAID)
 def test_error_is_told_with_what_to_do(case: str) -> None:
     said, kind, words = SAID[case]
-    error = pgbackrest_errors.explained(said, OFFSITE, "The full backup")
+    error = errors.explained(said, OFFSITE, "The full backup")
     assert type(error) is kind
     assert words in error.message
     assert error.message.startswith("The full backup ")
@@ -78,11 +78,11 @@ def test_error_is_told_with_what_to_do(case: str) -> None:
 
 def test_place_is_named_in_the_message() -> None:
     said = SAID["unreachable"][0]
-    error = pgbackrest_errors.explained(said, OFFSITE, "The full backup")
+    error = errors.explained(said, OFFSITE, "The full backup")
     assert "offsite (sftp b@backup.example:/srv/b)" in error.message
 
 
 def test_reason_comes_without_its_decoration() -> None:
     line = "2026-11-20 17:00:00.123 P00  ERROR: [037]: something is missing."
-    assert pgbackrest_errors.reason("ERROR: [037]: something is missing") == "something is missing"
-    assert pgbackrest_errors.reason(f"P00   WARN: careful\n{line}\n") == "something is missing"
+    assert errors.reason("ERROR: [037]: something is missing") == "something is missing"
+    assert errors.reason(f"P00   WARN: careful\n{line}\n") == "something is missing"

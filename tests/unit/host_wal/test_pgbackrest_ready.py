@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import pgbackrest_ready
 from bedstone.core import disk
-from bedstone.pgbackrest import Stanza
 from bedstone.postgres.server import Server
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
+from bedstone.wal import setup
+from bedstone.wal.stanza import Stanza
 
 KNOWN = Destinations((Destination("local", "local", 1),), PointInTime("main", 7, 2, 60))
 
@@ -39,7 +39,7 @@ def test_room_for_waiting_wal_is_looked_at(
     settings.parent.mkdir(parents=True)
     settings.write_text("[global]\narchive-push-queue-max=4096MB\n")
 
-    said = pgbackrest_ready._too_long_a_queue(Stanza(KNOWN, server=Cluster("/run", 5432)))
+    said = setup._too_long_a_queue(Stanza(KNOWN, server=Cluster("/run", 5432)))
 
     assert (said is not None) == warned
     if said is not None:

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from bedstone import pgbackrest_arrivals, pgbackrest_run
 from bedstone.core import disk, lock
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import Verification
-from bedstone.pgbackrest import Kind, Stanza
-from bedstone.pgbackrest_errors import UnreachableError
-from bedstone.pgbackrest_info import Backup, Info
-from bedstone.pgbackrest_run import Outcome
 from bedstone.postgres.server import Server
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
+from bedstone.wal import backup as pgbackrest_run
+from bedstone.wal import observe
+from bedstone.wal.backup import Outcome
+from bedstone.wal.errors import UnreachableError
+from bedstone.wal.info import Backup, Info
+from bedstone.wal.stanza import Kind, Stanza
 
 LOCAL = Destination("local", "local", 1)
 OFFSITE = Destination("offsite", "sftp", 2, host="h", user="u", path="/p")
@@ -86,7 +87,7 @@ class World(Stanza):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
-    monkeypatch.setattr(pgbackrest_arrivals, "measure", lambda *_: None)
+    monkeypatch.setattr(observe, "measure", lambda *_: None)
     return World()
 
 

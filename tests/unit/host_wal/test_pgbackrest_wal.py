@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedstone.pgbackrest_wal import missing, name_of, number, segment_of
+from bedstone.wal.segments import missing, name_of, number, segment_of
 
 
 def test_segment_of_an_archived_file() -> None:

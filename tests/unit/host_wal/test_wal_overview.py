@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import archive_health
 from bedstone.core.terminal import Paint
 from bedstone.ledger import observations
-from bedstone.overview import wal
 from bedstone.storage import destinations
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
+from bedstone.wal import archiver, status
 from tests.unit.host_wal.test_archive_health import WELL
 
 KNOWN = Destinations(
@@ -32,9 +31,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found = dict(WELL)
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
     monkeypatch.setattr(destinations, "load", lambda: KNOWN)
-    monkeypatch.setattr(
-        archive_health, "look", lambda _, seconds: archive_health.judge(found, seconds)
-    )
+    monkeypatch.setattr(archiver, "look", lambda _, seconds: archiver.judge(found, seconds))
     return found
 
 
@@ -49,18 +46,18 @@ def test_server_without_an_archive_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
-    assert wal.look() is None
-    assert wal.problems(None) == []
-    assert list(wal.lines(None, PLAIN)) == []
+    assert status.look() is None
+    assert status.problems(None) == []
+    assert list(status.lines(None, PLAIN)) == []
 
 
 @pytest.mark.usefixtures("known")
 def test_all_is_well() -> None:
     seen("local")
     seen("bucket")
-    shown = wal.look()
-    assert wal.problems(shown) == []
-    assert list(wal.lines(shown, PLAIN)) == [
+    shown = status.look()
+    assert status.problems(shown) == []
+    assert list(status.lines(shown, PLAIN)) == [
         "WAL: archived less than a minute ago, kept at local, bucket"
     ]
 
@@ -68,7 +65,7 @@ def test_all_is_well() -> None:
 @pytest.mark.usefixtures("known")
 def test_destination_that_nobody_looked_at_is_told() -> None:
     seen("local")
-    (problem,) = wal.problems(wal.look())
+    (problem,) = status.problems(status.look())
     assert problem.startswith("WAL at bucket: nobody has looked there yet")
 
 
@@ -76,13 +73,13 @@ def test_destination_that_nobody_looked_at_is_told() -> None:
 def test_problem_at_a_destination_is_told_with_its_place() -> None:
     seen("local")
     seen("bucket", "the WAL there has a gap")
-    assert wal.problems(wal.look()) == ["WAL at bucket: the WAL there has a gap"]
+    assert status.problems(status.look()) == ["WAL at bucket: the WAL there has a gap"]
 
 
 def test_archiving_that_fails_comes_first(known: dict[str, Any]) -> None:
     known.update(failing=True, failed="000000010000000000000009", failed_seconds=5.0, ready=2)
     seen("local")
     observations.unseen("bucket", "", observations.WAL, "it can't be reached")
-    problems = wal.problems(wal.look())
+    problems = status.problems(status.look())
     assert problems[0].startswith("WAL isn't archived: 000000010000000000000009")
     assert problems[1] == "WAL at bucket: it can't be reached"

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedstone.pgbackrest_info import Backup
-from bedstone.wal_retention import full_backups_to_keep
+from bedstone.wal.info import Backup
+from bedstone.wal.retention import full_backups_to_keep
 
 NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone.archive_health import MANY_READY
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
-from bedstone.pgbackrest import Stanza
-from bedstone.pgbackrest_errors import UnreachableError
-from bedstone.pgbackrest_wal import missing, number
+from bedstone.wal.archiver import MANY_READY
+from bedstone.wal.errors import UnreachableError
+from bedstone.wal.segments import missing, number
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.pgbackrest_info import Info
-    from bedstone.pgbackrest_wal import Segment
     from bedstone.storage.destinations import Destination, Destinations
+    from bedstone.wal.info import Info
+    from bedstone.wal.segments import Segment
 
 # A day, and what one may take longer than the one before.
 OLDEST_BACKUP = timedelta(hours=26)

@@ -14,13 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone import pgbackrest_info, pgbackrest_wait
 from bedstone.backup import settings as backup_settings
 from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.lock import LockedError
 from bedstone.core.process import run
-from bedstone.pgbackrest_errors import (
+from bedstone.postgres.server import OPTIONS, Server
+from bedstone.storage.destinations import SFTP
+from bedstone.wal import info as pgbackrest_info
+from bedstone.wal import wait
+from bedstone.wal.errors import (
     FOREIGN_HINT,
     GONE_HINT,
     UNREACHABLE_HINT,
@@ -29,16 +32,14 @@ from bedstone.pgbackrest_errors import (
     UnreachableError,
     explained,
 )
-from bedstone.pgbackrest_wal import Segment, segment_of
-from bedstone.postgres.server import OPTIONS, Server
-from bedstone.storage.destinations import SFTP
+from bedstone.wal.segments import Segment, segment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bedstone.core.process import Runner
-    from bedstone.pgbackrest_info import Info
     from bedstone.storage.destinations import Destination, Destinations, PointInTime
+    from bedstone.wal.info import Info
 
 Kind = Literal["full", "incr"]
 
@@ -263,7 +264,7 @@ class Stanza:
             BedstoneError: it wasn't within the time.
 
         """
-        pgbackrest_wait.for_segment(self, destination, segment, seconds)
+        wait.for_segment(self, destination, segment, seconds)
 
     def segments(self, destination: Destination, archive: str) -> tuple[Segment, ...]:
         """Return the archived segments at a destination, with when they arrived there.

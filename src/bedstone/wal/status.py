@@ -6,12 +6,12 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import archive_health
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations
-from bedstone.pgbackrest import Stanza
 from bedstone.storage import destinations
+from bedstone.wal import archiver
+from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def look() -> dict[str, Any] | None:
         return None
     stanza = Stanza(known)
     try:
-        health = archive_health.look(stanza.server, stanza.settings.archive_timeout_seconds)
+        health = archiver.look(stanza.server, stanza.settings.archive_timeout_seconds)
         archiving: dict[str, Any] | None = health.as_json()
     except BedstoneError:
         # PostgreSQL's own line says that it doesn't answer.

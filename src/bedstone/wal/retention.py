@@ -9,13 +9,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bedstone.pgbackrest_info import FULL
+from bedstone.wal.info import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from bedstone.pgbackrest_info import Backup
+    from bedstone.wal.info import Backup
 
 
 def full_backups_to_keep(

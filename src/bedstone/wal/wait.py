@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bedstone import archive_health
 from bedstone.core.errors import BedstoneError
-from bedstone.pgbackrest_wal import number
+from bedstone.wal import archiver
+from bedstone.wal.segments import number
 
 if TYPE_CHECKING:
-    from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.stanza import Stanza
 
 _POLL_SECONDS = 0.5
 
@@ -31,7 +31,7 @@ def for_segment(stanza: Stanza, destination: Destination, segment: str, seconds:
         if time.monotonic() > limit:
             break
         time.sleep(_POLL_SECONDS)
-    health = archive_health.look(stanza.server, stanza.settings.archive_timeout_seconds)
+    health = archiver.look(stanza.server, stanza.settings.archive_timeout_seconds)
     raise BedstoneError(
         f"The WAL segment {segment} didn't arrive at {destination.name} ({destination.words()})"
         f" within {seconds:.0f} seconds; the last one there is {newest or 'none'}.",

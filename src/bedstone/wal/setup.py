@@ -7,15 +7,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bedstone import archive_health, pgbackrest_arrivals
 from bedstone.core import disk, paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, observations
-from bedstone.pgbackrest_errors import UnreachableError
+from bedstone.wal import archiver, observe
+from bedstone.wal.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from bedstone.pgbackrest import Stanza
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.stanza import Stanza
 
 _SETTINGS = "/etc/pgbackrest/pgbackrest.conf"
 _QUEUE = re.compile(r"^archive-push-queue-max=(\d+)MB$", re.MULTILINE)
@@ -67,7 +67,7 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
                 raise
             # A failure at a destination must not keep this server from being configured.
             warnings.append(error.message)
-            pgbackrest_arrivals.measure(stanza, destination)
+            observe.measure(stanza, destination)
         else:
             reached.append(destination)
     if new_cluster:
@@ -77,13 +77,13 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
     segment = stanza.switch()
     for destination in reached:
         stanza.arrived(destination, segment)
-        pgbackrest_arrivals.measure(stanza, destination)
+        observe.measure(stanza, destination)
     without = [found.name for found in reached if stanza.info(found).newest is None]
     return Ready(tuple(created), tuple(without), tuple(warnings))
 
 
 def _require_archiving(stanza: Stanza) -> None:
-    health = archive_health.look(stanza.server, stanza.settings.archive_timeout_seconds)
+    health = archiver.look(stanza.server, stanza.settings.archive_timeout_seconds)
     if not health.on:
         raise RefusedError(
             "PostgreSQL doesn't archive its WAL on this server.",

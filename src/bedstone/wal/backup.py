@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import pgbackrest_arrivals, wal_retention
 from bedstone.backup import kept as kept_backups
 from bedstone.backup import retention_held, settings, verify_settings
 from bedstone.core import disk, files, lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
 from bedstone.ledger.observations import SERVER, WAL
-from bedstone.pgbackrest_info import FULL
+from bedstone.wal import observe, retention
+from bedstone.wal.info import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    from bedstone.pgbackrest import Kind, Stanza
-    from bedstone.pgbackrest_info import Backup, Info
     from bedstone.storage.destinations import Destination
+    from bedstone.wal.info import Backup, Info
+    from bedstone.wal.stanza import Kind, Stanza
 
 LOCK = "wal-backup"
 # Of the size of the last one: what a full backup may have grown by.
@@ -116,7 +116,7 @@ def _to(stanza: Stanza, kind: Kind, destination: Destination) -> Outcome:
 def _measure(stanza: Stanza, destination: Destination) -> str | None:
     """Record what is at a destination; a failure of that doesn't affect the other backups."""
     try:
-        return pgbackrest_arrivals.measure(stanza, destination)
+        return observe.measure(stanza, destination)
     except (BedstoneError, sqlite3.Error) as error:
         return f"what is there could not be written down: {error}"
 
@@ -186,7 +186,7 @@ def _reserve() -> int:
 def retain(stanza: Stanza, destination: Destination) -> int:
     """Remove what is older than the settings ask for, and return how many chains there are."""
     found = stanza.info(destination)
-    keep = wal_retention.full_backups_to_keep(
+    keep = retention.full_backups_to_keep(
         found.backups,
         datetime.now(UTC),
         keep_days=retention_held.in_force(

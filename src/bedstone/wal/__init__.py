@@ -1,0 +1,1 @@
+"""The WAL archive: pgBackRest's backups and segments."""
