@@ -36,7 +36,7 @@ MIGRATE_CONNECTIONS = 10
 APP_ON_DATABASE = {"CONNECT", "TEMPORARY"}
 # What bedstone_control.names puts behind an app role's name for its login.
 EARLIER_LOGIN = "_[0-9a-f]{8}"
-# At the app role, in front of its login's name; bedstone.rollout.logins reads it.
+# At the app role, in front of its login's name; bedstone.release.steps.logins reads it.
 LOGIN_COMMENT = "logs in as "
 
 

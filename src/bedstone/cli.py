@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stand_in(error: database.UnreadableError) -> sqlite3.Connection:
     """Connect to the replacement of an unreadable ledger; its module is seldom needed."""
-    module = importlib.import_module("bedstone.ledger_rebuild")
+    module = importlib.import_module("bedstone.release.ledger_rebuild")
     connection: sqlite3.Connection = module.stand_in(error)
     return connection
 

@@ -29,7 +29,7 @@ from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, SERVER
-from bedstone.rollout.image import image_name
+from bedstone.release.steps.image import image_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
-from bedstone.rollout.image import image_name
+from bedstone.release.steps.image import image_name
 from bedstone.storage.restic import Repository
 from bedstone.system.docker import Docker
 

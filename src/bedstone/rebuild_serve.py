@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import perform
 from bedstone.apps import current, network
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
-from bedstone.rollout import prepare
-from bedstone.rollout.context import Host, Rollout
-from bedstone.rollout.static import static
+from bedstone.release import operations
+from bedstone.release.context import Host, Rollout
+from bedstone.release.steps import prepare
+from bedstone.release.steps.static import static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def serve(app: str, say: Callable[[str], None], host: Host | None = None) -> str
         # Of a call that was killed they may be there already.
         if found.made.static is not None and not paths.host(found.made.static).is_dir():
             say(f"{app}: static files: {static(rollout)}")
-    outcome = perform.put_right(app, host=host)
+    outcome = operations.put_right(app, host=host)
     if not outcome.ok:
         raise BedstoneError(
             f"{app}: the release {found.release} doesn't start: {outcome.error}",

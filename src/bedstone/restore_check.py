@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Indexes are built while their tables are there already: a restore takes a little more
 # than the database had.
 _MARGIN = 1.1
-# As in bedstone.rollout.logins.
+# As in bedstone.release.steps.logins.
 _LOGIN = re.compile(r"_[0-9a-f]{8}$")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 

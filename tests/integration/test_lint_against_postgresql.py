@@ -8,7 +8,7 @@ from bedstone.migrations import Pending, Report, Table, lint
 from bedstone.migrations.pg_types import change, parse
 from bedstone.migrations.rules import BIG_ROWS
 from bedstone.postgres.server import PostgresError
-from bedstone.rollout.schema import drop_invalid
+from bedstone.release.schema import drop_invalid
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Create
 

@@ -14,8 +14,9 @@ from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.postgres.server import Server
-from bedstone.rollout import logins, sequences
-from bedstone.rollout.context import Rollout
+from bedstone.release import plans
+from bedstone.release.context import Rollout
+from bedstone.release.steps import logins
 from tests.integration.cluster import Cluster
 from tests.unit.host.server import APP, declare
 from tests.unit.host.server import Server as Machine
@@ -169,10 +170,10 @@ def test_release_whose_login_is_not_there_is_refused(cluster: Cluster, release: 
 
 @pytest.mark.usefixtures("machine")
 def test_only_an_app_with_logins_on_this_server_has_the_step() -> None:
-    assert "logins" in [step.name for step in sequences.afterwards("release", "shop")]
+    assert "logins" in [step.name for step in plans.afterwards("release", "shop")]
     path = paths.app_config("shop")
     path.write_text(json.dumps(APP))
-    assert "logins" not in [step.name for step in sequences.afterwards("release", "shop")]
+    assert "logins" not in [step.name for step in plans.afterwards("release", "shop")]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bedstone.apps import current, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.rollout.context import START_SLACK_SECONDS
+from bedstone.release.context import START_SLACK_SECONDS
 from bedstone.system.systemd import Systemd
 
 

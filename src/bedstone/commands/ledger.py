@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, ledger_rebuild
+from bedstone import cli
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database
+from bedstone.release import ledger_rebuild
 
 if TYPE_CHECKING:
     import argparse

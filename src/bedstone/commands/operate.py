@@ -8,10 +8,10 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from bedstone import detached
 from bedstone.apps import config
 from bedstone.core.errors import BedstoneError
-from bedstone.outcome import Outcome, Talk, never_begun
+from bedstone.release import detached
+from bedstone.release.outcome import Outcome, Talk, never_begun
 
 if TYPE_CHECKING:
     import argparse

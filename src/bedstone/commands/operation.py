@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, detached, perform
+from bedstone import cli
 from bedstone.appdata import journal
 from bedstone.apps import config
 from bedstone.commands import operate
@@ -15,7 +15,8 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
 from bedstone.notify import events
-from bedstone.outcome import Talk
+from bedstone.release import detached, operations
+from bedstone.release.outcome import Talk
 
 if TYPE_CHECKING:
     import argparse
@@ -85,7 +86,7 @@ def settle(arguments: argparse.Namespace) -> int:
     for name in names:
         try:
             journal.settle(name)
-            outcome = perform.put_right(name, talk=Talk(_error_line))
+            outcome = operations.put_right(name, talk=Talk(_error_line))
         except lock.LockedError as error:
             print(f"{name}: {error.message}", file=sys.stderr)
             continue

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, forecast
+from bedstone import cli
 from bedstone.apps import config
 from bedstone.commands import operate
 from bedstone.core.errors import BedstoneError
-from bedstone.outcome import never_begun
-from bedstone.rollout.context import Wishes
+from bedstone.release import changes
+from bedstone.release.context import Wishes
+from bedstone.release.outcome import never_begun
 
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.outcome import Outcome
+    from bedstone.release.outcome import Outcome
 
 _DESCRIPTION = """\
 The image is built (or pulled, or loaded) and the app's checks run in it; what its
@@ -92,7 +93,7 @@ def release(arguments: argparse.Namespace) -> int:
 
 def _carry_out(arguments: argparse.Namespace, name: str) -> int:
     # Loaded only where something is to be done: in a zipapp each import is compiled again.
-    from bedstone import perform  # noqa: PLC0415
+    from bedstone.release import operations  # noqa: PLC0415
 
     wishes = Wishes(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)
     argv = ["release", name]
@@ -103,12 +104,12 @@ def _carry_out(arguments: argparse.Namespace, name: str) -> int:
     return operate.carry_out(
         arguments,
         argv,
-        lambda talk: perform.release(
+        lambda talk: operations.release(
             name, if_changed=arguments.if_changed, wishes=wishes, talk=talk
         ),
         title=f"Releasing {name}",
         # An earlier run of Ansible whose connection was lost: it is waited for.
-        wait_seconds=perform.WAIT_FOR_RUNNING_SECONDS if arguments.if_changed else 0,
+        wait_seconds=operations.WAIT_FOR_RUNNING_SECONDS if arguments.if_changed else 0,
     )
 
 
@@ -119,12 +120,12 @@ def _unchanged(name: str, *, rebuild: bool) -> Outcome | None:
     """
     if config.load(name).image.kind == "pull":
         return None
-    outcome = forecast.would_change(name, rebuild=rebuild)
+    outcome = changes.would_change(name, rebuild=rebuild)
     return None if outcome.changed else outcome
 
 
 def _forecast(arguments: argparse.Namespace) -> int:
-    outcome = forecast.would_change(arguments.app, rebuild=arguments.rebuild)
+    outcome = changes.would_change(arguments.app, rebuild=arguments.rebuild)
     if arguments.json:
         print(json.dumps(outcome.as_json()))
     elif outcome.changed:

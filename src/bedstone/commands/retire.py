@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli, retire
+from bedstone import cli
 from bedstone.apps import config
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
+from bedstone.release import retire
 
 if TYPE_CHECKING:
     import argparse

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import cli, perform
+from bedstone import cli
 from bedstone.commands import operate
-from bedstone.rollout.context import Wishes
+from bedstone.release import operations
+from bedstone.release.context import Wishes
 
 if TYPE_CHECKING:
     import argparse
@@ -89,7 +90,7 @@ def rollback(arguments: argparse.Namespace) -> int:
     return operate.carry_out(
         arguments,
         argv,
-        lambda talk: perform.rollback(name, wanted, wishes=wishes, talk=talk),
+        lambda talk: operations.rollback(name, wanted, wishes=wishes, talk=talk),
         title=f"Rolling {name} back{f' to {wanted}' if wanted else ''}",
     )
 
@@ -101,6 +102,6 @@ def restart(arguments: argparse.Namespace) -> int:
     return operate.carry_out(
         arguments,
         argv,
-        lambda talk: perform.restart(name, talk=talk),
+        lambda talk: operations.restart(name, talk=talk),
         title=f"Restarting {name}",
     )

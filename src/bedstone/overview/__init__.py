@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedstone import retire, watch
+from bedstone import watch
 from bedstone.apps import config, current, health, jobs, maintenance
 from bedstone.backup import retention_held, status
 from bedstone.core import parallel
@@ -27,6 +27,7 @@ from bedstone.overview import (
     verifications,
     written,
 )
+from bedstone.release import retire
 from bedstone.system.container import LABEL_APP
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd

@@ -9,7 +9,7 @@ from bedstone.apps import config, current, health, maintenance
 from bedstone.core import parallel, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
-from bedstone.rollout.verify import front_door_path, is_right
+from bedstone.release.steps.verify import front_door_path, is_right
 from bedstone.system import http_check
 from bedstone.system.systemd import Systemd
 

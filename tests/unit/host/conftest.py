@@ -20,7 +20,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def server(root: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server with the app `shop` declared and nothing released."""
-    monkeypatch.setattr("bedstone.rollout.verify.VERIFY_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("bedstone.release.steps.verify.VERIFY_PAUSE_SECONDS", 0)
     monkeypatch.setattr("bedstone.system.nginx.QUIET_SECONDS", 0)
     # Tests need not be root; who owns what is for the tests on real servers.
     monkeypatch.setattr(os, "chown", lambda *_, **_more: None)

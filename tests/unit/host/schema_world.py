@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bedstone.migrations import Backward, Pending, Report
-from bedstone.rollout.commands import Image
-from bedstone.rollout.context import Host
+from bedstone.release.commands import Image
+from bedstone.release.context import Host
 from tests.unit.host.server import APP, Server, declare
 
 MIGRATED = APP | {"migrations": "django", "database": {"name": "shop", "owner": "shop_owner"}}
@@ -81,5 +81,5 @@ class World:
 def world(server: Server, monkeypatch: pytest.MonkeyPatch) -> World:
     """The server with a database and two releases' worth of migrations to come."""
     made = World(server)
-    monkeypatch.setattr("bedstone.rollout.schema.ask", made.ask)
+    monkeypatch.setattr("bedstone.release.schema.ask", made.ask)
     return made

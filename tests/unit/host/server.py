@@ -13,7 +13,7 @@ from typing import IO, Any
 from bedstone.core import paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
-from bedstone.rollout.context import Host
+from bedstone.release.context import Host
 from bedstone.system.http_check import Answer
 
 Answered = tuple[int, str, str]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, forecast, perform
+from bedstone import cli
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 from bedstone.notify import events as hooks
+from bedstone.release import changes, operations
 from tests.unit.host.server import Server, declare
 
 MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"
@@ -29,8 +30,8 @@ esac
 
 @pytest.fixture(autouse=True)
 def _real_commands_on_the_fake(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perform, "Host", server.host)
-    monkeypatch.setattr(forecast, "Host", server.host)
+    monkeypatch.setattr(operations, "Host", server.host)
+    monkeypatch.setattr(changes, "Host", server.host)
 
 
 def test_release_tells_each_step(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +100,7 @@ def test_refusal_of_a_gate_has_its_own_exit_code(
     def refuse(_rollout: object) -> str:
         raise RefusedError("shop.0002 drops a column.", hint="Do it in two releases.")
 
-    monkeypatch.setattr("bedstone.rollout.sequences.plan", refuse)
+    monkeypatch.setattr("bedstone.release.plans.plan", refuse)
     assert cli.main(["release", "shop"]) == 3
     said = capsys.readouterr().err
     assert "shop: failed at plan: shop.0002 drops a column." in said
@@ -118,7 +119,9 @@ def test_settle_finishes_what_was_killed_and_tells_people(
         pass
 
     with monkeypatch.context() as patch:
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        patch.setattr(
+            "bedstone.release.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError())
+        )
         server.broken = {"front door"}
         with pytest.raises(KilledError):
             cli.main(["release", "shop"])

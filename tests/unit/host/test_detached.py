@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import detached
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
+from bedstone.release import detached
 from bedstone.system.systemd import Systemd
 
 # `start` runs what $UNIT holds as another process; `is-active` shows whether it is alive.

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bedstone import perform, transaction
 from bedstone.backup import settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
-from bedstone.outcome import Outcome
-from bedstone.rollout import schema
-from bedstone.rollout.context import Wishes
+from bedstone.release import operations, schema, transaction
+from bedstone.release.context import Wishes
+from bedstone.release.outcome import Outcome
 from bedstone.system import nginx, systemd
 from tests.unit.host.schema_world import World, world
 from tests.unit.host.server import APP, Server, declare
@@ -27,33 +26,33 @@ class KilledError(BaseException):
 
 
 def release(server: Server) -> Outcome:
-    return perform.release("shop", host=server.host())
+    return operations.release("shop", host=server.host())
 
 
 def rollback(server: Server, *, keep_schema: bool = False) -> Outcome:
-    return perform.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=keep_schema))
+    return operations.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=keep_schema))
 
 
 def put_right(server: Server) -> Outcome:
-    return perform.put_right("shop", host=server.host())
+    return operations.put_right("shop", host=server.host())
 
 
 def killed_at(moment: str, operate: Callable[[], object]) -> None:
     """Carry an operation out up to the end of a step, which isn't even recorded."""
-    real = perform._Record.done
+    real = operations._Record.done
 
-    def done(self: perform._Record, position: int, name: str, *rest: object) -> None:
+    def done(self: operations._Record, position: int, name: str, *rest: object) -> None:
         if name == moment:
             raise KilledError
         real(self, position, name, *rest)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(perform._Record, "done", done)
-        patch.setattr(perform._Record, "failed", lambda *_: None)
-        for name in ("bedstone.transaction._undo", "bedstone.perform._decided"):
+        patch.setattr(operations._Record, "done", done)
+        patch.setattr(operations._Record, "failed", lambda *_: None)
+        for name in ("bedstone.release.transaction._undo", "bedstone.release.operations._decided"):
             patch.setattr(name, lambda *_: (_ for _ in ()).throw(KilledError()))
         # After the moment of record, a kill is no failed step either.
-        patch.setattr("bedstone.perform._tidy_up", lambda *_: None)
+        patch.setattr("bedstone.release.operations._tidy_up", lambda *_: None)
         with pytest.raises(KilledError):
             operate()
 
@@ -94,7 +93,9 @@ def test_container_of_a_reversal_that_was_killed_after_the_switch_is_ended_first
 
     server.during["reverse"] = killed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        patch.setattr(
+            "bedstone.release.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError())
+        )
         with pytest.raises(KilledError):
             rollback(server)
     # The docker command was killed, its container wasn't.
@@ -228,7 +229,7 @@ class Interrupting(list[transaction.Step[list[str]]]):
 
     def __iter__(self) -> Iterator[transaction.Step[list[str]]]:
         yield self[0]
-        raise perform.Interrupted("ended by SIGTERM")
+        raise operations.Interrupted("ended by SIGTERM")
 
 
 class Silent:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import perform
 from bedstone.apps import config, network
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
-from bedstone.retire import prune, retire, retired
+from bedstone.release import operations
+from bedstone.release.retire import prune, retire, retired
 from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, SUBNET, Server
 
@@ -104,7 +104,7 @@ def test_network_keeps_its_subnet(server: Server) -> None:
 
 @pytest.mark.parametrize("damage", ["gone", "", "{", '{"schema": 99}', "[]"])
 def test_lost_file_of_a_network_is_made_again(server: Server, damage: str) -> None:
-    perform.release("shop", host=server.host())
+    operations.release("shop", host=server.host())
     path = paths.app_state("shop") / "network.json"
     before, calls = json.loads(path.read_text()), len(server.calls)
     path.unlink() if damage == "gone" else path.write_text(damage)
@@ -143,7 +143,7 @@ def test_full_network_is_told(server: Server) -> None:
 
 
 def test_retired_app_leaves_its_data(server: Server) -> None:
-    perform.release("shop", host=server.host())
+    operations.release("shop", host=server.host())
     media = server.root / "srv/bedstone/shop/media/upload.txt"
     media.write_text("kept")
     retire("shop", server.host())
@@ -157,21 +157,21 @@ def test_retired_app_leaves_its_data(server: Server) -> None:
 
 
 def test_retired_app_comes_back_as_it_was(server: Server) -> None:
-    first = perform.release("shop", host=server.host())
-    second = perform.release("shop", host=server.host())
+    first = operations.release("shop", host=server.host())
+    second = operations.release("shop", host=server.host())
     builds = server.builds
     retire("shop", server.host())
     assert prune(server.host()) == []
-    back = perform.release("shop", host=server.host(), if_changed=True)
+    back = operations.release("shop", host=server.host(), if_changed=True)
     assert back.ok
     assert server.builds == builds, "its image was kept"
     assert retired() == {}
-    assert perform.rollback("shop", host=server.host()).release == second.release
-    assert perform.rollback("shop", str(first.release), host=server.host()).ok
+    assert operations.rollback("shop", host=server.host()).release == second.release
+    assert operations.rollback("shop", str(first.release), host=server.host()).ok
 
 
 def test_images_and_releases_of_a_retired_app_go_after_a_month(server: Server) -> None:
-    perform.release("shop", host=server.host())
+    operations.release("shop", host=server.host())
     media = server.root / "srv/bedstone/shop/media/upload.txt"
     media.write_text("kept")
     retire("shop", server.host())

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from bedstone import perform
 from bedstone.apps import config, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, ConfigError
-from bedstone.forecast import REBUILT, would_change
 from bedstone.ledger import database, releases
-from bedstone.outcome import Outcome
-from bedstone.rollout import pulled
-from bedstone.rollout.context import Wishes
+from bedstone.release import operations
+from bedstone.release.changes import REBUILT, would_change
+from bedstone.release.context import Wishes
+from bedstone.release.outcome import Outcome
+from bedstone.release.steps import pulled
 from bedstone.system import container, docker
 from tests.unit.host.server import APP, Server, declare
 
@@ -42,7 +42,7 @@ FAILURES = [
 
 
 def release(server: Server, *, if_changed: bool = False) -> Outcome:
-    return perform.release("shop", if_changed=if_changed, host=server.host())
+    return operations.release("shop", if_changed=if_changed, host=server.host())
 
 
 def test_first_release_serves(server: Server) -> None:
@@ -409,7 +409,9 @@ def test_killed_release_is_cleared_away(server: Server) -> None:
 
     # As kill -9 does it: no step is undone.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        patch.setattr(
+            "bedstone.release.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError())
+        )
         server.broken = {"front door"}
         with pytest.raises(KilledError):
             release(server)
@@ -472,7 +474,9 @@ def test_files_of_a_killed_release_go(server: Server) -> None:
 
     server.during["static"] = killed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        patch.setattr(
+            "bedstone.release.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError())
+        )
         with pytest.raises(KilledError):
             release(server)
     static, runtime = server.root / "srv/bedstone/shop/static", server.root / "run/bedstone"
@@ -480,7 +484,7 @@ def test_files_of_a_killed_release_go(server: Server) -> None:
     (runtime / "environment-bedstone-shop-static.x1y2").write_text("SECRET=tell-nobody")
     (runtime / "environment-bedstone-wiki-static.x1y2").write_text("somebody else's")
     assert list(static.glob(".*"))
-    perform.put_right("shop", host=server.host())
+    operations.put_right("shop", host=server.host())
     assert list(static.glob(".*")) == []
     assert [path.name for path in runtime.glob("environment-*")] == [
         "environment-bedstone-wiki-static.x1y2"
@@ -663,7 +667,7 @@ def test_disk_that_takes_nothing_fails_the_release(server: Server) -> None:
 
 def test_unknown_app_is_refused_with_the_known_ones(server: Server) -> None:
     with pytest.raises(ConfigError, match=r"No app is called 'ship'.*Declared: shop"):
-        perform.release("ship", host=server.host())
+        operations.release("ship", host=server.host())
 
 
 def test_missing_source_says_what_to_do(server: Server) -> None:
@@ -719,7 +723,7 @@ def _with_data(server: Server) -> None:
 
 def test_first_release_begins_the_first_backup_and_waits_for_none(server: Server) -> None:
     _with_data(server)
-    outcome = perform.release("shop", host=server.host())
+    outcome = operations.release("shop", host=server.host())
     assert outcome.ok
     (command,) = [call for call in server.calls if call[0] == "systemd-run"]
     assert "--no-block" in command
@@ -737,13 +741,13 @@ def test_first_release_begins_the_first_backup_and_waits_for_none(server: Server
 def test_first_backup_that_cannot_begin_is_told_and_fails_no_release(server: Server) -> None:
     _with_data(server)
     server.broken.add("systemd-run")
-    outcome = perform.release("shop", host=server.host())
+    outcome = operations.release("shop", host=server.host())
     assert outcome.ok
     assert [warning for warning in outcome.warnings if warning.startswith("backup: ")]
 
 
 def test_app_without_data_here_has_no_first_backup(server: Server) -> None:
-    outcome = perform.release("shop", host=server.host())
+    outcome = operations.release("shop", host=server.host())
     assert "backup" not in [step.name for step in outcome.steps]
 
 
@@ -753,12 +757,12 @@ def test_rebuild_releases_the_same_source_again_but_not_what_was_rolled_back(
     def rebuild() -> Outcome:
         assert would_change("shop", server.host(), rebuild=True).changed is expected
         wishes = Wishes(rebuild=True)
-        return perform.release("shop", if_changed=True, wishes=wishes, host=server.host())
+        return operations.release("shop", if_changed=True, wishes=wishes, host=server.host())
 
     release(server)
     expected = True
     outcome = rebuild()
     assert (outcome.changed, outcome.reason) == (True, REBUILT)
-    assert perform.rollback("shop", host=server.host()).ok
+    assert operations.rollback("shop", host=server.host()).ok
     expected = False
     assert not rebuild().changed

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import perform
-from bedstone.rollout.context import Wishes
+from bedstone.release import operations
+from bedstone.release.context import Wishes
 from tests.unit.host.schema_world import MIGRATED, World, world
 from tests.unit.host.server import Server, declare
 
@@ -24,15 +24,15 @@ def labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(label)
         return SimpleNamespace(backup=SimpleNamespace(name=f"backup_{len(found)}"))
 
-    monkeypatch.setattr("bedstone.rollout.restore_point.backup.create", create)
+    monkeypatch.setattr("bedstone.release.steps.restore_point.backup.create", create)
     monkeypatch.setattr("bedstone.backup.settings.of_app", lambda _app: object())
-    monkeypatch.setattr("bedstone.rollout.sequences.lacks_backup", lambda _app: False)
-    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: None)
+    monkeypatch.setattr("bedstone.release.plans.lacks_backup", lambda _app: False)
+    monkeypatch.setattr("bedstone.release.schema.digest", lambda _app: None)
     return found
 
 
 def release(server: Server) -> str:
-    outcome = perform.release("shop", host=server.host())
+    outcome = operations.release("shop", host=server.host())
     assert outcome.ok, outcome.error
     return str(outcome.release)
 
@@ -52,7 +52,7 @@ def test_label_of_a_rollback_says_that_it_was_made_before_it(
     first = release(server)
     world.declare("two", "a1", "a2")
     second = release(server)
-    outcome = perform.rollback("shop", host=server.host())
+    outcome = operations.rollback("shop", host=server.host())
     assert outcome.ok, outcome.error
     assert labels == [second, f"before rollback to {first}"]
 
@@ -66,9 +66,9 @@ def test_label_of_what_is_rolled_back_and_gets_new_secrets_speaks_of_a_restart(
     first = release(server)
     declare(server, app=app, source="two")
     second = release(server)
-    outcome = perform.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=True))
+    outcome = operations.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=True))
     assert outcome.ok, outcome.error
     variables = server.root / "etc/bedstone/apps/shop/app.env"
     variables.write_text(variables.read_text().replace("tell-nobody", "told"))
-    assert perform.release("shop", if_changed=True, host=server.host()).release == first
+    assert operations.release("shop", if_changed=True, host=server.host()).release == first
     assert labels == [second, f"before rollback to {first}", f"before restart of {first}"]

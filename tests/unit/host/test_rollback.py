@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import forecast, perform
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
-from bedstone.outcome import Outcome
-from bedstone.rollout.context import Wishes
+from bedstone.release import changes, operations
+from bedstone.release.context import Wishes
+from bedstone.release.outcome import Outcome
 from tests.unit.host.schema_world import MIGRATED, World, world
 from tests.unit.host.server import APP, Server, declare
 
@@ -22,7 +22,7 @@ DROP = ('ALTER TABLE "shop_note" DROP COLUMN "text" CASCADE;',)
 
 def release(server: Server, *, if_changed: bool = False, accept: str = "") -> Outcome:
     wishes = Wishes(accepted=(accept,) if accept else ())
-    return perform.release("shop", if_changed=if_changed, host=server.host(), wishes=wishes)
+    return operations.release("shop", if_changed=if_changed, host=server.host(), wishes=wishes)
 
 
 def rollback(
@@ -33,7 +33,7 @@ def rollback(
     old_secrets: bool = False,
 ) -> Outcome:
     wishes = Wishes(keep_schema=keep_schema, old_secrets=old_secrets)
-    return perform.rollback("shop", wanted, host=server.host(), wishes=wishes)
+    return operations.rollback("shop", wanted, host=server.host(), wishes=wishes)
 
 
 def two(server: Server) -> tuple[str, str]:
@@ -141,7 +141,7 @@ def test_what_was_rolled_back_is_not_released_again_by_itself(server: Server) ->
     again = release(server, if_changed=True)
     assert (again.changed, again.release) == (False, first)
     assert f"{second} was rolled back" in again.warnings[0]
-    assert not forecast.would_change("shop", server.host()).changed
+    assert not changes.would_change("shop", server.host()).changed
     declare(server, source="three")
     assert release(server, if_changed=True).changed, "something new is"
 
@@ -212,7 +212,7 @@ def test_new_login_brings_nothing_back_that_was_rolled_back(server: Server, root
         assert release(server, if_changed=True).changed, number
     first = str(rollback(server, keep_schema=True).release)
     log_in_as(root, "shop_app_00000002")
-    assert forecast.would_change("shop", server.host()).reason == "its secrets have changed"
+    assert changes.would_change("shop", server.host()).reason == "its secrets have changed"
     outcome = release(server, if_changed=True)
     assert (outcome.ok, outcome.changed, outcome.release) == (True, True, first)
     assert "DB_USER=shop_app_00000002" in environment(root, first)
@@ -251,7 +251,7 @@ def test_secret_that_changes_after_a_rollback_reaches_what_serves(
     rotate(root, "one")
     path = root / "etc/bedstone/apps/shop/app.env"
     path.write_text(path.read_text().replace("SECRET=one", "SECRET=two"))
-    assert forecast.would_change("shop", server.host()).reason == "its secrets have changed"
+    assert changes.would_change("shop", server.host()).reason == "its secrets have changed"
     outcome = release(server, if_changed=True)
     assert (outcome.ok, outcome.changed, outcome.release) == (True, True, first)
     assert "SECRET=two" in environment(root, first)
@@ -388,13 +388,13 @@ def test_without_a_tool_the_schema_itself_is_compared(
 ) -> None:
     app = MIGRATED | {"migrations": "none"}
     for source in ("one", "two"):
-        monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app, now=source: now)
+        monkeypatch.setattr("bedstone.release.schema.digest", lambda _app, now=source: now)
         declare(server, app=app, source=source)
         assert release(server).ok
     refused = rollback(server)
     assert refused.failed_step == "plan"
     assert "The schema has changed since then" in str(refused.error)
-    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: "one")
+    monkeypatch.setattr("bedstone.release.schema.digest", lambda _app: "one")
     assert rollback(server).ok
 
 
@@ -406,11 +406,11 @@ def test_tool_is_not_asked_when_the_schema_is_still_that_of_both(
     now: str,
     asked: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: "d")
+    monkeypatch.setattr("bedstone.release.schema.digest", lambda _app: "d")
     for source in ("one", "two"):
         world.declare(source, "a1")
         release(server)
-    monkeypatch.setattr("bedstone.rollout.schema.digest", lambda _app: now)
+    monkeypatch.setattr("bedstone.release.schema.digest", lambda _app: now)
     before = world.asked
     assert rollback(server).ok
     assert (world.asked > before) is asked
@@ -461,25 +461,25 @@ def test_killed_rollback_leaves_one_release_with_its_schema(
     world.sql["a2"] = DROP if breaking else ()
     world.declare("two", "a1", "a2")
     second = str(release(server, accept="a2").release)
-    real = perform._Record.done
+    real = operations._Record.done
 
-    def killed(self: perform._Record, position: int, name: str, *rest: object) -> None:
+    def killed(self: operations._Record, position: int, name: str, *rest: object) -> None:
         if name == moment:
             raise KilledError
         real(self, position, name, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(perform._Record, "done", killed)
-        for name in ("bedstone.transaction._undo", "bedstone.perform._decided"):
+        patch.setattr(operations._Record, "done", killed)
+        for name in ("bedstone.release.transaction._undo", "bedstone.release.operations._decided"):
             patch.setattr(name, lambda *_: (_ for _ in ()).throw(KilledError()))
         with pytest.raises(KilledError):
             rollback(server)
-    settled = perform.put_right("shop", host=server.host())
+    settled = operations.put_right("shop", host=server.host())
     assert settled.ok
     served = first if moment in {"record", "drain"} else second
     assert set(server.serves().values()) == {served}
     assert world.applied == (["a1"] if served == first else ["a1", "a2"])
-    assert not perform.put_right("shop", host=server.host()).changed
+    assert not operations.put_right("shop", host=server.host()).changed
 
 
 # --- restart ----------------------------------------------------------------------------------
@@ -487,7 +487,7 @@ def test_killed_rollback_leaves_one_release_with_its_schema(
 
 def test_restart_moves_the_same_release_to_the_other_slot(server: Server) -> None:
     serving = release(server).release
-    outcome = perform.restart("shop", host=server.host())
+    outcome = operations.restart("shop", host=server.host())
     assert outcome.ok
     assert (outcome.kind, outcome.release) == ("restart", serving)
     assert set(server.serves()) == {"web@green", "api@green", "worker@1", "worker@2"}
@@ -499,7 +499,7 @@ def test_failed_restart_leaves_what_served(server: Server) -> None:
     release(server)
     before = server.serves()
     server.broken = {"front door"}
-    assert perform.restart("shop", host=server.host()).failed_step == "verify"
+    assert operations.restart("shop", host=server.host()).failed_step == "verify"
     assert server.serves() == before
 
 
@@ -507,13 +507,15 @@ def test_first_release_that_was_killed_is_cleared(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("bedstone.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError()))
+        patch.setattr(
+            "bedstone.release.transaction._undo", lambda *_: (_ for _ in ()).throw(KilledError())
+        )
         server.broken = {"front door"}
         with pytest.raises(KilledError):
             release(server)
     server.broken = set()
     assert server.active
-    perform.put_right("shop", host=server.host())
+    operations.put_right("shop", host=server.host())
     assert server.active == server.enabled == set()
     assert release(server).ok
 

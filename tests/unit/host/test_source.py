@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import source
 from bedstone.apps import config
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed, run
+from bedstone.release import source
 from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, IMAGE, Server
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import fingerprint, source
 from bedstone.apps import config, source_secrets
 from bedstone.core import errors, paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Completed, run
 from bedstone.notify import redact
+from bedstone.release import fingerprint, source
 from bedstone.system.docker import Docker
 from tests.unit.host.server import APP, Server
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import cli, ledger_rebuild, overview, perform
+from bedstone import cli, overview
 from bedstone.apps import config, current, network, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
 from bedstone.ledger import releases as history
+from bedstone.release import ledger_rebuild, operations
 from bedstone.system.docker import Docker
 from tests.unit.host.server import Server
 
@@ -68,8 +69,8 @@ def _as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def releases(server: Server) -> list[str]:
     """Two releases of an app, the second of which serves in the slot green."""
-    first = perform.release("shop", host=server.host())
-    second = perform.release("shop", host=server.host())
+    first = operations.release("shop", host=server.host())
+    second = operations.release("shop", host=server.host())
     assert first.ok
     assert second.ok
     return [str(first.release), str(second.release)]
@@ -116,7 +117,7 @@ def test_it_is_put_right_after_a_crash_all_the_same(
     damage(how)
     database.stand_in = ledger_rebuild.stand_in
     server.active.clear()
-    outcome = perform.put_right("shop", host=server.host())
+    outcome = operations.put_right("shop", host=server.host())
     assert outcome.ok
     assert server.serves()["web@green"] == releases[1]
     assert "bedstone-shop-web@green.service" in server.active
@@ -137,8 +138,8 @@ def test_it_is_made_again_from_what_is_kept(
     assert len(list(path.parent.glob("ledger.damaged-*.sqlite"))) == there
     with database.opened() as connection:
         assert history.serving(connection, "shop") == history.Serving(releases[1], "green")
-    assert not perform.release("shop", host=server.host(), if_changed=True).changed
-    outcome = perform.rollback("shop", host=server.host())
+    assert not operations.release("shop", host=server.host(), if_changed=True).changed
+    outcome = operations.rollback("shop", host=server.host())
     assert (outcome.ok, outcome.release) == (True, releases[0])
     # Twice is as good as once.
     assert cli.main(["ledger", "rebuild"]) == 0
@@ -150,7 +151,7 @@ def test_release_waits_until_the_ledger_is_mended(server: Server, releases: list
     damage(_zeros)
     calls = len(server.calls)
     with pytest.raises(BedstoneError, match="can't be opened") as caught:
-        perform.release("shop", host=server.host())
+        operations.release("shop", host=server.host())
     assert "`bedstone ledger rebuild`" in str(caught.value.hint)
     assert len(server.calls) == calls, "nothing was touched"
 

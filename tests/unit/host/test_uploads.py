@@ -12,7 +12,7 @@ import pytest
 from bedstone.apps import slots
 from bedstone.apps.slots import Made
 from bedstone.core import acl
-from bedstone.rollout import uploads
+from bedstone.release.steps import uploads
 from tests.unit.host.server import APP, Server, declare
 from tests.unit.host.test_release import release
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, retire
+from bedstone import cli
 from bedstone.apps import maintenance
 from bedstone.core.process import Completed
-from bedstone.rollout.context import Host
+from bedstone.release import retire
+from bedstone.release.context import Host
 
 
 @pytest.fixture

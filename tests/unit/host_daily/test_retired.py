@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, overview, retire, watch
+from bedstone import cli, overview, watch
 from bedstone.core import paths
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
 from bedstone.overview import screen
-from bedstone.rollout.context import Host
+from bedstone.release import retire
+from bedstone.release.context import Host
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import perform, rebuild_serve
+from bedstone import rebuild_serve
 from bedstone.apps import environment, network
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.release import operations
 from tests.unit.host.server import Server
 
 
 @pytest.fixture
 def release(server: Server, root: Path) -> str:
     """A release, after its server was replaced: nothing runs, and only files came back."""
-    outcome = perform.release("shop", host=server.host())
+    outcome = operations.release("shop", host=server.host())
     assert outcome.ok, outcome.error
     for path in (paths.slots("shop"), root / "srv", root / "etc/nginx/bedstone/upstreams"):
         shutil.rmtree(path)

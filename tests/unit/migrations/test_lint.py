@@ -20,7 +20,7 @@ from bedstone.migrations import (
     lint,
     unjudged,
 )
-from bedstone.rollout.gates import pending_words
+from bedstone.release.steps.migration_gate import pending_words
 
 BOOK = {
     "id": "integer",

@@ -1,0 +1,100 @@
+"""Compute the digests that show whether a release would change anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedstone.apps import environment, source_secrets
+from bedstone.core import paths
+from bedstone.release.source import digest_of_file
+from bedstone.system import container
+
+if TYPE_CHECKING:
+    from bedstone.apps.config import App
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The digests of a release.
+
+    Attributes:
+        whole: of all it is made of: description, environment, mounted files, source.
+        declared: the same without the values of secrets: what the operator decided on.
+        build: of what its image is built from, or None when it isn't built here.
+
+    """
+
+    whole: str
+    declared: str
+    build: str | None
+
+
+def of(app: App, identity: str) -> Fingerprint:
+    """Return the digests of what would be released now.
+
+    Args:
+        app: as declared.
+        identity: of its source, by :func:`bedstone.release.source.identify`.
+
+    Raises:
+        ConfigError: one of the files can't be read.
+
+    """
+    environments = [app.environment_file]
+    if app.migrate_environment_file:
+        environments.append(app.migrate_environment_file)
+    files = sorted({*environments, *(mount.source for mount in app.mounts)})
+    parts: dict[str, Any] = {
+        "generation": container.GENERATION,
+        "app": _described(app),
+        "source": identity,
+        "files": {name: _digest(name) for name in files},
+    }
+    without_secrets = {
+        **parts,
+        "files": {
+            name: _without_secrets(app, name) if name in environments else digest
+            for name, digest in parts["files"].items()
+        },
+    }
+    args = source_secrets.load(app.name).args
+    whole = {**parts, "args": dict(args)} if args else parts
+    return Fingerprint(_hash(whole), _hash(without_secrets), _build(app, identity))
+
+
+def _described(app: App) -> dict[str, Any] | None:
+    """Return what app.json says, without the login: that is one of the environment's secrets."""
+    if not app.text:
+        return None
+    described: dict[str, Any] = json.loads(app.text)
+    if described.get("database"):
+        described["database"].pop("login", None)
+    return described
+
+
+def _build(app: App, identity: str) -> str | None:
+    image = app.image
+    if image.kind not in {"build", "git"}:
+        return None
+    # The build's secrets are left out, as BuildKit leaves them out: they don't show in the image.
+    args = {**image.args, **source_secrets.load(app.name).args}
+    return _hash([identity, image.dockerfile, args, image.target])
+
+
+def _digest(name: str) -> str:
+    path = paths.host(name)
+    # A mounted directory's contents are the operator's own and change without us.
+    return "directory" if path.is_dir() else digest_of_file(path)
+
+
+def _without_secrets(app: App, name: str) -> dict[str, str]:
+    variables = environment.load(paths.host(name))
+    rotating = app.rotating_variables
+    return {key: "" if key in rotating else value for key, value in variables.items()}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""Define the steps of each operation, in their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone.release.commands import check
+from bedstone.release.context import Rollout
+from bedstone.release.steps.finish import (
+    copies_leave_the_host,
+    copy,
+    drain,
+    first_backup,
+    lacks_backup,
+    prune,
+)
+from bedstone.release.steps.forward import migrate_forward
+from bedstone.release.steps.image import image, unimage
+from bedstone.release.steps.logins import drop_unused, has_logins
+from bedstone.release.steps.migrate import migrate
+from bedstone.release.steps.migration_gate import plan
+from bedstone.release.steps.network import ground, unground
+from bedstone.release.steps.prepare import prepare, revive, unprepare, unrevive
+from bedstone.release.steps.record import record
+from bedstone.release.steps.restore_point import restore_point
+from bedstone.release.steps.reverse import reverse_after, reverse_first, unreverse
+from bedstone.release.steps.rollback_gate import plan_back
+from bedstone.release.steps.start import start, unstart
+from bedstone.release.steps.static import static, unstatic
+from bedstone.release.steps.switch import switch, unswitch
+from bedstone.release.steps.verify import verify
+from bedstone.release.steps.workers import unworkers, workers
+from bedstone.release.transaction import Step
+
+if TYPE_CHECKING:
+    from bedstone.apps.config import App
+
+
+def release(app: App) -> list[Step[Rollout]]:
+    """Return the steps of a release that hold together: when one fails, all are undone."""
+    return [
+        Step("prepare", prepare, unprepare),
+        Step("image", image, unimage),
+        Step("network", ground, unground),
+        Step("check", check),
+        Step("plan", plan),
+        Step("restore_point", restore_point),
+        Step("migrate", migrate),
+        Step("static", static, unstatic),
+        *traffic(app),
+    ]
+
+
+def rollback(app: App) -> list[Step[Rollout]]:
+    """Return the steps of a rollback to an earlier release."""
+    return [
+        Step("prepare", revive, unrevive),
+        Step("network", ground, unground),
+        Step("plan", plan_back),
+        Step("restore_point", restore_point),
+        Step("reverse", reverse_first, unreverse),
+        Step("migrate", migrate_forward),
+        *traffic(app),
+    ]
+
+
+def restart(app: App) -> list[Step[Rollout]]:
+    """Return the steps that restart the serving release."""
+    return [Step("network", ground, unground), *traffic(app)]
+
+
+def traffic(app: App) -> list[Step[Rollout]]:
+    """Return the steps that move an app from one slot to the other."""
+    steps = []
+    if app.http_services:
+        steps.append(Step("start", start, unstart))
+    if any(service.route is not None for service in app.http_services):
+        steps += [Step("switch", switch, unswitch), Step("verify", verify)]
+    if app.workers:
+        steps.append(Step("workers", workers, unworkers))
+    return [*steps, Step("record", record)]
+
+
+def afterwards(kind: str, app: str) -> list[Step[Rollout]]:
+    """Return the steps after the moment of record, whose failure is only a warning.
+
+    Args:
+        kind: ``release``, ``rollback`` or ``restart``.
+        app: whose.
+
+    """
+    reversal = [Step("reverse", reverse_after)] if kind == "rollback" else []
+    elsewhere = [Step("copy", copy)] if copies_leave_the_host() else []
+    first = kind == "release" and lacks_backup(app)
+    backup = [Step("backup", first_backup)] if first else []
+    logins = [Step("logins", drop_unused)] if has_logins(app) else []
+    return [Step("drain", drain), *reversal, *logins, Step("prune", prune), *backup, *elsewhere]

@@ -1,0 +1,158 @@
+"""Check and drop the roles that an app logs in to PostgreSQL as: one for each password it has had.
+
+Another password in the settings makes another role (role postgresql, `app_login`), and the release
+that serves logs in with the earlier one until it is replaced. Then no container uses that any more.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from bedstone.apps import config, slots
+from bedstone.backup import settings as backup_settings
+from bedstone.backup.create import server_of
+from bedstone.core import paths
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.postgres.server import identifier, literal
+from bedstone.release.steps import prepare
+from bedstone.system.container import LABEL_APP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bedstone.apps.config import App, Database
+    from bedstone.postgres.server import Server
+    from bedstone.release.context import Rollout
+
+# PostgreSQL sees the end of a container's connections at once, or nearly.
+SESSIONS_END_SECONDS = 10.0
+_PAUSE_SECONDS = 0.5
+_LOCK_WAIT = "20s"
+# What the control side's `names.app_login` puts behind the name of an app's role.
+_SUFFIX = "_[0-9a-f]{8}"
+# What role postgresql writes at the app's role, in front of the login that the settings want: after
+# provision.yml it is there, and what runs doesn't use it yet.
+_COMMENT = "logs in as "
+# A role that logs in itself is one of an earlier version of Bedstone.
+_LOGINS = """
+SELECT json_build_array(r.rolname, (SELECT count(*) FROM pg_stat_activity a
+                                     WHERE a.usesysid = r.oid))
+  FROM pg_roles r
+ WHERE r.rolcanlogin
+   AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = {role}
+                    AND shobj_description(g.oid, 'pg_authid') = {comment} || r.rolname)
+   AND (r.rolname = {role}
+        OR (r.rolname ~ {pattern}
+            AND EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                         WHERE m.member = r.oid AND g.rolname = {role})))
+ ORDER BY r.rolname;
+"""
+
+
+def require(app: App) -> None:
+    """Refuse a release whose login isn't in PostgreSQL yet.
+
+    Raises:
+        RefusedError: names the playbook that makes it.
+
+    """
+    database, server = app.database, server_for(app)
+    if database is None or database.login is None or server is None:
+        return
+    if database.login not in server.roles():
+        raise RefusedError(
+            f"The role {database.login}, which {app.name} logs in as, isn't in PostgreSQL.",
+            hint="Run the playbook `provision.yml`, whose role `postgresql` makes it.",
+        )
+
+
+def server_for(app: App) -> Server | None:
+    """Return this host's PostgreSQL if it has the app's database and the app has logins."""
+    if app.database is None or app.database.role is None:
+        return None
+    settings = backup_settings.of_app(app.name)
+    return None if settings is None else server_of(settings)
+
+
+def has_logins(name: str) -> bool:
+    """Return whether an app has logins on this host that may be left from an earlier password."""
+    try:
+        return server_for(config.load(name)) is not None
+    except BedstoneError:
+        return False
+
+
+def drop_unused(rollout: Rollout) -> str:
+    """Drop the logins that neither what serves nor a running container uses."""
+    declared = config.load(rollout.app.name)
+    database, server = declared.database, server_for(declared)
+    if database is None or database.role is None or server is None:
+        return "none on this server"
+    texts = [*_kept_values(rollout, declared), *_running_values(rollout)]
+    unused = [name for name in _sessions(server, database) if not is_used(name, texts)]
+    if database.login in unused:
+        unused.remove(database.login)
+    deadline = time.monotonic() + SESSIONS_END_SECONDS
+    while (open_ := _open(server, database, unused)) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
+    said = []
+    for name in unused:
+        if name in open_:
+            said.append(f"{name} stays: {open_[name]} sessions of it are open")
+        elif name == database.role:
+            server.execute(f"ALTER ROLE {identifier(name)} NOLOGIN PASSWORD NULL;")
+            said.append(f"{name} can't log in any more")
+        else:
+            server.execute(_dropped(name, database.role), database.name)
+            said.append(f"{name} dropped")
+    return ", ".join(said) or "nothing to drop"
+
+
+def is_used(name: str, texts: Iterable[str]) -> bool:
+    """Return whether a text names a role as a user: alone, or in an address.
+
+    `payments_app` is neither in `payments_app.settings` nor in `payments_app_1a2b3c4d`.
+    """
+    pattern = re.compile(rf"(?:^|[\s/=:'\"@,;]){re.escape(name)}(?:$|[\s:@'\",;&?/])")
+    return any(pattern.search(text) for text in texts)
+
+
+def _dropped(name: str, role: str) -> str:
+    login, heir = identifier(name), identifier(role)
+    # After a pooler's DISCARD ALL a session is the login's own, and so is what it makes:
+    # large objects, nothing else.
+    return (
+        f"BEGIN; SET LOCAL lock_timeout = '{_LOCK_WAIT}'; REASSIGN OWNED BY {login} TO {heir};"
+        f" DROP OWNED BY {login}; DROP ROLE {login}; COMMIT;"
+    )
+
+
+def _sessions(server: Server, database: Database) -> dict[str, int]:
+    """Return the app's logins, each with how many sessions it has."""
+    role = str(database.role)
+    query = _LOGINS.format(
+        role=literal(role), pattern=literal(f"^{role}{_SUFFIX}$"), comment=literal(_COMMENT)
+    )
+    return {str(name): int(count) for name, count in server.rows(query)}
+
+
+def _open(server: Server, database: Database, names: Iterable[str]) -> dict[str, int]:
+    found = _sessions(server, database) if names else {}
+    return {name: found[name] for name in names if found.get(name)}
+
+
+def _kept_values(rollout: Rollout, declared: App) -> list[str]:
+    """Return the values of all variables that are declared, or that a slot runs with."""
+    releases = {rollout.id, *(slot.release for slot in slots.all_of(declared.name))}
+    environments: list[Mapping[str, str]] = [*prepare.declared_environments(declared).values()]
+    for release in sorted(releases):
+        directory = paths.release(declared.name, release)
+        environments += [prepare.environment_of(directory, name) for name in prepare.ENVIRONMENTS]
+    return [value for variables in environments for value in variables.values()]
+
+
+def _running_values(rollout: Rollout) -> list[str]:
+    """Return the values of what runs now, a job of the release before for example."""
+    return rollout.host.docker.environment_values(f"{LABEL_APP}={rollout.app.name}")

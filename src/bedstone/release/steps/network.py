@@ -1,0 +1,24 @@
+"""Create the app's Docker network."""
+
+from __future__ import annotations
+
+from bedstone.apps import network
+from bedstone.release.context import Rollout
+from bedstone.release.steps import uploads
+
+
+def ground(rollout: Rollout) -> str:
+    """Make what the containers stand on: network, addresses, the directory of uploads."""
+    app = rollout.app
+    subnet = network.ensure(rollout.host.docker, app)
+    for service in app.http_services:
+        rollout.addresses[service.name] = network.address(
+            app.name, service.name, rollout.slot, subnet
+        )
+    uploads.share(rollout)
+    return subnet
+
+
+def unground(rollout: Rollout) -> None:
+    """Leave the uploads to the release that serves; the network stays."""
+    uploads.unshare(rollout)

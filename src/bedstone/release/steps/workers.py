@@ -1,0 +1,47 @@
+"""Restart the workers from the new image."""
+
+from __future__ import annotations
+
+import time
+
+from bedstone.apps import slots
+from bedstone.release.context import START_SLACK_SECONDS, Rollout, stop_seconds
+from bedstone.release.steps.start import start_units
+from bedstone.release.steps.stop import end, killed
+
+
+def workers(rollout: Rollout) -> str:
+    """Restart the workers from the new image; each finishes its current tasks first."""
+    app, keys = rollout.app, rollout.worker_keys()
+    present = slots.keys(app.name)
+    rollout.old_workers = {
+        key: slots.read(app.name, key) if key in present else None for key in keys
+    }
+    for service in app.workers:
+        for name in service.worker_slots():
+            slots.write(app.name, rollout.slot_of(service, name))
+    units = [slots.unit(app.name, key) for key in keys]
+    began = time.time()
+    start_units(rollout, rollout.host.systemd.restart, units, app.workers)
+    rollout.host.systemd.enable(units)
+    before = [slots.unit(app.name, key) for key, slot in rollout.old_workers.items() if slot]
+    return f"{', '.join(keys)}{killed(rollout.host, before, began)}"
+
+
+def unworkers(rollout: Rollout) -> None:
+    """Restart the previous release's workers."""
+    app, systemd = rollout.app, rollout.host.systemd
+    again: list[str] = []
+    new: list[str] = []
+    for key, slot in rollout.old_workers.items():
+        if slot is None:
+            new.append(key)
+        else:
+            again.append(slots.unit(app.name, key))
+            slots.write(app.name, slot)
+    end(rollout.host, app.name, new, seconds=stop_seconds(app.workers))
+    if again:
+        # Each is stopped first.
+        limit = max(service.stop_seconds for service in app.workers)
+        limit += max(service.health_timeout_seconds for service in app.workers)
+        systemd.restart(again, timeout=limit + START_SLACK_SECONDS)

@@ -1,1 +1,0 @@
-"""Define the steps that put a release of an app into service."""
