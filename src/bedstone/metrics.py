@@ -11,7 +11,7 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import __version__, freshness, measurements, watch
+from bedstone import __version__, measurements, watch
 from bedstone.apps import config, maintenance
 from bedstone.backup import catalog, status, verify_settings
 from bedstone.backup import settings as backup_settings
@@ -20,6 +20,7 @@ from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations, releases
 from bedstone.ledger import verifications as verify_history
 from bedstone.metrics_text import Family
+from bedstone.offsite import freshness
 from bedstone.overview import operations, verifications
 from bedstone.storage import destinations
 from bedstone.watch.machine import LEDGER_ALARM

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone import (
-    copying,
     rebuild_cluster,
     rebuild_dumps,
     rebuild_files,
@@ -29,6 +28,7 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, releases
+from bedstone.offsite import sync
 from bedstone.storage import destinations
 from bedstone.system.systemd import Systemd
 from bedstone.wal.stanza import Stanza
@@ -142,7 +142,7 @@ def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[s
     with ExitStack() as locks:
         purpose = f"bedstone rebuild --destination {name}"
         # A copy made from here during the rebuild would pass for the newest.
-        locks.enter_context(lock.held(copying.LOCK, purpose))
+        locks.enter_context(lock.held(sync.LOCK, purpose))
         for app in settings.apps:
             for held in (app.app, f"{app.app}.backup"):
                 locks.enter_context(lock.held(held, purpose))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import copies, restore_check
 from bedstone import restore as restore_backup
+from bedstone import restore_check
 from bedstone.appdata import journal as restore_journal
 from bedstone.core import files, paths
 from bedstone.core.errors import RefusedError
+from bedstone.offsite import copies
 from bedstone.postgres.server import Server, identifier
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bedstone.backup.settings import Settings
-    from bedstone.copies import Remote
+    from bedstone.offsite.copies import Remote
     from bedstone.rebuild_journal import Journal
     from bedstone.storage.destinations import Destination
 

@@ -8,7 +8,6 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from bedstone import copies
 from bedstone.apps import slots
 from bedstone.backup import manifest, media
 from bedstone.core import files, paths
@@ -16,6 +15,7 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.offsite import copies
 from bedstone.release.steps.image import image_name
 from bedstone.storage.restic import Repository
 from bedstone.system.docker import Docker

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import copies, past, past_backup, past_window
+from bedstone import past, past_backup, past_window
 from bedstone.backup import catalog
 from bedstone.core import disk, paths, scratch
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
+from bedstone.offsite import copies
 from bedstone.storage import destinations
 from bedstone.wal.stanza import Stanza
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone import copies
 from bedstone.backup import catalog
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
+from bedstone.offsite import copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

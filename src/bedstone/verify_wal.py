@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import copies, past, past_window, verify_parts
+from bedstone import past, past_window, verify_parts
 from bedstone.backup import catalog
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.offsite import copies
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
 from bedstone.verify_parts import Proof

@@ -6,13 +6,15 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals_measured, copying, freshness, verify_alarms
+from bedstone import verify_alarms
 from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
 from bedstone.notify import alarms, events
+from bedstone.offsite import freshness, sync
+from bedstone.offsite import observe as arrivals_measured
 from bedstone.storage import destinations
 from bedstone.wal import observe
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
-    from bedstone.copying import Result
-    from bedstone.freshness import Item
+    from bedstone.offsite.freshness import Item
+    from bedstone.offsite.sync import Result
     from bedstone.storage.destinations import Destinations
 
 _HEADINGS = ("DESTINATION", "APP", "KIND", "NEWEST", "AGE", "SIZE", "SEEN", "STATE")
@@ -157,7 +159,7 @@ def _copy(arguments: argparse.Namespace) -> int:
     if any(place.is_local for place in wanted):
         raise RefusedError("Backups are made on this server: there is nothing to copy to `local`.")
     with terminable():
-        results = copying.run(
+        results = sync.run(
             settings,
             known,
             wanted=wanted,

@@ -7,10 +7,11 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, copies
+from bedstone import cli
 from bedstone.backup import catalog, kept, retention, retention_held
 from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
+from bedstone.offsite import copies
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
 from bedstone.wal import backup as pgbackrest_run

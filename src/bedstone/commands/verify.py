@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import verify_marks
 from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
 from bedstone.cli import add_command
@@ -21,6 +20,7 @@ from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
+from bedstone.offsite import verification_reports
 from bedstone.storage import destinations
 from bedstone.verify import KINDS, alone, clear, verify, verify_wal
 from bedstone.wal.stanza import Stanza
@@ -243,7 +243,9 @@ def _results(
 def _leave_marks(how: VerifySettings) -> list[BedstoneError]:
     """Leave at the destinations what came out; return why, where that failed."""
     try:
-        return verify_marks.leave(destinations.load().remote, how.host or socket.gethostname())
+        return verification_reports.leave(
+            destinations.load().remote, how.host or socket.gethostname()
+        )
     except (BedstoneError, OSError, sqlite3.Error) as error:
         told = error if isinstance(error, BedstoneError) else BedstoneError(f"{error}.")
         return [told]

@@ -18,15 +18,8 @@ from bedstone.core import parallel
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
-from bedstone.overview import (
-    database,
-    destinations,
-    images,
-    operations,
-    upgrades,
-    verifications,
-    written,
-)
+from bedstone.offsite import status as destinations
+from bedstone.overview import database, images, operations, upgrades, verifications, written
 from bedstone.release import retire
 from bedstone.system.container import LABEL_APP
 from bedstone.system.docker import Docker

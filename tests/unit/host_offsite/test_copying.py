@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import copies, copies_configuration, copying
 from bedstone.backup import catalog, create, manifest, media, retention_held
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, observations, verifications
 from bedstone.ledger.verifications import Verification
+from bedstone.offsite import copies, host_state, sync
 from bedstone.storage import restic_errors
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 from tests.unit.host_offsite.conftest import BUCKET, LOCAL, OFFSITE
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup.catalog import Backup
     from bedstone.backup.settings import Settings
-    from bedstone.copying import Result
+    from bedstone.offsite.sync import Result
     from bedstone.storage.destinations import Destinations
     from tests.unit.host_offsite.repositories import Elsewhere
 
@@ -59,7 +59,7 @@ class World:
 
     def copy(self, **options: object) -> dict[str, Result]:
         """Copy all, and return the results by destination."""
-        results = copying.run(
+        results = sync.run(
             self.settings,
             self.known,
             **{"wanted": self.known.remote, "apps": self.settings.apps, **options},  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def test_a_release_that_ended_meanwhile_is_sent_too(
 
     said = results["offsite"].sent
     # As long as one ends after a round began, there is another; but not for ever.
-    expected = 1 + copying._ROUNDS if sent > 1 else 1
+    expected = 1 + sync._ROUNDS if sent > 1 else 1
     assert said.count("the configuration of this server") == expected
     assert len(results["bucket"].problems) == 1
 
@@ -336,7 +336,7 @@ def test_a_killed_copy_leaves_nothing_that_counts(world: World) -> None:
 
 
 def test_a_second_run_at_the_same_time_is_told_of_the_first(world: World) -> None:
-    with lock.held(copying.LOCK, "bedstone copy"), pytest.raises(lock.LockedError) as raised:
+    with lock.held(sync.LOCK, "bedstone copy"), pytest.raises(lock.LockedError) as raised:
         world.copy()
 
     assert "`bedstone copy`" in raised.value.message
@@ -500,7 +500,7 @@ def test_the_configuration_holds_secrets_and_ledger_but_no_keys_of_backups(
     assert (directory / "ledger.sqlite").read_bytes().startswith(b"SQLite format 3")
     assert json.loads((directory / "contents.json").read_text())["apps"] == {}
     # Nothing of it stays on this server in the clear.
-    assert not (copies_configuration.place() / "configuration").exists()
+    assert not (host_state.place() / "configuration").exists()
 
 
 def released(release: str) -> None:
@@ -522,8 +522,8 @@ def test_the_image_that_serves_is_copied_once(
         target.write_text(f"the image of {release}")
         return target
 
-    monkeypatch.setattr(copies_configuration, "has_docker", lambda: True)
-    monkeypatch.setattr(copies_configuration, "save_image", save)
+    monkeypatch.setattr(host_state, "has_docker", lambda: True)
+    monkeypatch.setattr(host_state, "save_image", save)
     released("20261120_101500-v1")
     world.copy()
     world.copy()
@@ -539,7 +539,7 @@ def test_the_image_that_serves_is_copied_once(
 def test_a_host_without_docker_says_that_images_are_not_copied(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies_configuration, "has_docker", lambda: False)
+    monkeypatch.setattr(host_state, "has_docker", lambda: False)
     released("20261120_101500-v1")
 
     results = world.copy()

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import arrivals_measured, cli, freshness
+from bedstone import cli
 from bedstone.backup import create, status
 from bedstone.ledger import database, observations
 from bedstone.notify import alarms, events
-from bedstone.overview import destinations as overview
+from bedstone.offsite import freshness
+from bedstone.offsite import observe as arrivals_measured
+from bedstone.offsite import status as overview
 from bedstone.storage import destinations, restic_errors
 from bedstone.wal import observe
 from tests.unit.host_offsite.conftest import LOCAL, OFFSITE

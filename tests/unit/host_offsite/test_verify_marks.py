@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import arrivals_measured, backups, cli, copies, verify_alarms, verify_marks
+from bedstone import backups, cli, verify_alarms
 from bedstone.backup import verify_settings
 from bedstone.core import paths
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
 from bedstone.ledger.verifications import Verification
 from bedstone.notify import alarms
+from bedstone.offsite import copies, observe, verification_reports
 from bedstone.overview import verifications
 from bedstone.storage import destinations, restic_errors
 
@@ -59,13 +60,13 @@ class Hosts:
     def leave(self) -> list[str]:
         """Leave the marks; return what failed."""
         with paths.of_origin("db1"):
-            failures = verify_marks.leave(destinations.load().remote, "proofs1")
+            failures = verification_reports.leave(destinations.load().remote, "proofs1")
         return [error.message for error in failures]
 
     def look(self) -> None:
         """Look at the destinations, as `db1` does each hour."""
         for place in self.known.all:
-            arrivals_measured.measure(self.settings, place)
+            observe.measure(self.settings, place)
 
     def recorded(self) -> list[Verification]:
         """Return the results on `db1`, the newest first."""
@@ -207,9 +208,9 @@ def test_old_marks_go_and_the_newest_never(hosts: Hosts) -> None:
         hosts.leave()
     kept = hosts.elsewhere.kept("offsite", kind="verification")
     old = [replace(mark, time=mark.time - timedelta(days=91)) for mark in kept]
-    assert verify_marks.expired(old) == [mark.id for mark in old[:-1]]
-    assert verify_marks.expired([old[0], *kept[1:]]) == [old[0].id]
-    assert verify_marks.expired([]) == []
+    assert verification_reports.expired(old) == [mark.id for mark in old[:-1]]
+    assert verification_reports.expired([old[0], *kept[1:]]) == [old[0].id]
+    assert verification_reports.expired([]) == []
     # A mark is no backup.
     assert copies.whole(kept, "payments") == []
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, copies, past, verify, verify_marks, verify_parts
+from bedstone import cli, past, verify, verify_parts
 from bedstone.backup import create, manifest
 from bedstone.backup.verify_settings import VerifySettings
 from bedstone.commands import verify as command
-from bedstone.copies import Remote
 from bedstone.core import paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
+from bedstone.offsite import copies, verification_reports
+from bedstone.offsite.copies import Remote
 from bedstone.past import GapError
 from bedstone.postgres import dump, properties, temporary
 from bedstone.postgres.server import Server
@@ -293,7 +294,7 @@ def proofs(world: World, root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     away.mkdir()
     world.path = Path(shutil.move(world.path, away))
     monkeypatch.setattr(copies, "manifest_of", lambda *_: manifest.read(world.path))
-    monkeypatch.setattr(verify_marks, "leave", lambda *_: [])
+    monkeypatch.setattr(verification_reports, "leave", lambda *_: [])
     return world
 
 
@@ -330,7 +331,7 @@ def test_proof_of_which_nobody_can_be_told_is_no_success(
 ) -> None:
     assert proofs.there
     away = ResticError("offsite doesn't answer.", UNREACHABLE)
-    monkeypatch.setattr(verify_marks, "leave", lambda *_: [away])
+    monkeypatch.setattr(verification_reports, "leave", lambda *_: [away])
     assert cli.main(["verify", "--of", "db1", "--kind", "dump"]) == 3
     assert "db1 isn't told: offsite doesn't answer." in capsys.readouterr().err
 

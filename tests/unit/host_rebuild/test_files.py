@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import copies, rebuild, rebuild_files
+from bedstone import rebuild, rebuild_files
 from bedstone.backup.settings import App, Settings
-from bedstone.copies import IMAGE, Remote
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA
+from bedstone.offsite import copies
+from bedstone.offsite.copies import IMAGE, Remote
 from bedstone.storage.destinations import Destination
 from bedstone.storage.restic import Snapshot
 from bedstone.system.docker import Docker, ImageFacts

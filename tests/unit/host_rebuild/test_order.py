@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import copies, rebuild, rebuild_cluster, rebuild_dumps, rebuild_files, rebuild_journal
+from bedstone import rebuild, rebuild_cluster, rebuild_dumps, rebuild_files, rebuild_journal
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
+from bedstone.offsite import copies
 from bedstone.rebuild_cluster import Recovered
 
 BACKUP = {

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import __version__
-from bedstone.copies import IMAGE, of_kind
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, SERVER
+from bedstone.offsite.copies import IMAGE, of_kind
 from bedstone.release.steps.image import image_name
 
 if TYPE_CHECKING:

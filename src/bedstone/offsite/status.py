@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bedstone import freshness
 from bedstone.backup import settings
 from bedstone.ledger.observations import CONFIGURATION, SERVER
+from bedstone.offsite import freshness
 from bedstone.storage import destinations
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import copies, verify_marks
 from bedstone.backup import catalog
 from bedstone.backup.manifest import RESTIC
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.offsite import copies, verification_reports
 from bedstone.storage import destinations, restic_errors
 from bedstone.storage.reachability import ReachError
 from bedstone.storage.restic import Repository
@@ -67,7 +67,7 @@ def measure(
                 told(destination.name, app, kind, error.message)
         return
     if not destination.is_local:
-        verify_marks.read(destination, snapshots)
+        verification_reports.read(destination, snapshots)
     for app, kind in wanted:
         if kind == CONFIGURATION:
             _configuration(destination, snapshots)

@@ -232,7 +232,7 @@ def fetch(
         into: a directory, made if it isn't there; the fetched data is below it.
         kind: ``dump``: the backup's directory, each byte checked by its manifest (its uploads
             follow by ``media.unpack``, which finds them there); ``media``: the directory of its
-            uploads; ``configuration``: see :mod:`bedstone.copies_configuration`; ``image``: what
+            uploads; ``configuration``: see :mod:`bedstone.offsite.host_state`; ``image``: what
             `docker load` takes.
         watch: called repeatedly while it runs; its exception stops it.
 

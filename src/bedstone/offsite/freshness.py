@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals_measured
 from bedstone.backup import catalog
 from bedstone.core import age
 from bedstone.ledger import database, observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER, WAL
+from bedstone.offsite import observe
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def items(settings: Settings, known: Destinations) -> list[Item]:
     ]
     result = []
     for place in known.all:
-        for app, kind in arrivals_measured.expected(settings, place):
+        for app, kind in observe.expected(settings, place):
             arrival = seen.get((place.name, app, kind))
             local = seen.get((destinations.LOCAL, app, DUMP))
             made = local.newest_at if local else None

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import arrivals_measured, copies, copies_configuration, verify_marks
 from bedstone.backup import catalog, kept, media_snapshots
-from bedstone.copies import IMAGE
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import copies as copies_history
 from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER
+from bedstone.offsite import copies, host_state, observe, verification_reports
+from bedstone.offsite.copies import IMAGE
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
 from bedstone.storage.restic_errors import MISSING, ResticError
@@ -105,7 +105,7 @@ def run(
     """
     with lock.held(LOCK, "bedstone copy", wait_seconds=wait_seconds):
         # Of a run that was killed: an image is large.
-        files.remove_tree(copies_configuration.place() / IMAGE)
+        files.remove_tree(host_state.place() / IMAGE)
         begun = datetime.now(UTC)
         sends = [_One(settings, known, place, Result(place.name), say) for place in wanted]
         for one in sends:
@@ -193,7 +193,7 @@ class _One:
             # What failed before a backup's turn came is over.
             copies_history.record(SERVER, RUN, None, self._place.name, started)
             seen = self._forget(apps, seen)
-        arrivals_measured.measure(self._settings, self._place, seen)
+        observe.measure(self._settings, self._place, seen)
 
     def _ready(self, *, anew: bool) -> list[Snapshot]:
         try:
@@ -263,11 +263,11 @@ class _One:
 
     def _configuration(self, there: Sequence[Snapshot]) -> None:
         started = datetime.now(UTC)
-        directory = copies_configuration.place() / CONFIGURATION
+        directory = host_state.place() / CONFIGURATION
         try:
             self._say(f"{self._place.name}: sends the configuration")
-            contents = copies_configuration.collect(directory)
-            name, sent = copies_configuration.send(self._repository, contents, directory)
+            contents = host_state.collect(directory)
+            name, sent = host_state.send(self._repository, contents, directory)
         except (BedstoneError, OSError, sqlite3.Error) as error:
             self._failed(SERVER, CONFIGURATION, None, started, error)
             return
@@ -275,11 +275,11 @@ class _One:
             files.remove_tree(directory)
         said = "the configuration of this server"
         self._sent.append(_Sent(SERVER, CONFIGURATION, name, started, sent, said))
-        for app, release, image in copies_configuration.missing_images(there, contents):
+        for app, release, image in host_state.missing_images(there, contents):
             self._image(app, release, image)
 
     def _image(self, app: str, release: str, image: str) -> None:
-        if not copies_configuration.has_docker():
+        if not host_state.has_docker():
             self.result.notes.append(
                 f"the image of {app} isn't copied: there is no Docker on this server"
             )
@@ -288,10 +288,8 @@ class _One:
         archive = None
         try:
             self._say(f"{self._place.name}: sends the image of {app} {release}")
-            archive = copies_configuration.save_image(
-                app, release, image, self._settings.reserve_bytes
-            )
-            sent = copies_configuration.send_image(self._repository, app, release, archive)
+            archive = host_state.save_image(app, release, image, self._settings.reserve_bytes)
+            sent = host_state.send_image(self._repository, app, release, archive)
         except (BedstoneError, OSError) as error:
             self._failed(app, IMAGE, release, started, error)
             return
@@ -352,8 +350,8 @@ class _One:
                 doomed += copies.orphans(snapshots, app.app)
             doomed += copies.expired_configurations(snapshots, self._settings)
             names = [app.app for app in self._settings.apps]
-            doomed += copies_configuration.superfluous(snapshots, names)
-            doomed += verify_marks.expired(snapshots)
+            doomed += host_state.superfluous(snapshots, names)
+            doomed += verification_reports.expired(snapshots)
             self._repository.forget(doomed)
             self.result.removed += removed
             if _prune_is_due(self._place.name):

@@ -1,0 +1,1 @@
+"""Copies of backups at other places, and how fresh they are."""
