@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backups, past_window
+from bedstone import backups
 from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
-from bedstone.past_window import Window
+from bedstone.pitr import window as past_window
+from bedstone.pitr.window import Window
 from bedstone.storage import destinations
 from bedstone.wal.stanza import Stanza
 

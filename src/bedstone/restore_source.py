@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import past, past_backup, past_window
 from bedstone.backup import catalog
 from bedstone.core import disk, paths, scratch
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.offsite import copies
+from bedstone.pitr import backup as past_backup
+from bedstone.pitr import cluster, window
 from bedstone.storage import destinations
 from bedstone.wal.stanza import Stanza
 
@@ -177,7 +178,7 @@ def _of_moment(
     _let_it_arrive(stanza, destination)
     with (
         scratch.place(places, app=app.app, part="past") as place,
-        past.cluster(
+        cluster.cluster(
             stanza,
             destination,
             place,
@@ -188,9 +189,9 @@ def _of_moment(
     ):
         made = past_backup.make(settings, app, home, found, target)
     said = (
-        f"It is {app.database} as it was at {past_window.shown(target)}, from"
+        f"It is {app.database} as it was at {window.shown(target)}, from"
         f" {destination.name}: the last transaction of the cluster until then was committed at"
-        f" {past_window.shown(found.ended_at)} (WAL {found.lsn})."
+        f" {window.shown(found.ended_at)} (WAL {found.lsn})."
     )
     uploads = ("Uploads stay as they are: they aren't in the WAL.",) if app.media else ()
     return Found(made, destination.name, found.ended_at, found.lsn, (said, *uploads))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import past, past_window, verify_parts
+from bedstone import verify_parts
 from bedstone.backup import catalog
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.offsite import copies
+from bedstone.pitr import cluster, window
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
 from bedstone.verify_parts import Proof
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App, Settings
     from bedstone.backup.verify_settings import VerifySettings
-    from bedstone.past import Past
+    from bedstone.pitr.cluster import Past
     from bedstone.storage.destinations import Destination
     from bedstone.wal.stanza import Stanza
 
@@ -50,7 +51,7 @@ def prove(
         BedstoneError: it isn't what it should be, or ends before the newest WAL there; says how.
 
     """
-    with past.cluster(
+    with cluster.cluster(
         stanza, destination, place, reserve_bytes=settings.reserve_bytes, watch=watch
     ) as found:
         rows, sound = 0, ""
@@ -59,7 +60,7 @@ def prove(
             rows += _whole(settings, how, app, destination, found)
             sound = verify_parts.amcheck(found.server, watch, str(app.database))
         said = (
-            f"the cluster is back up to {past_window.shown(found.ended_at)} (WAL {found.lsn}):"
+            f"the cluster is back up to {window.shown(found.ended_at)} (WAL {found.lsn}):"
             f" {len(apps)} databases with {rows} rows"
         )
         return Proof(rows, None, f"{said}; {sound}" if sound else said)

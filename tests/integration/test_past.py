@@ -22,9 +22,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import past, past_recovery, past_window
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.past_window import UnreachableTimeError
+from bedstone.pitr import cluster as past
+from bedstone.pitr import recovery
+from bedstone.pitr import window as past_window
+from bedstone.pitr.window import UnreachableTimeError
 from bedstone.postgres import temporary
 from bedstone.storage.destinations import Destination
 from bedstone.wal import segments as pgbackrest_wal
@@ -367,14 +369,14 @@ def test_hole_before_the_newest_wal_is_told_although_postgresql_ends_quietly(
 def test_cluster_of_a_postgresql_that_is_not_here_is_told(
     bring_back: Callable[..., Any], history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetched = past_recovery.fetched
+    fetched = recovery.fetched
 
     def of_another_version(*args: Any, **kwargs: Any) -> tuple[Path, str]:
         data, command = fetched(*args, **kwargs)
         (data / "PG_VERSION").write_text("99\n")
         return data, command
 
-    monkeypatch.setattr(past_recovery, "fetched", of_another_version)
+    monkeypatch.setattr(recovery, "fetched", of_another_version)
     with pytest.raises(BedstoneError, match="of PostgreSQL 99") as told:
         bring_back(history.moments["one"]).__enter__()
     assert "postgresql-99" in str(told.value.hint)

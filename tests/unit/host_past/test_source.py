@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, past, restore_source
+from bedstone import cli, restore_source
 from bedstone.backup import catalog, create, manifest
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
 from bedstone.offsite import copies
-from bedstone.past_window import UnreachableTimeError
+from bedstone.pitr import cluster as past
+from bedstone.pitr.window import UnreachableTimeError
 from bedstone.postgres import dump
 from bedstone.postgres.server import Server
 from bedstone.wal.stanza import Stanza

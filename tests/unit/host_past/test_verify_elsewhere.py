@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, past, verify, verify_parts
+from bedstone import cli, verify, verify_parts
 from bedstone.backup import create, manifest
 from bedstone.backup.verify_settings import VerifySettings
 from bedstone.commands import verify as command
@@ -21,7 +21,8 @@ from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
 from bedstone.offsite import copies, verification_reports
 from bedstone.offsite.copies import Remote
-from bedstone.past import GapError
+from bedstone.pitr import cluster as past
+from bedstone.pitr.cluster import GapError
 from bedstone.postgres import dump, properties, temporary
 from bedstone.postgres.server import Server
 from bedstone.storage.reachability import UNREACHABLE

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from bedstone import past_window, rebuild_cluster
+from bedstone import rebuild_cluster
 from bedstone.core.errors import RefusedError
+from bedstone.pitr import window as past_window
 from bedstone.storage.destinations import Destination
 from bedstone.wal.info import Backup, Info
 from bedstone.wal.observe import judge

@@ -19,7 +19,7 @@ from bedstone.postgres.server import literal
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings
-    from bedstone.past import Past
+    from bedstone.pitr.cluster import Past
 
 
 def make(settings: Settings, app: App, home: Path, past: Past, target: datetime) -> Path:

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bedstone import past_recovery, past_window
 from bedstone.core import disk, safe_tree
 from bedstone.core.errors import BedstoneError
-from bedstone.past_window import UnreachableTimeError, shown
+from bedstone.pitr import recovery
+from bedstone.pitr import window as past_window
+from bedstone.pitr.window import UnreachableTimeError, shown
 from bedstone.postgres import temporary
 from bedstone.postgres.server import Server
 from bedstone.wal import segments
@@ -27,7 +28,7 @@ from bedstone.wal import segments
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bedstone.past_recovery import Ended
+    from bedstone.pitr.recovery import Ended
     from bedstone.storage.destinations import Destination
     from bedstone.wal.info import Backup, Info
     from bedstone.wal.stanza import Stanza
@@ -97,15 +98,13 @@ def cluster(
         reserve_bytes,
         f"The cluster of {destination.name}",
     )
-    data, command = past_recovery.fetched(
-        stanza, destination, place, target, begin.label, watch=watch
-    )
-    ended = past_recovery.recovered(place, data, command, target, watch=watch)
+    data, command = recovery.fetched(stanza, destination, place, target, begin.label, watch=watch)
+    ended = recovery.recovered(place, data, command, target, watch=watch)
     if ended.ran_out and ended.at == target:
         # PostgreSQL is only sure of a moment when it sees a later one. This is the very last one.
-        ended = past_recovery.recovered(place, data, command, None, watch=watch)
+        ended = recovery.recovered(place, data, command, None, watch=watch)
     _judge(stanza, found, destination, begin, target, ended, data)
-    own, programs = past_recovery.own_settings(place, data), past_recovery.programs(data)
+    own, programs = recovery.own_settings(place, data), recovery.programs(data)
     server = _given_away(place, data)
     options = {**temporary.options(place, Path(server.socket)), **own}
     with temporary.started(server, programs, data, place / "log", options, watch=watch):
@@ -187,7 +186,7 @@ def _judge(
         raise BedstoneError(
             f"The cluster of {destination.name} could not be recovered.", details=ended.failure
         )
-    size = past_recovery.segment_bytes(data)
+    size = recovery.segment_bytes(data)
     newest = found.newest_wal
     if newest is not None and ended.last_segment(size) < segments.number(newest, size):
         raise GapError(

@@ -1,0 +1,1 @@
+"""A cluster recovered to a point in time."""
