@@ -13,14 +13,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import (
-    rebuild_cluster,
-    rebuild_dumps,
-    rebuild_files,
-    rebuild_journal,
-    rebuild_serve,
-    restore_source,
-)
+from bedstone import rebuild_cluster, rebuild_dumps, rebuild_files, rebuild_journal, rebuild_serve
 from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import lock
@@ -29,6 +22,7 @@ from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, releases
 from bedstone.offsite import sync
+from bedstone.restore import source
 from bedstone.storage import destinations
 from bedstone.system.systemd import Systemd
 from bedstone.wal.stanza import Stanza
@@ -113,7 +107,7 @@ def _command(arguments: argparse.Namespace) -> int:
                 hint=f"There are: {', '.join(d.name for d in destinations.load().all)}.",
             )
         else:
-            target = restore_source.moment(arguments.time) if arguments.time else None
+            target = source.moment(arguments.time) if arguments.time else None
             facts = rebuild(arguments.destination, target, asked=arguments.yes)
     print(json.dumps(facts, indent=2) if arguments.json else "\n".join(words(facts)))
     return 0

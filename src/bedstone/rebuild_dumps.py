@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import restore as restore_backup
-from bedstone import restore_check
 from bedstone.appdata import journal as restore_journal
 from bedstone.core import files, paths
 from bedstone.core.errors import RefusedError
 from bedstone.offsite import copies
 from bedstone.postgres.server import Server, identifier
+from bedstone.restore import check
+from bedstone.restore import run as restore_backup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +122,7 @@ def _put_in_place(settings: Settings, app: str, directory: Path) -> None:
     if own.media is not None:
         # Nothing of the app was here yet.
         own.media.parent.mkdir(parents=True, exist_ok=True)
-    plan = restore_check.check(settings, own, directory)
+    plan = check.check(settings, own, directory)
     done = restore_backup.carry_out(settings, plan, restart=False)
     if done.old_database is not None:
         # The empty one.

@@ -14,7 +14,7 @@ from bedstone.core.process import tail
 from bedstone.ledger.verifications import LOCAL, MEDIA, kinds
 from bedstone.postgres import dump, restore_role, temporary
 from bedstone.postgres.server import SETTINGS, PostgresError, identifier
-from bedstone.restore import differences
+from bedstone.restore.run import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import restore_check, restore_listing, restore_source
+from bedstone import restore_listing
 from bedstone.appdata import journal
 from bedstone.backup import catalog
 from bedstone.backup import settings as backup_settings
@@ -19,17 +19,18 @@ from bedstone.cli import add_command
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
-from bedstone.restore import carry_out
-from bedstone.restore_source import Wanted
+from bedstone.restore import check, source
+from bedstone.restore.run import carry_out
+from bedstone.restore.source import Wanted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
-    from bedstone.restore import Restored
-    from bedstone.restore_check import Plan
-    from bedstone.restore_source import Found
+    from bedstone.restore.check import Plan
+    from bedstone.restore.run import Restored
+    from bedstone.restore.source import Found
 
 
 def register(subparsers: Subparsers) -> None:
@@ -155,10 +156,10 @@ def _command(arguments: argparse.Namespace) -> int:
             locks.enter_context(lock.held(app.app, f"bedstone restore {app.app}"))
         locks.enter_context(lock.held(f"{app.app}.backup", f"bedstone restore {app.app}"))
         journal.recover(server_of(settings), app.app)
-        found = locks.enter_context(restore_source.found(settings, app, home, wanted))
+        found = locks.enter_context(source.found(settings, app, home, wanted))
         if wanted.backup == catalog.LATEST and wanted.destination is None:
             _tell_of_newer_point(home, found.path)
-        plan = restore_check.check(
+        plan = check.check(
             settings,
             app,
             found.path,
@@ -200,7 +201,7 @@ def _tell_of_newer_point(home: Path, path: Path) -> None:
 
 def _moment(text: str) -> datetime:
     try:
-        return restore_source.moment(text)
+        return source.moment(text)
     except RefusedError as error:
         raise argparse.ArgumentTypeError(f"{error.message} {error.hint}") from error
 

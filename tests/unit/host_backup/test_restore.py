@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, restore, restore_check
+from bedstone import cli
 from bedstone.appdata import journal, swap
 from bedstone.apps import services
 from bedstone.backup import create, manifest
@@ -19,6 +19,8 @@ from bedstone.backup import media as media_archive
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump
+from bedstone.restore import check
+from bedstone.restore import run as restore
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -394,7 +396,7 @@ def test_failure_while_restoring_removes_what_was_beside(
 def test_check_alone_changes_nothing(
     made: Path, settings: Settings, postgres: FakePostgres
 ) -> None:
-    plan = restore_check.check(settings, settings.app("payments"), made)
+    plan = check.check(settings, settings.app("payments"), made)
     assert plan.replaces
     assert "is REPLACED" in plan.describe()
     assert postgres.names() == ["payments"]
@@ -405,7 +407,7 @@ def test_media_are_refused_where_there_are_none(
 ) -> None:
     settings = configure(media=[])
     with pytest.raises(RefusedError, match="--media asks"):
-        restore_check.check(settings, settings.app("payments"), made, with_media=True)
+        check.check(settings, settings.app("payments"), made, with_media=True)
 
 
 def test_differences_name_each_table() -> None:

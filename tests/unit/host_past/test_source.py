@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, restore_source
+from bedstone import cli
 from bedstone.backup import catalog, create, manifest
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
@@ -21,6 +21,7 @@ from bedstone.pitr import cluster as past
 from bedstone.pitr.window import UnreachableTimeError
 from bedstone.postgres import dump
 from bedstone.postgres.server import Server
+from bedstone.restore import source
 from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
@@ -299,8 +300,8 @@ def test_list_shows_backups_and_moments(
 
 
 def test_moment_is_understood_in_any_zone() -> None:
-    assert restore_source.moment("2026-11-20 11:00:00+01:00") == MOMENT
-    assert restore_source.moment("2026-11-20T10:00:00Z") == MOMENT
-    assert restore_source.moment(" 2026-11-20 10:00 utc ") == MOMENT
+    assert source.moment("2026-11-20 11:00:00+01:00") == MOMENT
+    assert source.moment("2026-11-20T10:00:00Z") == MOMENT
+    assert source.moment(" 2026-11-20 10:00 utc ") == MOMENT
     with pytest.raises(RefusedError, match="doesn't say in which time zone"):
-        restore_source.moment("2026-11-20 10:00:00")
+        source.moment("2026-11-20 10:00:00")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import Settings
     from bedstone.postgres.server import Server
-    from bedstone.restore_check import Plan
+    from bedstone.restore.check import Plan
 
 # PostgreSQL's names have 63 characters, of which "_before_restore_YYYYMMDD_HHMMSS" takes 31.
 _LONGEST = 32

@@ -1,0 +1,1 @@
+"""Restores of an app's databases and uploads."""
