@@ -21,8 +21,9 @@ from bedstone.ledger import database, observations, releases
 from bedstone.ledger import verifications as verify_history
 from bedstone.metrics_text import Family
 from bedstone.offsite import freshness
-from bedstone.overview import operations, verifications
+from bedstone.overview import operations
 from bedstone.storage import destinations
+from bedstone.verify import status as verifications
 from bedstone.watch.machine import LEDGER_ALARM
 
 if TYPE_CHECKING:

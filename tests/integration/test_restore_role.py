@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import verify_parts
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump, restore_role, schema_digest
 from bedstone.postgres.server import SETTINGS
 from bedstone.upgrade import contents
+from bedstone.verify import checks
 from tests.integration.cluster import ADMINISTRATOR, Cluster
 
 OWNER = "shop_owner"
@@ -317,8 +317,8 @@ def test_no_session_of_the_superuser_runs_a_function_of_the_app(
     assert dump.count(cluster.server, source) == found.rows
     assert contents.of(cluster.server)["rows"][source] == found.rows
     schema_digest.of(cluster.server, source)
-    verify_parts.amcheck(cluster.server, lambda: None, source)
-    verify_parts.ask(cluster.server, "SELECT count(*) = 2 FROM payment", OWNER, source)
+    checks.amcheck(cluster.server, lambda: None, source)
+    checks.ask(cluster.server, "SELECT count(*) = 2 FROM payment", OWNER, source)
     loaded(cluster, tmp_path / "dump", target := create())
     assert dump.count(cluster.server, target) == found.rows
     assert not trap.exists()

@@ -6,7 +6,6 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bedstone import verify_alarms
 from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import age, disk
@@ -16,6 +15,7 @@ from bedstone.notify import alarms, events
 from bedstone.offsite import freshness, sync
 from bedstone.offsite import observe as arrivals_measured
 from bedstone.storage import destinations
+from bedstone.verify import alerts
 from bedstone.wal import observe
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _destinations(arguments: argparse.Namespace) -> int:
     items = freshness.items(settings, known)
     red = [item for item in items if item.problem]
     if arguments.tell:
-        for warning in (*tell(items), *verify_alarms.tell(settings)):
+        for warning in (*tell(items), *alerts.tell(settings)):
             print(f"bedstone: {warning}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(_as_json(known, items), indent=2))

@@ -22,7 +22,7 @@ from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 from bedstone.offsite import verification_reports
 from bedstone.storage import destinations
-from bedstone.verify import KINDS, alone, clear, verify, verify_wal
+from bedstone.verify.run import KINDS, alone, clear, verify, verify_wal
 from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bedstone.backup.verify_settings import VerifySettings
     from bedstone.cli import Subparsers
     from bedstone.storage.destinations import Destination
-    from bedstone.verify_result import Result
+    from bedstone.verify.result import Result
 
     Task = tuple[str, Destination]
 

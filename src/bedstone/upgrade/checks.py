@@ -13,7 +13,7 @@ from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.upgrade import archive, contents, journal
-from bedstone.verify import LOCK as VERIFY_LOCK
+from bedstone.verify.run import LOCK as VERIFY_LOCK
 from bedstone.wal import backup
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import verify_parts
 from bedstone.backup import catalog, verify_settings
 from bedstone.backup import create as backups
 from bedstone.backup.create import server_of
@@ -24,7 +23,8 @@ from bedstone.core.process import run, tail
 from bedstone.postgres.debian_cluster import free_port
 from bedstone.postgres.server import OPTIONS, USER
 from bedstone.upgrade import contents, journal
-from bedstone.verify import LOCK
+from bedstone.verify import checks
+from bedstone.verify.run import LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,19 +104,17 @@ def _restore(settings: Settings, entry: App, backup: Backup, target: Cluster) ->
     found = backup.manifest
     how = verify_settings.load()
     assert found is not None
-    if wrong := verify_parts.damages(backup, found):
+    if wrong := checks.damages(backup, found):
         sentences = [sentence for each in wrong.values() for sentence in each]
         raise BedstoneError(
             f"{backup.path} is damaged: {sentences[0]}.",
             hint=f"Make a new one (`bedstone backup {entry.app}`), then rehearse again.",
         )
     assert found.database is not None
-    disk.require(
-        how.directory, verify_parts.needed_bytes(found), settings.reserve_bytes, "The rehearsal"
-    )
+    disk.require(how.directory, checks.needed_bytes(found), settings.reserve_bytes, "The rehearsal")
     begun = time.monotonic()
     with scratch.place(how.directory, app=entry.app, backup=backup.name) as place:
-        proof = verify_parts.prove_dump(
+        proof = checks.prove_dump(
             backup,
             found.database,
             entry,

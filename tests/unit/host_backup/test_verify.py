@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, verify
+from bedstone import cli
 from bedstone.backup import catalog, create, manifest, media, verify_settings
 from bedstone.commands import verify as command
 from bedstone.core import disk, lock, paths, scratch
@@ -25,6 +25,7 @@ from bedstone.ledger import database as ledger
 from bedstone.ledger import verifications
 from bedstone.postgres import dump, restore_role, temporary
 from bedstone.postgres.server import PostgresError, Server
+from bedstone.verify import run
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -466,7 +467,7 @@ def test_app_that_waited_longest_comes_first(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_two_at_once_are_told_of_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    with lock.held(verify.LOCK, "bedstone verify payments"):
+    with lock.held(run.LOCK, "bedstone verify payments"):
         assert cli.main(["verify"]) == 3
     said = capsys.readouterr().err
     assert "Another verification is running: `bedstone verify payments` (process " in said

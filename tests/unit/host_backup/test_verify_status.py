@@ -15,7 +15,8 @@ from bedstone.core.terminal import Paint
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
 from bedstone.ledger.verifications import Verification
-from bedstone.overview import screen, verifications
+from bedstone.overview import screen
+from bedstone.verify import status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +118,7 @@ def test_last_verification_is_judged_by_the_ledger(settings: Settings, name: str
     served = None
     if served_days is not None:
         served = (datetime.now(UTC) - timedelta(days=served_days)).isoformat()
-    shown = verifications.of("payments", served)
+    shown = status.of("payments", served)
     assert shown is not None
     assert shown["ok"] is (problem is None)
     assert (shown["problem"] or "").startswith(problem or "")
@@ -125,7 +126,7 @@ def test_last_verification_is_judged_by_the_ledger(settings: Settings, name: str
 
 def test_app_without_data_has_none(settings: Settings) -> None:
     assert settings.apps
-    assert verifications.of("wiki", None) is None
+    assert status.of("wiki", None) is None
 
 
 def test_line_on_the_screen_says_when_and_which() -> None:
@@ -238,7 +239,7 @@ def test_each_destination_has_to_be_proved(case: str, backup_directory: Path) ->
     attempts, problem = ELSEWHERE[case]
     assert backup_directory.is_dir()
     record(*attempts)
-    found = verifications.of("payments", (datetime.now(UTC) - timedelta(days=100)).isoformat())
+    found = status.of("payments", (datetime.now(UTC) - timedelta(days=100)).isoformat())
     assert found is not None
     if problem is None:
         assert found["problem"] is None
@@ -275,6 +276,6 @@ def test_wal_of_each_destination_has_to_be_proved(
     attempts: tuple[Attempt, ...], problem: str | None
 ) -> None:
     record(*attempts)
-    found = [line for line in verifications.wal_problems() if "at offsite" in line]
+    found = [line for line in status.wal_problems() if "at offsite" in line]
     assert (found[0] if found else "").startswith(problem or "")
     assert bool(found) == bool(problem)

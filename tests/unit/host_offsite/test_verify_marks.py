@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backups, cli, verify_alarms
+from bedstone import backups, cli
 from bedstone.backup import verify_settings
 from bedstone.core import paths
 from bedstone.ledger import database
@@ -21,8 +21,8 @@ from bedstone.ledger import verifications as verify_history
 from bedstone.ledger.verifications import Verification
 from bedstone.notify import alarms
 from bedstone.offsite import copies, observe, verification_reports
-from bedstone.overview import verifications
 from bedstone.storage import destinations, restic_errors
+from bedstone.verify import alerts, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ class Hosts:
 
     def shown(self) -> dict[str, Any]:
         """Return what `bedstone status` shows on `db1`."""
-        found = verifications.of("payments", None)
+        found = status.of("payments", None)
         assert found is not None
         return found
 
@@ -257,8 +257,8 @@ def test_hooks_are_told_once_of_a_failure_and_not_of_what_was_made_good(
     hosts.prove(ago=timedelta(hours=1), state="failed")
     hosts.leave()
     hosts.look()
-    verify_alarms.tell(hosts.settings)
-    verify_alarms.tell(hosts.settings)
+    alerts.tell(hosts.settings)
+    alerts.tell(hosts.settings)
     (event,) = told
     assert event.app == "payments"
     assert f"payments: the verification of {NAME} failed: the disk (offsite)" in event.title
@@ -266,7 +266,7 @@ def test_hooks_are_told_once_of_a_failure_and_not_of_what_was_made_good(
     hosts.prove(backup=NEWER)
     hosts.leave()
     hosts.look()
-    verify_alarms.tell(hosts.settings)
+    alerts.tell(hosts.settings)
     assert len(told) == 1
     assert alarms.due("verifications", []) == []
 
@@ -278,7 +278,7 @@ def test_server_that_proves_its_own_leaves_that_to_its_unit(
     hosts.leave()
     hosts.look()
     configure()
-    verify_alarms.tell(hosts.settings)
+    alerts.tell(hosts.settings)
     assert told == []
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli, verify, verify_parts
+from bedstone import cli
 from bedstone.backup import create, manifest
 from bedstone.backup.verify_settings import VerifySettings
 from bedstone.commands import verify as command
@@ -27,6 +27,7 @@ from bedstone.postgres import dump, properties, temporary
 from bedstone.postgres.server import Server
 from bedstone.storage.reachability import UNREACHABLE
 from bedstone.storage.restic_errors import DAMAGED, ResticError
+from bedstone.verify import checks, run
 from bedstone.wal.errors import UnreachableError
 from bedstone.wal.info import Backup, Info
 from bedstone.wal.stanza import Stanza
@@ -105,7 +106,7 @@ def world(
     monkeypatch.setattr(temporary, "cluster", cluster)
     monkeypatch.setattr(temporary, "restore", lambda *_, **__: None)
     monkeypatch.setattr(dump, "count", lambda *_: world.rows)
-    monkeypatch.setattr(verify_parts, "amcheck", lambda *_: "sound (amcheck)")
+    monkeypatch.setattr(checks, "amcheck", lambda *_: "sound (amcheck)")
     monkeypatch.setattr(
         properties,
         "read",
@@ -351,7 +352,7 @@ def test_killed_run_is_remembered_for_the_server_whose_backups_it_was_at(
     place.__exit__(None, None, None)
     left.mkdir()
     left.with_suffix(".json").write_text(marker)
-    verify.clear(VerifySettings(home, 60.0, {}))
+    run.clear(VerifySettings(home, 60.0, {}))
     assert recorded() == {}
     with paths.of_origin("db1"):
         assert recorded() == {"dump at offsite": "prevented"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.backup import verify_settings
 from bedstone.notify import alarms, events
-from bedstone.overview import verifications
+from bedstone.verify import status
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
@@ -27,10 +27,10 @@ def tell(settings: Settings) -> tuple[str, ...]:
     red: dict[str, tuple[str | None, str]] = {}
     if how.host is not None:
         for entry in settings.apps:
-            found = verifications.of(entry.app, None)
+            found = status.of(entry.app, None)
             if found is not None and found["problem"]:
                 red[entry.app] = (entry.app, f"{entry.app}: {found['problem']}")
-        for place in verifications.of_wal():
+        for place in status.of_wal():
             if place["problem"]:
                 name = f"/{place['destination']}"
                 red[name] = (None, f"WAL at {place['destination']}: {place['problem']}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import verify_parts
 from bedstone.backup import catalog
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
@@ -12,7 +11,8 @@ from bedstone.offsite import copies
 from bedstone.pitr import cluster, window
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
-from bedstone.verify_parts import Proof
+from bedstone.verify import checks
+from bedstone.verify.checks import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def prove(
         apps = [app for app in settings.apps if app.database]
         for app in apps:
             rows += _whole(settings, how, app, destination, found)
-            sound = verify_parts.amcheck(found.server, watch, str(app.database))
+            sound = checks.amcheck(found.server, watch, str(app.database))
         said = (
             f"the cluster is back up to {window.shown(found.ended_at)} (WAL {found.lsn}):"
             f" {len(apps)} databases with {rows} rows"
@@ -90,7 +90,7 @@ def _whole(
     if recorded and sum(recorded.values()) and not rows:
         raise BedstoneError(f"All tables of {app.app} are empty in it.")
     for check in how.checks.get(app.app, ()):
-        verify_parts.ask(found.server, check, str(properties["owner"]), app.database)
+        checks.ask(found.server, check, str(properties["owner"]), app.database)
     return rows
 
 

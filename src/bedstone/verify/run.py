@@ -17,16 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import verify_choice, verify_parts, verify_result
-from bedstone import verify_wal as verify_wal_part
 from bedstone.backup import verify_settings
 from bedstone.core import deadline, disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL, Verification
 from bedstone.storage import destinations
-from bedstone.verify_choice import NothingToVerifyError
-from bedstone.verify_result import Clock, Result, ended
+from bedstone.verify import checks, choose
+from bedstone.verify import result as verify_result
+from bedstone.verify import wal as verify_wal_part
+from bedstone.verify.choose import NothingToVerifyError
+from bedstone.verify.result import Clock, Result, ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings
     from bedstone.backup.verify_settings import VerifySettings
     from bedstone.storage.destinations import Destination
-    from bedstone.verify_parts import Proof
+    from bedstone.verify.checks import Proof
     from bedstone.wal.stanza import Stanza
 
 # No app's name has a dot.
@@ -140,7 +141,7 @@ class _Attempt:
         self.place = place
         self.deadline = time.monotonic() + seconds
         self.chosen: Backup | None = None
-        self.fetching = verify_choice.Fetching()
+        self.fetching = choose.Fetching()
 
     def watch(self) -> None:
         """Watch the disk space."""
@@ -191,12 +192,12 @@ class _Attempt:
             parts = [kind for kind in verifications.kinds(found) if kind in kinds]
             disk.require(
                 self.how.directory,
-                verify_parts.needed_bytes(found),
+                checks.needed_bytes(found),
                 self.settings.reserve_bytes,
                 f"The verification of {chosen.name}",
             )
             with self.limit():
-                wrong = verify_parts.damages(chosen, found)
+                wrong = checks.damages(chosen, found)
         except (BedstoneError, OSError) as error:
             yield from [self.result(kind, clock, error) for kind in parts]
             return
@@ -221,15 +222,15 @@ class _Attempt:
         """Find the backup, and fetch it when it is elsewhere; what was fetched goes afterwards."""
         name = self.app.app
         if self.place.is_local:
-            yield verify_choice.choose(
+            yield choose.choose(
                 self.settings.directory / name,
                 self.app,
                 wanted,
-                verify_choice.restore_points(name),
+                choose.restore_points(name),
             )
             return
         with self._place(DUMP, None) as directory:
-            yield verify_choice.fetch(
+            yield choose.fetch(
                 self.place, self.app, wanted, directory / "fetched", self.fetching,
                 watch=self.watch,
             )  # fmt: skip
@@ -238,7 +239,7 @@ class _Attempt:
         with self._place(kind, backup.name) as place, self.limit():
             if kind == DUMP:
                 assert found.database is not None
-                return verify_parts.prove_dump(
+                return checks.prove_dump(
                     backup,
                     found.database,
                     self.app,
@@ -248,7 +249,7 @@ class _Attempt:
                     watch=self.watch,
                 )
             assert found.media is not None
-            return verify_parts.prove_media(
+            return checks.prove_media(
                 backup, found.media, place, destination=self.place.name, watch=self.watch
             )
 

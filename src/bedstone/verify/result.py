@@ -16,7 +16,7 @@ from bedstone.ledger.verifications import Verification
 from bedstone.postgres.temporary import ThrowawayError
 from bedstone.storage import reachability
 from bedstone.storage.reachability import ReachError
-from bedstone.verify_parts import Proof
+from bedstone.verify.checks import Proof
 from bedstone.wal.errors import ForeignError, GoneError, UnreachableError
 
 _HINT = (
