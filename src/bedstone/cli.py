@@ -56,7 +56,7 @@ COMMANDS: dict[str, str] = {
     "destinations": "bedstone.commands.destinations",
     "wal": "bedstone.commands.wal",
     "retention": "bedstone.commands.retention",
-    "rebuild": "bedstone.rebuild",
+    "rebuild": "bedstone.rebuild.run",
     "upgrade": "bedstone.commands.upgrade",
 }
 

@@ -10,14 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import rebuild_cluster, rebuild_journal
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.settings import Settings
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump
 from bedstone.postgres.server import Server
-from bedstone.rebuild_cluster import Recovered
-from bedstone.rebuild_journal import Journal
+from bedstone.rebuild import cluster
+from bedstone.rebuild import journal as rebuild_journal
+from bedstone.rebuild.cluster import Recovered
+from bedstone.rebuild.journal import Journal
 from bedstone.storage.destinations import Destination
 from bedstone.wal.info import Info
 
@@ -96,7 +97,7 @@ def test_the_renames_are_finished_wherever_they_were_killed(journal: Journal, do
         data.rename(journal.before)
     if done > 1:
         journal.side.rename(data)
-    rebuild_cluster.rename(journal)
+    cluster.rename(journal)
     assert (data / "which").read_text() == "recovered"
     assert (journal.before / "which").read_text() == "empty"
     assert not journal.side.exists()
@@ -105,7 +106,7 @@ def test_the_renames_are_finished_wherever_they_were_killed(journal: Journal, do
 def test_what_an_earlier_rebuild_put_aside_is_replaced(journal: Journal) -> None:
     journal.before.mkdir()
     (journal.before / "which").write_text("older")
-    rebuild_cluster.rename(journal)
+    cluster.rename(journal)
     assert (journal.before / "which").read_text() == "empty"
 
 
@@ -114,33 +115,33 @@ def test_databases_with_rows_are_refused_and_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(dump, "count", lambda _server, name: rows[name])
     server = cast("Server", SimpleNamespace(rows=lambda _query: list(rows)))
     with pytest.raises(RefusedError) as caught:
-        rebuild_cluster.require_empty(server)
+        cluster.require_empty(server)
     assert caught.value.details == "pay: public.orders has 7 rows"
 
 
 def test_tables_without_rows_are_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump, "count", lambda _server, _name: {"public.orders": 0})
     server = cast("Server", SimpleNamespace(rows=lambda _query: ["pay"]))
-    rebuild_cluster.require_empty(server)
+    cluster.require_empty(server)
 
 
 def test_another_version_of_postgresql_is_refused_with_what_to_set() -> None:
     server = cast("Server", SimpleNamespace(major=lambda: 17))
     with pytest.raises(RefusedError) as caught:
-        rebuild_cluster.require_fit(Info(exists=True, version="15"), server, OFFSITE)
+        cluster.require_fit(Info(exists=True, version="15"), server, OFFSITE)
     assert 'postgresql_version: "15"' in (caught.value.hint or "")
-    rebuild_cluster.require_fit(Info(exists=True, version="17"), server, OFFSITE)
+    cluster.require_fit(Info(exists=True, version="17"), server, OFFSITE)
 
 
 def test_a_cluster_without_any_of_our_databases_is_another_servers() -> None:
     with pytest.raises(RefusedError) as caught:
-        rebuild_cluster.require_ours(settings(payments="payments"), recovered("wiki"), OFFSITE)
+        cluster.require_ours(settings(payments="payments"), recovered("wiki"), OFFSITE)
     assert "another server's" in caught.value.message
 
 
 def test_an_app_that_is_newer_than_the_backup_is_no_reason_to_stop() -> None:
     declared = settings(payments="payments", shop="shop")
-    assert rebuild_cluster.require_ours(declared, recovered("payments"), OFFSITE) == ["shop"]
+    assert cluster.require_ours(declared, recovered("payments"), OFFSITE) == ["shop"]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_an_app_that_is_newer_than_the_backup_is_no_reason_to_stop() -> None:
 )
 def test_a_hole_in_the_log_is_told(lsn: str, newest: str | None, *, told: bool) -> None:
     found = Info(exists=True, newest_wal=newest)
-    assert bool(rebuild_cluster.hole(found, recovered(lsn=lsn))) is told
+    assert bool(cluster.hole(found, recovered(lsn=lsn))) is told
 
 
 def test_the_journal_is_plain_json(journal: Journal) -> None:

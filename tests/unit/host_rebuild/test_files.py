@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from bedstone import rebuild, rebuild_files
 from bedstone.backup.settings import App, Settings
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
@@ -20,6 +19,7 @@ from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA
 from bedstone.offsite import copies
 from bedstone.offsite.copies import IMAGE, Remote
+from bedstone.rebuild import files, run
 from bedstone.storage.destinations import Destination
 from bedstone.storage.restic import Snapshot
 from bedstone.system.docker import Docker, ImageFacts
@@ -110,9 +110,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
 
 
 def bring(docker: FakeDocker | None = None) -> dict[str, Any]:
-    return rebuild_files.configuration(
-        OFFSITE, lambda _words: None, cast("Docker", docker or FakeDocker())
-    )
+    return files.configuration(OFFSITE, lambda _words: None, cast("Docker", docker or FakeDocker()))
 
 
 def serving() -> list[str]:
@@ -138,7 +136,7 @@ def test_slots_are_those_of_the_server_that_is_gone_and_stay_behind() -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_it_may_be_done_again_and_leaves_nothing_of_what_was_fetched() -> None:
     assert bring() == bring()
-    assert not rebuild_files.place().exists()
+    assert not files.place().exists()
 
 
 def test_an_app_whose_image_is_not_there_is_released_anew(elsewhere: Elsewhere) -> None:
@@ -181,7 +179,7 @@ def test_uploads_are_put_in_place_and_counted(tmp_path: Path) -> None:
     settings = Settings(tmp_path, 30, 8, 6, 3, 1, 1, "/run/postgresql", 5432, apps)
     media.parent.mkdir(parents=True)
     for _ in range(2):
-        found = rebuild_files.uploads(settings, OFFSITE, lambda _words: None)
+        found = files.uploads(settings, OFFSITE, lambda _words: None)
         assert found == {
             "payments": {"files": 1, "backup": "backup_1", "started": NIGHT.isoformat()}
         }
@@ -190,7 +188,7 @@ def test_uploads_are_put_in_place_and_counted(tmp_path: Path) -> None:
 
 
 def test_the_words_say_what_came_back_and_what_did_not() -> None:
-    said = rebuild.words(
+    said = run.words(
         {
             "kind": "cluster",
             "destination": "offsite",
@@ -214,4 +212,4 @@ def test_the_words_say_what_came_back_and_what_did_not() -> None:
 
 def test_there_is_nothing_to_finish_without_a_rebuild() -> None:
     with pytest.raises(RefusedError):
-        rebuild.finish()
+        run.finish()

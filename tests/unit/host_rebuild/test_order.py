@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from bedstone import rebuild, rebuild_cluster, rebuild_dumps, rebuild_files, rebuild_journal
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.offsite import copies
-from bedstone.rebuild_cluster import Recovered
+from bedstone.rebuild import cluster, dumps, files, run
+from bedstone.rebuild import journal as rebuild_journal
+from bedstone.rebuild.cluster import Recovered
 
 BACKUP = {
     "schema": 1,
@@ -86,7 +87,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         return SimpleNamespace(backups=made.backups, newest=newest, version="17", newest_wal=None)
 
     stanza = SimpleNamespace(info=info, create=made.step("create"))
-    monkeypatch.setattr(rebuild, "Stanza", lambda *_, **__: stanza)
+    monkeypatch.setattr(run, "Stanza", lambda *_, **__: stanza)
     ended = Recovered("20261120-010000F", "0/5", datetime(2026, 11, 20, 17, tzinfo=UTC), ("shop",))
     for name, result in {
         "require_empty": None,
@@ -95,24 +96,24 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "recover": ended,
         "start": None,
     }.items():
-        monkeypatch.setattr(rebuild_cluster, name, made.step(name, result))
+        monkeypatch.setattr(cluster, name, made.step(name, result))
 
     def put_in_place(journal: rebuild_journal.Journal) -> rebuild_journal.Journal:
         made.step("put_in_place")()
         return journal.at(rebuild_journal.CLUSTER)
 
-    monkeypatch.setattr(rebuild_cluster, "put_in_place", put_in_place)
+    monkeypatch.setattr(cluster, "put_in_place", put_in_place)
     brought = {"releases": {"shop": "r1"}, "warnings": []}
     monkeypatch.setattr(
-        rebuild_files, "configuration", lambda *_: made.step("configuration", dict(brought))()
+        files, "configuration", lambda *_: made.step("configuration", dict(brought))()
     )
-    monkeypatch.setattr(rebuild_files, "uploads", made.step("uploads", {}))
-    monkeypatch.setattr(rebuild_dumps, "newest", made.step("newest", {}))
+    monkeypatch.setattr(files, "uploads", made.step("uploads", {}))
+    monkeypatch.setattr(dumps, "newest", made.step("newest", {}))
     return made
 
 
 def test_all_of_it_in_its_order(world: World) -> None:
-    facts = rebuild.rebuild("offsite", None)
+    facts = run.rebuild("offsite", None)
     assert world.done == [
         *("require_empty", "require_fit", "data_directory", "recover", "put_in_place", "start"),
         *("create", "configuration", "uploads"),
@@ -123,7 +124,7 @@ def test_all_of_it_in_its_order(world: World) -> None:
 def test_a_server_with_data_is_refused_before_anything_else(world: World) -> None:
     world.fails["require_empty"] = RefusedError("there are rows")
     with pytest.raises(RefusedError):
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     assert world.done == ["require_empty"]
     assert rebuild_journal.load() is None
 
@@ -134,14 +135,14 @@ def test_a_server_on_which_apps_serve_is_refused(world: World) -> None:
         release, operation = releases.begin(connection, "shop", new)
         releases.commit(connection, "shop", release, "blue", operation)
     with pytest.raises(RefusedError) as caught:
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     assert "Releases of shop serve" in caught.value.message
     assert "recover" not in world.done
 
 
 def test_an_unknown_destination_is_refused_with_those_there_are(world: World) -> None:
     with pytest.raises(RefusedError) as caught:
-        rebuild.rebuild("ofsite", None)
+        run.rebuild("ofsite", None)
     assert "'offsite'" in (caught.value.hint or "")
     assert world.done == []
 
@@ -149,7 +150,7 @@ def test_an_unknown_destination_is_refused_with_those_there_are(world: World) ->
 def test_what_is_refused_after_the_recovery_leaves_nothing(world: World) -> None:
     world.fails["recover"] = RefusedError("no backup leads to this moment")
     with pytest.raises(RefusedError):
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     assert rebuild_journal.load() is None
     assert "put_in_place" not in world.done
 
@@ -158,9 +159,9 @@ def test_what_is_refused_after_the_recovery_leaves_nothing(world: World) -> None
 def test_killed_before_the_cluster_is_in_place_it_begins_anew(world: World, killed: str) -> None:
     world.fails[killed] = BedstoneError("killed")
     with pytest.raises(BedstoneError):
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     world.done.clear()
-    rebuild.rebuild("offsite", None)
+    run.rebuild("offsite", None)
     assert world.done.count("recover") == 1
 
 
@@ -168,38 +169,38 @@ def test_killed_before_the_cluster_is_in_place_it_begins_anew(world: World, kill
 def test_killed_later_the_cluster_is_left_alone(world: World, killed: str) -> None:
     world.fails[killed] = BedstoneError("killed")
     with pytest.raises(BedstoneError):
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     world.done.clear()
-    facts = rebuild.rebuild("offsite", None)
+    facts = run.rebuild("offsite", None)
     assert world.done == ["create", "configuration", "uploads"]
     assert facts["backup"] == "20261120-010000F"
 
 
 def test_once_all_is_there_nothing_is_done_again(world: World) -> None:
-    rebuild.rebuild("offsite", None)
+    run.rebuild("offsite", None)
     world.done.clear()
-    rebuild.rebuild("offsite", None)
+    run.rebuild("offsite", None)
     assert world.done == []
 
 
 def test_another_destination_is_refused_once_a_cluster_is_in_place(world: World) -> None:
-    rebuild.rebuild("offsite", None)
+    run.rebuild("offsite", None)
     with pytest.raises(RefusedError) as caught:
-        rebuild.rebuild("local", None)
+        run.rebuild("local", None)
     assert "from offsite is under way" in caught.value.message
     assert world.done.count("recover") == 1
 
 
 def test_archiving_that_can_not_be_prepared_holds_no_data_back(world: World) -> None:
     world.fails["create"] = BedstoneError("the bucket is away")
-    facts = rebuild.rebuild("offsite", None)
+    facts = run.rebuild("offsite", None)
     assert [line for line in facts["warnings"] if "the bucket is away" in line]
 
 
 def test_without_any_backup_it_is_refused_before_anything_is_touched(world: World) -> None:
     world.backups = ()
     with pytest.raises(RefusedError) as caught:
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     assert "There is no backup at offsite" in caught.value.message
     assert rebuild_journal.load() is None
 
@@ -208,9 +209,9 @@ def test_without_a_log_no_moment_can_be_gone_back_to(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.backups = ()
-    monkeypatch.setattr(rebuild_dumps, "newest", lambda *_: {"shop": object()})
+    monkeypatch.setattr(dumps, "newest", lambda *_: {"shop": object()})
     with pytest.raises(RefusedError) as caught:
-        rebuild.rebuild("offsite", datetime(2026, 11, 20, tzinfo=UTC))
+        run.rebuild("offsite", datetime(2026, 11, 20, tzinfo=UTC))
     assert "--time" in (caught.value.hint or "")
 
 
@@ -221,9 +222,9 @@ class Dumps:
         self.world = world
         world.backups = ()
         there = {name: SimpleNamespace(name=f"backup_{name}") for name in ("shop", "wiki")}
-        monkeypatch.setattr(rebuild_dumps, "newest", lambda *_: there)
+        monkeypatch.setattr(dumps, "newest", lambda *_: there)
         monkeypatch.setattr(copies, "fetch", lambda *_, **__: Path("fetched"))
-        monkeypatch.setattr(rebuild_dumps, "_put_in_place", self.put_in_place)
+        monkeypatch.setattr(dumps, "_put_in_place", self.put_in_place)
 
     def put_in_place(self, _settings: object, app: str, _directory: Path) -> None:
         self.world.step(app)()
@@ -233,7 +234,7 @@ def test_without_a_log_the_dumps_come_back_with_their_uploads(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Dumps(world, monkeypatch)
-    facts = rebuild.rebuild("offsite", None)
+    facts = run.rebuild("offsite", None)
     assert facts["dumps"] == {"shop": "backup_shop", "wiki": "backup_wiki"}
     assert "recover" not in world.done
     assert "uploads" not in world.done
@@ -245,11 +246,11 @@ def test_killed_among_the_dumps_it_goes_on_with_the_next(
     Dumps(world, monkeypatch)
     world.fails["wiki"] = BedstoneError("killed")
     with pytest.raises(BedstoneError):
-        rebuild.rebuild("offsite", None)
+        run.rebuild("offsite", None)
     world.done.clear()
     # The first app's rows are there by now, and no reason to refuse.
     world.fails["require_empty"] = RefusedError("there are rows")
-    facts = rebuild.rebuild("offsite", None)
+    facts = run.rebuild("offsite", None)
     assert world.done == ["wiki", "create", "configuration"]
     assert facts["dumps"] == {"shop": "backup_shop", "wiki": "backup_wiki"}
 
@@ -258,7 +259,7 @@ def test_a_kill_between_the_renames_is_settled(world: World) -> None:
     journal = rebuild_journal.begin("offsite", None, world.data)
     journal.at(rebuild_journal.SWAPPING)
     journal.side.mkdir()
-    rebuild.settle()
+    run.settle()
     found = rebuild_journal.load()
     assert found is not None
     assert found.phase == rebuild_journal.CLUSTER
@@ -267,6 +268,6 @@ def test_a_kill_between_the_renames_is_settled(world: World) -> None:
 
 
 def test_settling_without_a_rebuild_does_nothing(world: World) -> None:
-    rebuild.settle()
+    run.settle()
     assert world.done == []
     assert not (paths.state() / "rebuild.json").exists()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import rebuild_serve
 from bedstone.apps import environment, network
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.rebuild import serve as rebuild_serve
 from bedstone.release import operations
 from tests.unit.host.server import Server
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from bedstone import rebuild_cluster
 from bedstone.core.errors import RefusedError
 from bedstone.pitr import window as past_window
+from bedstone.rebuild import cluster
 from bedstone.storage.destinations import Destination
 from bedstone.wal.info import Backup, Info
 from bedstone.wal.observe import judge
@@ -83,6 +83,6 @@ def test_until_its_first_backup_the_present_cluster_has_none() -> None:
 
 def test_a_rebuild_to_a_moment_before_the_upgrade_is_refused() -> None:
     server = cast("Server", SimpleNamespace(major=lambda: 17))
-    rebuild_cluster.require_fit(BACKED_UP, server, OFFSITE, NOW)
+    cluster.require_fit(BACKED_UP, server, OFFSITE, NOW)
     with pytest.raises(RefusedError, match="before the cluster at offsite came to PostgreSQL 17"):
-        rebuild_cluster.require_fit(BACKED_UP, server, OFFSITE, NOW - timedelta(hours=2))
+        cluster.require_fit(BACKED_UP, server, OFFSITE, NOW - timedelta(hours=2))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import Settings
     from bedstone.offsite.copies import Remote
-    from bedstone.rebuild_journal import Journal
+    from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination
 
 DUMP = "dump"

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import rebuild_cluster, rebuild_dumps, rebuild_files, rebuild_journal, rebuild_serve
 from bedstone.backup import settings as backup_settings
 from bedstone.cli import add_command
 from bedstone.core import lock
@@ -22,6 +21,9 @@ from bedstone.core.process import run
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, releases
 from bedstone.offsite import sync
+from bedstone.rebuild import cluster, files, serve
+from bedstone.rebuild import dumps as rebuild_dumps
+from bedstone.rebuild import journal as rebuild_journal
 from bedstone.restore import source
 from bedstone.storage import destinations
 from bedstone.system.systemd import Systemd
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
     from bedstone.cli import Subparsers
     from bedstone.postgres.server import Server
-    from bedstone.rebuild_journal import Journal
+    from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination, Destinations
 
 # Role pgbackrest's.
@@ -97,7 +99,7 @@ def _command(arguments: argparse.Namespace) -> int:
     with terminable():
         if arguments.serve:
             for app in arguments.serve:
-                rebuild_serve.serve(app, _say)
+                serve.serve(app, _say)
             return 0
         if arguments.finish:
             facts = finish()
@@ -151,7 +153,7 @@ def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[s
                 hint=f"`bedstone rebuild --destination {journal.destination}` goes on with it.",
             )
         if journal.phase == rebuild_journal.CLUSTER:
-            warnings = _prepare_archive(known, rebuild_cluster.of_host(settings))
+            warnings = _prepare_archive(known, cluster.of_host(settings))
             journal = _files(settings, destination, journal, warnings)
     return {**journal.facts, "destination": name, "phase": journal.phase}
 
@@ -166,12 +168,12 @@ def _databases(
     asked: bool,
 ) -> Journal:
     """Restore the databases: the cluster, or where no WAL was archived, each app's dump."""
-    server = rebuild_cluster.of_host(settings)
+    server = cluster.of_host(settings)
     if begun is not None and begun.facts.get("kind") == rebuild_dumps.KIND:
         dumps = rebuild_dumps.newest(settings, destination)
         journal = rebuild_dumps.restore(settings, dumps, destination, begun, _say)
         return journal.at(rebuild_journal.CLUSTER)
-    rebuild_cluster.require_empty(server)
+    cluster.require_empty(server)
     _require_no_releases()
     stanza, found = None, None
     if known.point_in_time is not None and destination.pgbackrest is not None:
@@ -179,7 +181,7 @@ def _databases(
         found = stanza.info(destination)
         # Right after an upgrade there may be none of the present cluster yet.
         if found.newest is not None:
-            rebuild_cluster.require_fit(found, server, destination, target)
+            cluster.require_fit(found, server, destination, target)
         else:
             stanza = None
     dumps = {} if stanza else rebuild_dumps.newest(settings, destination)
@@ -187,20 +189,18 @@ def _databases(
         rebuild_dumps.require(dumps, settings, destination, target)
     if not asked:
         _ask(destination)
-    journal = rebuild_journal.begin(
-        destination.name, target, rebuild_cluster.data_directory(server)
-    )
+    journal = rebuild_journal.begin(destination.name, target, cluster.data_directory(server))
     if stanza is None or found is None:
         journal = rebuild_dumps.restore(settings, dumps, destination, journal, _say)
         return journal.at(rebuild_journal.CLUSTER)
     try:
-        ended = rebuild_cluster.recover(stanza, destination, journal, settings, _say)
-        missing = rebuild_cluster.require_ours(settings, ended, destination)
+        ended = cluster.recover(stanza, destination, journal, settings, _say)
+        missing = cluster.require_ours(settings, ended, destination)
     except RefusedError:
-        rebuild_cluster.remove_side(journal)
+        cluster.remove_side(journal)
         rebuild_journal.clear()
         raise
-    warning = rebuild_cluster.hole(found, ended) if target is None else None
+    warning = cluster.hole(found, ended) if target is None else None
     journal = journal.at(
         rebuild_journal.BESIDE,
         kind="cluster",
@@ -211,8 +211,8 @@ def _databases(
         warnings=[warning] if warning else [],
     )
     _say(f"recovered to {ended.lsn}")
-    journal = rebuild_cluster.put_in_place(journal)
-    rebuild_cluster.start(journal, server)
+    journal = cluster.put_in_place(journal)
+    cluster.start(journal, server)
     return journal
 
 
@@ -220,13 +220,13 @@ def _files(
     settings: Settings, destination: Destination, journal: Journal, warnings: list[str]
 ) -> Journal:
     """Restore what isn't in the databases."""
-    configured = rebuild_files.configuration(destination, _say)
+    configured = files.configuration(destination, _say)
     warnings = [*journal.facts.get("warnings", []), *warnings, *configured["warnings"]]
     configured["warnings"] = warnings
     brought = {}
     # A dump has its uploads with it.
     if journal.facts.get("kind") != rebuild_dumps.KIND:
-        brought = rebuild_files.uploads(settings, destination, _say)
+        brought = files.uploads(settings, destination, _say)
     return journal.at(rebuild_journal.FILES, **configured, media=brought)
 
 
@@ -250,9 +250,9 @@ def settle() -> None:
     journal = rebuild_journal.load()
     if journal is None or journal.phase != rebuild_journal.SWAPPING:
         return
-    rebuild_cluster.rename(journal)
-    server = rebuild_cluster.of_host(backup_settings.load())
-    rebuild_cluster.start(journal, server)
+    cluster.rename(journal)
+    server = cluster.of_host(backup_settings.load())
+    cluster.start(journal, server)
     journal.at(rebuild_journal.CLUSTER)
 
 
@@ -273,11 +273,11 @@ def finish() -> dict[str, Any]:
     known = destinations.load()
     archived = {}
     if known.point_in_time is not None:
-        stanza = Stanza(known, server=rebuild_cluster.of_host(backup_settings.load()))
+        stanza = Stanza(known, server=cluster.of_host(backup_settings.load()))
         for destination in stanza.repositories:
             archived[destination.name] = stanza.check(destination)
         Systemd(run).start_soon(FULL_BACKUP_UNIT)
-    rebuild_cluster.remove_former(journal)
+    cluster.remove_former(journal)
     rebuild_journal.clear()
     return {
         **journal.facts,

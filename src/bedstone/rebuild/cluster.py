@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import rebuild_journal
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run, tail
 from bedstone.postgres import dump
 from bedstone.postgres.server import USER, PostgresError, Server
+from bedstone.rebuild import journal as rebuild_journal
 from bedstone.system.systemd import Systemd
 from bedstone.wal import segments
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bedstone.backup.settings import Settings
-    from bedstone.rebuild_journal import Journal
+    from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination
     from bedstone.wal.info import Info
     from bedstone.wal.stanza import Stanza

@@ -1,0 +1,1 @@
+"""The rebuild of a lost server from its backups."""
