@@ -11,7 +11,7 @@ import pytest
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump, restore_role, schema_digest
 from bedstone.postgres.server import SETTINGS
-from bedstone.upgrade import contents
+from bedstone.upgrade import compare
 from bedstone.verify import checks
 from tests.integration.cluster import ADMINISTRATOR, Cluster
 
@@ -315,7 +315,7 @@ def test_no_session_of_the_superuser_runs_a_function_of_the_app(
     assert found.rows == {"public.payment": 2}
     assert found.properties["settings"]
     assert dump.count(cluster.server, source) == found.rows
-    assert contents.of(cluster.server)["rows"][source] == found.rows
+    assert compare.of(cluster.server)["rows"][source] == found.rows
     schema_digest.of(cluster.server, source)
     checks.amcheck(cluster.server, lambda: None, source)
     checks.ask(cluster.server, "SELECT count(*) = 2 FROM payment", OWNER, source)

@@ -17,7 +17,8 @@ from bedstone.core.signals import terminable
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster
 from bedstone.system import unit_run
 from bedstone.system.systemd import Systemd
-from bedstone.upgrade import carry, checks, journal, minor, rehearsal, waiting
+from bedstone.upgrade import journal, minor, pending, preflight, rehearsal
+from bedstone.upgrade import major as carry
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
@@ -105,11 +106,11 @@ def _require_nothing_under_way() -> None:
 
 def _minor(settings: Settings, *, yes: bool) -> int:
     server = server_of(settings)
-    found = waiting.look(server.major())
+    found = pending.look(server.major())
     if found is None:
         print(f"PostgreSQL {server.version()} is the newest that apt knows (`apt-get update`).")
         return 0
-    for obstacle in checks.busy(settings):
+    for obstacle in preflight.busy(settings):
         raise RefusedError(f"The database isn't restarted now: {obstacle}.")
     _ask(
         f"{found.package} {found.installed} becomes {found.candidate}. The database restarts: it"
@@ -123,7 +124,7 @@ def _minor(settings: Settings, *, yes: bool) -> int:
 
 
 def _to(settings: Settings, major: int, *, only: bool, yes: bool) -> int:
-    source, target = checks.check(settings, major)
+    source, target = preflight.check(settings, major)
     _require_unit()
     found = None if only else rehearsal.recent(source, target)
     if found is None:
@@ -144,13 +145,13 @@ def _to(settings: Settings, major: int, *, only: bool, yes: bool) -> int:
         yes=yes,
     )
     # The operator may have taken an hour to answer.
-    checks.check(settings, major)
+    preflight.check(settings, major)
     return _ask_unit(Cluster(source.major), target, settings, back=False)
 
 
 def _back(settings: Settings, *, yes: bool) -> int:
     last = journal.recorded("last")
-    serving = checks.serving(settings)
+    serving = preflight.serving(settings)
     other = Cluster(int(last["other"])) if last else None
     if last is None or other is None or other == serving or not other.exists:
         raise RefusedError(
@@ -175,7 +176,7 @@ def _back(settings: Settings, *, yes: bool) -> int:
 
 def _drop(settings: Settings, *, yes: bool) -> int:
     last = journal.recorded("last")
-    serving = checks.serving(settings)
+    serving = preflight.serving(settings)
     other = Cluster(int(last["other"])) if last else None
     if other is None or other == serving or not other.exists:
         raise RefusedError("There is no cluster of before an upgrade.")

@@ -19,11 +19,12 @@ from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
 from bedstone.offsite import status as destinations
-from bedstone.overview import database, images, operations, upgrades, written
+from bedstone.overview import database, images, operations, written
 from bedstone.release import retire
 from bedstone.system.container import LABEL_APP
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
+from bedstone.upgrade import status as upgrades
 from bedstone.verify import status as verifications
 from bedstone.wal import status as wal
 from bedstone.watch.machine import LEDGER_ALARM

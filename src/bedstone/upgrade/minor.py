@@ -17,11 +17,11 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run
 from bedstone.postgres.debian_cluster import Cluster
-from bedstone.upgrade import closed, journal
+from bedstone.upgrade import downtime, journal
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
-    from bedstone.upgrade.waiting import Waiting
+    from bedstone.upgrade.pending import Waiting
 
 _INSTALL_SECONDS = 1800.0
 _ASK_EVERY_SECONDS = 0.1
@@ -43,7 +43,7 @@ def install(settings: Settings, found: Waiting) -> float:
     """
     server = server_of(settings)
     cluster = Cluster(server.major())
-    apps = closed.healthy(config.declared())
+    apps = downtime.healthy(config.declared())
     for entry in settings.apps:
         made = backups.create(settings, entry.app, label=f"before {found.candidate}").backup
         print(f"{entry.app}: backed up as {made.name}.", flush=True)
@@ -57,7 +57,7 @@ def install(settings: Settings, found: Waiting) -> float:
                 # The package didn't restart it: the old program would go on in memory.
                 cluster.stop()
                 cluster.start()
-    closed.require_health(apps)
+    downtime.require_health(apps)
     journal.forget("waiting")
     return watch.away
 

@@ -22,7 +22,7 @@ from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
 from bedstone.postgres.debian_cluster import free_port
 from bedstone.postgres.server import OPTIONS, USER
-from bedstone.upgrade import contents, journal
+from bedstone.upgrade import compare, journal
 from bedstone.verify import checks
 from bedstone.verify.run import LOCK
 
@@ -169,7 +169,7 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
                 details=tail(f"{error.details}\n{_reports(here)}"),
                 hint="Nothing was touched. What pg_upgrade says has to be put right first.",
             ) from error
-    rows = contents.databases(server)
+    rows = compare.databases(server)
     print(
         f"pg_upgrade of PostgreSQL {target.major} finds nothing in the way"
         f" ({len(rows)} databases).",

@@ -14,7 +14,8 @@ from bedstone.backup.settings import App, Settings
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, Cluster
 from bedstone.postgres.server import Server
-from bedstone.upgrade import archive, carry, closed, contents, journal
+from bedstone.upgrade import compare, downtime, journal, wal
+from bedstone.upgrade import major as carry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +167,7 @@ def _fake_programs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carry, "run", run)
     monkeypatch.setattr(carry, "_carry_configuration", lambda *_: world.does("configuration"))
     monkeypatch.setattr(carry, "_end_programs", lambda: None)
-    monkeypatch.setattr(contents, "of", of)
+    monkeypatch.setattr(compare, "of", of)
     monkeypatch.setattr(Server, "major", major)
     monkeypatch.setattr(Server, "version", lambda self: f"{self.major()}.1")
 
@@ -200,15 +201,15 @@ def _fake_apps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
             backup=SimpleNamespace(name="backup_1", manifest=SimpleNamespace(database=database))
         )
 
-    monkeypatch.setattr(closed, "close", close)
-    monkeypatch.setattr(closed, "start", start)
-    monkeypatch.setattr(closed, "open_again", open_again)
-    monkeypatch.setattr(closed, "require_health", require_health)
-    monkeypatch.setattr(closed, "require_no_job", lambda *_: None)
-    monkeypatch.setattr(closed, "healthy", lambda *_: ["payments"])
-    monkeypatch.setattr(closed, "front_doors", lambda *_: [])
+    monkeypatch.setattr(downtime, "close", close)
+    monkeypatch.setattr(downtime, "start", start)
+    monkeypatch.setattr(downtime, "open_again", open_again)
+    monkeypatch.setattr(downtime, "require_health", require_health)
+    monkeypatch.setattr(downtime, "require_no_job", lambda *_: None)
+    monkeypatch.setattr(downtime, "healthy", lambda *_: ["payments"])
+    monkeypatch.setattr(downtime, "front_doors", lambda *_: [])
     monkeypatch.setattr(backup, "create", create)
-    monkeypatch.setattr(archive, "follow", lambda *_: None)
+    monkeypatch.setattr(wal, "follow", lambda *_: None)
 
 
 def _fake_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
 from bedstone.storage import destinations
-from bedstone.upgrade import archive
+from bedstone.upgrade import wal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.chmod(0o640)
     monkeypatch.setattr(Stanza, "fails", False)
     monkeypatch.setattr(Stanza, "upgraded", 0)
-    monkeypatch.setattr(archive, "Stanza", Stanza)
+    monkeypatch.setattr(wal, "Stanza", Stanza)
     monkeypatch.setattr(destinations, "load", lambda: SimpleNamespace(point_in_time=object()))
     return path
 
@@ -56,7 +56,7 @@ def _programs(monkeypatch: pytest.MonkeyPatch, version: str = "2.55.1") -> list[
         called.append(" ".join(argv))
         return Completed(tuple(argv), 0, f"pgBackRest {version}\n", "", 0.1)
 
-    monkeypatch.setattr(archive, "run", run)
+    monkeypatch.setattr(wal, "run", run)
     return called
 
 
@@ -64,7 +64,7 @@ def test_a_new_archive_begins_with_a_full_backup(
     configuration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called, said = _programs(monkeypatch), list[str]()
-    archive.follow(17, said.append)
+    wal.follow(17, said.append)
     assert configuration.read_text() == CONFIGURATION.format("/var/lib/postgresql/17/main")
     assert configuration.stat().st_mode & 0o777 == 0o640
     assert Stanza.upgraded == 1
@@ -77,7 +77,7 @@ def test_an_archive_that_can_not_be_reached_is_told_and_fails_nothing(
 ) -> None:
     called, said = _programs(monkeypatch), list[str]()
     monkeypatch.setattr(Stanza, "fails", True)
-    archive.follow(17, said.append)
+    wal.follow(17, said.append)
     assert configuration.exists()
     assert called == []
     assert "isn't archived yet" in said[0]
@@ -89,8 +89,8 @@ def test_without_an_archive_there_is_nothing_to_do(
 ) -> None:
     configuration.unlink()
     called, said = _programs(monkeypatch), list[str]()
-    archive.follow(17, said.append)
-    assert archive.obstacle(17) is None
+    wal.follow(17, said.append)
+    assert wal.obstacle(17) is None
     assert (called, said) == ([], [])
 
 
@@ -104,4 +104,4 @@ def test_a_pgbackrest_that_does_not_know_the_version_stands_in_the_way(
 ) -> None:
     assert configuration.exists()
     _programs(monkeypatch, version)
-    assert (archive.obstacle(major) is None) is fits
+    assert (wal.obstacle(major) is None) is fits

@@ -9,7 +9,7 @@ import pytest
 
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres.debian_cluster import MANUAL
-from bedstone.upgrade import archive, carry, journal
+from bedstone.upgrade import journal, major, wal
 from tests.unit.host_upgrade.conftest import KilledError, World
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_an_upgrade_ends_with_the_new_version_serving_and_the_old_one_kept(
     settings: Settings, world: World
 ) -> None:
     _ask()
-    carry.carry_out(settings)
+    major.carry_out(settings)
     assert world.serving() == 17
     assert world.clusters[15].start == MANUAL
     last = journal.recorded("last")
@@ -46,7 +46,7 @@ def test_nothing_is_written_between_the_last_backup_and_the_switch(
     settings: Settings, world: World
 ) -> None:
     _ask()
-    carry.carry_out(settings)
+    major.carry_out(settings)
     calls = world.calls
     assert calls.index("stop apps") < calls.index("start 15 closed") < calls.index("backup")
     assert "start 15" not in calls
@@ -63,15 +63,15 @@ def test_killed_at_any_moment_one_whole_cluster_serves_afterwards(
     world.calls.clear()
     world.at = at
     with suppress(KilledError):
-        carry.carry_out(settings)
+        major.carry_out(settings)
     phase = found.phase if (found := journal.load()) else None
     world.revive(power_cut=end == "power cut")
     with suppress(BedstoneError):
         # What the unit does at a boot, and after a kill.
         if end == "power cut" and phase != journal.ASKED:
-            carry.carry_out(settings)
+            major.carry_out(settings)
         else:
-            carry.settle(settings)
+            major.settle(settings)
     serving = world.serving()
     if phase in {journal.ASKED, journal.BEGUN}:
         assert serving == 15
@@ -90,14 +90,14 @@ def test_killed_once_more_while_it_is_undone_it_is_undone_by_the_next(
     # In the middle of copying.
     world.at = next(number for number, call in enumerate(CALLS, 1) if call.endswith("half done"))
     with suppress(KilledError):
-        carry.carry_out(settings)
+        major.carry_out(settings)
     world.revive(power_cut=False)
     world.calls.clear()
     world.at = at
     with suppress(KilledError):
-        carry.settle(settings)
+        major.settle(settings)
     world.revive(power_cut=False)
-    carry.settle(settings)
+    major.settle(settings)
     assert world.serving() == 15
     assert set(world.clusters) == {15}
 
@@ -110,10 +110,10 @@ def test_a_failure_at_any_moment_leaves_a_version_that_serves(
     world.calls.clear()
     world.at, world.kind = at, BedstoneError
     with suppress(BedstoneError):
-        carry.carry_out(settings)
+        major.carry_out(settings)
     # What the unit does when its process has ended.
     world.at = None
-    carry.settle(settings)
+    major.settle(settings)
     assert world.serving() in {15, 17}
 
 
@@ -121,7 +121,7 @@ def test_a_copy_that_lacks_a_row_does_not_serve(settings: Settings, world: World
     world.copied_rows = 2
     _ask()
     with pytest.raises(BedstoneError, match="15 serves as before") as caught:
-        carry.carry_out(settings)
+        major.carry_out(settings)
     assert "3 rows before, 2 now" in caught.value.details
     assert world.serving() == 15
     assert set(world.clusters) == {15}
@@ -133,7 +133,7 @@ def test_apps_that_are_not_well_with_the_new_version_get_the_old_one_back(
     world.healthy_on = {15}
     _ask()
     with pytest.raises(BedstoneError, match="so 15 serves again"):
-        carry.carry_out(settings)
+        major.carry_out(settings)
     assert world.serving() == 15
     # What workers may have written to it is not thrown away.
     assert world.clusters[17].start == MANUAL
@@ -143,9 +143,9 @@ def test_what_visitors_have_written_is_never_left_behind(
     settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _ask()
-    monkeypatch.setattr(archive, "follow", _interrupted)
+    monkeypatch.setattr(wal, "follow", _interrupted)
     with pytest.raises(KeyboardInterrupt):
-        carry.carry_out(settings)
+        major.carry_out(settings)
     assert world.serving() == 17
 
 
@@ -158,15 +158,15 @@ def test_a_way_back_that_was_killed_is_gone_to_its_end(
     settings: Settings, world: World, at: int
 ) -> None:
     _ask()
-    carry.carry_out(settings)
+    major.carry_out(settings)
     _ask(back=True)
     world.calls.clear()
     world.at = at
     with suppress(KilledError):
-        carry.carry_out(settings)
+        major.carry_out(settings)
     found = journal.load()
     world.revive(power_cut=False)
-    carry.settle(settings)
+    major.settle(settings)
     asked = found is not None and found.phase == journal.ASKED
     assert world.serving() == (17 if asked else 15)
 
@@ -176,6 +176,6 @@ def test_the_calls_up_to_the_copy_are_as_the_other_tests_think(
 ) -> None:
     _ask()
     world.calls.clear()
-    carry.carry_out(settings)
+    major.carry_out(settings)
     assert world.calls[: len(CALLS)] == CALLS
     assert len(world.calls) < 60

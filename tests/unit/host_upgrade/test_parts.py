@@ -13,9 +13,8 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
-from bedstone.overview import upgrades
 from bedstone.postgres.debian_cluster import Cluster, all_clusters
-from bedstone.upgrade import checks, contents, journal, waiting
+from bedstone.upgrade import compare, journal, pending, preflight, status
 from bedstone.wal import backup
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def _cluster(root: Path, major: int, start: str, *files: str) -> Cluster:
 
 
 def _apt_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(waiting, "run", lambda argv, **_: Completed(tuple(argv), 0, text, "", 0.1))
+    monkeypatch.setattr(pending, "run", lambda argv, **_: Completed(tuple(argv), 0, text, "", 0.1))
 
 
 def test_a_cluster_as_its_package_leaves_it_is_empty(root: Path) -> None:
@@ -84,21 +83,21 @@ def test_differences_name_what_is_missing_new_or_other() -> None:
         "databases": {"shop": {"owner": "one", "extensions": ["a"]}},
         "rows": {"shop": {"public.order": 2, "public.item": 4}},
     }
-    assert contents.differences(before, after) == [
+    assert compare.differences(before, after) == [
         "role app: password: a before, b now",
         "role gone: is missing",
         "role more: is new",
         "database shop: extensions: without b",
         "database shop: table public.order: 3 rows before, 2 now",
     ]
-    assert contents.differences(before, before) == []
+    assert compare.differences(before, before) == []
 
 
 def test_what_waits_is_remembered_from_the_first_look(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _apt_says(monkeypatch, WAITS)
-    first = waiting.look(17)
+    first = pending.look(17)
     assert first is not None
     assert (first.installed, first.candidate) == ("17.11-0+deb13u1", "17.12-0+deb13u1")
     journal.record(
@@ -108,17 +107,17 @@ def test_what_waits_is_remembered_from_the_first_look(
             "since": (datetime.now(UTC) - timedelta(days=9)).isoformat(),
         },
     )
-    later = waiting.look(17)
+    later = pending.look(17)
     assert later is not None
     assert (later.days, later.late) == (9, True)
     # The time starts again only when the newer version is another.
     _apt_says(monkeypatch, IS_NEWEST)
-    assert waiting.look(17) is None
+    assert pending.look(17) is None
     assert not (root / "var/lib/bedstone/upgrade/waiting.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("days", "red"), [(0, False), (waiting.MOST_DAYS - 1, False), (waiting.MOST_DAYS, True)]
+    ("days", "red"), [(0, False), (pending.MOST_DAYS - 1, False), (pending.MOST_DAYS, True)]
 )
 def test_the_status_is_red_when_it_has_waited_too_long(
     root: Path, monkeypatch: pytest.MonkeyPatch, *, days: int, red: bool
@@ -132,9 +131,9 @@ def test_the_status_is_red_when_it_has_waited_too_long(
             "since": (datetime.now(UTC) - timedelta(days=days, minutes=1)).isoformat(),
         },
     )
-    shown = upgrades.look()
-    assert bool(upgrades.problems(shown)) is red
-    [line] = upgrades.lines(shown, Paint(on=False))
+    shown = status.look()
+    assert bool(status.problems(shown)) is red
+    [line] = status.lines(shown, Paint(on=False))
     assert "17.12-0+deb13u1 waits (`bedstone upgrade postgresql`)" in line
 
 
@@ -146,17 +145,17 @@ def test_the_status_names_an_interrupted_upgrade_and_a_cluster_that_is_kept(
     _apt_says(monkeypatch, IS_NEWEST)
     journal.record("last", {"serves": 17, "other": 15, "at": "2026-11-20T10:00:00+00:00"})
     journal.Journal(source=15, target=17, port=5432, phase=journal.BEGUN).saved()
-    shown = upgrades.look()
-    [problem] = upgrades.problems(shown)
+    shown = status.look()
+    [problem] = status.problems(shown)
     assert "interrupted" in problem
-    [line] = upgrades.lines(shown, Paint(on=False))
+    [line] = status.lines(shown, Paint(on=False))
     assert "PostgreSQL 15 of before the upgrade is kept, stopped, since 2026-11-20" in line
 
 
 def test_where_no_postgresql_is_nothing_is_said(root: Path) -> None:
     assert root.exists()
-    assert upgrades.look() is None
-    assert upgrades.problems(None) == []
+    assert status.look() is None
+    assert status.problems(None) == []
 
 
 def test_a_damaged_journal_says_what_to_do(root: Path) -> None:
@@ -173,9 +172,9 @@ def test_a_backup_at_work_is_waited_for(
     root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("bedstone.apps.config.declared", lambda: ["payments"])
-    assert list(checks.busy(settings)) == []
+    assert list(preflight.busy(settings)) == []
     with lock.held(name, "a backup of a test"):
-        (said,) = checks.busy(settings)
+        (said,) = preflight.busy(settings)
     assert root.exists()
     assert "a backup of a test" in said
     assert "wait until it has finished" in said

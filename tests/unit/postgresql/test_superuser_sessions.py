@@ -34,7 +34,7 @@ ENVIRONMENTS = re.compile(
 KNOWN = {
     "src/bedstone/postgres/server.py: psql()",
     "plugins/modules/postgresql_accounts.py: converge()",
-    "src/bedstone/upgrade/checks.py: check()",
+    "src/bedstone/upgrade/preflight.py: check()",
 }
 _STARTS = re.compile(r"^(?! *#).*\b(psql|pg_dump|vacuumdb)\b.* -", re.MULTILINE)
 LOOKED_AT = [ROOT / "src/bedstone", ROOT / "plugins"]

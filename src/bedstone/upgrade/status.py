@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.core import lock
 from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
-from bedstone.upgrade import journal, waiting
+from bedstone.upgrade import journal, pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ def look() -> dict[str, Any] | None:
     interrupted = journal.load() is not None and lock.owner(journal.LOCK) is None
     if not serving and not interrupted:
         return None
-    waits = waiting.look(serving[-1].major) if serving else None
+    waits = pending.look(serving[-1].major) if serving else None
     last = journal.recorded("last")
     resting = [each.major for each in clusters if last and each.major == last["other"]]
     return {

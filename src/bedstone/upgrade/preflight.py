@@ -12,7 +12,7 @@ from bedstone.core import disk, lock, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster, all_clusters
-from bedstone.upgrade import archive, contents, journal
+from bedstone.upgrade import compare, journal, wal
 from bedstone.verify.run import LOCK as VERIFY_LOCK
 from bedstone.wal import backup
 
@@ -128,12 +128,12 @@ def _obstacles(
         if names := _names(server, query):
             yield f"there are {what}: {_some(names)}; {cure}"
     yield from _extensions(server, wanted)
-    if contents.setting(server, "data_checksums") != "on":
+    if compare.setting(server, "data_checksums") != "on":
         yield (
             "the cluster has no data checksums, and the new one will: write them first"
             " (`postgresql_enable_data_checksums: true` and a run of `provision.yml`)"
         )
-    if (missing := archive.obstacle(wanted.major)) is not None:
+    if (missing := wal.obstacle(wanted.major)) is not None:
         yield missing
     yield from _collations(server, source)
     yield from _configuration(source, wanted)
@@ -141,7 +141,7 @@ def _obstacles(
 
 
 def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]:
-    data = contents.setting(server, "data_directory")
+    data = compare.setting(server, "data_directory")
     if data != str(source.data):
         yield f"the cluster's data are in {data}, and this command knows only {source.data}"
     last = journal.recorded("last")
@@ -199,7 +199,7 @@ def _packages(source: Cluster, wanted: Cluster) -> Iterator[str]:
 def _extensions(server: Server, wanted: Cluster) -> Iterator[str]:
     shared = paths.host(f"/usr/share/postgresql/{wanted.major}/extension")
     missing: dict[str, list[str]] = {}
-    for database in contents.databases(server):
+    for database in compare.databases(server):
         for name in server.rows("SELECT to_json(extname::text) FROM pg_extension", database):
             if not (shared / f"{name}.control").exists():
                 missing.setdefault(str(name), []).append(database)
@@ -210,7 +210,7 @@ def _extensions(server: Server, wanted: Cluster) -> Iterator[str]:
         )
     libraries = [
         part.strip()
-        for part in contents.setting(server, "shared_preload_libraries").split(",")
+        for part in compare.setting(server, "shared_preload_libraries").split(",")
         if part.strip()
     ]
     home = paths.host(f"/usr/lib/postgresql/{wanted.major}/lib")
@@ -227,7 +227,7 @@ def _collations(server: Server, source: Cluster) -> Iterator[str]:
             f"the system sorts in another way than when these databases were made: {_some(names)};"
             " REINDEX DATABASE, then ALTER DATABASE ... REFRESH COLLATION VERSION"
         )
-    for database in contents.databases(server):
+    for database in compare.databases(server):
         if names := _names(server, _COLLATION_OF_INDEXES, database):
             yield (
                 f"indexes of {database} were sorted by an older version of their collation:"
@@ -263,7 +263,7 @@ def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
         before = needs.get(device, (place, 0))
         needs[device] = (before[0], before[1] + size)
 
-    need(wanted.data.parent.parent, int(contents.size(server) * _MARGIN) + _EMPTY_BYTES)
+    need(wanted.data.parent.parent, int(compare.size(server) * _MARGIN) + _EMPTY_BYTES)
     for entry in settings.apps:
         last = catalog.newest_good(settings.directory / entry.app)
         if last is not None and last.manifest is not None and last.manifest.database is not None:

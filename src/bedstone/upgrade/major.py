@@ -24,7 +24,7 @@ from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
 from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, NAME, Cluster
 from bedstone.postgres.server import OPTIONS
-from bedstone.upgrade import archive, closed, contents, journal
+from bedstone.upgrade import compare, downtime, journal, wal
 from bedstone.upgrade.journal import ASKED, BEGUN, OPENED, SWITCHED, Journal
 
 if TYPE_CHECKING:
@@ -98,14 +98,14 @@ def _forth(settings: Settings, found: Journal) -> Journal:
     """Upgrade until both clusters are equal and no app serves."""
     source, target = Cluster(found.source), Cluster(found.target)
     server = server_of(settings)
-    closed.require_no_job(config.declared())
+    downtime.require_no_job(config.declared())
     found = found.saved(
         phase=BEGUN,
         dark_since=_now(),
-        healthy=tuple(closed.healthy(config.declared())),
+        healthy=tuple(downtime.healthy(config.declared())),
     )
     _say("Closing the apps: visitors see the maintenance page.")
-    found = closed.close(found)
+    found = downtime.close(found)
     _say(f"Starting PostgreSQL {source.major} for the superuser alone.")
     source.stop()
     source.start_closed(server, archive=True)
@@ -126,7 +126,7 @@ def _forth(settings: Settings, found: Journal) -> Journal:
     with ExitStack() as stack:
         for entry in settings.apps:
             stack.enter_context(lock.held(f"{entry.app}.backup", "bedstone upgrade postgresql"))
-        before = contents.of(server, counted)
+        before = compare.of(server, counted)
         source.stop()
         found = _copy(settings, found)
         _compare(settings, found, before)
@@ -185,21 +185,21 @@ def _carry_configuration(source: Cluster, target: Cluster) -> None:
     files.sync_directory(new)
 
 
-def _compare(settings: Settings, found: Journal, before: contents.Contents) -> None:
+def _compare(settings: Settings, found: Journal, before: compare.Contents) -> None:
     """Start the new cluster without access for clients, compare it, and gather its statistics."""
     target = Cluster(found.target)
     # On its later port, with its later settings: what can't start is found out now.
     aside = server_of(settings)
     target.start_closed(aside, archive=False)
     try:
-        wrong = contents.differences(before, contents.of(aside))
+        wrong = compare.differences(before, compare.of(aside))
         if wrong:
             raise BedstoneError(
                 f"The copy doesn't hold what PostgreSQL {found.source} holds.",
                 details="\n".join(wrong[:_SHOWN]),
             )
         _say(
-            f"Compared: {contents.rows(before)} rows, {len(before['databases'])} databases,"
+            f"Compared: {compare.rows(before)} rows, {len(before['databases'])} databases,"
             f" {len(before['roles'])} roles with passwords and privileges are as before."
         )
         run(
@@ -225,8 +225,8 @@ def _finish_or_back(settings: Settings, found: Journal) -> None:
             raise
         _say(f"It doesn't serve well: {error}. Going back to PostgreSQL {found.source}.")
         _turn_to(Cluster(found.source), Cluster(found.target))
-        closed.start(found)
-        closed.open_again(found)
+        downtime.start(found)
+        downtime.open_again(found)
         journal.record(
             "last",
             {"serves": found.source, "other": found.target, "at": _now(), "why": "back"},
@@ -249,8 +249,8 @@ def _finish(settings: Settings, found: Journal) -> Journal:
     server = server_of(settings)
     if server.major() != target.major:
         raise BedstoneError(f"Another PostgreSQL than {target.major} answers.")
-    closed.start(found)
-    closed.require_health(found.healthy)
+    downtime.start(found)
+    downtime.require_health(found.healthy)
     journal.record(
         "last",
         {
@@ -266,7 +266,7 @@ def _finish(settings: Settings, found: Journal) -> Journal:
 def _open(settings: Settings, found: Journal) -> None:
     """Remove the maintenance page, and do what isn't urgent."""
     source, target = Cluster(found.source), Cluster(found.target)
-    closed.open_again(found)
+    downtime.open_again(found)
     journal.clear()
     journal.forget("rehearsal")
     since = datetime.fromisoformat(found.dark_since or _now())
@@ -274,9 +274,9 @@ def _open(settings: Settings, found: Journal) -> None:
     version = server_of(settings).version()
     _say(f"PostgreSQL {version} serves. The apps were closed for {dark:.0f} s.")
     with suppress(BedstoneError):
-        for problem in closed.front_doors(found.healthy):
+        for problem in downtime.front_doors(found.healthy):
             _say(f"But through the front door, {problem}.")
-    archive.follow(target.major, _say)
+    wal.follow(target.major, _say)
     if found.back:
         _say(
             f"What was written to PostgreSQL {source.major} since is in that cluster alone, which"
@@ -296,10 +296,10 @@ def _back(found: Journal) -> Journal:
     found = found.saved(
         phase=SWITCHED,
         dark_since=_now(),
-        healthy=tuple(closed.healthy(config.declared())),
+        healthy=tuple(downtime.healthy(config.declared())),
     )
     _say("Closing the apps: visitors see the maintenance page.")
-    return closed.close(found)
+    return downtime.close(found)
 
 
 def _turn_to(serves: Cluster, rests: Cluster) -> None:
@@ -330,8 +330,8 @@ def _undo(settings: Settings, found: Journal) -> None:
         source.start()
         if server_of(settings).major() != source.major:
             raise BedstoneError(f"Another PostgreSQL than {source.major} answers.")
-        closed.start(found)
-        closed.open_again(found)
+        downtime.start(found)
+        downtime.open_again(found)
     journal.clear()
 
 
