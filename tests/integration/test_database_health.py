@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bedstone import database_health, measurements
 from bedstone.backup.settings import load
 from bedstone.ledger import database as ledger
 from bedstone.postgres.snapshot import reader
+from bedstone.status import growth, postgres_health
 from tests.integration.cluster import PORT, Cluster
 
 
@@ -46,7 +46,7 @@ def look(cluster: Cluster, database: str, root: Path) -> Callable[[], dict[str, 
     )
 
     def look() -> dict[str, Any]:
-        found = database_health.look()
+        found = postgres_health.look()
         assert found is not None
         assert json.dumps(found)
         return found
@@ -137,7 +137,7 @@ def test_emptiness_is_measured_where_pgstattuple_is(
     )
     # As a backup does.
     reader(cluster.server, database)
-    monkeypatch.setattr(database_health, "_LARGE_TABLE_BYTES", 8192)
+    monkeypatch.setattr(postgres_health, "_LARGE_TABLE_BYTES", 8192)
     (table,) = look()["tables"]
     assert table["empty_percent"] == pytest.approx(90, abs=15)
 
@@ -146,7 +146,7 @@ def test_databases_are_measured(
     cluster: Cluster, look: Callable[[], dict[str, Any]], database: str
 ) -> None:
     assert look()
-    measurements.take(load(), cluster.server)
+    growth.take(load(), cluster.server)
     with ledger.opened() as connection:
         (row,) = connection.execute(
             "SELECT bytes FROM measurements WHERE kind = 'database' AND name = ?", (database,)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone import __version__, measurements
+from bedstone import __version__
 from bedstone.appdata.journal import recover
 from bedstone.backup import catalog, manifest, media, media_snapshots, retention
 from bedstone.backup import kept as kept_backups
@@ -32,6 +32,7 @@ from bedstone.ledger import backups
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import Server
+from bedstone.status import growth as measurements
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import cli, metrics_text
+from bedstone import cli
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
-from bedstone.metrics import Collector
+from bedstone.status import prometheus
+from bedstone.status.metrics import Collector
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +50,7 @@ def register(subparsers: cli.Subparsers) -> None:
 def metrics(arguments: argparse.Namespace) -> int:
     """Print all metrics, or write them into a file; return 0."""
     collector = Collector()
-    text = metrics_text.render(collector.gather())
+    text = prometheus.render(collector.gather())
     for error in collector.errors:
         print(f"bedstone: not measured: {error}", file=sys.stderr)
     if arguments.write is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli, overview
+from bedstone import cli
 from bedstone.core import terminal
 from bedstone.core.errors import BedstoneError
-from bedstone.overview import screen
+from bedstone.status import gather, screen
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +61,7 @@ def register(subparsers: cli.Subparsers) -> None:
 
 def status(arguments: argparse.Namespace) -> int:
     """Show the apps and return 0 when all of them run."""
-    picture = overview.gather()
+    picture = gather.gather()
     if arguments.app is not None:
         picture = _of_app(picture, arguments.app)
     if arguments.json:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import disks
 from bedstone.core import files, parallel, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.notify.alarms import Alarm
-from bedstone.watch import certificates, images, machine, packages, units
+from bedstone.watch import certificates, disks, images, machine, packages, units
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone import disks
 from bedstone.backup import settings as backup_settings
 from bedstone.core import age, paths
 from bedstone.core import disk as space
@@ -18,6 +17,7 @@ from bedstone.notify.alarms import Alarm
 from bedstone.postgres.debian_cluster import all_clusters
 from bedstone.postgres.server import PostgresError, Server
 from bedstone.system.systemd import Systemd
+from bedstone.watch import disks
 from bedstone.watch.units import in_container
 
 if TYPE_CHECKING:

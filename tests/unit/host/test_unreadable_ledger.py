@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import cli, overview
+from bedstone import cli
 from bedstone.apps import config, current, network, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
 from bedstone.ledger import releases as history
 from bedstone.release import ledger_rebuild, operations
+from bedstone.status import gather
 from bedstone.system.docker import Docker
 from tests.unit.host.server import Server
 
@@ -226,8 +227,8 @@ def test_status_tells_what_mends_it(
     del server
     damage(_text)
     database.stand_in = ledger_rebuild.stand_in
-    picture = overview.gather(
-        overview.Tools(seconds=0.2, database=lambda: None, wal=lambda: None, upgrades=lambda: None)
+    picture = gather.gather(
+        gather.Tools(seconds=0.2, database=lambda: None, wal=lambda: None, upgrades=lambda: None)
     )
     assert "bedstone ledger rebuild" in picture["problems"][0]
     assert picture["apps"][0]["release"] == releases[1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone.backup import create
-from bedstone.metrics import Collector
+from bedstone.status.metrics import Collector
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings

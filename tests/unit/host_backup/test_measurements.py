@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedstone import cli, measurements
+from bedstone import cli
 from bedstone.ledger import database
+from bedstone.status import growth
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
@@ -30,13 +31,11 @@ def connection(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 def night(connection: sqlite3.Connection, days_ago: float, free: int, size: int = 0) -> None:
-    measurements.record(
-        connection, NOW - timedelta(days=days_ago), {"payments": size}, {"/var": free}
-    )
+    growth.record(connection, NOW - timedelta(days=days_ago), {"payments": size}, {"/var": free})
 
 
 def pace(connection: sqlite3.Connection) -> float | None:
-    return measurements.trend(connection, "free", "/var", NOW)
+    return growth.trend(connection, "free", "/var", NOW)
 
 
 def test_steady_loss_tells_when_nothing_is_left(connection: sqlite3.Connection) -> None:
@@ -44,7 +43,7 @@ def test_steady_loss_tells_when_nothing_is_left(connection: sqlite3.Connection) 
         night(connection, day, free=(40 + day) * GIB)
     found = pace(connection)
     assert found == pytest.approx(-GIB)
-    assert measurements.days_left(40 * GIB, found) == pytest.approx(40)
+    assert growth.days_left(40 * GIB, found) == pytest.approx(40)
 
 
 def test_two_days_tell_nothing(connection: sqlite3.Connection) -> None:
@@ -83,9 +82,9 @@ def test_of_a_day_the_last_one_counts(connection: sqlite3.Connection) -> None:
 def test_growth_is_no_end(connection: sqlite3.Connection) -> None:
     for day in range(5):
         night(connection, day, free=(40 - day) * GIB, size=(40 - day) * GIB)
-    assert measurements.days_left(GIB, pace(connection)) is None
-    assert measurements.days_left(GIB, None) is None
-    assert measurements.trend(connection, "database", "payments", NOW) == pytest.approx(GIB)
+    assert growth.days_left(GIB, pace(connection)) is None
+    assert growth.days_left(GIB, None) is None
+    assert growth.trend(connection, "database", "payments", NOW) == pytest.approx(GIB)
 
 
 def test_measurements_of_long_ago_are_removed(connection: sqlite3.Connection) -> None:
@@ -104,7 +103,7 @@ def test_measurements_of_long_ago_are_removed(connection: sqlite3.Connection) ->
     )
 )
 def test_trend_lies_between_the_least_and_the_greatest_step(points: list[tuple[int, int]]) -> None:
-    found = measurements.slope([(float(x), float(y)) for x, y in points])
+    found = growth.slope([(float(x), float(y)) for x, y in points])
     if len(points) < 3:
         assert found is None
         return

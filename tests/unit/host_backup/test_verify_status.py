@@ -15,7 +15,7 @@ from bedstone.core.terminal import Paint
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
 from bedstone.ledger.verifications import Verification
-from bedstone.overview import screen
+from bedstone.status import screen
 from bedstone.verify import status
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, database_health, measurements
+from bedstone import cli
 from bedstone.core.terminal import Paint
 from bedstone.ledger import database as ledger
-from bedstone.overview import database as shown_database
-from bedstone.overview import screen
 from bedstone.postgres.server import PostgresError, Server
+from bedstone.status import database as shown_database
+from bedstone.status import growth, postgres_health, screen
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MILLION, MIB, GIB = 10**6, 1024**2, 1024**3
@@ -119,7 +119,7 @@ def postgres(root: Path, monkeypatch: pytest.MonkeyPatch) -> Postgres:
 
 
 def look() -> dict[str, Any]:
-    found = database_health.look(NOW)
+    found = postgres_health.look(NOW)
     assert found is not None
     return found
 
@@ -156,9 +156,9 @@ def test_all_well_is_one_line(postgres: Postgres) -> None:
 def test_server_without_a_database_of_an_app_is_not_asked(postgres: Postgres, root: Path) -> None:
     path = root / "etc/bedstone/backup.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "databases": []}))
-    assert database_health.look(NOW) is None
+    assert postgres_health.look(NOW) is None
     path.unlink()
-    assert database_health.look(NOW) is None
+    assert postgres_health.look(NOW) is None
     assert postgres.asked == []
     assert list(shown_database.lines(None, Paint(on=False))) == []
     assert shown_database.problems(None) == []
@@ -292,8 +292,8 @@ def shrinking(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Callable[[
                 free = int((100 + day * each_day) * GIB)
                 size = int((20 - day) * GIB)
                 moment = NOW - timedelta(days=day)
-                measurements.record(connection, moment, {"shop": size}, {"/var": free})
-        monkeypatch.setattr(measurements, "free", lambda _: {"/var": 100 * GIB})
+                growth.record(connection, moment, {"shop": size}, {"/var": free})
+        monkeypatch.setattr(growth, "free", lambda _: {"/var": 100 * GIB})
 
     return lose
 

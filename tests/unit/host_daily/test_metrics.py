@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli, measurements
+from bedstone import cli
 from bedstone.ledger import backups, database, observations, releases, verifications
 from bedstone.ledger.verifications import Verification
-from bedstone.metrics import Collector
-from bedstone.metrics_text import Family, render
+from bedstone.status import growth as measurements
+from bedstone.status.metrics import Collector
+from bedstone.status.prometheus import Family, render
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)')

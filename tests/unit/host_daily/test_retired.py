@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, overview, watch
+from bedstone import cli, watch
 from bedstone.core import paths
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
-from bedstone.overview import screen
 from bedstone.release import retire
 from bedstone.release.context import Host
+from bedstone.status import gather, screen
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
 
@@ -69,7 +69,7 @@ def test_prune_takes_no_name(apps: tuple[Path, Path], capsys: pytest.CaptureFixt
 def test_status_says_until_when_a_retired_app_is_kept(declared: Path) -> None:
     del declared
     retired("young", 29)
-    tools = overview.Tools(
+    tools = gather.Tools(
         systemd=Systemd(quiet),
         docker=Docker(quiet),
         database=lambda: None,
@@ -77,7 +77,7 @@ def test_status_says_until_when_a_retired_app_is_kept(declared: Path) -> None:
         upgrades=lambda: None,
         alarms=lambda **_: watch.Look(datetime.now(UTC), [], []),
     )
-    picture = overview.gather(tools)
+    picture = gather.gather(tools)
     (entry,) = picture["retired"]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert entry["kept_until"][:10] == f"{tomorrow:%Y-%m-%d}"

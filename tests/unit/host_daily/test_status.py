@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, disks, overview, watch
+from bedstone import cli, watch
 from bedstone.apps import config, health, maintenance, slots
 from bedstone.apps.slots import Slot
 from bedstone.backup import status as backups
@@ -25,11 +25,13 @@ from bedstone.ledger import backups as backup_history
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease, StepRow
 from bedstone.notify.alarms import Alarm
-from bedstone.overview import Tools, images
-from bedstone.overview import screen as drawn
+from bedstone.status import gather, images
+from bedstone.status import screen as drawn
+from bedstone.status.gather import Tools
 from bedstone.system.docker import Docker
 from bedstone.system.http_check import Answer
 from bedstone.system.systemd import Systemd
+from bedstone.watch import disks
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import MADE, RELEASE, put_into_service
 
@@ -113,12 +115,12 @@ def world(declared: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     put_into_service()
     slots.write("shop", Slot("web", "blue", RELEASE, MADE, "172.20.0.129"))
     world = World()
-    monkeypatch.setattr(overview, "Tools", world.tools)
+    monkeypatch.setattr(gather, "Tools", world.tools)
     return world
 
 
 def shown(world: World) -> dict[str, Any]:
-    picture = overview.gather(world.tools())
+    picture = gather.gather(world.tools())
     app: dict[str, Any] = picture["apps"][0]
     return app
 
@@ -201,7 +203,7 @@ def test_service_that_never_answers_holds_nothing_up(world: World) -> None:
         released.wait(60)
         return world.answer
 
-    picture = overview.gather(Tools(Systemd(world), Docker(world), hang, 2))
+    picture = gather.gather(Tools(Systemd(world), Docker(world), hang, 2))
     released.set()
     web = picture["apps"][0]["services"][0]
     assert (web["ok"], web["health"]["said"]) == (False, "it didn't answer in time")
@@ -238,7 +240,7 @@ def test_server_without_apps_says_just_that(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del root
-    monkeypatch.setattr(overview, "Tools", World().tools)
+    monkeypatch.setattr(gather, "Tools", World().tools)
     assert screen(capsys) == "No app is declared on this server.\n"
 
 
@@ -529,7 +531,7 @@ def test_colour_is_for_terminals_and_those_who_want_it(monkeypatch: pytest.Monke
 
 def test_failure_is_red(world: World) -> None:
     world.units[WORKER]["ActiveState"] = "failed"
-    text = drawn.render(overview.gather(world.tools()), Paint(on=True))
+    text = drawn.render(gather.gather(world.tools()), Paint(on=True))
     assert "\x1b[31mDOWN\x1b[0m worker@1" in text
     assert "\x1b[31mNeeds attention:\x1b[0m" in text
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, overview, watch
+from bedstone import cli, watch
 from bedstone.commands import alarms as command
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
-from bedstone.metrics import Collector
-from bedstone.metrics_text import render
 from bedstone.notify import alarms, events
 from bedstone.notify import settings as hook_settings
 from bedstone.notify.alarms import Alarm
+from bedstone.status import gather as overview
+from bedstone.status.metrics import Collector
+from bedstone.status.prometheus import render
 from bedstone.watch import Check, Look, certificates, units
 
 NOW = datetime.now(UTC)

@@ -11,7 +11,7 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone import __version__, measurements, watch
+from bedstone import __version__, watch
 from bedstone.apps import config, maintenance
 from bedstone.backup import catalog, status, verify_settings
 from bedstone.backup import settings as backup_settings
@@ -19,9 +19,9 @@ from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations, releases
 from bedstone.ledger import verifications as verify_history
-from bedstone.metrics_text import Family
 from bedstone.offsite import freshness
-from bedstone.overview import operations
+from bedstone.status import growth, operations
+from bedstone.status.prometheus import Family
 from bedstone.storage import destinations
 from bedstone.verify import status as verifications
 from bedstone.watch.machine import LEDGER_ALARM
@@ -338,7 +338,7 @@ class Collector:
             for row in rows:
                 if row["taken_at"] < newest:
                     continue
-                pace = measurements.trend(connection, "database", row["name"], self.now)
+                pace = growth.trend(connection, "database", row["name"], self.now)
                 self._add(
                     "bedstone_database_size_bytes",
                     "Size of a database when it was last measured.",
@@ -352,12 +352,12 @@ class Collector:
                     database=row["name"],
                 )
             if backup_settings.path().exists():
-                for path, size in measurements.free(backup_settings.load()).items():
+                for path, size in growth.free(backup_settings.load()).items():
                     self._disk(connection, path, size)
 
     def _disk(self, connection: sqlite3.Connection, path: str, free: int) -> None:
         self._add("bedstone_disk_free_bytes", "Room on a disk that holds data.", free, path=path)
-        left = measurements.days_left(free, measurements.trend(connection, "free", path, self.now))
+        left = growth.days_left(free, growth.trend(connection, "free", path, self.now))
         self._add(
             "bedstone_disk_full_in_seconds",
             "In what time a disk will be full, by the last two weeks; missing: not to be seen.",

@@ -27,12 +27,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import database_judgement, measurements
 from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.postgres.server import MAINTENANCE, PostgresError, Server, identifier
 from bedstone.postgres.snapshot import READER
+from bedstone.status import growth, postgres_rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,7 +184,7 @@ def look(now: datetime | None = None) -> dict[str, Any] | None:
         "version": str(cluster["version"]).split(" ", maxsplit=1)[0],
         "error": None,
         "databases": _sizes(cluster, now),
-        "wraparound": database_judgement.wraparound(cluster),
+        "wraparound": postgres_rules.wraparound(cluster),
         "checksums": {
             "on": cluster["checksums"],
             "failures": cluster["shared_checksum_failures"]
@@ -194,7 +194,7 @@ def look(now: datetime | None = None) -> dict[str, Any] | None:
         "tables": tables,
         "disks": _disks(settings, now),
     }
-    return {**found, "problems": database_judgement.problems(cluster, found)}
+    return {**found, "problems": postgres_rules.problems(cluster, found)}
 
 
 def _ask(
@@ -234,23 +234,23 @@ def _sizes(cluster: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
 
 
 def _disks(settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    free = measurements.free(settings)
+    free = growth.free(settings)
     pace = _trends("free", list(free), now)
     return [
         {
             "path": path,
             "free_bytes": size,
             "bytes_per_day": pace[path],
-            "days_left": _whole(measurements.days_left(size, pace[path])),
+            "days_left": _whole(growth.days_left(size, pace[path])),
         }
         for path, size in free.items()
     ]
 
 
-def _trends(kind: measurements.Kind, names: Sequence[str], now: datetime) -> dict[str, int | None]:
+def _trends(kind: growth.Kind, names: Sequence[str], now: datetime) -> dict[str, int | None]:
     try:
         with ledger.opened() as connection:
-            return {name: _whole(measurements.trend(connection, kind, name, now)) for name in names}
+            return {name: _whole(growth.trend(connection, kind, name, now)) for name in names}
     except (BedstoneError, sqlite3.Error):
         return dict.fromkeys(names)
 

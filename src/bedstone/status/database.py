@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone import database_health
 from bedstone.core import disk as space
-from bedstone.database_judgement import days
+from bedstone.status import postgres_health
+from bedstone.status.postgres_rules import days
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _LEAST_GROWTH = 1024 * 1024
 _LONG_DAYS = 365
 _MOST_NAMES = 3
 
-look = database_health.look
+look = postgres_health.look
 
 
 def problems(shown: Mapping[str, Any] | None) -> list[str]:

@@ -19,8 +19,8 @@ from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
 from bedstone.offsite import status as destinations
-from bedstone.overview import database, images, operations, written
 from bedstone.release import retire
+from bedstone.status import database, images, operations, written
 from bedstone.system.container import LABEL_APP
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd

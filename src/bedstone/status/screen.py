@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import age
 from bedstone.core import disk as space
 from bedstone.notify import unit_failures
-from bedstone.overview import database, written
+from bedstone.status import database, written
 from bedstone.upgrade import status as upgrades
 from bedstone.wal import status
 

@@ -1,0 +1,1 @@
+"""The state of the server: status, metrics, health of PostgreSQL."""
