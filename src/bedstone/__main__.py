@@ -2,6 +2,6 @@
 
 import sys
 
-from bedstone.cli import main
+from bedstone.cli.main import main
 
 sys.exit(main())

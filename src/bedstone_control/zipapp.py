@@ -11,7 +11,7 @@ from pathlib import Path
 INTERPRETER = b"#!/usr/bin/python3\n"
 # The zip format's first moment: times of the checkout must not change the file.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-_MAIN = "import sys\n\nfrom bedstone.cli import main\n\nsys.exit(main())\n"
+_MAIN = "import sys\n\nfrom bedstone.cli.main import main\n\nsys.exit(main())\n"
 
 
 def source_directory() -> Path:

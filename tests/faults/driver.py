@@ -105,7 +105,7 @@ def main() -> int:
     """Run the command."""
     fault = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     sys.path.insert(0, PROGRAM)
-    from bedstone import cli
+    from bedstone.cli import main as cli
     from bedstone.release import transaction
 
     watch = Watch(fault)

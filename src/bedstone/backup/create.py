@@ -24,7 +24,7 @@ from bedstone.backup import catalog, manifest, media, media_snapshots, retention
 from bedstone.backup import kept as kept_backups
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.manifest import RESTIC
-from bedstone.cli import add_command
+from bedstone.cli.main import add_command
 from bedstone.core import disk, files, lock, paths, priority
 from bedstone.core.errors import BedstoneError
 from bedstone.core.signals import terminable
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App, Settings
-    from bedstone.cli import Subparsers
+    from bedstone.cli.main import Subparsers
 
 DUMP = "database"
 # The label of the backup that follows an app's first release by itself.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
-from bedstone.cli import add_command
+from bedstone.cli.main import add_command
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import argparse
 
     from bedstone.backup.settings import Settings
-    from bedstone.cli import Subparsers
+    from bedstone.cli.main import Subparsers
     from bedstone.postgres.server import Server
     from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination, Destinations

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 from bedstone.notify import events as hooks
@@ -36,24 +36,24 @@ def _real_commands_on_the_fake(server: Server, monkeypatch: pytest.MonkeyPatch) 
 
 def test_release_tells_each_step(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     del server
-    assert cli.main(["release", "shop"]) == 0
+    assert main.main(["release", "shop"]) == 0
     said = capsys.readouterr().out
     assert "Releasing shop" in said
     assert "  image " in said
     assert " of shop serves, after " in said
-    assert cli.main(["release", "shop", "--if-changed"]) == 0
+    assert main.main(["release", "shop", "--if-changed"]) == 0
     assert "Nothing to do: release " in capsys.readouterr().out
-    assert cli.main(["release", "shop", "--dry-run"]) == 0
+    assert main.main(["release", "shop", "--dry-run"]) == 0
     assert "shop: nothing to do" in capsys.readouterr().out
 
 
 def test_failed_release_tells_step_reason_and_what_serves(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["release", "shop"])
+    main.main(["release", "shop"])
     declare(server, source="two")
     server.broken = {"check"}
-    assert cli.main(["release", "shop"]) == 1
+    assert main.main(["release", "shop"]) == 1
     captured = capsys.readouterr()
     assert "FAILED" in captured.out
     assert "shop: failed at check: `manage check` failed in the image: exit code 1" in (
@@ -67,28 +67,28 @@ def test_json_is_one_object_and_nothing_else(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.broken = {"migrate"}
-    assert cli.main(["release", "shop", "--json"]) == 1
+    assert main.main(["release", "shop", "--json"]) == 1
     failed = json.loads(capsys.readouterr().out)
     assert (failed["ok"], failed["failed_step"], failed["changed"]) == (False, "migrate", True)
     assert failed["steps"][-1]["name"] == "migrate"
-    assert cli.main(["release", "nobody", "--json"]) == 1
+    assert main.main(["release", "nobody", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["failed_step"] == "begin"
 
 
 def test_rollback_and_restart_tell_what_serves(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["release", "shop"])
+    main.main(["release", "shop"])
     declare(server, source="two")
-    cli.main(["release", "shop"])
+    main.main(["release", "shop"])
     capsys.readouterr()
-    assert cli.main(["rollback", "shop"]) == 0
+    assert main.main(["rollback", "shop"]) == 0
     said = capsys.readouterr().out
     assert "Rolling shop back" in said
     assert " of shop serves again, after " in said
-    assert cli.main(["restart", "shop", "--json"]) == 0
+    assert main.main(["restart", "shop", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "restart"
-    assert cli.main(["rollback", "shop", "nonsense"]) == 3
+    assert main.main(["rollback", "shop", "nonsense"]) == 3
     assert "isn't a release that is kept" in capsys.readouterr().err
 
 
@@ -101,7 +101,7 @@ def test_refusal_of_a_gate_has_its_own_exit_code(
         raise RefusedError("shop.0002 drops a column.", hint="Do it in two releases.")
 
     monkeypatch.setattr("bedstone.release.plans.plan", refuse)
-    assert cli.main(["release", "shop"]) == 3
+    assert main.main(["release", "shop"]) == 3
     said = capsys.readouterr().err
     assert "shop: failed at plan: shop.0002 drops a column." in said
     assert "hint: Do it in two releases." in said
@@ -110,7 +110,7 @@ def test_refusal_of_a_gate_has_its_own_exit_code(
 def test_settle_finishes_what_was_killed_and_tells_people(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli.main(["release", "shop"])
+    main.main(["release", "shop"])
     declare(server, source="two")
     events: list[hooks.Event] = []
     monkeypatch.setattr(hooks, "fire", events.append)
@@ -124,13 +124,13 @@ def test_settle_finishes_what_was_killed_and_tells_people(
         )
         server.broken = {"front door"}
         with pytest.raises(KilledError):
-            cli.main(["release", "shop"])
+            main.main(["release", "shop"])
     server.broken = set()
     capsys.readouterr()
-    assert cli.main(["settle"]) == 0
+    assert main.main(["settle"]) == 0
     assert "was killed before it ended" in capsys.readouterr().out
     assert [event.kind for event in events] == ["failure"]
-    assert cli.main(["settle", "shop"]) == 0
+    assert main.main(["settle", "shop"]) == 0
     assert "shop: all as it should be" in capsys.readouterr().out
 
 
@@ -138,7 +138,7 @@ def test_settle_after_an_orderly_end_does_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXIT_CODE", "exited")
-    assert cli.main(["settle", "shop"]) == 0
+    assert main.main(["settle", "shop"]) == 0
     assert server.calls == []
 
 
@@ -152,14 +152,14 @@ def test_hooks_tell_of_releases_rollbacks_and_failures(
         return ("webhook chat.example.com took longer than 10 seconds.",)
 
     monkeypatch.setattr(hooks, "fire", hang)
-    assert cli.main(["release", "shop", "--json"]) == 0, "a hook that fails is a warning"
-    cli.main(["release", "shop", "--if-changed"])
+    assert main.main(["release", "shop", "--json"]) == 0, "a hook that fails is a warning"
+    main.main(["release", "shop", "--if-changed"])
     declare(server, source="two")
-    cli.main(["release", "shop"])
-    cli.main(["rollback", "shop"])
-    cli.main(["restart", "shop"])
+    main.main(["release", "shop"])
+    main.main(["rollback", "shop"])
+    main.main(["restart", "shop"])
     server.broken = {"check"}
-    cli.main(["release", "shop"])
+    main.main(["release", "shop"])
     assert [event.kind for event in events] == ["release", "release", "rollback", "failure"]
     assert events[-1].failed_step == "check"
 
@@ -171,15 +171,15 @@ def test_unit_does_what_was_asked_for_and_whoever_follows_sees_it(
     requests = root / "run/bedstone/operations"
     requests.mkdir(parents=True)
     (requests / "shop.json").write_text('{"argv": ["release", "shop"], "caller": "rosa"}')
-    assert cli.main(["operation", "shop"]) == 0
+    assert main.main(["operation", "shop"]) == 0
     assert "Releasing shop" in capsys.readouterr().out
-    assert cli.main(["watch", "shop"]) == 0
+    assert main.main(["watch", "shop"]) == 0
     said = capsys.readouterr().out
     assert "  image " in said
     assert " of shop serves, after " in said
     with database.opened() as connection:
         assert releases.operations(connection, "shop")[0].caller == "rosa"
-    assert cli.main(["operation", "shop"]) == 1, "nothing more was asked for"
+    assert main.main(["operation", "shop"]) == 1, "nothing more was asked for"
 
 
 @pytest.fixture

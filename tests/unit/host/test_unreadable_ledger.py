@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import cli
 from bedstone.apps import config, current, network, slots
+from bedstone.cli import main
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
@@ -133,7 +133,7 @@ def test_it_is_made_again_from_what_is_kept(
 ) -> None:
     path = damage(how)
     there = path.exists()
-    assert cli.main(["ledger", "rebuild"]) == 0
+    assert main.main(["ledger", "rebuild"]) == 0
     said = capsys.readouterr().out
     assert "made again" in said
     assert len(list(path.parent.glob("ledger.damaged-*.sqlite"))) == there
@@ -143,7 +143,7 @@ def test_it_is_made_again_from_what_is_kept(
     outcome = operations.rollback("shop", host=server.host())
     assert (outcome.ok, outcome.release) == (True, releases[0])
     # Twice is as good as once.
-    assert cli.main(["ledger", "rebuild"]) == 0
+    assert main.main(["ledger", "rebuild"]) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -203,9 +203,9 @@ def test_older_program_is_not_installed_over_a_newer_ledger(
     server: Server, releases: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     del server, releases
-    assert cli.main(["ledger", "version", "--fits"]) == 0
+    assert main.main(["ledger", "version", "--fits"]) == 0
     damage(_newer)
-    assert cli.main(["ledger", "version", "--fits"]) == 3
+    assert main.main(["ledger", "version", "--fits"]) == 3
     said = capsys.readouterr().err
     assert "schema 99" in said
     assert "git pull" in said
@@ -218,7 +218,7 @@ def test_a_damaged_ledger_keeps_no_program_from_being_installed(
     del server, releases
     if how is not None:
         damage(how)
-    assert cli.main(["ledger", "version", "--fits"]) == 0
+    assert main.main(["ledger", "version", "--fits"]) == 0
 
 
 def test_status_tells_what_mends_it(
@@ -232,5 +232,5 @@ def test_status_tells_what_mends_it(
     )
     assert "bedstone ledger rebuild" in picture["problems"][0]
     assert picture["apps"][0]["release"] == releases[1]
-    assert cli.main(list(CLI_LOOKS)) == 0
+    assert main.main(list(CLI_LOOKS)) == 0
     assert releases[0] in capsys.readouterr().out

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import __version__, cli
+from bedstone import __version__
+from bedstone.cli import main
 from bedstone_control import zipapp
 
 
@@ -59,13 +60,13 @@ def test_host_program_needs_the_standard_library_alone() -> None:
             assert not outside, f"{path.name} imports {outside}"
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", main.COMMANDS)
 def test_every_command_has_help(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as caught:
-        cli.main([command, "--help"])
+        main.main([command, "--help"])
     assert caught.value.code == 0
     said = capsys.readouterr().out
     assert f"usage: bedstone {command}" in said
@@ -75,9 +76,9 @@ def test_every_command_has_help(
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["--help"])
+        main.main(["--help"])
     said = capsys.readouterr().out
-    assert [name for name in cli.COMMANDS if f"    {name}" not in said] == []
+    assert [name for name in main.COMMANDS if f"    {name}" not in said] == []
     assert "exit codes:" in said
 
 
@@ -85,7 +86,7 @@ def test_error_goes_to_standard_error_with_a_hint(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del root
-    assert cli.main(["logs", "nobody"]) == 1
+    assert main.main(["logs", "nobody"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "bedstone: No app is called 'nobody'" in captured.err
@@ -98,7 +99,7 @@ def test_what_is_not_understood_exits_2(
 ) -> None:
     del root
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        main.main(arguments)
     assert caught.value.code == 2
     assert "usage: bedstone" in capsys.readouterr().err
 
@@ -107,14 +108,14 @@ def test_command_for_an_app_goes_after_two_dashes(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del root
-    assert cli.main(["run", "shop"]) == 1
+    assert main.main(["run", "shop"]) == 1
     assert "It goes after two dashes" in capsys.readouterr().err
 
 
 def test_only_root_may(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("BEDSTONE_ROOT", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert cli.main(["status"]) == 1
+    assert main.main(["status"]) == 1
     assert "sudo" in capsys.readouterr().err
 
 
@@ -133,12 +134,12 @@ def test_name_may_stand_before_and_behind_options(
         return 0
 
     monkeypatch.setenv("BEDSTONE_ROOT", "/nonexistent")
-    monkeypatch.setattr("bedstone.commands.restore._command", remember)
-    assert cli.main(["restore", *words]) == 0
+    monkeypatch.setattr("bedstone.cli.restore._command", remember)
+    assert main.main(["restore", *words]) == 0
     assert seen == [("shop", "latest")]
 
 
 def test_word_too_many_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["restore", "shop", "latest", "--yes", "another"])
+        main.main(["restore", "shop", "latest", "--yes", "another"])
     assert "unrecognized arguments: another" in capsys.readouterr().err

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import catalog
 from bedstone.backup import settings as backup_settings
+from bedstone.cli import main
 from bedstone.core import priority
 from tests.unit.host_backup.conftest import in_a_process_of_its_own
 
@@ -69,7 +69,7 @@ def test_a_server_without_systemd_gets_its_backup_all_the_same(
     for name in ("busctl", "ionice"):
         (programs / "bin" / name).write_text("#!/nowhere/at/all\n")
 
-    assert cli.main(["backup"]) == 0
+    assert main.main(["backup"]) == 0
 
     assert catalog.newest_full(settings.directory / "payments") is not None
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import catalog, create, manifest, media
+from bedstone.cli import main
 from bedstone.core import disk, files, guarded, lock
 from bedstone.core.disk import DiskFullError
 from bedstone.core.errors import BedstoneError, ConfigError
@@ -213,7 +213,7 @@ def test_command_tries_every_app_and_fails_when_one_does(
         {"app": "payments", "name": "payments", "owner": "payments_owner"},
     ]
     configure(databases=both)
-    assert cli.main(["backup", "--json"]) == 1
+    assert main.main(["backup", "--json"]) == 1
     result = json.loads(capsys.readouterr().out)
     assert [entry["app"] for entry in result["failed"]] == ["gone"]
     assert [entry["app"] for entry in result["backups"]] == ["payments"]
@@ -226,7 +226,7 @@ def test_full_disk_is_told_in_a_sentence(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(manifest, "write", full)
-    assert cli.main(["backup"]) == 1
+    assert main.main(["backup"]) == 1
     assert "payments: [Errno 28] No space left on device" in capsys.readouterr().err
     assert entries(settings) == []
 
@@ -240,7 +240,7 @@ def test_backup_that_is_ended_removes_what_it_had_begun(
 
     before = signal.getsignal(number)
     monkeypatch.setattr(manifest, "write", ended)
-    assert cli.main(["backup"]) == 130
+    assert main.main(["backup"]) == 130
     assert entries(settings) == []
     assert signal.getsignal(number) == before
     with ledger.opened() as connection:
@@ -266,9 +266,9 @@ def test_list_shows_what_is_wrong(settings: Settings, capsys: pytest.CaptureFixt
     good = create.create(settings, "payments").backup
     bad = create.create(settings, "payments").backup
     (bad.path / "database/3409.dat.zst").write_text("y" * 500)
-    assert cli.main(["backups"]) == 0
+    assert main.main(["backups"]) == 0
     assert "changed" not in capsys.readouterr().out
-    assert cli.main(["backups", "--check"]) == 1
+    assert main.main(["backups", "--check"]) == 1
     lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
     assert lines[good.name].endswith("intact")
     assert "3409.dat.zst has changed" in lines[bad.name]
@@ -281,9 +281,9 @@ def test_list_says_that_the_last_backup_failed(
 ) -> None:
     create.create(settings, "payments")
     monkeypatch.setattr(dump, "dump", lambda *_, **__: (_ for _ in ()).throw(BedstoneError("Oh.")))
-    assert cli.main(["backup"]) == 1
+    assert main.main(["backup"]) == 1
     capsys.readouterr()
-    cli.main(["backups"])
+    main.main(["backups"])
     assert "THE LAST BACKUP FAILED" in capsys.readouterr().out.splitlines()[-1]
 
 

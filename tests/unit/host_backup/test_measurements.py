@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.ledger import database
 from bedstone.status import growth
 
@@ -123,9 +123,9 @@ def test_nightly_run_measures_and_a_backup_of_one_app_does_not(
             rows = connection.execute("SELECT kind, name FROM measurements ORDER BY kind, name")
             return [tuple(row) for row in rows]
 
-    assert cli.main(["backup", "payments"]) == 0
+    assert main.main(["backup", "payments"]) == 0
     assert measured() == []
-    assert cli.main(["backup"]) == 0
+    assert main.main(["backup"]) == 0
     assert measured() == [
         ("database", "payments"),
         # One file system here, reported once.
@@ -141,5 +141,5 @@ def test_backup_counts_although_nothing_can_be_recorded(
     configure()
     (root / "var/lib/bedstone").mkdir(parents=True)
     (root / "var/lib/bedstone/ledger.sqlite").write_text("this is no database, but long enough" * 9)
-    assert cli.main(["backup"]) == 0
+    assert main.main(["backup"]) == 0
     assert "nothing was recorded" in capsys.readouterr().err

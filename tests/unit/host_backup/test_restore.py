@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.appdata import journal, swap
 from bedstone.apps import services
 from bedstone.backup import create, manifest
 from bedstone.backup import media as media_archive
+from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump
@@ -49,7 +49,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 
 def run(*arguments: str) -> int:
-    return cli.main(["restore", "payments", *arguments])
+    return main.main(["restore", "payments", *arguments])
 
 
 @pytest.mark.usefixtures("made")
@@ -366,7 +366,7 @@ def test_long_name_of_a_database_fits_postgresqls_limit(
     name = "d" * 60
     postgres.put(name, {"public.payment": 1})
     configure(databases=[{"app": "payments", "name": name, "owner": "payments_owner"}])
-    assert cli.main(["backup"]) == 0
+    assert main.main(["backup"]) == 0
     assert run("latest", "--yes") == 0
     assert max(len(found) for found in postgres.names()) == 63
     assert len(postgres.names()) == 3

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import backups, cli
 from bedstone.backup import catalog, create, manifest
+from bedstone.cli import backups, main
 from bedstone.status import gather
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_app_without_media_has_full_backups_too(
 def test_latest_is_the_newest_full_one(
     point: Backup, postgres: FakePostgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["restore", "payments", "latest", "--yes"]) == 0
+    assert main.main(["restore", "payments", "latest", "--yes"]) == 0
     assert postgres.rows("payments") == {"public.payment": 3}
     said = capsys.readouterr().err
     assert f"The restore point {point.name} ({RELEASE}) is newer" in said
@@ -73,7 +73,7 @@ def test_restore_point_is_restored_by_its_name(
     point: Backup, postgres: FakePostgres, media: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (media / "invoice.pdf").write_text("the second")
-    assert cli.main(["restore", "payments", point.name, "--yes"]) == 0
+    assert main.main(["restore", "payments", point.name, "--yes"]) == 0
     assert postgres.rows("payments") == {"public.payment": 5}
     assert (media / "invoice.pdf").read_text() == "the second"
     assert "is newer" not in capsys.readouterr().err
@@ -83,7 +83,7 @@ def test_latest_without_a_full_one_names_the_restore_points(
     full: Backup, point: Backup, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(full.path)
-    assert cli.main(["restore", "payments", "latest", "--yes"]) == 3
+    assert main.main(["restore", "payments", "latest", "--yes"]) == 3
     said = capsys.readouterr().err
     assert "but restore points, which hold the database alone" in said
     assert f"{point.name} (restore point)" in said
@@ -103,21 +103,21 @@ def test_one_from_the_future_is_not_the_latest(
     shown = gather.backups.of("payments", None)
     assert shown is not None
     assert shown["newest"] == full.name, "it would hide for years that no backup is made"
-    assert cli.main(["restore", "payments", "latest", "--yes"]) == 0
+    assert main.main(["restore", "payments", "latest", "--yes"]) == 0
     assert postgres.rows("payments") == {"public.payment": 3}
 
     shutil.rmtree(full.path)
-    assert cli.main(["restore", "payments", "latest", "--yes"]) == 3
+    assert main.main(["restore", "payments", "latest", "--yes"]) == 3
     said = capsys.readouterr().err
     assert "some from the future: is the clock right" in said
     assert future.name in said
-    assert cli.main(["restore", "payments", future.name, "--yes"]) == 0
+    assert main.main(["restore", "payments", future.name, "--yes"]) == 0
     assert postgres.rows("payments") == {"public.payment": 5}
 
 
 @pytest.mark.usefixtures("full", "point")
 def test_list_names_the_release_of_a_restore_point(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["backups"]) == 0
+    assert main.main(["backups"]) == 0
     first, second = capsys.readouterr().out.splitlines()[1:]
     assert f"restore point {RELEASE}" in first
     assert "restore point" not in second
@@ -154,7 +154,7 @@ def test_list_tells_why_each_one_is_kept(
         ["newest", "recent"],
         ["newest", "recent", "daily", "weekly", "monthly"],
     ]
-    assert cli.main(["backups", "--verbose"]) == 0
+    assert main.main(["backups", "--verbose"]) == 0
     heading, _, full_line = capsys.readouterr().out.splitlines()
     assert heading.endswith("KEPT")
     assert full_line.endswith("newest, recent, daily, weekly, monthly")
@@ -168,9 +168,9 @@ def test_list_tells_what_goes_next(
     for days in (1, 2):
         made = create.create(settings, "payments").backup
         manifest.write(made.path, _begun(made, full.manifest.started - timedelta(days=days)))
-    assert cli.main(["retention", "--accept"]) == 0
+    assert main.main(["retention", "--accept"]) == 0
     capsys.readouterr()
-    assert cli.main(["backups", "-v"]) == 0
+    assert main.main(["backups", "-v"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("goes after the next backup")
 
 

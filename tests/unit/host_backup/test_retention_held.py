@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import create, kept, manifest, retention_held
+from bedstone.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,13 @@ def test_it_is_held_back_shown_and_accepted(
     assert "bedstone retention --accept" in str(retention_held.words())
     capsys.readouterr()
 
-    assert cli.main(["retention"]) == 0
+    assert main.main(["retention"]) == 0
     shown = capsys.readouterr().out
     assert "keep_days: 30 in force, 3 in the settings" in shown
     assert f"payments at local: 8 backups, {month[-1]} to {month[2]}" in shown
     assert create.create(smaller, "payments").removed == (), "looking accepts nothing"
 
-    assert cli.main(["retention", "--accept"]) == 0
+    assert main.main(["retention", "--accept"]) == 0
     assert retention_held.words() is None
     assert sorted(create.create(smaller, "payments").removed) == sorted(month[2:])
 

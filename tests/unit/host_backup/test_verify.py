@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import catalog, create, manifest, media, verify_settings
-from bedstone.commands import verify as command
+from bedstone.cli import main
+from bedstone.cli import verify as command
 from bedstone.core import disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
@@ -307,7 +307,7 @@ def test_what_is_no_backup_is_told_and_nothing_is_touched_or_left(
     case = CASES[name]
     with monkeypatch.context() as patched:
         case.harm(World(made, elsewhere, patched, configure))
-        assert cli.main(["verify"]) == case.exit_code
+        assert main.main(["verify"]) == case.exit_code
     assert case.said in capsys.readouterr().err
     assert states() == {"dump": case.dump, "media": case.media}
     assert case.said in errors()
@@ -320,7 +320,7 @@ def test_what_is_no_backup_is_told_and_nothing_is_touched_or_left(
 def test_whole_backup_is_verified_and_the_list_says_so(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["verify", "payments", "--json"]) == 0
+    assert main.main(["verify", "payments", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["ok"]
     assert [(v["kind"], v["state"], v["rows"], v["bytes"]) for v in said["verifications"]] == [
@@ -330,19 +330,19 @@ def test_whole_backup_is_verified_and_the_list_says_so(
     assert {v["backup"] for v in said["verifications"]} == {made.name}
     assert {v["destination"] for v in said["verifications"]} == {"local"}
     assert left() == []
-    assert cli.main(["backups", "--json"]) == 0
+    assert main.main(["backups", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["verification"] == "succeeded"
-    assert cli.main(["backups"]) == 0
+    assert main.main(["backups"]) == 0
     assert re.search(r"\d+ s ago", capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_list_names_the_backup_that_failed(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flip(made / "database/3409.dat.zst")
-    cli.main(["verify"])
+    main.main(["verify"])
     capsys.readouterr()
-    assert cli.main(["backups"]) == 0
+    assert main.main(["backups"]) == 0
     listed = capsys.readouterr().out
     assert f"payments: THE VERIFICATION of {made.name} FAILED: {made} is damaged: " in listed
     assert "FAILED" in listed.splitlines()[1]
@@ -354,9 +354,9 @@ def test_backup_whose_media_are_not_verified_is_not_verified(
 ) -> None:
     full = OSError(errno.ENOSPC, "full")
     monkeypatch.setattr(media, "extract", lambda *_, **__: (_ for _ in ()).throw(full))
-    assert cli.main(["verify"]) == 3
+    assert main.main(["verify"]) == 3
     capsys.readouterr()
-    cli.main(["backups", "--json"])
+    main.main(["backups", "--json"])
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["name"] == made.name
     assert entry["verification"] is None
@@ -383,9 +383,9 @@ def test_restore_point_is_not_the_newest_backup(
     settings: Settings, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = again(settings, monkeypatch, with_media=False)
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     assert set(verified()) == {made.name}
-    assert cli.main(["verify", "payments", "--backup", point.name]) == 0
+    assert main.main(["verify", "payments", "--backup", point.name]) == 0
     assert verified()[0] == point.name
 
 
@@ -395,7 +395,7 @@ def test_damaged_newest_backup_is_not_passed_over(
 ) -> None:
     newest = again(settings, monkeypatch)
     (newest / manifest.FILE).unlink()
-    assert cli.main(["verify"]) == 1
+    assert main.main(["verify"]) == 1
     assert newest.name in errors()
 
 
@@ -409,9 +409,9 @@ def test_half_removed_backup_is_none(
     newest = again(settings, monkeypatch)
     doomed = newest.rename(newest.with_name(f"{catalog.DELETING}{newest.name}"))
     (doomed / manifest.FILE).unlink()
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     assert set(verified()) == {made.name}
-    assert cli.main(["verify", "payments", "--backup", doomed.name]) == 3
+    assert main.main(["verify", "payments", "--backup", doomed.name]) == 3
     assert "isn't a finished backup" in capsys.readouterr().err
     assert doomed.is_dir()
 
@@ -425,11 +425,11 @@ def test_backup_from_the_future_is_named_and_does_not_stand_for_the_others(
 ) -> None:
     future = again(settings, monkeypatch)
     rewrite(future, started=datetime.now(UTC) + timedelta(days=400))
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     assert set(verified()) == {made.name}
     assert f"{future.name} is from the future" in capsys.readouterr().err
     shutil.rmtree(made)
-    assert cli.main(["verify"]) == 3
+    assert main.main(["verify"]) == 3
     assert "There is no full backup of payments" in capsys.readouterr().err
     assert states() == {"dump": "prevented", "media": "prevented"}
 
@@ -437,13 +437,13 @@ def test_backup_from_the_future_is_named_and_does_not_stand_for_the_others(
 @pytest.mark.usefixtures("elsewhere")
 def test_copy_elsewhere_is_proved_but_is_not_recorded(made: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(made, tmp_path / "carried")
-    assert cli.main(["verify", "payments", "--backup", str(copy)]) == 0
+    assert main.main(["verify", "payments", "--backup", str(copy)]) == 0
     assert states() == {}
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_unknown_backup_is_refused_and_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", "payments", "--backup", "backup_19990101_000000"]) == 3
+    assert main.main(["verify", "payments", "--backup", "backup_19990101_000000"]) == 3
     assert "There is no backup" in capsys.readouterr().err
     assert states() == {}
 
@@ -453,10 +453,10 @@ def test_app_that_waited_longest_comes_first(
 ) -> None:
     apps = [{"app": name, "name": name, "owner": "x"} for name in ("payments", "shop", "wiki")]
     configure(verify=VERIFY, databases=apps)
-    assert cli.main(["verify", "payments"]) == 0
-    assert cli.main(["verify", "shop"]) == 3
+    assert main.main(["verify", "payments"]) == 0
+    assert main.main(["verify", "shop"]) == 3
     capsys.readouterr()
-    cli.main(["verify", "--json"])
+    main.main(["verify", "--json"])
     said = json.loads(capsys.readouterr().out)["verifications"]
     assert list(dict.fromkeys(v["app"] for v in said)) == ["wiki", "payments", "shop"]
     assert len(elsewhere.places) == 2
@@ -468,7 +468,7 @@ def test_app_that_waited_longest_comes_first(
 @pytest.mark.usefixtures("elsewhere")
 def test_two_at_once_are_told_of_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with lock.held(run.LOCK, "bedstone verify payments"):
-        assert cli.main(["verify"]) == 3
+        assert main.main(["verify"]) == 3
     said = capsys.readouterr().err
     assert "Another verification is running: `bedstone verify payments` (process " in said
     assert states() == {}
@@ -482,7 +482,7 @@ def test_verification_that_hangs_is_stopped_by_its_limit(
     monkeypatch.setattr(temporary, "restore", _in_a_loop)
     short = replace(verify_settings.load(), limit_seconds=0.5)
     monkeypatch.setattr(verify_settings, "load", lambda: short)
-    assert cli.main(["verify"]) == 3
+    assert main.main(["verify"]) == 3
     assert "its time limit was reached" in capsys.readouterr().err
     assert states() == {"dump": "prevented", "media": "prevented"}
     assert left() == []
@@ -492,7 +492,7 @@ def test_verification_that_hangs_is_stopped_by_its_limit(
 @pytest.mark.usefixtures("elsewhere")
 def test_verification_that_is_ended_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporary, "restore", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-    assert cli.main(["verify"]) == 130
+    assert main.main(["verify"]) == 130
     assert states() == {"dump": "prevented"}
     assert left() == []
 
@@ -505,12 +505,12 @@ def test_what_a_killed_one_left_goes_with_the_next(
     module, step = {"dump": (temporary, "restore"), "media": (media, "extract")}[part]
     with monkeypatch.context() as patched:
         patched.setattr(module, step, killed_in(module, step, after=True))
-        ended = in_a_process_of_its_own(lambda: cli.main(["verify"]))
+        ended = in_a_process_of_its_own(lambda: main.main(["verify"]))
     assert ended == -signal.SIGKILL
     assert len(left()) == 2
     own = paths.host(VERIFY["directory"]) / "verify-of-a-person"
     own.mkdir()
-    assert cli.main(["verify", "--clean-up"]) == 0
+    assert main.main(["verify", "--clean-up"]) == 0
     assert left() == [own.name], "what has no marker stays"
     assert "removed what an interrupted verification of payments left" in capsys.readouterr().err
     assert states()[part] == "prevented"
@@ -522,7 +522,7 @@ def test_directory_that_others_may_write_to_is_not_used(
 ) -> None:
     (root / "cache/verify").mkdir(parents=True)
     (root / "cache/verify").chmod(0o777)
-    assert cli.main(["verify"]) == 3
+    assert main.main(["verify"]) == 3
     assert "Others than root can write" in capsys.readouterr().err
     assert elsewhere.places == []
 
@@ -540,5 +540,5 @@ def test_damaged_ledger_does_not_prevent_a_verification(elsewhere: Throwaway, ro
     (root / "var/lib/bedstone/ledger.sqlite").write_text("this is no database, but long enough" * 9)
     for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
         (root / "var/lib/bedstone" / name).unlink(missing_ok=True)
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     assert len(elsewhere.places) == 1

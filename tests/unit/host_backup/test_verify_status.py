@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core.terminal import Paint
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
@@ -170,7 +170,7 @@ def test_ledger_takes_no_unknown_state() -> None:
 
 def test_help_says_what_an_exit_code_means(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["verify", "--help"])
+        main.main(["verify", "--help"])
     said = capsys.readouterr().out
     assert "Exit code 1: a backup isn't what it should be" in said
     assert "Production is not touched" in said

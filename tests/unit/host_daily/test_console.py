@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import program, put_into_service
 
@@ -24,7 +24,7 @@ def docker(root: Path, declared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_console_is_a_container_of_its_own(docker: Path) -> None:
     put_into_service()
-    assert cli.main(["console", "shop"]) == 7, "its exit code is the console's"
+    assert main.main(["console", "shop"]) == 7, "its exit code is the console's"
     said = docker.read_text()
     assert said.startswith("run --rm --interactive --env-file ")
     assert "--name bedstone-shop-console-" in said
@@ -34,7 +34,7 @@ def test_console_is_a_container_of_its_own(docker: Path) -> None:
 
 def test_release_of_before_the_console_has_the_declared_one(docker: Path) -> None:
     put_into_service(APP | {"commands": {}})
-    cli.main(["console", "shop"])
+    main.main(["console", "shop"])
     assert docker.read_text().endswith("manage shell\n")
 
 
@@ -44,7 +44,7 @@ def test_app_without_a_console_says_how_to_declare_one(
     bare = APP | {"commands": {}}
     (declared / "app.json").write_text(json.dumps(bare))
     put_into_service(bare)
-    assert cli.main(["console", "shop"]) == 1
+    assert main.main(["console", "shop"]) == 1
     said = capsys.readouterr().err
     assert "shop has no console." in said
     assert "`console: python manage.py shell`" in said

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core.terminal import Paint
 from bedstone.ledger import database as ledger
 from bedstone.postgres.server import PostgresError, Server
@@ -353,7 +353,7 @@ def test_server_of_databases_alone_shows_them() -> None:
 def test_every_key_is_described(postgres: Postgres, capsys: pytest.CaptureFixture[str]) -> None:
     assert postgres.tables
     with pytest.raises(SystemExit):
-        cli.main(["status", "--help"])
+        main.main(["status", "--help"])
     described = capsys.readouterr().out
     for key in look():
         assert f'"{key}"' in described

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    parser = cli.build_parser([cli.COMMANDS[command]])
+    parser = main.build_parser([main.COMMANDS[command]])
     choices = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     assert choices is not None
     found = choices[command]
@@ -28,13 +28,13 @@ def examples(command: str) -> list[str]:
 
 def own_lines() -> Iterator[tuple[str, str]]:
     """Yield each example that calls bedstone, with the command that shows it."""
-    for command in cli.COMMANDS:
+    for command in main.COMMANDS:
         for line in examples(command):
             if line.startswith("bedstone "):
                 yield command, line
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", main.COMMANDS)
 def test_every_command_has_examples_and_says_what_it_does(command: str) -> None:
     assert examples(command)
     description = parser_of(command).description or ""
@@ -49,15 +49,15 @@ def test_examples_are_understood(command: str, line: str) -> None:
         words = words[: words.index(sign)] if sign in words else words
     _, *arguments = words
     assert arguments[0] == command
-    own, dashes, rest = cli._split(arguments)
-    parsed = cli.build_parser([cli.COMMANDS[command]]).parse_args(own)
+    own, dashes, rest = main._split(arguments)
+    parsed = main.build_parser([main.COMMANDS[command]]).parse_args(own)
     assert getattr(parsed, "takes_rest", False) is dashes
     assert bool(rest) is dashes
 
 
 def test_every_command_is_in_one_group() -> None:
-    grouped = [name for names in cli.GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted(cli.COMMANDS)
+    grouped = [name for names in main.GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(main.COMMANDS)
 
 
 def test_overview_lists_groups_a_usual_day_and_exit_codes(
@@ -65,7 +65,7 @@ def test_overview_lists_groups_a_usual_day_and_exit_codes(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        cli.main(["--help"])
+        main.main(["--help"])
     said = capsys.readouterr().out
     for heading in ("look:", "change what serves:", "data:", "a usual day:", "exit codes:"):
         assert f"\n{heading}\n" in said
@@ -74,7 +74,7 @@ def test_overview_lists_groups_a_usual_day_and_exit_codes(
 
 
 def test_usual_day_is_understood() -> None:
-    day = cli._EPILOG.partition("a usual day:\n")[2].partition("\n\n")[0]
+    day = main._EPILOG.partition("a usual day:\n")[2].partition("\n\n")[0]
     for line in day.splitlines():
         _, *arguments = shlex.split(line, comments=True)
-        cli.build_parser([cli.COMMANDS[arguments[0]]]).parse_args(arguments)
+        main.build_parser([main.COMMANDS[arguments[0]]]).parse_args(arguments)

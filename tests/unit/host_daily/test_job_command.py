@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.system import unit_run
 from tests.unit.host_daily.conftest import APP
 from tests.unit.host_daily.server import program, put_into_service
@@ -89,7 +89,7 @@ def programs(root: Path, declared: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def test_jobs_are_listed(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["job", "shop"]) == 0
+    assert main.main(["job", "shop"]) == 0
     heading, clean, report = capsys.readouterr().out.splitlines()
     assert heading.split() == ["JOB", "SCHEDULE", "LAST", "RUN", "RESULT", "NEXT", "RUN"]
     assert clean.split() == [
@@ -98,13 +98,13 @@ def test_jobs_are_listed(programs: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "by hand" in report
     assert "not installed: run site.yml" in report
     (programs / "shown").write_text(ended("exit-code", 3))
-    assert cli.main(["job", "shop"]) == 0
+    assert main.main(["job", "shop"]) == 0
     assert "FAILED: ended with exit code 3" in capsys.readouterr().out
 
 
 def test_list_for_machines_is_complete(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (programs / "shown").write_text(ended("timeout", 143))
-    assert cli.main(["job", "shop", "--json"]) == 0
+    assert main.main(["job", "shop", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0] == {
         "job": "clean",
         "schedule": "*-*-* 03:00:00",
@@ -125,7 +125,7 @@ def test_app_without_jobs_says_so(
 ) -> None:
     del root
     (declared / "app.json").write_text(json.dumps(APP | {"jobs": {}}))
-    assert cli.main(["job", "shop"]) == 0
+    assert main.main(["job", "shop"]) == 0
     assert "shop has no jobs" in capsys.readouterr().out
 
 
@@ -133,26 +133,26 @@ def test_run_shows_every_line_once_and_ends_as_the_job(
     programs: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     (programs / "shown").write_text(ended("success", 0))
-    assert cli.main(["job", "shop", "clean"]) == 0
+    assert main.main(["job", "shop", "clean"]) == 0
     assert capfdbinary.readouterr().out == b"one\ntwo\nthree without an end"
     assert f"start {UNIT}.service" in (programs / "calls").read_text()
     (programs / "code").write_text("1")
     (programs / "shown").write_text(ended("exit-code", 4, "failed"))
-    assert cli.main(["job", "shop", "clean"]) == 4
+    assert main.main(["job", "shop", "clean"]) == 4
 
 
 def test_run_that_goes_on_already_is_joined(
     programs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (programs / "shown").write_text(ended("success", 0, "activating"))
-    assert cli.main(["job", "shop", "clean"]) == 0
+    assert main.main(["job", "shop", "clean"]) == 0
     assert "It runs already, since 2026-11-20 03:00 UTC." in capsys.readouterr().out
     assert "--since @1795143600.000000" in (programs / "calls").read_text()
 
 
 def test_job_that_took_too_long_is_told(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (programs / "shown").write_text(ended("timeout", 143, "failed"))
-    assert cli.main(["job", "shop", "clean"]) == 1
+    assert main.main(["job", "shop", "clean"]) == 1
     assert "The job clean of shop failed: it took longer than it may." in capsys.readouterr().err
 
 
@@ -161,13 +161,13 @@ def test_unit_that_systemd_does_not_start_is_told(
 ) -> None:
     (programs / "refused").touch()
     (programs / "invocation").write_text("old")
-    assert cli.main(["job", "shop", "clean"]) == 1
+    assert main.main(["job", "shop", "clean"]) == 1
     assert "  | masked" in capsys.readouterr().err
 
 
 def test_job_without_its_unit_is_told(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del programs
-    assert cli.main(["job", "shop", "report"]) == 1
+    assert main.main(["job", "shop", "report"]) == 1
     assert "systemd has no unit bedstone-shop-job-report.service" in capsys.readouterr().err
 
 
@@ -175,7 +175,7 @@ def test_job_of_the_next_release_is_not_started(
     programs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_into_service(APP | {"jobs": {}}, "r2")
-    assert cli.main(["job", "shop", "clean"]) == 1
+    assert main.main(["job", "shop", "clean"]) == 1
     assert "it runs from the next release on" in capsys.readouterr().err
     assert not (programs / "calls").exists()
 
@@ -185,7 +185,7 @@ def test_flags_that_do_not_fit_are_told(
     programs: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     del programs
-    assert cli.main(["job", "shop", *arguments]) == 1
+    assert main.main(["job", "shop", *arguments]) == 1
     assert " goes with the " in capsys.readouterr().err
 
 
@@ -197,7 +197,7 @@ def test_interrupt_ends_the_looking_on_and_not_the_job(
 
     del programs
     monkeypatch.setattr(unit_run, "run", interrupt)
-    assert cli.main(["job", "shop", "clean"]) == 130
+    assert main.main(["job", "shop", "clean"]) == 130
     assert f"The job goes on; `systemctl stop {UNIT}.service` ends it." in capsys.readouterr().err
 
 
@@ -211,7 +211,7 @@ def test_reader_that_has_seen_enough_is_no_error(
     monkeypatch.setattr(unit_run, "_show", show)
     monkeypatch.setattr(os, "dup2", lambda *_: None)
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1)
-    assert cli.main(["job", "shop", "clean"]) == 0
+    assert main.main(["job", "shop", "clean"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -235,6 +235,6 @@ def test_logs_are_those_of_services_or_of_a_job(
 
     monkeypatch.setattr(os, "execvp", become)
     with pytest.raises(SystemExit):
-        cli.main(["logs", "shop", *arguments])
+        main.main(["logs", "shop", *arguments])
     [argv] = called
     assert [argv[at + 1] for at, word in enumerate(argv) if word == "--unit"] == units

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.apps import jobs, network, supervisor
+from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.system import container_output
@@ -195,11 +195,11 @@ def test_job_of_the_next_release_is_no_failure_of_its_timer(
         put_into_service(APP | {"jobs": {}})
     arguments = ["job", "shop", "clean", "--foreground"]
     monkeypatch.delenv("INVOCATION_ID", raising=False)
-    assert cli.main(arguments) == 1
+    assert main.main(arguments) == 1
     said = "made before it" if released else "hasn't been released yet"
     assert said in capsys.readouterr().err
     monkeypatch.setenv("INVOCATION_ID", "abc")
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     told = capsys.readouterr().out
     assert told.startswith("Nothing was run. ")
     assert said in told
@@ -208,7 +208,7 @@ def test_job_of_the_next_release_is_no_failure_of_its_timer(
 def test_unknown_job_is_told(declared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del declared
     put_into_service()
-    assert cli.main(["job", "shop", "nothing", "--foreground"]) == 1
+    assert main.main(["job", "shop", "nothing", "--foreground"]) == 1
     assert "shop has no job 'nothing'; it has clean, report." in capsys.readouterr().err
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.apps import maintenance
+from bedstone.cli import main
 from bedstone.core.process import Completed
 from bedstone.release import retire
 from bedstone.release.context import Host
@@ -38,19 +38,19 @@ def test_on_and_off_and_what_it_says(site: Path, capsys: pytest.CaptureFixture[s
         (["off"], "Maintenance of shop is off: visitors get to the app again", False),
         (["off"], "Maintenance of shop was off already", False),
     ):
-        assert cli.main(["maintenance", "shop", *state]) == 0
+        assert main.main(["maintenance", "shop", *state]) == 0
         assert said in capsys.readouterr().out
         assert maintenance.is_on("shop") is site.exists() is on
 
 
 def test_nginx_may_read_the_page(site: Path) -> None:
-    cli.main(["maintenance", "shop", "on"])
+    main.main(["maintenance", "shop", "on"])
     assert stat.S_IMODE(site.stat().st_mode) == 0o644
     assert [path.name for path in site.parent.iterdir()] == ["shop.html"]
 
 
 def test_message_is_text_and_not_html(site: Path) -> None:
-    cli.main(["maintenance", "shop", "on", "--message", "<script>x</script> & {y}\n1\n\nLater"])
+    main.main(["maintenance", "shop", "on", "--message", "<script>x</script> & {y}\n1\n\nLater"])
     text = site.read_text()
     assert "<p>&lt;script&gt;x&lt;/script&gt; &amp; {y}<br>\n1</p>\n<p>Later</p>" in text
     assert "<script" not in text
@@ -85,7 +85,7 @@ def test_page_is_whole_and_needs_nothing_else() -> None:
 def test_page_of_ones_own_is_taken_as_it_is(site: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.html"
     own.write_text("<h1>{message} ü</h1>")
-    assert cli.main(["maintenance", "shop", "on", "--page", str(own)]) == 0
+    assert main.main(["maintenance", "shop", "on", "--page", str(own)]) == 0
     assert site.read_text() == "<h1>{message} ü</h1>"
 
 
@@ -108,14 +108,14 @@ def test_page_that_is_none_is_refused(
     own = tmp_path / "own.html"
     if content is not None:
         own.write_bytes(content)
-    assert cli.main(["maintenance", "shop", "on", "--page", str(own)]) == 1
+    assert main.main(["maintenance", "shop", "on", "--page", str(own)]) == 1
     assert said in capsys.readouterr().err
     assert not site.exists()
 
 
 def test_app_without_a_site_is_refused(declared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del declared
-    assert cli.main(["maintenance", "shop", "on"]) == 3
+    assert main.main(["maintenance", "shop", "on"]) == 3
     assert "has no site in this server's nginx" in capsys.readouterr().err
     assert not maintenance.is_on("shop")
 
@@ -125,23 +125,23 @@ def test_unknown_app_is_told(
     root: Path, state: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     del root
-    assert cli.main(["maintenance", "shop", *state]) == 1
+    assert main.main(["maintenance", "shop", *state]) == 1
     assert "No app is called 'shop'" in capsys.readouterr().err
 
 
 def test_page_of_an_app_that_is_gone_can_be_taken_away(site: Path, declared: Path) -> None:
-    cli.main(["maintenance", "shop", "on"])
+    main.main(["maintenance", "shop", "on"])
     (declared / "app.json").unlink()
-    assert cli.main(["maintenance", "shop", "off"]) == 0
+    assert main.main(["maintenance", "shop", "off"]) == 0
     assert not site.exists()
 
 
 def test_message_goes_with_on(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del site
-    assert cli.main(["maintenance", "shop", "--message", "x"]) == 1
+    assert main.main(["maintenance", "shop", "--message", "x"]) == 1
     assert "go with `on`" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
-        cli.main(["maintenance", "shop", "maybe"])
+        main.main(["maintenance", "shop", "maybe"])
     assert caught.value.code == 2
 
 
@@ -149,6 +149,6 @@ def test_retired_app_leaves_no_page_to_the_next_of_its_name(site: Path) -> None:
     def run(argv: Sequence[str], **_: Any) -> Completed:
         return Completed(tuple(argv), 0, "", "", 0.0)
 
-    cli.main(["maintenance", "shop", "on"])
+    main.main(["maintenance", "shop", "on"])
     retire.retire("shop", Host(run=run))
     assert not site.exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.ledger import backups, database, observations, releases, verifications
 from bedstone.ledger.verifications import Verification
 from bedstone.status import growth as measurements
@@ -300,7 +300,7 @@ def test_wal_that_waits(root: Path) -> None:
 def test_one_broken_part_leaves_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     served()
     (root / "etc/bedstone/backup.json").write_text("{")
-    assert cli.main(["metrics"]) == 0
+    assert main.main(["metrics"]) == 0
     printed = capsys.readouterr()
     found = parsed(printed.out)
     assert found['bedstone_collector_success{collector="backups"}'] == 0
@@ -324,14 +324,14 @@ def test_file_is_replaced_as_a_whole_and_everybody_may_read_it(root: Path) -> No
     path = root / "bedstone.prom"
     path.write_text("old")
     path.chmod(0o600)
-    assert cli.main(["metrics", "--write", str(path)]) == 0
+    assert main.main(["metrics", "--write", str(path)]) == 0
     assert parsed(path.read_text())
     assert path.stat().st_mode & 0o777 == 0o644
     assert [entry.name for entry in root.glob("*bedstone.prom*")] == ["bedstone.prom"]
 
 
 def test_missing_directory_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["metrics", "--write", str(root / "nowhere/bedstone.prom")]) == 1
+    assert main.main(["metrics", "--write", str(root / "nowhere/bedstone.prom")]) == 1
     assert "prometheus-node-exporter" in capsys.readouterr().err
 
 

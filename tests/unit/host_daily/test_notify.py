@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.notify import unit_failures
@@ -153,11 +153,11 @@ def test_hooks_hear_of_a_failed_unit(
     monkeypatch.setattr(unit_failures, "event_of", lambda _unit: event)
     server = serve(lambda handler: handler.send_response(200) or handler.end_headers())  # type: ignore[func-returns-value]
     hooks_file({"webhook": server.url})
-    assert cli.main(["notify", "--unit", "bedstone-shop-job-clean.service"]) == 0
+    assert main.main(["notify", "--unit", "bedstone-shop-job-clean.service"]) == 0
     assert capsys.readouterr().out.startswith("ok      webhook 127.0.0.1 (")
     assert server.posted[0][2]["title"] == "The job clean of shop failed."
     hooks_file({"webhook": server.url, "events": ["release"]})
-    assert cli.main(["notify", "--unit", "bedstone-shop-job-clean.service"]) == 0
+    assert main.main(["notify", "--unit", "bedstone-shop-job-clean.service"]) == 0
     assert "No hook wants to hear of failures." in capsys.readouterr().out
 
 
@@ -166,19 +166,19 @@ def test_test_tells_how_each_hook_went(
 ) -> None:
     del root
     hooks_file({"command": ["/bin/true"]}, {"command": ["/bin/false"], "events": ["release"]})
-    assert cli.main(["notify", "--test"]) == 1
+    assert main.main(["notify", "--test"]) == 1
     said = capsys.readouterr()
     assert said.out.startswith("ok      command /bin/true (")
     assert said.err == "FAILED  command /bin/false failed with exit code 1\n"
     hooks_file({"command": ["/bin/true"]})
-    assert cli.main(["notify", "--test"]) == 0
+    assert main.main(["notify", "--test"]) == 0
 
 
 def test_test_without_hooks_says_how_to_get_one(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del root
-    assert cli.main(["notify", "--test"]) == 1
+    assert main.main(["notify", "--test"]) == 1
     assert "bedstone_hooks" in capsys.readouterr().err
 
 

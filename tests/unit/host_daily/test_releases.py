@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone import cli
 from bedstone.apps import slots
+from bedstone.cli import main
 from bedstone.core import paths
 from bedstone.ledger import database, releases
 from bedstone.ledger.releases import NewRelease
@@ -46,7 +46,7 @@ def app(declared: Path) -> Path:
 
 def test_nothing_released_yet(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del app
-    assert cli.main(["releases", "shop"]) == 0
+    assert main.main(["releases", "shop"]) == 0
     assert capsys.readouterr().out == "shop has no release yet.\n"
 
 
@@ -55,7 +55,7 @@ def test_table_tells_what_serves_what_failed_and_what_can_serve_again(
 ) -> None:
     del app
     first, second, third = release("1"), release("2"), release("3", fails=True)
-    assert cli.main(["releases", "shop"]) == 0
+    assert main.main(["releases", "shop"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == [
         "RELEASE", "STATE", "WHEN", "BY", "ROLLBACK", "RESTORE", "POINT",
@@ -76,7 +76,7 @@ def test_rollback_is_told_at_what_it_put_into_service(
     first, second = release("1"), release("2")
     roll_back(first)
     roll_back(second, fails=True)
-    assert cli.main(["releases", "shop", "--json"]) == 0
+    assert main.main(["releases", "shop", "--json"]) == 0
     newest, oldest = json.loads(capsys.readouterr().out)
     assert (newest["release"], newest["serves"], newest["can_serve_again"]) == (
         second, False, True,
@@ -84,7 +84,7 @@ def test_rollback_is_told_at_what_it_put_into_service(
     assert (newest["operation"], newest["operation_state"]) == ("rollback", "failed")
     assert (oldest["operation"], oldest["caller"], oldest["serves"]) == ("rollback", "ben", True)
     assert oldest["restore_point"] == "backup-of-1"
-    cli.main(["releases", "shop"])
+    main.main(["releases", "shop"])
     said = capsys.readouterr().out
     assert "rollback (failed) by ben" in said
 
@@ -95,7 +95,7 @@ def test_release_whose_files_are_gone_cannot_serve_again(
     del app
     first, _ = release("1"), release("2")
     (paths.release("shop", first) / "made.json").unlink()
-    cli.main(["releases", "shop", "--json"])
+    main.main(["releases", "shop", "--json"])
     assert [row["can_serve_again"] for row in json.loads(capsys.readouterr().out)] == [False, False]
 
 
@@ -105,16 +105,16 @@ def test_only_the_newest_ten_are_kept_and_as_many_shown_as_asked(
     del app
     for number in range(13):
         release(str(number))
-    cli.main(["releases", "shop", "--json"])
+    main.main(["releases", "shop", "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert sum(row["can_serve_again"] for row in rows) == 9, "ten less the one that serves"
-    cli.main(["releases", "shop", "-n", "3"])
+    main.main(["releases", "shop", "-n", "3"])
     assert len(capsys.readouterr().out.splitlines()) == 4
-    cli.main(["releases", "shop", "-n", "0"])
+    main.main(["releases", "shop", "-n", "0"])
     assert len(capsys.readouterr().out.splitlines()) == 14
 
 
 def test_unknown_app_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del root
-    assert cli.main(["releases", "shop"]) == 1
+    assert main.main(["releases", "shop"]) == 1
     assert "No app is called 'shop'" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, watch
+from bedstone import watch
+from bedstone.cli import main
 from bedstone.core import paths
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
@@ -50,7 +51,7 @@ def test_timer_removes_what_is_past_its_month(
     apps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, young = apps
-    assert cli.main(["retire", "--prune"]) == 0
+    assert main.main(["retire", "--prune"]) == 0
     assert capsys.readouterr().out == (
         "old: its images and releases were removed, its data is kept\n"
     )
@@ -61,7 +62,7 @@ def test_timer_removes_what_is_past_its_month(
 
 
 def test_prune_takes_no_name(apps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["retire", "--prune", "young"]) == 3
+    assert main.main(["retire", "--prune", "young"]) == 3
     assert "--prune goes without a name" in capsys.readouterr().err
     assert all(path.exists() for path in apps)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, watch
+from bedstone import watch
 from bedstone.apps import config, health, maintenance, slots
 from bedstone.apps.slots import Slot
 from bedstone.backup import status as backups
+from bedstone.cli import main
 from bedstone.core import lock, parallel, paths
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
@@ -126,7 +127,7 @@ def shown(world: World) -> dict[str, Any]:
 
 
 def screen(capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
-    assert cli.main(["status"]) == code
+    assert main.main(["status"]) == code
     return capsys.readouterr().out
 
 
@@ -500,10 +501,10 @@ def test_nearly_full_disk_is_a_problem(
 
 def test_json_has_every_documented_key(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     del world
-    assert cli.main(["status", "--json"]) == 0
+    assert main.main(["status", "--json"]) == 0
     picture = json.loads(capsys.readouterr().out)
     with pytest.raises(SystemExit):
-        cli.main(["status", "--help"])
+        main.main(["status", "--help"])
     described = capsys.readouterr().out
     for key in [*picture, *picture["apps"][0]]:
         assert f'"{key}"' in described
@@ -545,9 +546,9 @@ def test_question_that_fails_is_missing_and_the_others_are_there() -> None:
 
 @pytest.mark.usefixtures("world")
 def test_one_app_is_shown_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["status", "shop"]) == 0
+    assert main.main(["status", "shop"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("shop: release ")
     assert "PostgreSQL" not in shown
-    assert cli.main(["status", "shoop"]) == 1
+    assert main.main(["status", "shoop"]) == 1
     assert "There are: shop" in capsys.readouterr().err

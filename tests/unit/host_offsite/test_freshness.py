@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import create, status
+from bedstone.cli import main
 from bedstone.ledger import database, observations
 from bedstone.notify import alarms, events
 from bedstone.offsite import freshness
@@ -263,12 +263,12 @@ def test_what_turns_red_is_told_once_and_again_each_day(
     world: World, told: list[events.Event]
 ) -> None:
     world.fresh()
-    assert cli.main(["destinations", "--tell"]) == 0
+    assert main.main(["destinations", "--tell"]) == 0
     assert told == []
     world.seen("offsite", 30)
 
-    assert cli.main(["destinations", "--tell"]) == 0
-    assert cli.main(["destinations", "--tell"]) == 0
+    assert main.main(["destinations", "--tell"]) == 0
+    assert main.main(["destinations", "--tell"]) == 0
     assert len(told) == 1
     assert told[0].kind == "failure"
     assert told[0].app == "payments"
@@ -277,7 +277,7 @@ def test_what_turns_red_is_told_once_and_again_each_day(
     world.later(24.1)
     world.fresh()
     world.seen("offsite", 55)
-    cli.main(["destinations", "--tell"])
+    main.main(["destinations", "--tell"])
     assert len(told) == 2
 
 
@@ -286,11 +286,11 @@ def test_what_is_well_again_is_told_when_it_turns_red_anew(
 ) -> None:
     world.fresh()
     world.seen("offsite", 30)
-    cli.main(["destinations", "--tell"])
+    main.main(["destinations", "--tell"])
     world.fresh()
-    cli.main(["destinations", "--tell"])
+    main.main(["destinations", "--tell"])
     world.seen("offsite", 30)
-    cli.main(["destinations", "--tell"])
+    main.main(["destinations", "--tell"])
 
     assert len(told) == 2
 
@@ -313,7 +313,7 @@ def test_what_no_hook_could_take_is_told_the_next_time(
 
     for code, times in ((1, 1), (0, 2), (0, 2)):
         (root / "code").write_text(str(code))
-        assert cli.main(["destinations", "--tell"]) == 0
+        assert main.main(["destinations", "--tell"]) == 0
         assert len(log.read_text().splitlines()) == times
 
 
@@ -321,7 +321,7 @@ def test_all_that_turns_red_at_once_is_one_message(world: World, told: list[even
     world.fresh()
     world.later(5)
 
-    cli.main(["destinations", "--tell"])
+    main.main(["destinations", "--tell"])
 
     assert len(told) == 1
     assert "and 4 more" in told[0].title
@@ -346,8 +346,8 @@ def test_the_command_shows_all_and_fails_for_red_only_when_it_looked(
     world.fresh()
     world.seen("offsite", 30)
 
-    assert cli.main(["destinations"]) == 0
-    assert cli.main(["destinations", "--check"]) == 1
+    assert main.main(["destinations"]) == 0
+    assert main.main(["destinations", "--check"]) == 1
 
     said = capsys.readouterr().out
     assert "offsite: sftp bedstone@backup.example.com:2222:/srv/bedstone" in said
@@ -358,7 +358,7 @@ def test_the_command_shows_all_and_fails_for_red_only_when_it_looked(
 def test_json_has_what_programs_need(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.fresh()
 
-    cli.main(["destinations", "--json"])
+    main.main(["destinations", "--json"])
 
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert shown["ok"] is True

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import backups, cli
 from bedstone.backup import verify_settings
+from bedstone.cli import backups, main
 from bedstone.core import paths
 from bedstone.ledger import database
 from bedstone.ledger import verifications as verify_history
@@ -303,7 +303,7 @@ def test_metrics_leave_out_what_nobody_proves_any_longer(
     verify_history.record(
         Verification("payments", "dump", NAME, "local", "succeeded", moment, moment, 1.0)
     )
-    assert cli.main(["metrics"]) == 0
+    assert main.main(["metrics"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "verified_timestamp" in line]
     assert [line for line in lines if 'destination="offsite"' in line]
     assert not [line for line in lines if 'destination="local"' in line]
@@ -332,7 +332,7 @@ def test_what_can_not_be_proved_here_is_refused(
     hosts: Hosts, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hosts.known.remote
-    assert cli.main(["verify", *arguments]) == 3
+    assert main.main(["verify", *arguments]) == 3
     assert said in capsys.readouterr().err
 
 
@@ -340,5 +340,5 @@ def test_server_of_no_inventory_is_told_how_to_become_one_that_proves(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not (root / "etc/bedstone/verify").exists()
-    assert cli.main(["verify", "--of", "db1"]) == 3
+    assert main.main(["verify", "--of", "db1"]) == 3
     assert "the inventory's group `verify`" in capsys.readouterr().err

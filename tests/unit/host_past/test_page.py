@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.appdata import journal, swap
 from bedstone.apps import maintenance, services
 from bedstone.backup import create
+from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump
@@ -39,7 +39,7 @@ def made(settings: Settings, postgres: FakePostgres, site: Path, root: Path) -> 
 
 
 def run(*arguments: str) -> int:
-    return cli.main(["restore", "payments", *arguments])
+    return main.main(["restore", "payments", *arguments])
 
 
 def seen(

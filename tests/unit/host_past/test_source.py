@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import catalog, create, manifest
+from bedstone.cli import main
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
@@ -36,7 +36,7 @@ ENDED = MOMENT - timedelta(minutes=3)
 
 
 def run(*arguments: str) -> int:
-    return cli.main(["restore", "payments", *arguments])
+    return main.main(["restore", "payments", *arguments])
 
 
 class FakePast:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
 from bedstone.backup import create, manifest
 from bedstone.backup.verify_settings import VerifySettings
-from bedstone.commands import verify as command
+from bedstone.cli import main
+from bedstone.cli import verify as command
 from bedstone.core import paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
@@ -137,7 +137,7 @@ def errors() -> str:
 
 
 def test_every_kind_is_proved_from_every_destination(world: World, root: Path) -> None:
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     assert recorded() == {
         "dump at local": "succeeded",
         "dump at offsite": "succeeded",
@@ -163,7 +163,7 @@ def test_what_is_asked_for_is_proved_and_no_more(
     world: World, arguments: list[str], expected: set[str]
 ) -> None:
     given = [world.path.name if part == "NAME" else part for part in arguments]
-    assert cli.main(["verify", *given]) == 0
+    assert main.main(["verify", *given]) == 0
     assert set(recorded()) == expected
 
 
@@ -213,7 +213,7 @@ def test_trouble_of_a_destination_is_told_of_it_alone(
 ) -> None:
     harm, state, said = ELSEWHERE[case]
     harm(world)
-    assert cli.main(["verify", "payments"]) == (1 if state == "failed" else 3)
+    assert main.main(["verify", "payments"]) == (1 if state == "failed" else 3)
     assert recorded() == {"dump at local": "succeeded", "dump at offsite": state}
     assert said in errors()
     assert "at offsite" in capsys.readouterr().err
@@ -255,7 +255,7 @@ def test_wal_that_leads_nowhere_is_told(
 ) -> None:
     harm, state, said = WAL[case]
     harm(world)
-    code = cli.main(["verify", "--kind", "wal", "--destination", "offsite"])
+    code = main.main(["verify", "--kind", "wal", "--destination", "offsite"])
     assert code == (1 if state == "failed" else 3)
     assert recorded() == {"wal at offsite": state}
     assert said in errors()
@@ -268,9 +268,9 @@ def test_wal_that_leads_nowhere_is_told(
 def test_what_was_verified_the_longest_ago_comes_first(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["verify", "--destination", "local"]) == 0
+    assert main.main(["verify", "--destination", "local"]) == 0
     capsys.readouterr()
-    assert cli.main(["verify", "--json"]) == 0
+    assert main.main(["verify", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["verifications"]
     assert [entry["destination"] for entry in found] == ["offsite", "offsite", "local", "local"]
     assert {entry["backup"] for entry in found} == {world.path.name, LABEL}
@@ -280,7 +280,7 @@ def test_server_without_wal_proves_dumps_alone(
     world: World, destinations: Callable[..., None]
 ) -> None:
     destinations(wal=False)
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     assert set(recorded()) == {"dump at local", "dump at offsite"}
     assert world.asked == [world.path.name]
 
@@ -301,7 +301,7 @@ def proofs(world: World, root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_other_host_proves_what_is_at_the_destinations_and_no_more(proofs: World) -> None:
-    assert cli.main(["verify", "--of", "db1"]) == 0
+    assert main.main(["verify", "--of", "db1"]) == 0
     assert recorded() == {}
     with paths.of_origin("db1"):
         assert recorded() == {"dump at offsite": "succeeded", "wal at offsite": "succeeded"}
@@ -312,7 +312,7 @@ def test_other_host_proves_what_is_at_the_destinations_and_no_more(proofs: World
 def test_other_host_finds_the_same_in_the_wal(proofs: World, case: str) -> None:
     harm, state, said = WAL[case]
     harm(proofs)
-    code = cli.main(["verify", "--of", "db1", "--kind", "wal"])
+    code = main.main(["verify", "--of", "db1", "--kind", "wal"])
     assert code == (1 if state == "failed" else 3)
     with paths.of_origin("db1"):
         assert recorded() == {"wal at offsite": state}
@@ -324,7 +324,7 @@ def test_hint_names_the_server_on_which_its_command_helps(
 ) -> None:
     harm, _, _ = WAL["no rows"]
     harm(proofs)
-    cli.main(["verify", "--of", "db1", "--kind", "wal"])
+    main.main(["verify", "--of", "db1", "--kind", "wal"])
     assert "On db1: Don't count on the WAL at offsite." in capsys.readouterr().err
 
 
@@ -334,7 +334,7 @@ def test_proof_of_which_nobody_can_be_told_is_no_success(
     assert proofs.there
     away = ResticError("offsite doesn't answer.", UNREACHABLE)
     monkeypatch.setattr(verification_reports, "leave", lambda *_: [away])
-    assert cli.main(["verify", "--of", "db1", "--kind", "dump"]) == 3
+    assert main.main(["verify", "--of", "db1", "--kind", "dump"]) == 3
     assert "db1 isn't told: offsite doesn't answer." in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
@@ -185,5 +185,5 @@ def test_rehearse_goes_with_a_version(
 ) -> None:
     (root / "etc/bedstone").mkdir(parents=True)
     monkeypatch.setattr("bedstone.backup.settings.load", lambda: None)
-    assert cli.main(["upgrade", "postgresql", "--rehearse"]) == 1
+    assert main.main(["upgrade", "postgresql", "--rehearse"]) == 1
     assert "--rehearse goes with --to" in capsys.readouterr().err

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from bedstone import cli, watch
-from bedstone.commands import alarms as command
+from bedstone import watch
+from bedstone.cli import alarms as command
+from bedstone.cli import main
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
 from bedstone.notify import alarms, events
@@ -292,18 +293,18 @@ def test_command_fails_for_red_alone_and_never_for_systemd(
 ) -> None:
     found = seen(OLD)
     monkeypatch.setattr(watch, "look", lambda: found)
-    assert cli.main(["alarms"]) == 0
+    assert main.main(["alarms"]) == 0
     assert capsys.readouterr().out == "warning x ends in 20 days: `deploy.yml`\n"
     found.alarms.append(FULL)
-    assert cli.main(["alarms"]) == 1
-    assert cli.main(["alarms", "--tell"]) == 0
+    assert main.main(["alarms"]) == 1
+    assert main.main(["alarms", "--tell"]) == 0
     capsys.readouterr()
-    assert cli.main(["alarms", "--json"]) == 1
+    assert main.main(["alarms", "--json"]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in shown["alarms"]] == [OLD.name, FULL.name]
     assert all(entry["since"] for entry in shown["alarms"])
     found.alarms.clear()
-    assert cli.main(["alarms"]) == 0
+    assert main.main(["alarms"]) == 0
     assert "Nothing needs attention" in capsys.readouterr().out
 
 
@@ -312,11 +313,11 @@ def test_status_shows_red_as_a_problem_and_warnings_apart(
 ) -> None:
     tools = overview.Tools(alarms=lambda **_: seen(FULL, OLD))
     monkeypatch.setattr(overview, "Tools", lambda: tools)
-    assert cli.main(["status"]) == 0
+    assert main.main(["status"]) == 0
     said = capsys.readouterr().out
     assert f"Warnings:\n  {OLD.text()}\n" in said
     assert said.endswith(f"Needs attention:\n  {FULL.text()}\n")
-    cli.main(["status", "--json"])
+    main.main(["status", "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert shown["problems"] == [FULL.text()]
     assert [entry["severity"] for entry in shown["alarms"]] == ["red", "warning"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.apps import config
+from bedstone.cli import main
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 from bedstone.release import retire
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import argparse
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "retire",
         run,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import catalog, manifest
 from bedstone.backup import kept as kept_backups
 from bedstone.backup import settings as backup_settings
-from bedstone.cli import add_command
+from bedstone.cli.main import add_command
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import backups, database, verifications
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup.catalog import Backup
     from bedstone.backup.settings import Settings
-    from bedstone.cli import Subparsers
+    from bedstone.cli.main import Subparsers
     from bedstone.ledger.verifications import Verification
 
 _HEADINGS = ("APP", "NAME", "AGE", "SIZE", "DATABASE", "LABEL", "VERIFIED", "STATE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core import terminal
 from bedstone.core.errors import BedstoneError
 from bedstone.status import gather, screen
@@ -40,9 +40,9 @@ time, is null.
 """
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "status",
         status,

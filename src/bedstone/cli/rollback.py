@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone import cli
-from bedstone.commands import operate
+from bedstone.cli import main, operate
 from bedstone.release import operations
 from bedstone.release.context import Wishes
 
@@ -38,9 +37,9 @@ No request fails.
 """
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the commands."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "rollback",
         rollback,
@@ -68,7 +67,7 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.add_argument(
         "--old-secrets", action="store_true", help="with the passwords and keys of that time, too"
     )
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "restart",
         restart,

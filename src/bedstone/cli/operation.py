@@ -7,10 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.appdata import journal
 from bedstone.apps import config
-from bedstone.commands import operate
+from bedstone.cli import main, operate
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     import argparse
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the commands."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "watch",
         watch,
@@ -36,7 +35,7 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.add_argument("app", metavar="APP")
     parser.add_argument("--json", action="store_true", help="one JSON object when it has ended")
 
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "settle",
         settle,
@@ -49,7 +48,7 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.add_argument("app", metavar="APP", nargs="*", help="default: all")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "operation",
         operation,
@@ -115,7 +114,7 @@ def operation(arguments: argparse.Namespace) -> int:
     """Run the requested operation."""
     os.environ.pop("EXIT_CODE", None)
     try:
-        return operate.in_unit(arguments.app, cli.main)
+        return operate.in_unit(arguments.app, main.main)
     except BedstoneError as error:
         with detached.log(arguments.app) as log:
             log.line(error.text())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.apps import config, maintenance
+from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
 from bedstone.core.fields import NAME
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import argparse
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "maintenance",
         run,

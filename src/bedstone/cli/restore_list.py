@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import backups
-from bedstone.cli import main
+from bedstone.cli import backups
+from bedstone.cli.main import main
 from bedstone.core.errors import BedstoneError
 from bedstone.pitr import window as past_window
 from bedstone.pitr.window import Window

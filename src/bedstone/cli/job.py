@@ -7,8 +7,8 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.apps import jobs
+from bedstone.cli import main
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.notify import unit_failures
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "job",
         run,

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
-from bedstone.cli import add_command
+from bedstone.cli.main import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bedstone.backup.settings import Settings
-    from bedstone.cli import Subparsers
+    from bedstone.cli.main import Subparsers
     from bedstone.offsite.freshness import Item
     from bedstone.offsite.sync import Result
     from bedstone.storage.destinations import Destinations

@@ -10,12 +10,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import restore_listing
 from bedstone.appdata import journal
 from bedstone.backup import catalog
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import server_of
-from bedstone.cli import add_command
+from bedstone.cli import restore_list
+from bedstone.cli.main import add_command
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bedstone.backup.settings import Settings
-    from bedstone.cli import Subparsers
+    from bedstone.cli.main import Subparsers
     from bedstone.restore.check import Plan
     from bedstone.restore.run import Restored
     from bedstone.restore.source import Found
@@ -142,7 +142,7 @@ def _command(arguments: argparse.Namespace) -> int:
     settings = backup_settings.load()
     app = settings.app(arguments.app)
     if arguments.list:
-        return restore_listing.tell(settings, app, as_json=arguments.json)
+        return restore_list.tell(settings, app, as_json=arguments.json)
     wanted = Wanted(
         arguments.backup, arguments.time, arguments.release, arguments.destination
     ).checked(app.app)

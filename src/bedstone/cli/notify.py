@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
 from bedstone.notify import events, settings, unit_failures
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _LIMIT_SECONDS = 100.0
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "notify",
         notify,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
 from bedstone.status import prometheus
@@ -31,9 +31,9 @@ the rest is printed all the same.
 """
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "metrics",
         metrics,

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone import cli, watch
+from bedstone import watch
+from bedstone.cli import main
 from bedstone.core import terminal
 from bedstone.notify import alarms, events
 
@@ -29,9 +30,9 @@ Exit code 1: something is red.
 """
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "alarms",
         show,

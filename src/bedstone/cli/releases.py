@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli
 from bedstone.apps import config
+from bedstone.cli import main
 from bedstone.core import age, paths, terminal
 from bedstone.ledger import database
 from bedstone.ledger import releases as history
@@ -28,9 +28,9 @@ tried to; RESTORE POINT the backup made before it changed the schema.
 _HEADINGS = ("", "RELEASE", "STATE", "WHEN", "BY", "ROLLBACK", "RESTORE POINT")
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "releases",
         releases,

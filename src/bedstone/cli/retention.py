@@ -7,9 +7,9 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli
 from bedstone.backup import catalog, kept, retention, retention_held
 from bedstone.backup import settings as backup_settings
+from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
 from bedstone.offsite import copies
 from bedstone.storage import destinations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from bedstone.storage.destinations import Destination
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "retention",
         run,

@@ -8,8 +8,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.apps import config, current, jobs
+from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
 from bedstone.system import container
 from bedstone.system.docker import Docker
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from bedstone.apps.current import Current
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the commands."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "logs",
         logs,
@@ -43,7 +43,7 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on as new lines come")
     parser.add_argument("-n", "--lines", type=int, default=100, help="how many (default: 100)")
 
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "exec",
         execute,
@@ -58,7 +58,7 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.add_argument("app", metavar="APP")
     parser.add_argument("service", metavar="SERVICE", nargs="?", help="the first by default")
 
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "run",
         run,
@@ -74,7 +74,7 @@ def register(subparsers: cli.Subparsers) -> None:
     parser.usage = "bedstone run [-h] APP -- COMMAND ..."
     parser.add_argument("app", metavar="APP")
 
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "console",
         console,

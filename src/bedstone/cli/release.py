@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.apps import config
-from bedstone.commands import operate
+from bedstone.cli import main, operate
 from bedstone.core.errors import BedstoneError
 from bedstone.release import changes
 from bedstone.release.context import Wishes
@@ -31,9 +30,9 @@ off: `systemctl stop bedstone-operation@APP`, which undoes what it has done.
 """
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "release",
         release,

@@ -8,9 +8,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone import cli
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import server_of
+from bedstone.cli import main
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bedstone.upgrade.journal import Journal
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "upgrade",
         run,

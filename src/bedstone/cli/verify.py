@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
-from bedstone.cli import add_command
+from bedstone.cli.main import add_command
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import Settings
     from bedstone.backup.verify_settings import VerifySettings
-    from bedstone.cli import Subparsers
+    from bedstone.cli.main import Subparsers
     from bedstone.storage.destinations import Destination
     from bedstone.verify.result import Result
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bedstone import cli
+from bedstone.cli import main
 from bedstone.core import age, disk, lock, priority
 from bedstone.core.errors import BedstoneError
 from bedstone.storage import destinations
@@ -40,9 +40,9 @@ for `list` [{"destination", "place", "oldest_wal", "newest_wal", "problem",
 """
 
 
-def register(subparsers: cli.Subparsers) -> None:
+def register(subparsers: main.Subparsers) -> None:
     """Add the command."""
-    parser = cli.add_command(
+    parser = main.add_command(
         subparsers,
         "wal",
         wal,

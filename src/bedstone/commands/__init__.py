@@ -1,1 +1,0 @@
-"""Define the commands, one module for each group."""
