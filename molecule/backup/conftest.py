@@ -132,7 +132,7 @@ class Payments:
             "from dataclasses import replace\n"
             "from datetime import timedelta\n"
             "from pathlib import Path\n"
-            "from bedstone import manifest\n"
+            "from bedstone.backup import manifest\n"
             f"path = Path({path!r}); found = manifest.read(path)\n"
             f"manifest.write(path, replace(found, {changes}))\n"
         )

@@ -87,8 +87,9 @@ class Offsite:
         script = (
             "import sys; sys.path.insert(0, '/usr/local/bin/bedstone')\n"
             "from pathlib import Path\n"
-            "from bedstone import copies, destinations\n"
             "from bedstone.core.errors import BedstoneError\n"
+            "from bedstone.offsite import copies\n"
+            "from bedstone.storage import destinations\n"
             f"place, into = destinations.load().get({destination!r}), Path('/root/back')\n"
             "try:\n"
             f"    print(copies.fetch(place, {app!r}, 'latest', into, kind={kind!r}))\n"

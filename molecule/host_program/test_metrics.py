@@ -46,11 +46,11 @@ SETTINGS = {
 SEEN = """
 import sys
 from datetime import UTC, datetime
-from bedstone import arrivals, verify_history
+from bedstone.ledger import observations, verifications
 now, name = datetime.now(UTC), sys.argv[1]
-arrivals.record(name, "payments", "dump", newest="b", newest_at=now, size=1, problem="damaged")
+observations.record(name, "payments", "dump", newest="b", newest_at=now, size=1, problem="damaged")
 entry = ("payments", "dump", "b", name, "succeeded", now.isoformat(), now.isoformat(), 1.5)
-verify_history.record(verify_history.Verification(*entry))
+verifications.record(verifications.Verification(*entry))
 """
 
 

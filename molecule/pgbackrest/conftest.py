@@ -121,9 +121,10 @@ class Cluster:
         return self.python(
             "from pathlib import Path\n"
             "from datetime import datetime\n"
-            "from bedstone import destinations, pgbackrest\n"
             "from bedstone.core.errors import BedstoneError\n"
-            "stanza = pgbackrest.Stanza(destinations.load())\n"
+            "from bedstone.storage import destinations\n"
+            "from bedstone.wal.stanza import Stanza\n"
+            "stanza = Stanza(destinations.load())\n"
             f"place = stanza.destinations.get('{destination}')\n"
             "try:\n"
             f"    print(stanza.restore(place, Path('{RESTORED}'), {arguments}))\n"

@@ -25,7 +25,7 @@ def backup_destinations(
     directory: str,
     point_in_time: bool,
 ) -> list[dict[str, Any]]:
-    """Return the destinations as `src/bedstone/storage/destinations.py` reads them, without secrets.
+    """Return the destinations as ``bedstone.storage.destinations`` reads them, without secrets.
 
     Args:
         destinations: the role's `backup_destinations`.

@@ -34,8 +34,8 @@ def content(source: Path | None = None) -> bytes:
     """
     source = source or source_directory()
     modules = sorted(source.rglob("*.py"))
-    if source / "cli.py" not in modules:
-        raise ValueError(f"{source} isn't the host program's package: it has no cli.py.")
+    if source / "cli/main.py" not in modules:
+        raise ValueError(f"{source} isn't the host program's package: it has no cli/main.py.")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "__main__.py", _MAIN.encode())

@@ -137,7 +137,7 @@ def unpack(
 def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: bool = True) -> None:
     """Unpack an archive into a directory that is made for it, owners and modes as they were.
 
-    Nothing in it gives rights to the process that opens it: see :func:`bedstone.core.safe_tree.disarm`.
+    Nothing in it gives rights to the process that opens it: see ``safe_tree.disarm``.
 
     Args:
         path: the archive.

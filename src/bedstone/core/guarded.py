@@ -90,7 +90,7 @@ def run(
 
 
 def runner(watch: Callable[[], None]) -> Runner:
-    """Return what runs programs as :func:`bedstone.core.process.run` does, but watched and without a limit.
+    """Return what runs programs as ``process.run`` does, but watched and without a limit.
 
     What ends a program ends its children.
 

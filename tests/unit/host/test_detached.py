@@ -33,7 +33,8 @@ esac
 
 UNIT = """
 import sys, time
-from bedstone import detached, lock
+from bedstone.core import lock
+from bedstone.release import detached
 request = detached.take("shop")
 with lock.held("shop", "bedstone " + " ".join(request.argv)) as held, detached.log("shop") as log:
     log.line("begins for " + request.caller)
@@ -131,7 +132,7 @@ def test_caller_that_is_killed_ends_nothing(unit: Path) -> None:
     # As a terminal starts it: who runs these tests by nohup has the signal ignored.
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL);"
-        "from bedstone import detached; detached.start('shop', ['release', 'shop']);"
+        "from bedstone.release import detached; detached.start('shop', ['release', 'shop']);"
         "print('started', flush=True); detached.follow('shop', print)"
     )
     command = [sys.executable, "-c", code]

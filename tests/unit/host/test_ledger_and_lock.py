@@ -113,7 +113,7 @@ def test_failed_transaction_leaves_nothing(root: Path) -> None:
 
 
 HOLDER = """
-from bedstone import lock
+from bedstone.core import lock
 with lock.held("shop", "bedstone release shop"):
     print("held", flush=True)
     input()

@@ -24,7 +24,7 @@ def labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(label)
         return SimpleNamespace(backup=SimpleNamespace(name=f"backup_{len(found)}"))
 
-    monkeypatch.setattr("bedstone.release.steps.restore_point.backup.create", create)
+    monkeypatch.setattr("bedstone.backup.create.create", create)
     monkeypatch.setattr("bedstone.backup.settings.of_app", lambda _app: object())
     monkeypatch.setattr("bedstone.release.plans.lacks_backup", lambda _app: False)
     monkeypatch.setattr("bedstone.release.schema.digest", lambda _app: None)

@@ -24,7 +24,7 @@ def test_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
         target.write_bytes(path.read_bytes())
         os.utime(target, (1, 1))
     assert zipapp.content(copy) == zipapp.content()
-    (copy / "cli.py").write_text("changed")
+    (copy / "cli" / "main.py").write_text("changed")
     assert zipapp.content(copy) != zipapp.content()
 
 

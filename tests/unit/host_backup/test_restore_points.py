@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone.backup import catalog, create, manifest
+from bedstone.backup import status as backup_status
 from bedstone.cli import backups, main
-from bedstone.status import gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ def test_one_from_the_future_is_not_the_latest(
     started = future.manifest.started + timedelta(days=3000)
     manifest.write(future.path, _begun(future, started))
     postgres.put("payments", {"public.payment": 9})
-    shown = gather.backups.of("payments", None)
+    shown = backup_status.of("payments", None)
     assert shown is not None
     assert shown["newest"] == full.name, "it would hide for years that no backup is made"
     assert main.main(["restore", "payments", "latest", "--yes"]) == 0
@@ -130,7 +130,7 @@ def test_status_does_not_take_a_restore_point_for_last_nights_backup(
     assert full.manifest is not None
     long_ago = full.manifest.started - timedelta(days=2)
     manifest.write(full.path, _begun(full, long_ago))
-    shown = gather.backups.of("payments", None)
+    shown = backup_status.of("payments", None)
     assert shown is not None
     assert shown["newest"] == full.name
     assert shown["problem"] == "the last backup is 2 days old"

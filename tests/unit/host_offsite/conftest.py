@@ -84,6 +84,12 @@ def key(root: Path) -> Path:
 def elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """Repositories made of directories."""
     found = Elsewhere(root)
-    for module in ("media_snapshots", "copies", "copying", "arrivals_measured", "verify_marks"):
+    for module in (
+        "backup.media_snapshots",
+        "offsite.copies",
+        "offsite.sync",
+        "offsite.observe",
+        "offsite.verification_reports",
+    ):
         monkeypatch.setattr(f"bedstone.{module}.Repository", found.open)
     return found
