@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from bedstone_control import certificates as ca
-from bedstone_control import once
+from bedstone_control.ansible_support import once
 
 KNOWN = ["authority", "also_trusted", "certificates", "only_check"]
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from bedstone_control import once
+from bedstone_control.ansible_support import once
+from bedstone_control.ansible_support.plain import plain
 from bedstone_control.backup_settings import Backup
 from bedstone_control.checks import server
-from bedstone_control.plain import plain
 from bedstone_control.problems import report
 
 if TYPE_CHECKING:

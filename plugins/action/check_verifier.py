@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.action import ActionBase
 
+from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import verifier
 from bedstone_control.debian import postgresql_major
-from bedstone_control.plain import plain
 from bedstone_control.problems import report
 
 if TYPE_CHECKING:

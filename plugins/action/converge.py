@@ -17,8 +17,8 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-from bedstone_control import converge_arguments as arguments
-from bedstone_control.converge_layout import apply_attributes, list_tree
+from bedstone_control.ansible_support import converge_arguments as arguments
+from bedstone_control.ansible_support.template_tree import apply_attributes, list_tree
 
 # Smaller ones travel with the call, larger ones only when the server's differ.
 INLINE_BYTES = 16 * 1024

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control import origins_layout
+from bedstone_control.ansible_support.plain import plain
 from bedstone_control.backup_layout import (
     backup_destinations,
     backup_files,
     backup_key_directories,
 )
-from bedstone_control.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

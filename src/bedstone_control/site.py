@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control.plain import plain
+from bedstone_control.ansible_support.plain import plain
 from bedstone_control.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control.origin import is_template
+from bedstone_control.ansible_support.origin import is_template
 from bedstone_control.problems import Problem
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bedstone_control import inventory, vault
+from bedstone_control.ansible_support.origin import origin_of, written
+from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import check_settings
 from bedstone_control.checks.context import Context, Locator
-from bedstone_control.origin import origin_of, written
-from bedstone_control.plain import plain
 
 if TYPE_CHECKING:
     from bedstone_control.problems import Problem

@@ -903,9 +903,9 @@ def test_secret_encrypted_by_itself_may_stand_in_a_plain_file(site: Site) -> Non
 
     from ansible.parsing.dataloader import DataLoader
 
+    from bedstone_control.ansible_support.origin import origin_of
     from bedstone_control.checks import secrets
     from bedstone_control.checks.context import Context, Locator
-    from bedstone_control.origin import origin_of
 
     loader = DataLoader()
     loader.set_vault_secrets([("default", password)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bedstone_control import once
+from bedstone_control.ansible_support import once
 
 
 def variables(**changes: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from bedstone_control.ansible_support.origin import origin_of
 from bedstone_control.checks import templates
 from bedstone_control.checks.context import Locator
-from bedstone_control.origin import origin_of
 
 if TYPE_CHECKING:
     from pathlib import Path

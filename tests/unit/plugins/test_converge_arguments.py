@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bedstone_control import converge_arguments as arguments
-from bedstone_control.converge_layout import apply_attributes, list_tree
+from bedstone_control.ansible_support import converge_arguments as arguments
+from bedstone_control.ansible_support.template_tree import apply_attributes, list_tree
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bedstone_paths import matches
 
-from bedstone_control.converge_layout import compiled
+from bedstone_control.ansible_support.template_tree import compiled
 
 CASES = [
     ("/etc/nginx/**", "/etc/nginx/nginx.conf", True),

@@ -1,0 +1,1 @@
+"""Ansible's side: plain values, places of variables, trees of templates."""
