@@ -22,9 +22,9 @@ from ansible.plugins.action import ActionBase
 
 from bedstone_control.ansible_support import once
 from bedstone_control.ansible_support.plain import plain
-from bedstone_control.backup_settings import Backup
 from bedstone_control.checks import server
 from bedstone_control.problems import report
+from bedstone_control.settings.backup import Backup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

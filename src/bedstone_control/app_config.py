@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bedstone_control import gitserver, guesses, names, placeholders, source
-from bedstone_control.environment import (
+from bedstone_control import guesses, names, source
+from bedstone_control.settings import gitserver, placeholders
+from bedstone_control.settings.environment import (
     database_login,
     login_variables,
     placeholder_values,
     secret_variables,
 )
-from bedstone_control.placeholders import expand
-from bedstone_control.published_ports import parse
+from bedstone_control.settings.placeholders import expand
+from bedstone_control.settings.published_ports import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone_control.app_settings import App
-    from bedstone_control.service_settings import Service
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.service import Service
     from bedstone_control.site import Site
 
 _DEFAULT_REGISTRY = "docker.io"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import placeholders, vault
-from bedstone_control.gitserver import host_key
+from bedstone_control import vault
+from bedstone_control.settings import placeholders
+from bedstone_control.settings.gitserver import host_key
 
 if TYPE_CHECKING:
-    from bedstone_control.backup_settings import S3, Destination, Sftp
+    from bedstone_control.settings.backup import S3, Destination, Sftp
     from bedstone_control.site import Site
 
 _ENDPOINT = re.compile(r"(?:https://)?([A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?)/?")

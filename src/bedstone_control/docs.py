@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import BaseModel
 
-from bedstone_control.environment import APP_VARIABLES, DATABASE_VARIABLES, PLACEHOLDERS
-from bedstone_control.settings import OTHER_VARIABLES, Settings
+from bedstone_control.settings.environment import APP_VARIABLES, DATABASE_VARIABLES, PLACEHOLDERS
+from bedstone_control.settings.root import OTHER_VARIABLES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from bedstone.migrations import guess
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone_control.app_settings import App
+    from bedstone_control.settings.app import App
 
 
 def migration_tool(app: App) -> str:

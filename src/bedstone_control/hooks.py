@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import placeholders
+from bedstone_control.settings import placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.root import Settings
     from bedstone_control.site import Site
 
 PREFIX = "secret."

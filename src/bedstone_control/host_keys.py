@@ -10,7 +10,7 @@ import hashlib
 import shlex
 from typing import TYPE_CHECKING
 
-from bedstone_control.gitserver import host_key
+from bedstone_control.settings.gitserver import host_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

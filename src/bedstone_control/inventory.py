@@ -16,8 +16,8 @@ import yaml
 from bedstone_control import names, ssh_keys, vault
 from bedstone_control.checks.domains import fault
 from bedstone_control.checks.operators import key_fault
-from bedstone_control.settings import Settings, from_variables
-from bedstone_control.settings_edit import SettingsLoader
+from bedstone_control.settings.edit import SettingsLoader
+from bedstone_control.settings.root import Settings, from_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,9 @@ import getpass
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone_control import backup_key, inventory, settings_edit, vault
+from bedstone_control import backup_key, inventory, vault
 from bedstone_control.checks.context import readable
+from bedstone_control.settings import edit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +120,7 @@ def _write_down(directory: Path, key: str) -> None:
     line = backup_key.held_line(key)
     file = inventory.file_of(directory, "bedstone_backup")
     shown = readable(file)
-    done = settings_edit.set_in(file, "bedstone_backup", "key_held", backup_key.fingerprint(key))
+    done = edit.set_in(file, "bedstone_backup", "key_held", backup_key.fingerprint(key))
     print(
         f"Right. {shown} has the line now, under bedstone_backup:\n\n  {line}"
         if done

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.ansible_support.plain import plain
-from bedstone_control.settings import Settings
+from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone_control.app_settings import App
+    from bedstone_control.settings.app import App
 
 
 @dataclass(frozen=True)

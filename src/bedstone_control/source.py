@@ -19,7 +19,7 @@ from bedstone_control.default_dockerfile import DOCKERFILE, DefaultDockerfile, d
 from bedstone_control.dockerignore import DockerIgnore
 
 if TYPE_CHECKING:
-    from bedstone_control.app_settings import Build
+    from bedstone_control.settings.app import Build
 
 # Changed when the same source shall make another archive.
 _FORMAT = 2

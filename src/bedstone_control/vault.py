@@ -16,13 +16,13 @@ from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 from bedstone_control import backup_key as keys
 from bedstone_control import hooks, ssh_keys
 from bedstone_control.authority import make_authority
-from bedstone_control.environment import required_secrets
-from bedstone_control.settings import Settings
+from bedstone_control.settings.environment import required_secrets
+from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone_control.backup_settings import Destination
+    from bedstone_control.settings.backup import Destination
 
 # How many random bytes stand behind each secret that we make; 48 give 64 characters.
 _BYTES = {"secret_key": 48, "database_password": 32, "database_migrate_password": 32}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import clock, destinations, hooks, names, vault
+from bedstone_control import destinations, hooks, names, vault
 from bedstone_control.app_config import (
     app_files,
     host_config,
@@ -20,12 +20,13 @@ from bedstone_control.app_config import (
     source_secrets,
 )
 from bedstone_control.app_config import database as database_of
-from bedstone_control.environment import database_login, environment
+from bedstone_control.settings import calendar
+from bedstone_control.settings.environment import database_login, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bedstone_control.app_settings import App, Content
+    from bedstone_control.settings.app import App, Content
     from bedstone_control.site import Site
 
 _STANZA = "main"
@@ -277,7 +278,7 @@ def backup_verify_schedule(site: Site) -> str:
     """Return when backups are verified: as said, else on Sundays two hours after the backup."""
     if site.settings.backup.verify_schedule is not None:
         return site.settings.backup.verify_schedule
-    days, later = clock.shifted(site.settings.timezone, site.settings.backup.time, hours=2)
+    days, later = calendar.shifted(site.settings.timezone, site.settings.backup.time, hours=2)
     return f"{'Mon' if days else 'Sun'} *-*-* {later}:00"
 
 
@@ -384,7 +385,7 @@ def _backup_key(site: Site) -> str:
 
 def _hour_before(site: Site) -> str:
     """Return the time an hour before the nightly backup: both at once would slow each other."""
-    return clock.shifted(site.settings.timezone, site.settings.backup.time, hours=-1)[1]
+    return calendar.shifted(site.settings.timezone, site.settings.backup.time, hours=-1)[1]
 
 
 # --- host_program ------------------------------------------------------------------------

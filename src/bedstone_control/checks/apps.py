@@ -11,10 +11,10 @@ from bedstone_control.app_config import service_routes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
 
 # Names that files and databases of Bedstone and PostgreSQL have already.
 _RESERVED_APPS = {"ca", "postgresql"}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bedstone_control import clock
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.jobs import left_out, schedule_fault
+from bedstone_control.settings import calendar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.root import Settings
 
 _EXAMPLE = {"backup_checks": ["SELECT count(*) > 0 FROM payments_request"]}
 # The server asks it as `SELECT (QUERY)`: nothing else than a query fits in.
@@ -50,14 +50,14 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
 def _left_out(context: Context, settings: Settings) -> Iterator[Problem]:
     """Find times that a night of daylight saving leaves out."""
     backup, zone = settings.backup, settings.timezone
-    if (day := clock.missing_on(zone, backup.time)) is not None:
+    if (day := calendar.missing_on(zone, backup.time)) is not None:
         yield context.problem(
             ("bedstone_backup", "time"),
             left_out(backup.time, zone, day, "there would be no backup that night"),
-            {"time": clock.ALWAYS_THERE},
+            {"time": calendar.ALWAYS_THERE},
         )
     schedule = backup.verify_schedule
-    if schedule is not None and (found := clock.schedule_missing_on(zone, schedule)) is not None:
+    if schedule is not None and (found := calendar.schedule_missing_on(zone, schedule)) is not None:
         yield context.problem(
             ("bedstone_backup", "verify_schedule"),
             left_out(found[0], zone, found[1], "nothing would be verified that day"),

@@ -7,17 +7,18 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import TYPE_CHECKING
 
-from bedstone_control import environment, names, placeholders
+from bedstone_control import names
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import did_you_mean
+from bedstone_control.settings import environment, placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone_control.app_settings import App, Content
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.app import App, Content
+    from bedstone_control.settings.root import Settings
 
 # What Docker passes to mount(8), as far as it makes sense in a container.
 _TMPFS_OPTION = re.compile(r"exec|noexec|size=[1-9][0-9]*[kmg]?|mode=[0-7]{3,4}|[ug]id=[0-9]{1,10}")

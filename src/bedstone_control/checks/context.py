@@ -15,7 +15,7 @@ from bedstone_control.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bedstone_control.app_settings import App
+    from bedstone_control.settings.app import App
 
 Place = tuple[str | int, ...]
 Origin = tuple[str, int | None]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import backup_key, destinations, placeholders, ssh_keys, vault
+from bedstone_control import backup_key, destinations, ssh_keys, vault
 from bedstone_control.checks.context import did_you_mean, nearest
 from bedstone_control.checks.operators import host_key_fault
+from bedstone_control.settings import placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone_control.backup_settings import Destination
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.backup import Destination
+    from bedstone_control.settings.root import Settings
 
 _SETTING: Place = ("bedstone_backup", "destinations")
 _SECRETS: Place = ("bedstone_secrets", "backup")

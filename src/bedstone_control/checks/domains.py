@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bedstone_control.checks.context import Context
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.root import Settings
 
 # RFC 1123: letters, digits and dashes, no dash at either end, 63 at most.
 _LABEL = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")

@@ -6,16 +6,17 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bedstone_control import hooks, names, placeholders
+from bedstone_control import hooks, names
 from bedstone_control.checks.context import did_you_mean
+from bedstone_control.settings import placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.hook_settings import Hook
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.hooks import Hook
+    from bedstone_control.settings.root import Settings
 
 _WAYS = ("webhook", "mail", "command")
 _ADDRESS = re.compile(r"^[^@\s<>,;]+@[^@\s<>,;]+$")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bedstone_control import clock, names
+from bedstone_control import names
 from bedstone_control.checks.apps import located
+from bedstone_control.settings import calendar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
 
 _EXAMPLE = {"command": "python manage.py clearsessions", "schedule": "*-*-* 04:00:00"}
 # Only what no calendar of systemd.time(7) holds; systemd itself judges the rest on the server.
@@ -67,7 +68,7 @@ def left_out(time: str, zone: str, day: date, so: str) -> str:
 
 def _left_out(context: Context, settings: Settings, place: Place, app: App) -> Iterator[Problem]:
     for name, job in app.jobs.items():
-        found = clock.schedule_missing_on(settings.timezone, job.schedule or "")
+        found = calendar.schedule_missing_on(settings.timezone, job.schedule or "")
         if found is not None:
             message = left_out(found[0], settings.timezone, found[1], "the job wouldn't run")
             yield context.problem((*place, "jobs", name, "schedule"), message, _EXAMPLE)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bedstone_control.checks.context import Context
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.root import Settings
 
 _RESERVED = {"root", "daemon", "bin", "sys", "nobody", "postgres", "www-data", "backup", "docker"}
 _KEY = re.compile(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone_control.checks.topology import PORTS
-from bedstone_control.published_ports import ALL, Published, parse
+from bedstone_control.settings.published_ports import ALL, Published, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.root import Settings
 
 EXAMPLE = {"publish": ["5222:5222", "127.0.0.1:8125:8125/udp"]}
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from bedstone_control import settings
-from bedstone_control.app_settings import App
 from bedstone_control.checks.context import as_yaml, did_you_mean, nearest
-from bedstone_control.settings import Settings
+from bedstone_control.settings import root
+from bedstone_control.settings.app import App
+from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -49,7 +49,7 @@ def check(context: Context) -> tuple[list[Problem], Settings]:
     """
     given = {
         name: value
-        for name, value in settings.from_variables(dict(context.variables)).items()
+        for name, value in root.from_variables(dict(context.variables)).items()
         if value is not None
     }
     problems = []

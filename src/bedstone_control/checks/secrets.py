@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from bedstone_control import environment, placeholders, ssh_keys
+from bedstone_control import ssh_keys
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import nearest, readable
 from bedstone_control.problems import Problem
+from bedstone_control.settings import environment, placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
 
 # `check --deploy` requires 50 for its secret key (security.W009).
 GENERATED = {"secret_key": 50, "database_password": 16, "database_migrate_password": 16}

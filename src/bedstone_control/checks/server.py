@@ -12,7 +12,7 @@ from bedstone_control.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bedstone_control.backup_settings import Backup
+    from bedstone_control.settings.backup import Backup
 
 OLDEST_PYTHON = (3, 11)
 # The programs that may hold a port of ours already.

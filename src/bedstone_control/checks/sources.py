@@ -6,17 +6,18 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import gitserver, source
+from bedstone_control import source
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.operators import host_key_fault
+from bedstone_control.settings import gitserver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bedstone_control.app_settings import App
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.problems import Problem
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
 
 # https://pkg.go.dev/github.com/distribution/reference: host, path, tag, digest.
 _IMAGE = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone_control.checks.context import did_you_mean
-from bedstone_control.settings import OTHER_VARIABLES, Settings
+from bedstone_control.settings.root import OTHER_VARIABLES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

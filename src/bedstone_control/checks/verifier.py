@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bedstone_control.checks.context import Context
-    from bedstone_control.settings import Settings
+    from bedstone_control.settings.root import Settings
 
 GROUP = "verify"
 _EXAMPLE = {"hosts": {"proofs1": None}}

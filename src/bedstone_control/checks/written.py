@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from bedstone_control import environment
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks.context import as_yaml
-from bedstone_control.settings import Settings
+from bedstone_control.settings import environment
+from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
     from bedstone_control.checks.context import Context, Place

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bedstone_control import environment
-from bedstone_control.settings import Settings
+from bedstone_control.settings import environment
+from bedstone_control.settings.root import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 READMES = {

@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from bedstone_control import names, placeholders
-from bedstone_control.app_settings import App
-from bedstone_control.environment import (
+from bedstone_control import names
+from bedstone_control.settings import placeholders
+from bedstone_control.settings.app import App
+from bedstone_control.settings.environment import (
     environment,
     login_variables,
     required_secrets,
@@ -148,6 +149,6 @@ def test_only_needed_secrets_are_required() -> None:
 
 def test_every_default_variable_has_a_known_placeholder() -> None:
     values = {name for text in variables(app()).values() for name in placeholders.used(text)}
-    from bedstone_control.environment import PLACEHOLDERS
+    from bedstone_control.settings.environment import PLACEHOLDERS
 
     assert values <= set(PLACEHOLDERS)

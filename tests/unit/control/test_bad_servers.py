@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bedstone_control.backup_settings import Backup
 from bedstone_control.checks import server
+from bedstone_control.settings.backup import Backup
 
 LIMITS = server.Limits(900, 4096, 300)
 NOW = 1_795_000_000.0

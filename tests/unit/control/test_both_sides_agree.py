@@ -14,7 +14,7 @@ from bedstone.apps import config
 from bedstone_control.app_config import host_config
 from bedstone_control.checks import apps, content, domains, jobs, published, sources
 from bedstone_control.checks.context import Context
-from bedstone_control.settings import Settings
+from bedstone_control.settings.root import Settings
 from bedstone_control.site import Site
 
 # Right ones, and what is right on one side only as soon as the two differ.

@@ -7,8 +7,9 @@ from zoneinfo import TZPATH, available_timezones
 
 import pytest
 
-from bedstone_control import clock, wiring
-from bedstone_control.backup_settings import Backup
+from bedstone_control import wiring
+from bedstone_control.settings import calendar
+from bedstone_control.settings.backup import Backup
 from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks
 from tests.unit.control.sites import Site
 
@@ -41,13 +42,13 @@ ZONES = sorted({_rules(zone): zone for zone in _NAMES}.values())
     ],
 )
 def test_time_that_a_night_leaves_out_is_found(zone: str, time: str, *, missing: bool) -> None:
-    assert (clock.missing_on(zone, time) is not None) is missing
+    assert (calendar.missing_on(zone, time) is not None) is missing
 
 
 def test_default_time_exists_every_day_in_every_zone() -> None:
     default = Backup.model_validate({}).time
-    assert default == clock.ALWAYS_THERE
-    assert [zone for zone in ZONES if clock.missing_on(zone, default)] == []
+    assert default == calendar.ALWAYS_THERE
+    assert [zone for zone in ZONES if calendar.missing_on(zone, default)] == []
 
 
 @pytest.mark.parametrize(
@@ -70,11 +71,11 @@ def test_default_time_exists_every_day_in_every_zone() -> None:
 def test_schedule_with_a_time_that_a_night_leaves_out_is_found(
     schedule: str, *, missing: bool
 ) -> None:
-    assert (clock.schedule_missing_on("Europe/Berlin", schedule) is not None) is missing
+    assert (calendar.schedule_missing_on("Europe/Berlin", schedule) is not None) is missing
 
 
 def test_midnight_is_left_out_in_chile() -> None:
-    assert clock.schedule_missing_on("America/Santiago", "daily") is not None
+    assert calendar.schedule_missing_on("America/Santiago", "daily") is not None
 
 
 def test_what_follows_the_backup_exists_every_day_too() -> None:
@@ -85,7 +86,7 @@ def test_what_follows_the_backup_exists_every_day_too() -> None:
             wiring.pgbackrest_incremental_schedule(made),
             wiring.backup_verify_schedule(made),
         ]
-        assert [text for text in schedules if clock.schedule_missing_on(zone, text)] == [], zone
+        assert [text for text in schedules if calendar.schedule_missing_on(zone, text)] == [], zone
 
 
 def test_backup_at_a_time_that_is_left_out_is_refused(site: Site) -> None:

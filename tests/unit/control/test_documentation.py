@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from bedstone_control import docs, vault
-from bedstone_control.environment import APP_VARIABLES, DATABASE_VARIABLES
-from bedstone_control.settings import Settings
+from bedstone_control.settings.environment import APP_VARIABLES, DATABASE_VARIABLES
+from bedstone_control.settings.root import Settings
 from tests.unit.control import destinations
 from tests.unit.control.sites import Site, self_signed
 from tests.unit.control.test_source_places import made

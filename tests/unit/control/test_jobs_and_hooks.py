@@ -13,7 +13,7 @@ from bedstone.notify import settings as host_hooks
 from bedstone_control import hooks, wiring
 from bedstone_control.app_config import host_config
 from bedstone_control.checks.jobs import schedule_fault
-from bedstone_control.settings import Settings
+from bedstone_control.settings.root import Settings
 from bedstone_control.site import Site
 
 APP: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone_control import settings_edit
+from bedstone_control.settings import edit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_only_the_line_changes(before: str, after: str) -> None:
-    assert settings_edit.changed(before, "b", "key", "new") == after
+    assert edit.changed(before, "b", "key", "new") == after
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_only_the_line_changes(before: str, after: str) -> None:
 def test_what_can_not_be_changed_alone_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "settings.yml"
     path.write_text(text)
-    assert not settings_edit.set_in(path, "b", "key", "new")
+    assert not edit.set_in(path, "b", "key", "new")
     assert path.read_text() == text
     assert list(tmp_path.iterdir()) == [path]
 
@@ -61,7 +61,7 @@ def test_what_can_not_be_changed_alone_is_left_alone(tmp_path: Path, text: str) 
 def test_broken_yaml_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "settings.yml"
     path.write_text("b: {\n")
-    assert not settings_edit.set_in(path, "b", "key", "new")
+    assert not edit.set_in(path, "b", "key", "new")
 
 
 def test_file_keeps_its_rights_and_a_link_stays_one(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_file_keeps_its_rights_and_a_link_stays_one(tmp_path: Path) -> None:
     path.write_bytes(b"b: {time: 1}\r\n")
     path.chmod(0o640)
     link.symlink_to(path)
-    assert settings_edit.set_in(link, "b", "key", "new")
+    assert edit.set_in(link, "b", "key", "new")
     assert link.is_symlink()
     assert path.read_bytes() == b"b: {key: new, time: 1}\r\n"
     assert path.stat().st_mode & 0o777 == 0o640

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bedstone_control.app_settings import App
-from bedstone_control.settings import Settings, from_variables
+from bedstone_control.settings.app import App
+from bedstone_control.settings.root import Settings, from_variables
 
 SMALL: dict[str, Any] = {
     "name": "payments",

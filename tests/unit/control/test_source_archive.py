@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bedstone_control import source
-from bedstone_control.app_settings import Build
+from bedstone_control.settings.app import Build
 
 BUILD = Build.model_validate({})
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control import gitserver, source, vault
+from bedstone_control import source, vault
 from bedstone_control.app_config import host_config, source_secrets
-from bedstone_control.app_settings import App, Build
 from bedstone_control.checks.operators import host_key_fault
-from bedstone_control.environment import environment
+from bedstone_control.settings import gitserver
+from bedstone_control.settings.app import App, Build
+from bedstone_control.settings.environment import environment
 from tests.unit.control.sites import PUBLIC_KEY
 
 if TYPE_CHECKING:

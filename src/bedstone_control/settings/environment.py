@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from bedstone_control import gitserver, names, placeholders
-from bedstone_control.placeholders import used
+from bedstone_control import names
+from bedstone_control.settings import gitserver, placeholders
+from bedstone_control.settings.placeholders import used
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone_control.app_settings import App
+    from bedstone_control.settings.app import App
 
 # The default variables, as placeholders: what they hold is said once, below.
 DATABASE_VARIABLES: dict[str, str] = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bedstone_control.setting_types import Command, Model
+from bedstone_control.settings.types import Command, Model
 
 Event = Literal["release", "failure", "rollback"]
 _EVERY: tuple[Event, ...] = ("release", "failure", "rollback")

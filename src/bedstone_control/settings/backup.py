@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bedstone_control import names
-from bedstone_control.setting_types import Model
+from bedstone_control.settings.types import Model
 
 
 class Sftp(Model):

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import Field
 
-from bedstone_control.app_settings import App
-from bedstone_control.backup_settings import Backup
-from bedstone_control.hook_settings import Hook, Mail
-from bedstone_control.setting_types import Model
+from bedstone_control.settings.app import App
+from bedstone_control.settings.backup import Backup
+from bedstone_control.settings.hooks import Hook, Mail
+from bedstone_control.settings.types import Model
 
 
 class Operator(Model):

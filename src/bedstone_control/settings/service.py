@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bedstone_control.setting_types import Command, Model
+from bedstone_control.settings.types import Command, Model
 
 # What a program may take as "end, please"; the kill itself comes after `stop_seconds`.
 StopSignal = Literal[

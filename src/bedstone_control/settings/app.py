@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bedstone_control import names
-from bedstone_control.service_settings import Job, Service
-from bedstone_control.setting_types import (
+from bedstone_control.settings.service import Job, Service
+from bedstone_control.settings.types import (
     Command,
     Commands,
     Model,
