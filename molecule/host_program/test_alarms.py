@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from testinfra.host import Host
 
-from bedstone_control.authority import make_authority
-from bedstone_control.certificates import Wanted, issue, load_authority
+from bedstone_control.pki.authority import make_authority
+from bedstone_control.pki.issue import Wanted, issue, load_authority
 
 UNITS = ["bedstone-alarms.service", "bedstone-metrics.service"]
 METRICS = "/var/lib/prometheus/node-exporter/bedstone.prom"

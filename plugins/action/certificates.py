@@ -14,8 +14,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from bedstone_control import certificates as ca
 from bedstone_control.ansible_support import once
+from bedstone_control.pki import issue as ca
 
 KNOWN = ["authority", "also_trusted", "certificates", "only_check"]
 

@@ -15,7 +15,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 
 from bedstone_control import backup_key as keys
 from bedstone_control import hooks, ssh_keys
-from bedstone_control.authority import make_authority
+from bedstone_control.pki.authority import make_authority
 from bedstone_control.settings.environment import required_secrets
 from bedstone_control.settings.root import Settings
 

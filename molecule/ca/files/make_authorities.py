@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from bedstone_control.authority import make_authority
+from bedstone_control.pki.authority import make_authority
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from bedstone.watch import certificates
 from bedstone.watch.certificates import Certificate, Found
-from bedstone_control import authority
-from bedstone_control.certificates import Wanted, issue, load_authority
+from bedstone_control.pki import authority
+from bedstone_control.pki.issue import Wanted, issue, load_authority
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 DAY = dt.timedelta(days=1)

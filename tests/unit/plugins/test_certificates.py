@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from bedstone_control.authority import make_authority
-from bedstone_control.certificates import (
+from bedstone_control.pki.authority import make_authority
+from bedstone_control.pki.issue import (
     KEYS,
     Authority,
     Wanted,

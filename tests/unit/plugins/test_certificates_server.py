@@ -11,8 +11,8 @@ import pytest
 from bedstone_certificates import Certificates, Pair
 from bedstone_run import ConvergeError, Ended, run
 
-from bedstone_control.authority import make_authority
-from bedstone_control.certificates import Wanted, issue, load_authority
+from bedstone_control.pki.authority import make_authority
+from bedstone_control.pki.issue import Wanted, issue, load_authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 import pytest
 
-from bedstone_control.authority import make_authority
+from bedstone_control.pki.authority import make_authority
 from testbed.trust import certificates, extra, pip_conf, pip_settings
 
 DEBIANS = make_authority("Shipped with Debian", 30)[0]

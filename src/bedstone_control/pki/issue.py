@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bedstone_control.authority import CLOCK_TOLERANCE
+from bedstone_control.pki.authority import CLOCK_TOLERANCE
 
 LONGEST_SERVER_DAYS = 397
 LONGEST_CLIENT_DAYS = 825
