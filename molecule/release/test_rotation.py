@@ -13,7 +13,7 @@ from again import played
 from ledger_app import ENVIRONMENT, Ledger, Load, said_at
 from testinfra.host import Host
 
-from bedstone_control import vault
+from bedstone_control.vault import content as vault
 
 UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "postgresql@*"]
 LOGINS = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname ~ '^ledger_app' ORDER BY 1"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from bedstone_control import vault
+from bedstone_control.vault import content as vault
 
 
 def main(scenario: Path, inventory: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import vault
 from bedstone_control.settings import placeholders
 from bedstone_control.settings.gitserver import host_key
+from bedstone_control.vault import content
 
 if TYPE_CHECKING:
     from bedstone_control.settings.backup import S3, Destination, Sftp
@@ -23,7 +23,7 @@ def entries(site: Site) -> list[dict[str, Any]]:
         ValueError: a secret is missing or a placeholder unknown.
 
     """
-    kept = vault.destination_secrets({"bedstone_secrets": dict(site.secrets)})
+    kept = content.destination_secrets({"bedstone_secrets": dict(site.secrets)})
     return [
         _entry(site, there, kept.get(there.name, {})) for there in site.settings.backup.destinations
     ]
@@ -43,7 +43,7 @@ def _entry(site: Site, there: Destination, secrets: dict[str, Any]) -> dict[str,
         if there.s3 is not None
         else {}
     )
-    for name in vault.secrets_of(there):
+    for name in content.secrets_of(there):
         if name not in secrets:
             where = f"bedstone_secrets.backup.destinations.{there.name}.{name}"
             raise ValueError(f"the vault has no {where}")

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from bedstone_control import names, ssh_keys, vault
+from bedstone_control import names
 from bedstone_control.checks.domains import fault
 from bedstone_control.checks.operators import key_fault
 from bedstone_control.settings.edit import SettingsLoader
 from bedstone_control.settings.root import Settings, from_variables
+from bedstone_control.vault import content as vault
+from bedstone_control.vault import ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,11 @@ import getpass
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone_control import backup_key, inventory, vault
+from bedstone_control import inventory
 from bedstone_control.checks.context import readable
 from bedstone_control.settings import edit
+from bedstone_control.vault import backup_key
+from bedstone_control.vault import content as vault
 
 if TYPE_CHECKING:
     from pathlib import Path

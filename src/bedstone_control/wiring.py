@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import destinations, hooks, names, vault
+from bedstone_control import destinations, hooks, names
 from bedstone_control.app_config import (
     app_files,
     host_config,
@@ -22,6 +22,7 @@ from bedstone_control.app_config import (
 from bedstone_control.app_config import database as database_of
 from bedstone_control.settings import calendar
 from bedstone_control.settings.environment import database_login, environment
+from bedstone_control.vault import content as vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

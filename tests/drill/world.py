@@ -85,7 +85,7 @@ def boot(name: str, aliases: tuple[str, ...] = ()) -> Server:
 
 def settings(offsite: Offsite, key: str, *, wal: bool) -> dict[str, Any]:
     """Return what an operator would write, who holds the backup key elsewhere, too."""
-    from bedstone_control import backup_key
+    from bedstone_control.vault import backup_key
 
     return {
         "bedstone_apps": [
@@ -112,7 +112,8 @@ def settings(offsite: Offsite, key: str, *, wal: bool) -> dict[str, Any]:
 
 def write_inventory(offsite: Offsite, *, wal: bool) -> None:
     """Write the settings and an encrypted vault, as an operator has them."""
-    from bedstone_control import backup_key, vault
+    from bedstone_control.vault import backup_key
+    from bedstone_control.vault import content as vault
 
     key = backup_key.make()
     own = settings(offsite, key, wal=wal)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import backup_key, destinations, ssh_keys, vault
+from bedstone_control import destinations
 from bedstone_control.checks.context import did_you_mean, nearest
 from bedstone_control.checks.operators import host_key_fault
 from bedstone_control.settings import placeholders
+from bedstone_control.vault import backup_key, content, ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +139,7 @@ def _shared(context: Context, declared: list[Destination]) -> Iterator[Problem]:
 
 def _key(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check the key, and that its fingerprint proves that it is held elsewhere, too."""
-    key, held = vault.backup_key(context.variables), settings.backup.key_held
+    key, held = content.backup_key(context.variables), settings.backup.key_held
     name = context.inventory_directory.name
     place = (*_SECRETS, "key")
     if key is None:
@@ -175,10 +176,10 @@ def _key(context: Context, settings: Settings) -> Iterator[Problem]:
 
 def _secrets(context: Context, declared: list[Destination]) -> Iterator[Problem]:
     """Check that the vault has what the destinations need, and nothing for others."""
-    present = vault.destination_secrets(context.variables)
+    present = content.destination_secrets(context.variables)
     for there in declared:
         place: Place = (*_SECRETS, "destinations", there.name)
-        wanted, given = vault.secrets_of(there), present.get(there.name, {})
+        wanted, given = content.secrets_of(there), present.get(there.name, {})
         if (there.sftp is None) == (there.s3 is None):
             continue  # reported already; which secrets it needs will be seen then
         missing = [name for name in wanted if given.get(name) is None]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from bedstone_control import ssh_keys
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import nearest, readable
 from bedstone_control.problems import Problem
 from bedstone_control.settings import environment, placeholders
+from bedstone_control.vault import ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control import inventory, vault
+from bedstone_control import inventory
+from bedstone_control.vault import content
 from tests.unit.control.sites import GOOD, Site
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def good_secrets() -> dict[str, Any]:
     """The secrets of the good settings, made once."""
-    return vault.new_secrets(GOOD)
+    return content.new_secrets(GOOD)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def site(tmp_path: Path, good_secrets: dict[str, Any]) -> Site:
     """An inventory without any problem."""
     directory = tmp_path / "production"
     (directory / "group_vars" / "all").mkdir(parents=True)
-    vault.write_password(directory / inventory.PASSWORD_FILE)
+    content.write_password(directory / inventory.PASSWORD_FILE)
     app = tmp_path / "app"
     app.mkdir()
     (app / "Dockerfile").write_text("FROM scratch\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import backup_key, vault
+from bedstone_control.vault import backup_key, content
 
 if TYPE_CHECKING:
     from tests.unit.control.sites import Site
@@ -36,7 +36,7 @@ BUCKET: dict[str, Any] = {
 def declare(site: Site) -> None:
     """Give an inventory both destinations, with their secrets and the proof of the key."""
     site.settings["bedstone_backup"] = {"destinations": copy.deepcopy([OFFSITE, BUCKET])}
-    site.secrets = vault.new_secrets(site.settings, site.secrets)
+    site.secrets = content.new_secrets(site.settings, site.secrets)
     secrets_of(site)["bucket"] = {"access_key": "AK", "secret_key": "sk/+="}
     hold(site)
 

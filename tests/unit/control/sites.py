@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bedstone_control import inventory, vault
+from bedstone_control import inventory
 from bedstone_control.ansible_support.origin import origin_of, written
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import check_settings
 from bedstone_control.checks.context import Context, Locator
+from bedstone_control.vault import content
 
 if TYPE_CHECKING:
     from bedstone_control.problems import Problem
@@ -112,7 +113,7 @@ class Site:
         if not self.secrets:
             self.vault_file.unlink(missing_ok=True)
         elif self.encrypted:
-            vault.write_vault(
+            content.write_vault(
                 self.vault_file, self.secrets, self.directory / inventory.PASSWORD_FILE
             )
         else:

@@ -11,8 +11,10 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from bedstone_control import backup_key, cli, inventory, ssh_keys, vault
+from bedstone_control import cli, inventory
 from bedstone_control.inventory import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
+from bedstone_control.vault import backup_key, ssh_keys
+from bedstone_control.vault import content as vault
 from tests.unit.control.destinations import OFFSITE
 
 if TYPE_CHECKING:

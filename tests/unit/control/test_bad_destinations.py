@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control import ssh_keys
 from bedstone_control.problems import report
+from bedstone_control.vault import ssh_keys
 from tests.unit.control import destinations
 from tests.unit.control.destinations import BUCKET, OFFSITE
 from tests.unit.control.test_bad_settings import Case, both, put

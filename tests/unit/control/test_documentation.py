@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from bedstone_control import docs, vault
+from bedstone_control import docs
 from bedstone_control.settings.environment import APP_VARIABLES, DATABASE_VARIABLES
 from bedstone_control.settings.root import Settings
+from bedstone_control.vault import content
 from tests.unit.control import destinations
 from tests.unit.control.sites import Site, self_signed
 from tests.unit.control.test_source_places import made
@@ -111,8 +112,8 @@ def test_example_is_right(path: Path, block: str, site: Site) -> None:
     for there in places:
         there.get("sftp", {})["host_keys"] = [destinations.HOST_KEY]  # of no server, in a page
     authority = {"ca": site.secrets["bedstone_secrets"]["ca"]}
-    site.secrets = vault.new_secrets(site.settings, {"bedstone_secrets": authority})
-    for lacking in vault.missing_secrets(site.settings, site.secrets):
+    site.secrets = content.new_secrets(site.settings, {"bedstone_secrets": authority})
+    for lacking in content.missing_secrets(site.settings, site.secrets):
         *way, name = lacking.split(".")
         place = site.secrets["bedstone_secrets"]
         for part in way:

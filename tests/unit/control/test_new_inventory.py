@@ -10,9 +10,10 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from bedstone_control import cli, inventory, vault
+from bedstone_control import cli, inventory
 from bedstone_control.checks.secrets import weakness
 from bedstone_control.inventory import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
+from bedstone_control.vault import content as vault
 from tests.unit.control.sites import GOOD, PUBLIC_KEY, Site
 
 NEW = NewInventory(

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control import source, vault
+from bedstone_control import source
 from bedstone_control.app_config import host_config, source_secrets
 from bedstone_control.checks.operators import host_key_fault
 from bedstone_control.settings import gitserver
 from bedstone_control.settings.app import App, Build
 from bedstone_control.settings.environment import environment
+from bedstone_control.vault import content
 from tests.unit.control.sites import PUBLIC_KEY
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def test_repository_by_ssh_needs_host_keys_and_a_deploy_key(site: Site) -> None:
     assert "deploy_key" in key.message
     assert "bedstone_control secrets" in key.example
     site.app["source"]["host_keys"] = [f"git.example.com {PUBLIC_KEY}"]
-    site.secrets = vault.new_secrets(site.settings, site.secrets)
+    site.secrets = content.new_secrets(site.settings, site.secrets)
     assert site.check() == []
     site.app_secrets["deploy_key"] = "nonsense"
     (problem,) = site.check()
