@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bedstone_control import guesses, names, source
+from bedstone_control import guesses, names
 from bedstone_control.settings import gitserver, placeholders
 from bedstone_control.settings.environment import (
     database_login,
@@ -16,6 +16,7 @@ from bedstone_control.settings.environment import (
 )
 from bedstone_control.settings.placeholders import expand
 from bedstone_control.settings.published_ports import parse
+from bedstone_control.source import archive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +38,9 @@ def source_archive(site: Site, app: App) -> str | None:
     return None
 
 
-def _prepared(site: Site, app: App) -> source.Prepared:
+def _prepared(site: Site, app: App) -> archive.Prepared:
     directory = Path(site.path(app.source.path or "."))
-    return source.prepare(directory, app.build, git_directory=app.source.git_directory)
+    return archive.prepare(directory, app.build, git_directory=app.source.git_directory)
 
 
 def app_files(site: Site, app: App) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import source
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.operators import host_key_fault
 from bedstone_control.settings import gitserver
+from bedstone_control.source import archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +129,7 @@ def _host_keys(
 def _directory(context: Context, place: Place, app: App) -> Iterator[Problem]:
     """Check for a Dockerfile, or for what the default one needs."""
     try:
-        prepared = source.prepare(
+        prepared = archive.prepare(
             context.path(app.source.path or ""), app.build, git_directory=app.source.git_directory
         )
         prepared.files()

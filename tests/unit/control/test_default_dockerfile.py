@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone_control.default_dockerfile import detect, wheel_fault
+from bedstone_control.source.default_dockerfile import detect, wheel_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bedstone_control.dockerignore import DockerIgnore
+from bedstone_control.source.dockerignore import DockerIgnore
 
 
 @pytest.mark.parametrize(

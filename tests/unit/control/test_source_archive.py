@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone_control import source
 from bedstone_control.settings.app import Build
+from bedstone_control.source import archive as source
 
 BUILD = Build.model_validate({})
 

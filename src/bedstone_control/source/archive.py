@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone_control import checkout
-from bedstone_control.default_dockerfile import DOCKERFILE, DefaultDockerfile, detect, wheel_fault
-from bedstone_control.dockerignore import DockerIgnore
+from bedstone_control.source import checkout
+from bedstone_control.source.default_dockerfile import (
+    DOCKERFILE,
+    DefaultDockerfile,
+    detect,
+    wheel_fault,
+)
+from bedstone_control.source.dockerignore import DockerIgnore
 
 if TYPE_CHECKING:
     from bedstone_control.settings.app import Build

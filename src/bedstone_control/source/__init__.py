@@ -1,0 +1,1 @@
+"""The app's source: archive, checkout, default Dockerfile."""
