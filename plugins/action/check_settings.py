@@ -17,13 +17,13 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from bedstone_control import wiring as _preloaded  # noqa: F401 - see the end of the docstring
 from bedstone_control.ansible_support import once
 from bedstone_control.ansible_support.origin import origin_of, written
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import check_settings, host_keys, templates
 from bedstone_control.checks.context import Context, Locator
 from bedstone_control.problems import report
+from bedstone_control.roles import wiring as _preloaded  # noqa: F401 - see the end of the docstring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

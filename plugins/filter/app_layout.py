@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 
-from bedstone_control import app_layout as layout
 from bedstone_control.ansible_support.plain import plain
+from bedstone_control.roles import app as layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import origins_layout
 from bedstone_control.ansible_support.plain import plain
-from bedstone_control.backup_layout import (
-    backup_destinations,
-    backup_files,
-    backup_key_directories,
-)
+from bedstone_control.roles import verifier
+from bedstone_control.roles.backup import backup_destinations, backup_files, backup_key_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 ORIGINS: dict[str, Callable[..., Any]] = {
-    "directories": origins_layout.directories,
-    "files": origins_layout.files,
-    "packages": origins_layout.packages,
-    "timers": origins_layout.timers,
-    "units": origins_layout.units,
+    "directories": verifier.directories,
+    "files": verifier.files,
+    "packages": verifier.packages,
+    "timers": verifier.timers,
+    "units": verifier.units,
 }
 
 
@@ -29,7 +25,7 @@ def backup_origins(origins: Sequence[Mapping[str, Any]], part: str, **arguments:
 
     Args:
         origins: the role's `backup_origins`.
-        part: a function of `bedstone_control.origins_layout`, by name.
+        part: a function of `bedstone_control.roles.verifier`, by name.
         arguments: further ones of the function.
 
     """

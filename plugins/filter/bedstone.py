@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 from pydantic import ValidationError
 
-from bedstone_control import wiring
 from bedstone_control.problems import schema_report
-from bedstone_control.site import Site
+from bedstone_control.roles import wiring
+from bedstone_control.roles.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def bedstone(variables: Mapping[str, Any], part: str) -> Any:
     """Return one part of the wiring.
 
     Args:
-        variables: what `bedstone_control.site.Site.from_variables` reads.
+        variables: what `bedstone_control.roles.site.Site.from_variables` reads.
         part: a function of the wiring, by name.
 
     Raises:

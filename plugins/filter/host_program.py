@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 
-from bedstone_control import zipapp
+from bedstone_control.roles import zipapp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control.pgbackrest_layout import (
+from bedstone_control.roles.pgbackrest import (
     pgbackrest_checks,
     pgbackrest_files,
     pgbackrest_repositories,

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bedstone_control import names
-from bedstone_control.app_config import service_routes
+from bedstone_control.roles.app_config import service_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

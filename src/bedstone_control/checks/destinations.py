@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import destinations
 from bedstone_control.checks.context import did_you_mean, nearest
 from bedstone_control.checks.operators import host_key_fault
+from bedstone_control.roles import destinations
 from bedstone_control.settings import placeholders
 from bedstone_control.vault import backup_key, content, ssh_keys
 

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bedstone_control import hooks, names
+from bedstone_control import names
 from bedstone_control.checks.context import did_you_mean
+from bedstone_control.roles import hooks
 from bedstone_control.settings import placeholders
 
 if TYPE_CHECKING:

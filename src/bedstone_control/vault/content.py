@@ -13,8 +13,8 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 
-from bedstone_control import hooks
 from bedstone_control.pki.authority import make_authority
+from bedstone_control.roles import hooks
 from bedstone_control.settings.environment import required_secrets
 from bedstone_control.settings.root import Settings
 from bedstone_control.vault import backup_key as keys

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from bedstone_control import app_layout
+from bedstone_control.roles import app as app_layout
 from plugins.modules import release
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "app" / "templates"

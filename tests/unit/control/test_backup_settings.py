@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bedstone_control import destinations, wiring
+from bedstone_control.roles import destinations, wiring
 from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks
 from tests.unit.control.destinations import BUCKET, HOST_KEY, OFFSITE
 from tests.unit.control.sites import Site

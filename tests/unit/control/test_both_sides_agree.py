@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bedstone.apps import config
-from bedstone_control.app_config import host_config
 from bedstone_control.checks import apps, content, domains, jobs, published, sources
 from bedstone_control.checks.context import Context
+from bedstone_control.roles.app_config import host_config
+from bedstone_control.roles.site import Site
 from bedstone_control.settings.root import Settings
-from bedstone_control.site import Site
 
 # Right ones, and what is right on one side only as soon as the two differ.
 TEXTS = st.sampled_from(

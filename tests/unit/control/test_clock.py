@@ -7,7 +7,7 @@ from zoneinfo import TZPATH, available_timezones
 
 import pytest
 
-from bedstone_control import wiring
+from bedstone_control.roles import wiring
 from bedstone_control.settings import calendar
 from bedstone_control.settings.backup import Backup
 from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks

@@ -10,11 +10,11 @@ import pytest
 
 from bedstone.apps import config
 from bedstone.notify import settings as host_hooks
-from bedstone_control import hooks, wiring
-from bedstone_control.app_config import host_config
 from bedstone_control.checks.jobs import schedule_fault
+from bedstone_control.roles import hooks, wiring
+from bedstone_control.roles.app_config import host_config
+from bedstone_control.roles.site import Site
 from bedstone_control.settings.root import Settings
-from bedstone_control.site import Site
 
 APP: dict[str, Any] = {
     "name": "payments",

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from bedstone.apps import config
-from bedstone_control import names, wiring
-from bedstone_control.app_config import host_config
-from bedstone_control.site import Site
+from bedstone_control import names
+from bedstone_control.roles import wiring
+from bedstone_control.roles.app_config import host_config
+from bedstone_control.roles.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control.app_config import host_config, source_secrets
 from bedstone_control.checks.operators import host_key_fault
+from bedstone_control.roles.app_config import host_config, source_secrets
 from bedstone_control.settings import gitserver
 from bedstone_control.settings.app import App, Build
 from bedstone_control.settings.environment import environment

@@ -10,9 +10,10 @@ import pytest
 from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
 from bedstone.storage import destinations as host_destinations
-from bedstone_control import origins_layout, wiring
 from bedstone_control.checks import verifier
-from bedstone_control.site import Site as Known
+from bedstone_control.roles import verifier as origins_layout
+from bedstone_control.roles import wiring
+from bedstone_control.roles.site import Site as Known
 from tests.unit.control import destinations
 from tests.unit.control.test_bad_settings import Case, both, put
 from tests.unit.control.test_bad_settings import (

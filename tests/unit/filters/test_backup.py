@@ -6,12 +6,8 @@ import json
 from typing import Any
 
 from bedstone.storage import destinations as host_destinations
-from bedstone_control.backup_layout import (
-    backup_destinations,
-    backup_files,
-    backup_key_directories,
-)
-from bedstone_control.pgbackrest_layout import pgbackrest_files, pgbackrest_repositories
+from bedstone_control.roles.backup import backup_destinations, backup_files, backup_key_directories
+from bedstone_control.roles.pgbackrest import pgbackrest_files, pgbackrest_repositories
 
 OFFSITE: dict[str, Any] = {
     "name": "offsite",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bedstone.apps import config
-from bedstone_control import app_layout
+from bedstone_control.roles import app as app_layout
 from tests.unit.host.server import APP
 
 SHOP: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 
 from bedstone import __version__
 from bedstone.cli import main
-from bedstone_control import zipapp
+from bedstone_control.roles import zipapp
 
 
 def test_same_source_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.notify import unit_failures
 from bedstone.system.systemd import Systemd
-from bedstone_control import zipapp
+from bedstone_control.roles import zipapp
 from tests.unit.host_daily.conftest import Serve
 
 SHOWN = """\

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bedstone_control.pgbackrest_layout import (
+from bedstone_control.roles.pgbackrest import (
     known_hosts,
     pgbackrest_checks,
     pgbackrest_files,

@@ -16,7 +16,7 @@ from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.migrations import PATH, Backward, Pending, Report, Table, parse
 from bedstone.migrations.probe import VARIABLE, script
 from bedstone.migrations.report import MARKER
-from bedstone_control import zipapp
+from bedstone_control.roles import zipapp
 
 SCRIPTS = ("django_probe", "alembic_probe")
 

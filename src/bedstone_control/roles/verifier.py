@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import backup_layout, pgbackrest_layout
+from bedstone_control.roles import backup, pgbackrest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -128,12 +128,12 @@ def _repositories(origin: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the destinations with the log of an origin's database."""
     if not origin["point_in_time"]:
         return []
-    return pgbackrest_layout.pgbackrest_repositories(origin["destinations"])
+    return pgbackrest.pgbackrest_repositories(origin["destinations"])
 
 
 def _destinations(origin: Mapping[str, Any], home: str) -> dict[str, Any]:
     """Return what src/bedstone/storage/destinations.py reads."""
-    places = backup_layout.backup_destinations(
+    places = backup.backup_destinations(
         origin["destinations"],
         _repositories(origin),
         directory=f"{home}/backups",
@@ -157,10 +157,10 @@ def _destinations(origin: Mapping[str, Any], home: str) -> dict[str, Any]:
 def _keys(origin: Mapping[str, Any], home: str) -> list[dict[str, Any]]:
     """Return the keys of the destinations, for root."""
     everywhere = [{**entry, "wal": True} for entry in origin["destinations"]]
-    ssh = pgbackrest_layout.pgbackrest_files(pgbackrest_layout.pgbackrest_repositories(everywhere))
+    ssh = pgbackrest.pgbackrest_files(pgbackrest.pgbackrest_repositories(everywhere))
     return _below(
-        backup_layout.backup_files(origin["destinations"], ssh),
-        backup_layout.DIRECTORY,
+        backup.backup_files(origin["destinations"], ssh),
+        backup.DIRECTORY,
         f"{home}/destinations",
     )
 
@@ -194,9 +194,7 @@ def _pgbackrest(origin: Mapping[str, Any], processes: int) -> list[dict[str, Any
             "mode": "0640",
             "sensitive": True,
         },
-        *_below(
-            pgbackrest_layout.pgbackrest_files(repositories), pgbackrest_layout.DIRECTORY, keys
-        ),
+        *_below(pgbackrest.pgbackrest_files(repositories), pgbackrest.DIRECTORY, keys),
     ]
 
 

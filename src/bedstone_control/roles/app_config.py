@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bedstone_control import guesses, names
+from bedstone_control import names
+from bedstone_control.roles import guesses
 from bedstone_control.settings import gitserver, placeholders
 from bedstone_control.settings.environment import (
     database_login,
@@ -21,9 +22,9 @@ from bedstone_control.source import archive
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bedstone_control.roles.site import Site
     from bedstone_control.settings.app import App
     from bedstone_control.settings.service import Service
-    from bedstone_control.site import Site
 
 _DEFAULT_REGISTRY = "docker.io"
 

@@ -9,8 +9,8 @@ from bedstone_control.settings import placeholders
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from bedstone_control.roles.site import Site
     from bedstone_control.settings.root import Settings
-    from bedstone_control.site import Site
 
 PREFIX = "secret."
 

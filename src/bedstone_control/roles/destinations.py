@@ -10,8 +10,8 @@ from bedstone_control.settings.gitserver import host_key
 from bedstone_control.vault import content
 
 if TYPE_CHECKING:
+    from bedstone_control.roles.site import Site
     from bedstone_control.settings.backup import S3, Destination, Sftp
-    from bedstone_control.site import Site
 
 _ENDPOINT = re.compile(r"(?:https://)?([A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?)/?")
 

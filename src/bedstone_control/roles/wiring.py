@@ -10,8 +10,9 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import destinations, hooks, names
-from bedstone_control.app_config import (
+from bedstone_control import names
+from bedstone_control.roles import destinations, hooks
+from bedstone_control.roles.app_config import (
     app_files,
     host_config,
     registry,
@@ -19,7 +20,7 @@ from bedstone_control.app_config import (
     source_archive,
     source_secrets,
 )
-from bedstone_control.app_config import database as database_of
+from bedstone_control.roles.app_config import database as database_of
 from bedstone_control.settings import calendar
 from bedstone_control.settings.environment import database_login, environment
 from bedstone_control.vault import content as vault
@@ -27,8 +28,8 @@ from bedstone_control.vault import content as vault
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bedstone_control.roles.site import Site
     from bedstone_control.settings.app import App, Content
-    from bedstone_control.site import Site
 
 _STANZA = "main"
 _ARCHIVE_COMMAND = f"/usr/bin/pgbackrest --stanza={_STANZA} archive-push %p"
