@@ -1,6 +1,6 @@
 """The check_server action: one look at a server, its problems in one report, and its facts.
 
-Runs src/bedstone_control/survey.py there in one round trip, which writes nothing. Returns those of
+Runs src/bedstone_control/checks/survey.py there in one round trip, which writes nothing. Returns those of
 Ansible's facts that roles read, by their usual names. A second time in one run is skipped.
 
     check_server:
@@ -23,7 +23,7 @@ from ansible.plugins.action import ActionBase
 from bedstone_control.ansible_support import once
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import server
-from bedstone_control.problems import report
+from bedstone_control.checks.problems import report
 from bedstone_control.settings.backup import Backup
 
 if TYPE_CHECKING:

@@ -22,13 +22,13 @@ from bedstone_control.ansible_support.origin import origin_of, written
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import check_settings, host_keys, templates
 from bedstone_control.checks.context import Context, Locator
-from bedstone_control.problems import report
+from bedstone_control.checks.problems import report
 from bedstone_control.roles import wiring as _preloaded  # noqa: F401 - see the end of the docstring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Checked with the inventory, in addition to the variables with our prefixes.

@@ -11,8 +11,8 @@ from ansible.plugins.action import ActionBase
 
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import verifier
+from bedstone_control.checks.problems import report
 from bedstone_control.debian import postgresql_major
-from bedstone_control.problems import report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 from pydantic import ValidationError
 
-from bedstone_control.problems import schema_report
+from bedstone_control.checks.problems import schema_report
 from bedstone_control.roles import wiring
 from bedstone_control.roles.site import Site
 

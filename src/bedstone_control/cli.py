@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bedstone_control import docs, inventory, key_dialogue
-from bedstone_control.problems import schema_report
+from bedstone_control.checks.problems import schema_report
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORIES = PROJECT / "inventories"

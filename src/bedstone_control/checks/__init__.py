@@ -26,7 +26,7 @@ from bedstone_control.checks import (
 
 if TYPE_CHECKING:
     from bedstone_control.checks.context import Context
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
 
 
 def check_settings(context: Context) -> list[Problem]:

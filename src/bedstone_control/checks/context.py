@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bedstone_control.problems import Problem
+from bedstone_control.checks.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

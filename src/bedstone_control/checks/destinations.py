@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.backup import Destination
     from bedstone_control.settings.root import Settings
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.root import Settings
 
 # RFC 1123: letters, digits and dashes, no dash at either end, 63 at most.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone_control.checks.context import readable
 from bedstone_control.checks.operators import host_key_fault
-from bedstone_control.problems import Problem
+from bedstone_control.checks.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.root import Settings
 
 _RESERVED = {"root", "daemon", "bin", "sys", "nobody", "postgres", "www-data", "backup", "docker"}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.root import Settings
 
 EXAMPLE = {"publish": ["5222:5222", "127.0.0.1:8125:8125/udp"]}

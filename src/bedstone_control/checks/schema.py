@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
 
 _TYPES = {
     "string_type": "a text",

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import nearest, readable
-from bedstone_control.problems import Problem
+from bedstone_control.checks.problems import Problem
 from bedstone_control.settings import environment, placeholders
 from bedstone_control.vault import ssh_keys
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.ansible_support.origin import is_template
-from bedstone_control.problems import Problem
+from bedstone_control.checks.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bedstone_control.checks.context import Context
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.root import Settings
 
 # What listens on a server: variable, port when it is not set, group of its hosts.

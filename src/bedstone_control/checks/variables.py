@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bedstone_control.checks.context import Context
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
 
 SETTINGS = frozenset({f"bedstone_{name}" for name in Settings.model_fields} | set(OTHER_VARIABLES))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.checks.problems import Problem
 from bedstone_control.checks.topology import of_hosts
-from bedstone_control.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -20,7 +20,7 @@ from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
     from bedstone_control.checks.context import Context, Place
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
 
 _CHANGED = (bool, int, float, dt.date, dt.time)
 

@@ -23,7 +23,7 @@ from bedstone_control.checks.context import Context, Locator
 from bedstone_control.vault import content
 
 if TYPE_CHECKING:
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
 
 # A real public key of a pair made for this file; its other half was not kept.
 PUBLIC_KEY = (

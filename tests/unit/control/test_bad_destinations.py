@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control.problems import report
+from bedstone_control.checks.problems import report
 from bedstone_control.vault import ssh_keys
 from tests.unit.control import destinations
 from tests.unit.control.destinations import BUCKET, OFFSITE

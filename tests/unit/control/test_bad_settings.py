@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control.problems import report
+from bedstone_control.checks.problems import report
 from tests.unit.control.sites import Site, self_signed
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from bedstone_control.checks.context import Locator
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bedstone_control.problems import Problem
+    from bedstone_control.checks.problems import Problem
     from tests.unit.control.sites import Site
 
 CHANGED = [
