@@ -8,10 +8,10 @@ from ansible import constants as C  # noqa: N812 - its name in all of Ansible
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import connection_loader
 
-from bedstone_control import host_keys
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import host_keys as checks
 from bedstone_control.checks.context import as_yaml
+from bedstone_control.inventory import host_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bedstone_control import docs, inventory, key_dialogue
+from bedstone_control import docs
 from bedstone_control.checks.problems import schema_report
+from bedstone_control.inventory import backup_key_dialog, create
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORIES = PROJECT / "inventories"
@@ -85,8 +86,8 @@ def _shown(path: Path) -> str:
 
 def _new(arguments: argparse.Namespace) -> int:
     key = arguments.ssh_key.expanduser() if arguments.ssh_key else None
-    directory = inventory.create(
-        inventory.NewInventory(
+    directory = create.create(
+        create.NewInventory(
             name=arguments.name,
             host=arguments.host,
             domain=arguments.domain,
@@ -100,14 +101,14 @@ def _new(arguments: argparse.Namespace) -> int:
     )
     shown = _shown(directory)
     print(
-        f"Made {shown}: hosts.yml, {inventory.SETTINGS_FILE}, {inventory.VAULT_FILE} (encrypted) "
-        f"and {inventory.PASSWORD_FILE}.\n\n"
-        f"1. Keep {shown}/{inventory.PASSWORD_FILE} in your password manager: git ignores it, and\n"
+        f"Made {shown}: hosts.yml, {create.SETTINGS_FILE}, {create.VAULT_FILE} (encrypted) "
+        f"and {create.PASSWORD_FILE}.\n\n"
+        f"1. Keep {shown}/{create.PASSWORD_FILE} in your password manager: git ignores it, and\n"
         "   without it nobody can read the secrets again.\n"
-        f"2. Describe your app in {shown}/{inventory.SETTINGS_FILE} (docs/your-app.md).\n"
+        f"2. Describe your app in {shown}/{create.SETTINGS_FILE} (docs/your-app.md).\n"
         "3. Bring the server up:\n\n"
         f"   .venv/bin/ansible-playbook playbooks/site.yml -i {shown} \\\n"
-        f"     --vault-password-file {shown}/{inventory.PASSWORD_FILE}\n"
+        f"     --vault-password-file {shown}/{create.PASSWORD_FILE}\n"
     )
     if key and arguments.user == "root":
         print(
@@ -135,7 +136,7 @@ def _directory(name: str) -> Path:
 
 
 def _backup_key(arguments: argparse.Namespace) -> int:
-    return key_dialogue.run(
+    return backup_key_dialog.run(
         _directory(arguments.name),
         arguments.vault_password_file,
         check=arguments.check,
@@ -145,18 +146,18 @@ def _backup_key(arguments: argparse.Namespace) -> int:
 
 def _secrets(arguments: argparse.Namespace) -> int:
     directory = _directory(arguments.name)
-    added, missing = inventory.add_secrets(directory, arguments.vault_password_file)
-    vault_file = _shown(directory / inventory.VAULT_FILE)
+    added, missing = create.add_secrets(directory, arguments.vault_password_file)
+    vault_file = _shown(directory / create.VAULT_FILE)
     print(f"Added to {vault_file}: {', '.join(added)}" if added else "Nothing had to be added.")
-    for account, line in inventory.public_keys(directory, arguments.vault_password_file).items():
+    for account, line in create.public_keys(directory, arguments.vault_password_file).items():
         print(f"{account} lets the servers in by this line of its authorized_keys:\n  {line}")
-    for source, line in inventory.deploy_keys(directory, arguments.vault_password_file).items():
+    for source, line in create.deploy_keys(directory, arguments.vault_password_file).items():
         print(f"{source} needs this deploy key, for reading alone:\n  {line}")
     if missing:
         print(
             f"Only you can add, under bedstone_secrets: {', '.join(missing)}\n"
             f"  .venv/bin/ansible-vault edit {vault_file} --vault-password-file "
-            f"{_shown(directory / inventory.PASSWORD_FILE)}"
+            f"{_shown(directory / create.PASSWORD_FILE)}"
         )
         return 1
     return 0

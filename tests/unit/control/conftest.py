@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone_control import inventory
+from bedstone_control.inventory import create
 from bedstone_control.vault import content
 from tests.unit.control.sites import GOOD, Site
 
@@ -27,7 +27,7 @@ def site(tmp_path: Path, good_secrets: dict[str, Any]) -> Site:
     """An inventory without any problem."""
     directory = tmp_path / "production"
     (directory / "group_vars" / "all").mkdir(parents=True)
-    content.write_password(directory / inventory.PASSWORD_FILE)
+    content.write_password(directory / create.PASSWORD_FILE)
     app = tmp_path / "app"
     app.mkdir()
     (app / "Dockerfile").write_text("FROM scratch\n")

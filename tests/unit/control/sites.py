@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bedstone_control import inventory
 from bedstone_control.ansible_support.origin import origin_of, written
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import check_settings
 from bedstone_control.checks.context import Context, Locator
+from bedstone_control.inventory import create
 from bedstone_control.vault import content
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ class Site:
     @property
     def settings_file(self) -> Path:
         """Where the settings are."""
-        return self.directory / inventory.SETTINGS_FILE
+        return self.directory / create.SETTINGS_FILE
 
     @property
     def vault_file(self) -> Path:
         """Where the secrets are."""
-        return self.directory / inventory.VAULT_FILE
+        return self.directory / create.VAULT_FILE
 
     def write(self) -> None:
         """Write settings and secrets to the disk."""
@@ -114,7 +114,7 @@ class Site:
             self.vault_file.unlink(missing_ok=True)
         elif self.encrypted:
             content.write_vault(
-                self.vault_file, self.secrets, self.directory / inventory.PASSWORD_FILE
+                self.vault_file, self.secrets, self.directory / create.PASSWORD_FILE
             )
         else:
             self.vault_file.write_text(yaml.safe_dump(self.secrets))
@@ -127,7 +127,7 @@ class Site:
     def look(self) -> list[Problem]:
         """Load what is on the disk as Ansible does, and return the problems."""
         loader = DataLoader()
-        password = (self.directory / inventory.PASSWORD_FILE).read_bytes().strip()
+        password = (self.directory / create.PASSWORD_FILE).read_bytes().strip()
         loader.set_vault_secrets([("default", VaultSecret(password))])
         loaded: dict[str, Any] = dict(loader.load_from_file(str(self.settings_file)) or {})
         if self.vault_file.exists():

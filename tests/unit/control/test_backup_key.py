@@ -11,8 +11,9 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from bedstone_control import cli, inventory
-from bedstone_control.inventory import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
+from bedstone_control import cli
+from bedstone_control.inventory import create
+from bedstone_control.inventory.create import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
 from bedstone_control.vault import backup_key, ssh_keys
 from bedstone_control.vault import content as vault
 from tests.unit.control.destinations import OFFSITE
@@ -28,7 +29,7 @@ THEIRS = "Tr0ub4dor+and/three=more.words:of-mine"
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """An inventory as `make new` makes it."""
-    return inventory.create(
+    return create.create(
         NewInventory(name="production", host="192.0.2.10", domain="pay.example.com"), tmp_path
     )
 
@@ -186,7 +187,7 @@ def test_private_keys_that_cannot_be_used_are_told(key: object, wrong: str) -> N
 
 
 def test_new_inventory_has_a_key_of_its_own(tmp_path: Path, directory: Path) -> None:
-    other = inventory.create(
+    other = create.create(
         NewInventory(name="staging", host="192.0.2.11", domain="stage.example.com"), tmp_path
     )
     assert backup_key.fault(key_of(directory)) is None
@@ -222,7 +223,7 @@ def test_key_pair_of_a_destination_is_made_once_and_its_public_half_told(
 def test_secrets_of_a_bucket_are_asked_for(directory: Path) -> None:
     s3 = {"endpoint": "https://s3.example.com", "bucket": "abc", "region": "eu"}
     declare(directory, {"name": "bucket", "s3": s3})
-    added, missing = inventory.add_secrets(directory)
+    added, missing = create.add_secrets(directory)
     assert added == []
     assert missing == [
         "backup.destinations.bucket.access_key",
@@ -236,7 +237,7 @@ def test_vault_of_another_form_is_left_alone(directory: Path) -> None:
     vault.write_vault(directory / VAULT_FILE, content, directory / PASSWORD_FILE)
     before = (directory / VAULT_FILE).read_bytes()
     with pytest.raises(ValueError, match="`backup` is no mapping"):
-        inventory.add_secrets(directory)
+        create.add_secrets(directory)
     assert (directory / VAULT_FILE).read_bytes() == before
 
 

@@ -891,7 +891,7 @@ def test_without_origins_the_usual_files_are_named(site: Site) -> None:
 def test_secret_encrypted_by_itself_may_stand_in_a_plain_file(site: Site) -> None:
     from ansible.parsing.vault import VaultLib, VaultSecret
 
-    from bedstone_control.inventory import PASSWORD_FILE
+    from bedstone_control.inventory.create import PASSWORD_FILE
 
     password = VaultSecret((site.directory / PASSWORD_FILE).read_bytes().strip())
     encrypted = VaultLib([("default", password)]).encrypt("some-api-key-of-theirs").decode()

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from bedstone_control import host_keys
 from bedstone_control.checks import host_keys as checks
 from bedstone_control.checks import server
 from bedstone_control.checks.context import Context
+from bedstone_control.inventory import host_keys
 from tests.unit.control.destinations import HOST_KEY
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from bedstone_control import cli, inventory
+from bedstone_control import cli
 from bedstone_control.checks.secrets import weakness
-from bedstone_control.inventory import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
+from bedstone_control.inventory import create
+from bedstone_control.inventory.create import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
 from bedstone_control.vault import content as vault
 from tests.unit.control.sites import GOOD, PUBLIC_KEY, Site
 
@@ -27,7 +28,7 @@ def content(directory: Path) -> dict[str, Any]:
 
 
 def test_new_inventory_is_whole_and_right(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     hosts = yaml.safe_load((directory / "hosts.yml").read_text())
     assert hosts["all"]["hosts"]["web1"]["ansible_host"] == "192.0.2.10"
     assert set(hosts["all"]["children"]) == {"proxy", "app", "postgresql"}
@@ -40,12 +41,12 @@ def test_new_inventory_is_whole_and_right(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_new_inventory_are_about_25_lines(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     assert 15 < len((directory / SETTINGS_FILE).read_text().splitlines()) <= 30
 
 
 def test_secrets_are_strong_and_each_its_own(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     secrets = content(directory)["bedstone_secrets"]["apps"]["payments"]
     assert set(secrets) == {"secret_key", "database_password", "database_migrate_password"}
     assert len(set(secrets.values())) == 3
@@ -53,7 +54,7 @@ def test_secrets_are_strong_and_each_its_own(tmp_path: Path) -> None:
 
 
 def test_vault_is_encrypted_and_its_password_private(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     assert (directory / VAULT_FILE).read_bytes().startswith(b"$ANSIBLE_VAULT;1.1;AES256\n")
     assert (directory / PASSWORD_FILE).stat().st_mode & 0o777 == 0o600
     assert (directory / VAULT_FILE).stat().st_mode & 0o777 == 0o600
@@ -62,17 +63,17 @@ def test_vault_is_encrypted_and_its_password_private(tmp_path: Path) -> None:
 
 
 def test_two_inventories_share_no_secret(tmp_path: Path) -> None:
-    first = content(inventory.create(NEW, tmp_path / "a"))["bedstone_secrets"]
-    second = content(inventory.create(NEW, tmp_path / "b"))["bedstone_secrets"]
+    first = content(create.create(NEW, tmp_path / "a"))["bedstone_secrets"]
+    second = content(create.create(NEW, tmp_path / "b"))["bedstone_secrets"]
     assert first["ca"]["key"] != second["ca"]["key"]
     assert not set(first["apps"]["payments"].values()) & set(second["apps"]["payments"].values())
 
 
 def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     with pytest.raises(FileExistsError, match="exists and is left alone"):
-        inventory.create(NEW, tmp_path)
+        create.create(NEW, tmp_path)
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
     assert list(tmp_path.iterdir()) == [directory]
 
@@ -85,7 +86,7 @@ def test_inventory_that_fails_half_way_leaves_nothing(
 
     monkeypatch.setattr(vault, "write_vault", fail)
     with pytest.raises(OSError, match="disk full"):
-        inventory.create(NEW, tmp_path)
+        create.create(NEW, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,12 +106,12 @@ def test_inventory_that_fails_half_way_leaves_nothing(
 )
 def test_bad_arguments_are_refused(tmp_path: Path, change: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        inventory.create(NewInventory(**{**vars(NEW), **change}), tmp_path)
+        create.create(NewInventory(**{**vars(NEW), **change}), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_user_other_than_root_becomes_root(tmp_path: Path) -> None:
-    directory = inventory.create(NewInventory(**{**vars(NEW), "user": "debian"}), tmp_path)
+    directory = create.create(NewInventory(**{**vars(NEW), "user": "debian"}), tmp_path)
     host = yaml.safe_load((directory / "hosts.yml").read_text())["all"]["hosts"]["web1"]
     assert host["ansible_become"] is True
 
@@ -125,10 +126,10 @@ def add_app(directory: Path, **app: Any) -> None:
 
 
 def test_new_app_gets_its_secrets_and_others_keep_theirs(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     before = content(directory)["bedstone_secrets"]
     add_app(directory, name="shop", env={"STRIPE": "${secret.stripe_key}"})
-    added, missing = inventory.add_secrets(directory)
+    added, missing = create.add_secrets(directory)
     assert added == [
         "apps.shop.database_migrate_password",
         "apps.shop.database_password",
@@ -148,7 +149,7 @@ def test_new_app_gets_its_secrets_and_others_keep_theirs(tmp_path: Path) -> None
 def test_secrets_of_hooks_are_named_and_never_made_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     path = directory / SETTINGS_FILE
     hooks = [{"events": ["failure"], "webhook": "${secret.chat_url}"}, {"mail": ["a@example.com"]}]
     mail = {"server": "m", "user": "u", "password": "${secret.mail_password}", "sender": "b@c"}
@@ -156,7 +157,7 @@ def test_secrets_of_hooks_are_named_and_never_made_up(
         path.read_text() + yaml.safe_dump({"bedstone_hooks": hooks, "bedstone_mail": mail})
     )
     before = (directory / VAULT_FILE).read_bytes()
-    assert inventory.add_secrets(directory) == ([], ["hooks.chat_url", "hooks.mail_password"])
+    assert create.add_secrets(directory) == ([], ["hooks.chat_url", "hooks.mail_password"])
     assert (directory / VAULT_FILE).read_bytes() == before
     assert cli.main(["secrets", str(directory)]) == 1
     said = capsys.readouterr().out
@@ -165,39 +166,39 @@ def test_secrets_of_hooks_are_named_and_never_made_up(
 
 
 def test_complete_vault_is_not_written_again(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     before = (directory / VAULT_FILE).read_bytes()
-    assert inventory.add_secrets(directory) == ([], [])
+    assert create.add_secrets(directory) == ([], [])
     assert (directory / VAULT_FILE).read_bytes() == before
 
 
 def test_inventory_without_a_vault_gets_one(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     (directory / VAULT_FILE).unlink()
     (directory / PASSWORD_FILE).unlink()
-    added, missing = inventory.add_secrets(directory)
+    added, missing = create.add_secrets(directory)
     assert len(added) == 4
     assert not missing
     assert "ca" in content(directory)["bedstone_secrets"]
 
 
 def test_vault_without_its_password_is_left_alone(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     before = (directory / VAULT_FILE).read_bytes()
     (directory / PASSWORD_FILE).unlink()
     with pytest.raises(ValueError, match=r"There is no file .*vault-password"):
-        inventory.add_secrets(directory)
+        create.add_secrets(directory)
     (directory / PASSWORD_FILE).write_text("another\n")
     with pytest.raises(ValueError, match="can't be decrypted"):
-        inventory.add_secrets(directory)
+        create.add_secrets(directory)
     assert (directory / VAULT_FILE).read_bytes() == before
 
 
 def test_plain_vault_is_refused(tmp_path: Path) -> None:
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     (directory / VAULT_FILE).write_text("bedstone_secrets: {}\n")
     with pytest.raises(ValueError, match="is not encrypted"):
-        inventory.add_secrets(directory)
+        create.add_secrets(directory)
 
 
 def test_secrets_are_made_of_settings_alone() -> None:
@@ -228,7 +229,7 @@ def test_wrong_settings_are_told_by_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "INVENTORIES", tmp_path)
-    directory = inventory.create(NEW, tmp_path)
+    directory = create.create(NEW, tmp_path)
     (directory / SETTINGS_FILE).write_text("bedstone_apps: [{name: x}]\n")
     assert cli.main(["secrets", "production"]) == 1
     assert "bedstone_apps.0.source" in capsys.readouterr().err
@@ -245,8 +246,8 @@ def test_example_inventory_is_what_the_command_makes() -> None:
         domain="pay.example.com",
         ssh_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI... you@laptop",
     )
-    assert (example / "hosts.yml").read_text() == inventory.hosts_text(new)
-    assert (example / SETTINGS_FILE).read_text() == inventory.settings_text(new)
+    assert (example / "hosts.yml").read_text() == create.hosts_text(new)
+    assert (example / SETTINGS_FILE).read_text() == create.settings_text(new)
 
 
 def test_text_that_ansible_shall_not_evaluate_stays_one(tmp_path: Path) -> None:
@@ -266,14 +267,14 @@ def test_text_that_ansible_shall_not_evaluate_stays_one(tmp_path: Path) -> None:
 def test_deploy_key_is_made_and_its_public_half_shown(tmp_path: Path) -> None:
     directory = tmp_path / "production"
     (directory / "group_vars" / "all").mkdir(parents=True)
-    (directory / inventory.SETTINGS_FILE).write_text(
+    (directory / create.SETTINGS_FILE).write_text(
         "bedstone_apps: [{name: shop, database: false, services: {web: {command: x}}, source: {git:"
         " 'git@git.example.com:a.git', version: v1, host_keys: [x]}}]\n"
     )
-    added, missing = inventory.add_secrets(directory)
+    added, missing = create.add_secrets(directory)
     assert "apps.shop.deploy_key" in added
     assert missing == []
-    ((where, line),) = inventory.deploy_keys(directory).items()
+    ((where, line),) = create.deploy_keys(directory).items()
     assert where == "shop: git@git.example.com:a.git"
     assert line.startswith("ssh-ed25519 AAAA")
     assert line.endswith(" bedstone-production-shop")

@@ -9,8 +9,8 @@ import getpass
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone_control import inventory
 from bedstone_control.checks.context import readable
+from bedstone_control.inventory import create
 from bedstone_control.settings import edit
 from bedstone_control.vault import backup_key
 from bedstone_control.vault import content as vault
@@ -73,7 +73,7 @@ def _key(directory: Path, password_file: Path | None) -> str:
         ValueError: there is none that can be used.
 
     """
-    content = inventory.vault_content(directory, password_file)
+    content = create.vault_content(directory, password_file)
     key = vault.backup_key(content)
     if key is None:
         raise ValueError(
@@ -120,7 +120,7 @@ def _proved(key: str) -> bool:
 def _write_down(directory: Path, key: str) -> None:
     """Write the fingerprint into the settings, or say which line to write."""
     line = backup_key.held_line(key)
-    file = inventory.file_of(directory, "bedstone_backup")
+    file = create.file_of(directory, "bedstone_backup")
     shown = readable(file)
     done = edit.set_in(file, "bedstone_backup", "key_held", backup_key.fingerprint(key))
     print(

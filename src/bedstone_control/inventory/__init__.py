@@ -1,0 +1,1 @@
+"""New inventories, and the keys of their servers."""
