@@ -104,7 +104,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     def _survey(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, float]:
         """Return what the survey found, what it said, and the controller's time of it."""
-        program = files("bedstone_control").joinpath("survey.py").read_text(encoding="utf-8")
+        program = files("bedstone_control.checks").joinpath("survey.py").read_text(encoding="utf-8")
         python = str(variables.get("ansible_python_interpreter", "/usr/bin/python3"))
         before = time.time()
         answer = self._low_level_execute_command(f"{python} -c {shlex.quote(program)}")

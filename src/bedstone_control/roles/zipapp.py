@@ -16,7 +16,7 @@ _MAIN = "import sys\n\nfrom bedstone.cli.main import main\n\nsys.exit(main())\n"
 
 def source_directory() -> Path:
     """Return the directory of the host program's package in this checkout."""
-    return Path(__file__).resolve().parent.parent / "bedstone"
+    return Path(__file__).resolve().parents[2] / "bedstone"
 
 
 def content(source: Path | None = None) -> bytes:
