@@ -1,7 +1,7 @@
 """The check_server action: one look at a server, its problems in one report, and its facts.
 
-Runs src/bedstone_control/checks/survey.py there in one round trip, which writes nothing. Returns those of
-Ansible's facts that roles read, by their usual names. A second time in one run is skipped.
+Runs src/bedstone_control/checks/survey.py there in one round trip, which writes nothing. Returns
+those of Ansible's facts that roles read, by their usual names. A second time in one run is skipped.
 
     check_server:
       min_memory_mb: 900

@@ -9,7 +9,6 @@ killed after it is finished.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 from bedstone.appdata import page as restore_page
 from bedstone.appdata import swap
 from bedstone.apps import services
-from bedstone.backup import settings as backup_settings
-from bedstone.core import files, lock, paths
+from bedstone.core import files, paths
 from bedstone.core import journal as journal_file
 from bedstone.postgres.server import Server, identifier
 
@@ -150,20 +148,6 @@ def end(journal: Journal, *, restart: bool = True) -> tuple[str, ...]:
     finally:
         restore_page.hide(journal)
         journal.clear()
-
-
-def settle(app: str) -> None:
-    """Finish or undo an app's restore that was killed, unless another operation uses its data.
-
-    Raises:
-        BedstoneError: it could not be done.
-
-    """
-    if load(app) is None:
-        return
-    settings = backup_settings.load()
-    with suppress(lock.LockedError), lock.held(f"{app}.backup", f"bedstone settle {app}"):
-        recover(Server(settings.socket, settings.port), app)
 
 
 def passed(server: Server, journal: Journal) -> bool:

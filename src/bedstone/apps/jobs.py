@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone.apps import config, current, network
+from bedstone.apps import config, containers, current, network
 from bedstone.apps.supervisor import remove, report_end, started, stop
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
-from bedstone.system import container, container_hints, systemd
+from bedstone.system import container_hints, systemd
 from bedstone.system.container_output import Follower, Pipes, recent
 from bedstone.system.container_process import ContainerProcess
 from bedstone.system.docker import Docker
@@ -221,7 +221,7 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
 
 def container_of(found: Current, job: Job) -> Container:
     """Return the container of a job in the release that serves."""
-    made = container.for_command(
+    made = containers.for_command(
         found.app,
         found.release,
         found.made,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bedstone.apps import current, slots
+from bedstone.apps.limits import START_SLACK_SECONDS
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.release.context import START_SLACK_SECONDS
 from bedstone.system.systemd import Systemd
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from bedstone.core import files, paths
 from bedstone.core.errors import ConfigError
+from bedstone.core.names import HTTP_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 SCHEMA = 1
-HTTP_SLOTS = ("blue", "green")
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,6 @@ def serving(app: str) -> tuple[str, str] | None:
 def forget_serving(app: str) -> None:
     """Remove the file that says which release serves."""
     _serving(app).unlink(missing_ok=True)
-
-
-def apps_that_serve() -> list[str]:
-    """Return the apps of which a release serves by the files."""
-    directory = paths.state() / "apps"
-    names = {path.parent.name for path in directory.glob("*/serving.json")}
-    names |= {path.parent.parent.name for path in directory.glob("*/slots/*@*.json")}
-    return sorted(name for name in names if not name.startswith("."))
 
 
 def _serving(app: str) -> Path:

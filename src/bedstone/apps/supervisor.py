@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone.apps import config, environment, network, slots
+from bedstone.apps import config, containers, environment, network, slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.system import container, http_check
@@ -65,7 +65,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         variables = environment.load(paths.release(self.app.name, self.slot.release) / "app.env")
-        wanted = container.for_service(self.app, self.service, self.slot, variables)
+        wanted = containers.for_service(self.app, self.service, self.slot, variables)
         adopted = self._start(wanted)
         follower = Follower(wanted.name, since=_now() if adopted else b"")
         pipes = Pipes(self.process.id)

@@ -6,43 +6,35 @@ and only then renamed. Whatever fails, there is either a complete backup under i
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import sqlite3
 import sys
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bedstone import __version__
 from bedstone.appdata.journal import recover
 from bedstone.backup import catalog, manifest, media, media_snapshots, retention
 from bedstone.backup import kept as kept_backups
-from bedstone.backup import settings as backup_settings
 from bedstone.backup.manifest import RESTIC
-from bedstone.cli.main import add_command
-from bedstone.core import disk, files, lock, paths, priority
+from bedstone.core import disk, files, lock, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.core.signals import terminable
 from bedstone.ledger import backups
 from bedstone.postgres import dump
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import Server
-from bedstone.status import growth as measurements
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from bedstone.backup.catalog import Backup
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App, Settings
-    from bedstone.cli.main import Subparsers
 
 DUMP = "database"
 # The label of the backup that follows an app's first release by itself.
@@ -60,39 +52,6 @@ class Made:
 
     backup: Backup
     removed: tuple[str, ...]
-
-
-def register(subparsers: Subparsers) -> None:
-    """Add the command to the command line."""
-    parser = add_command(
-        subparsers,
-        "backup",
-        _command,
-        summary="back up the data of the apps now",
-        description=(
-            "Dumps the database, archives the media and copies the app's settings (no secrets)\n"
-            "into DIRECTORY/APP/backup_YYYYMMDD_HHMMSS (UTC). The directory gets this name only\n"
-            "when everything in it is on the disk and was read back. Afterwards the backups that\n"
-            "have served their time are removed, never the newest good ones.\n\n"
-            "Exit code 1: a backup failed; 3: refused, since another one is running or the disk\n"
-            "would get too full. With several apps, all are tried."
-        ),
-        examples=(
-            "bedstone backup",
-            "bedstone backup payments --label before-import",
-            "bedstone backup payments --directory /backups/pre-deployment",
-        ),
-    )
-    parser.add_argument(
-        "app", metavar="APP", nargs="*", help="the apps (default: all of this server)"
-    )
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        help="where to (default: the one in the settings); made if missing",
-    )
-    parser.add_argument("--label", help="what it is for, shown by `bedstone backups`")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def create(
@@ -139,11 +98,11 @@ def create(
                 settings, entry, home, label, started, point=point, deduplicated=deduplicated
             )
         except BaseException as error:
-            reason = _reason(error)
-            _remember(lambda: backups.failed(app, label, started, reason))
+            why = cause(error)
+            remember(lambda: backups.failed(app, label, started, why))
             raise
         size = backup.manifest.bytes if backup.manifest else 0
-        _remember(lambda: backups.succeeded(app, backup.path, label, started, size))
+        remember(lambda: backups.succeeded(app, backup.path, label, started, size))
         return Made(backup, _prune(settings, entry, home, backup))
 
 
@@ -348,7 +307,8 @@ def _known(app: str) -> retention.Known | None:
         return None
 
 
-def _remember(record: Callable[[], None]) -> None:
+def remember(record: Callable[[], None]) -> None:
+    """Write to the ledger; one that can't be written is reported, and fails no backup."""
     # A damaged ledger is no reason to have no backup.
     try:
         record()
@@ -363,78 +323,6 @@ def _release(app: str) -> str | None:
         return None
 
 
-def _reason(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
+    """Return why a backup failed, without a hint."""
     return error.message if isinstance(error, BedstoneError) else str(error) or repr(error)
-
-
-def _command(arguments: argparse.Namespace) -> int:
-    settings = backup_settings.load()
-    names = arguments.app or [entry.app for entry in settings.apps]
-    for name in names:
-        settings.app(name)
-    priority.step_back()
-    results: list[dict[str, Any]] = []
-    failures: list[dict[str, str]] = []
-    exit_code = 0
-    for name in dict.fromkeys(names):
-        begun = time.monotonic()
-        try:
-            with terminable():
-                made = create(
-                    settings,
-                    name,
-                    directory=arguments.directory.absolute() if arguments.directory else None,
-                    label=arguments.label,
-                )
-        except (BedstoneError, OSError) as error:
-            # One app's trouble, a full disk too, keeps no other from being backed up.
-            text = error.text() if isinstance(error, BedstoneError) else f"{error}."
-            code = error.exit_code if isinstance(error, BedstoneError) else 1
-            print(f"bedstone: {name}: {text}", file=sys.stderr)
-            failures.append({"app": name, "error": _reason(error)})
-            exit_code = 1 if exit_code == 1 else code
-            continue
-        seconds = time.monotonic() - begun
-        results.append(_result(name, made, seconds))
-        if not arguments.json:
-            print(_sentence(name, made, seconds))
-    if not arguments.app:
-        # Once a night: what `bedstone status` says of the growth.
-        _remember(lambda: measurements.take(settings, server_of(settings)))
-    if arguments.json:
-        print(json.dumps({"backups": results, "failed": failures}, indent=2))
-    elif not names:
-        print("There is nothing to back up: no app on this server has data.")
-    return exit_code
-
-
-def _result(app: str, made: Made, seconds: float) -> dict[str, Any]:
-    found = made.backup.manifest
-    return {
-        "app": app,
-        "name": made.backup.name,
-        "path": str(made.backup.path),
-        "bytes": found.bytes if found else 0,
-        "seconds": round(seconds, 1),
-        "removed": list(made.removed),
-    }
-
-
-def _sentence(app: str, made: Made, seconds: float) -> str:
-    found = made.backup.manifest
-    parts = []
-    if found and found.database:
-        rows = sum(found.database.rows.values())
-        parts.append(
-            f"database {disk.human(found.database.bytes)}, {len(found.database.rows)} tables,"
-            f" {rows} rows"
-        )
-    if found and found.media:
-        parts.append(f"{found.media.files} media files")
-    text = (
-        f"{app}: {made.backup.path} is complete: {disk.human(found.bytes if found else 0)}"
-        f" in {seconds:.1f} s ({'; '.join(parts) or 'settings alone'})"
-    )
-    if made.removed:
-        text += f"\n{app}: removed after their time: {', '.join(made.removed)}"
-    return text

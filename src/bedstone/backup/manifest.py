@@ -11,14 +11,18 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger.verifications import DUMP, MEDIA
+from bedstone.postgres.dump import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
 
 KIND = "bedstone-backup"
 # 2: the uploaded files are in a repository, not in the backup's directory. A backup that has them
@@ -40,37 +44,6 @@ class File:
 
     bytes: int
     sha256: str
-
-
-@dataclass(frozen=True)
-class Database:
-    """The dumped database, as it was at the moment of the dump.
-
-    Attributes:
-        name: its name.
-        bytes: its size on the server's disk.
-        server_version: as PostgreSQL says it ("17.6 (Debian ...)").
-        server_major: 15, 17, ...
-        dump_version: of pg_dump.
-        compression: of the dump's files ("zstd", "gzip").
-        properties: owner, locale, privileges and settings of the database itself,
-            which a dump of its contents leaves out.
-        roles: every role that owns something in it or has a privilege on it.
-        extensions: extension -> version.
-        rows: "schema.table" -> rows, counted in the dump's own snapshot.
-
-    """
-
-    name: str
-    bytes: int
-    server_version: str
-    server_major: int
-    dump_version: str
-    compression: str
-    properties: dict[str, Any]
-    roles: list[str]
-    extensions: dict[str, str]
-    rows: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -266,4 +239,21 @@ def _parse(document: dict[str, Any]) -> Manifest:
         media=Media(**media) if media else None,
         files={name: File(**entry) for name, entry in document["files"].items()},
         restore_point=bool(document.get("restore_point")),
+    )
+
+
+def differences(recorded: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
+    """Return a line for every table whose rows aren't as many as recorded."""
+    return [
+        f"{table}: {recorded.get(table, 'no such table')} in the backup,"
+        f" {counted.get(table, 'no such table')} restored"
+        for table in sorted({*recorded, *counted})
+        if recorded.get(table) != counted.get(table)
+    ]
+
+
+def kinds(found: Manifest) -> tuple[str, ...]:
+    """Return the parts that a backup has."""
+    return tuple(
+        kind for kind, part in ((DUMP, found.database), (MEDIA, found.media)) if part is not None
     )

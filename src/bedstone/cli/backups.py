@@ -124,7 +124,7 @@ def _verifications(app: str) -> list[Verification]:
 def _verified(backup: Backup, attempts: list[Verification]) -> dict[str, Any]:
     last = None
     if backup.manifest is not None:
-        parts = set(verifications.kinds(backup.manifest))
+        parts = set(manifest.kinds(backup.manifest))
         last = verifications.of_backup(attempts, backup.name, parts) or _elsewhere(
             attempts, backup.name, parts
         )

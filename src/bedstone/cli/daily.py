@@ -8,10 +8,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone.apps import config, current, jobs
+from bedstone.apps import config, containers, current, jobs
 from bedstone.cli import main
 from bedstone.core.errors import BedstoneError
-from bedstone.system import container
 from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
     key = next(key for key in found.slot_keys() if service in {None, key.partition("@")[0]})
     name, _, slot = key.partition("@")
     argv = ["docker", "exec", "--interactive", *(["--tty"] if _at_terminal() else [])]
-    argv += [container.name_of(arguments.app, name, slot), *command]
+    argv += [containers.name_of(arguments.app, name, slot), *command]
     os.execvp("docker", argv)  # noqa: S606 - no shell is needed
 
 
@@ -143,7 +142,7 @@ def console(arguments: argparse.Namespace) -> int:
 
 
 def _attached(found: Current, command: Sequence[str], kind: str) -> int:
-    wanted = container.for_command(
+    wanted = containers.for_command(
         found.app,
         found.release,
         found.made,

@@ -48,7 +48,7 @@ COMMANDS: dict[str, str] = {
     "retire": "bedstone.cli.retire",
     "ledger": "bedstone.cli.ledger",
     "supervise": "bedstone.cli.supervise",
-    "backup": "bedstone.backup.create",
+    "backup": "bedstone.cli.backup",
     "backups": "bedstone.cli.backups",
     "restore": "bedstone.cli.restore",
     "verify": "bedstone.cli.verify",
@@ -56,7 +56,7 @@ COMMANDS: dict[str, str] = {
     "destinations": "bedstone.cli.destinations",
     "wal": "bedstone.cli.wal",
     "retention": "bedstone.cli.retention",
-    "rebuild": "bedstone.rebuild.run",
+    "rebuild": "bedstone.cli.rebuild",
     "upgrade": "bedstone.cli.upgrade",
 }
 

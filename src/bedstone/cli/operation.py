@@ -7,7 +7,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bedstone.appdata import journal
 from bedstone.apps import config
 from bedstone.cli import main, operate
 from bedstone.core import lock
@@ -16,6 +15,7 @@ from bedstone.ledger import database, releases
 from bedstone.notify import events
 from bedstone.release import detached, operations
 from bedstone.release.outcome import Talk
+from bedstone.restore import settle as restore_settle
 
 if TYPE_CHECKING:
     import argparse
@@ -84,7 +84,7 @@ def settle(arguments: argparse.Namespace) -> int:
         names = arguments.app or sorted({*config.declared(), *releases.known_apps(connection)})
     for name in names:
         try:
-            journal.settle(name)
+            restore_settle.settle(name)
             outcome = operations.put_right(name, talk=Talk(_error_line))
         except lock.LockedError as error:
             print(f"{name}: {error.message}", file=sys.stderr)

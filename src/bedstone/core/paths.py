@@ -143,3 +143,11 @@ def ensure_private(directory: Path) -> Path:
     """Make a directory (and its parents) that only root can read, and return it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
+
+
+def apps_that_serve() -> list[str]:
+    """Return the apps of which a release serves by the files."""
+    directory = state() / "apps"
+    names = {path.parent.name for path in directory.glob("*/serving.json")}
+    names |= {path.parent.parent.name for path in directory.glob("*/slots/*@*.json")}
+    return sorted(name for name in names if not name.startswith("."))

@@ -10,7 +10,6 @@ import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bedstone.apps import slots
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 
@@ -300,7 +299,7 @@ def version_of(path: Path) -> int | None:
 def _require_present(path: Path) -> None:
     if path.exists() and path.stat().st_size:
         return
-    if paths.origin() is None and path == paths.ledger() and (apps := slots.apps_that_serve()):
+    if paths.origin() is None and path == paths.ledger() and (apps := paths.apps_that_serve()):
         # A new one would say that no release was ever made here.
         raise UnreadableError(
             f"The ledger {path} is {'empty' if path.exists() else 'missing'}, although"

@@ -15,7 +15,6 @@ from bedstone.ledger import database
 if TYPE_CHECKING:
     import sqlite3
 
-    from bedstone.backup.manifest import Manifest
 
 LOCAL = "local"
 
@@ -70,13 +69,6 @@ class Verification:
     def age_seconds(self) -> float:
         """Seconds since it ended; negative when that is in the future by today's clock."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.finished_at)).total_seconds()
-
-
-def kinds(found: Manifest) -> tuple[str, ...]:
-    """Return the parts that a backup has."""
-    return tuple(
-        kind for kind, part in ((DUMP, found.database), (MEDIA, found.media)) if part is not None
-    )
 
 
 def record(entry: Verification) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import __version__
@@ -18,6 +17,8 @@ from bedstone.postgres import dump
 from bedstone.postgres.server import literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bedstone.backup.settings import App, Settings
     from bedstone.pitr.cluster import Past
 
@@ -74,7 +75,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
 
 
 def _complete(
-    app: App, directory: Path, name: str, target: datetime, database: manifest.Database
+    app: App, directory: Path, name: str, target: datetime, database: dump.Database
 ) -> None:
     now = datetime.now(UTC)
     configuration = paths.app_config(app.app)

@@ -8,11 +8,10 @@ import pwd
 import re
 import tempfile
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bedstone.backup.manifest import Database
 from bedstone.core import guarded, safe_tree
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.postgres import properties as database_properties
@@ -284,3 +283,34 @@ def _give(directory: Path, user: str) -> None:
     for entry in safe_tree.walk(directory):
         entry.give(account.pw_uid, account.pw_gid)
         entry.set_mode(0o700 if entry.is_directory else 0o600)
+
+
+@dataclass(frozen=True)
+class Database:
+    """The dumped database, as it was at the moment of the dump.
+
+    Attributes:
+        name: its name.
+        bytes: its size on the server's disk.
+        server_version: as PostgreSQL says it ("17.6 (Debian ...)").
+        server_major: 15, 17, ...
+        dump_version: of pg_dump.
+        compression: of the dump's files ("zstd", "gzip").
+        properties: owner, locale, privileges and settings of the database itself,
+            which a dump of its contents leaves out.
+        roles: every role that owns something in it or has a privilege on it.
+        extensions: extension -> version.
+        rows: "schema.table" -> rows, counted in the dump's own snapshot.
+
+    """
+
+    name: str
+    bytes: int
+    server_version: str
+    server_major: int
+    dump_version: str
+    compression: str
+    properties: dict[str, Any]
+    roles: list[str]
+    extensions: dict[str, str]
+    rows: dict[str, int]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from bedstone.backup.manifest import Database
+    from bedstone.postgres.dump import Database
 
 DATABASE = "verification"
 ACCOUNT = "bedstone-verify"

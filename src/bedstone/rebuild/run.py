@@ -7,112 +7,32 @@ is only in files: the ledger, the releases with their images, the uploads.
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
-from bedstone.cli.main import add_command
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
-from bedstone.core.signals import terminable
 from bedstone.ledger import database, releases
 from bedstone.offsite import sync
-from bedstone.rebuild import cluster, files, serve
+from bedstone.rebuild import cluster, files
 from bedstone.rebuild import dumps as rebuild_dumps
 from bedstone.rebuild import journal as rebuild_journal
-from bedstone.restore import source
 from bedstone.storage import destinations
 from bedstone.system.systemd import Systemd
 from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
-    import argparse
-
     from bedstone.backup.settings import Settings
-    from bedstone.cli.main import Subparsers
     from bedstone.postgres.server import Server
     from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination, Destinations
 
 # Role pgbackrest's.
 FULL_BACKUP_UNIT = "bedstone-wal-full.service"
-
-
-def register(subparsers: Subparsers) -> None:
-    """Add the command to the command line."""
-    parser = add_command(
-        subparsers,
-        "rebuild",
-        _command,
-        summary="bring a server that is gone back onto this new one, from a destination",
-        description=(
-            "playbooks/rebuild.yml runs it between the roles; alone it makes half a server.\n\n"
-            "Refuses a server with data, before anything is touched. The whole PostgreSQL cluster\n"
-            "comes back to the end of the archived log (or to --time) beside the empty one and\n"
-            "takes its place; then the ledger, the kept releases with their images, and the\n"
-            "uploads. Without a log at the destination, each app's newest dump is restored.\n"
-            "Killed, the same command goes on.\n\n"
-            "Exit code 3: refused, and nothing was touched."
-        ),
-        examples=(
-            "bedstone rebuild --destination offsite",
-            "bedstone rebuild --destination offsite --time '2026-11-20 17:00:00 UTC'",
-            "bedstone rebuild --finish        # archiving works, a full backup begins",
-        ),
-    )
-    parser.add_argument(
-        "--destination", metavar="NAME", help="where from (`bedstone destinations`)"
-    )
-    parser.add_argument(
-        "--time",
-        metavar="TIME",
-        help="the moment to go back to, with its time zone (default: the end of the archived log)",
-    )
-    parser.add_argument("--yes", action="store_true", help="don't ask")
-    parser.add_argument(
-        "--settle",
-        action="store_true",
-        help="only finish what a killed rebuild has left half done; nothing otherwise",
-    )
-    parser.add_argument(
-        "--finish",
-        action="store_true",
-        help="only the end: see that the log is archived, begin a full backup, tidy up",
-    )
-    parser.add_argument(
-        "--serve",
-        nargs="+",
-        metavar="APP",
-        help="only start the releases of these apps that were brought back",
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def _command(arguments: argparse.Namespace) -> int:
-    if arguments.settle:
-        settle()
-        return 0
-    with terminable():
-        if arguments.serve:
-            for app in arguments.serve:
-                serve.serve(app, _say)
-            return 0
-        if arguments.finish:
-            facts = finish()
-        elif arguments.destination is None:
-            raise RefusedError(
-                "Say where from: `bedstone rebuild --destination NAME`.",
-                hint=f"There are: {', '.join(d.name for d in destinations.load().all)}.",
-            )
-        else:
-            target = source.moment(arguments.time) if arguments.time else None
-            facts = rebuild(arguments.destination, target, asked=arguments.yes)
-    print(json.dumps(facts, indent=2) if arguments.json else "\n".join(words(facts)))
-    return 0
 
 
 def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
@@ -171,7 +91,7 @@ def _databases(
     server = cluster.of_host(settings)
     if begun is not None and begun.facts.get("kind") == rebuild_dumps.KIND:
         dumps = rebuild_dumps.newest(settings, destination)
-        journal = rebuild_dumps.restore(settings, dumps, destination, begun, _say)
+        journal = rebuild_dumps.restore(settings, dumps, destination, begun, say)
         return journal.at(rebuild_journal.CLUSTER)
     cluster.require_empty(server)
     _require_no_releases()
@@ -191,10 +111,10 @@ def _databases(
         _ask(destination)
     journal = rebuild_journal.begin(destination.name, target, cluster.data_directory(server))
     if stanza is None or found is None:
-        journal = rebuild_dumps.restore(settings, dumps, destination, journal, _say)
+        journal = rebuild_dumps.restore(settings, dumps, destination, journal, say)
         return journal.at(rebuild_journal.CLUSTER)
     try:
-        ended = cluster.recover(stanza, destination, journal, settings, _say)
+        ended = cluster.recover(stanza, destination, journal, settings, say)
         missing = cluster.require_ours(settings, ended, destination)
     except RefusedError:
         cluster.remove_side(journal)
@@ -210,7 +130,7 @@ def _databases(
         without_database=missing,
         warnings=[warning] if warning else [],
     )
-    _say(f"recovered to {ended.lsn}")
+    say(f"recovered to {ended.lsn}")
     journal = cluster.put_in_place(journal)
     cluster.start(journal, server)
     return journal
@@ -220,13 +140,13 @@ def _files(
     settings: Settings, destination: Destination, journal: Journal, warnings: list[str]
 ) -> Journal:
     """Restore what isn't in the databases."""
-    configured = files.configuration(destination, _say)
+    configured = files.configuration(destination, say)
     warnings = [*journal.facts.get("warnings", []), *warnings, *configured["warnings"]]
     configured["warnings"] = warnings
     brought = {}
     # A dump has its uploads with it.
     if journal.facts.get("kind") != rebuild_dumps.KIND:
-        brought = files.uploads(settings, destination, _say)
+        brought = files.uploads(settings, destination, say)
     return journal.at(rebuild_journal.FILES, **configured, media=brought)
 
 
@@ -287,38 +207,6 @@ def finish() -> dict[str, Any]:
     }
 
 
-def words(facts: dict[str, Any]) -> list[str]:
-    """Return what was restored, as text."""
-    lines = []
-    if facts.get("kind") == "cluster" and facts["last_commit"]:
-        lines.append(
-            f"The databases are as they were at {_shown(facts['last_commit'])}: that is the last"
-            f" transaction in the log at {facts['destination']} (backup {facts['backup']}, up to"
-            f" {facts['lsn']})."
-        )
-    elif facts.get("kind") == "cluster":
-        lines.append(
-            f"The databases are as they were when {facts['backup']} was made: the log at"
-            f" {facts['destination']} has no transaction since (up to {facts['lsn']})."
-        )
-    for app, name in (facts.get("dumps") or {}).items():
-        lines.append(f"{app}: the database and the uploads are those of {name}; no log was there.")
-    for app, release in (facts.get("releases") or {}).items():
-        lines.append(
-            f"{app}: the release {release} is the last that was copied to {facts['destination']}."
-        )
-    for app, upload in (facts.get("media") or {}).items():
-        lines.append(f"{app}: {upload['files']} uploaded files, as of {_shown(upload['started'])}.")
-    lines += [f"{app}: there was no database of it." for app in facts.get("without_database") or ()]
-    lines += list(facts.get("warnings") or ())
-    if facts.get("archived"):
-        lines.append(
-            f"The log is archived again at {', '.join(facts['archived'])}; a full backup has begun"
-            f" (`systemctl status {FULL_BACKUP_UNIT}`)."
-        )
-    return lines
-
-
 def _require_no_releases() -> None:
     with database.opened() as connection:
         apps = releases.known_apps(connection)
@@ -343,9 +231,6 @@ def _ask(destination: Destination) -> None:
         raise RefusedError("That wasn't its name: nothing was touched.")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Report progress to the operator."""
     print(f"  {text}", file=sys.stderr, flush=True)
-
-
-def _shown(text: str) -> str:
-    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

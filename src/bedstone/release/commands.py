@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone.apps import config, environment, slots
+from bedstone.apps.containers import for_command
 from bedstone.apps.slots import Made
 from bedstone.core import paths, reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.release.steps import prepare, secrets
 from bedstone.system import container_hints
-from bedstone.system.container import for_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +95,7 @@ def run(
         on_line: called with every line it prints.
         variables: further variables.
         mounts: further files of the server it sees, read only: where, and where to.
-        static_source: see :func:`bedstone.system.container.for_command`.
+        static_source: see :func:`bedstone.apps.containers.for_command`.
 
     Raises:
         BedstoneError: it failed; holds the last lines it printed.

@@ -15,17 +15,13 @@ from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from bedstone.apps.config import App, Service
     from bedstone.apps.current import Current
     from bedstone.ledger.releases import Serving
     from bedstone.migrations import Report
-
-# What starting and stopping cost beyond the service's own limits.
-START_SLACK_SECONDS = 150.0
-STOP_SLACK_SECONDS = 90.0
 
 
 @dataclass
@@ -157,13 +153,3 @@ class Rollout:
     def worker_keys(self) -> list[str]:
         """Return ``SERVICE@SLOT`` of all workers."""
         return [f"{s.name}@{name}" for s in self.app.workers for name in s.worker_slots()]
-
-
-def stop_seconds(services: Sequence[Service]) -> float:
-    """Return how long stopping services may take at most."""
-    return max((service.stop_seconds for service in services), default=0) + STOP_SLACK_SECONDS
-
-
-def drain_seconds(app: App) -> float:
-    """Return how long requests in flight are waited for."""
-    return float(max((service.stop_seconds for service in app.http_services), default=0))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone.apps import config, network, slots
+from bedstone.apps.limits import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.apps.slots import Slot
 from bedstone.core import files, paths
 from bedstone.release import commands
-from bedstone.release.context import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.release.steps import pending, uploads
 from bedstone.release.steps.prepare import STEP_KINDS
 from bedstone.release.steps.stop import end

@@ -225,7 +225,7 @@ def _room(settings: Settings, found: Manifest) -> None:
     )
 
 
-def _roles(server: Server, app: App, found: manifest.Database, *, foreign: bool) -> None:
+def _roles(server: Server, app: App, found: dump.Database, *, foreign: bool) -> None:
     present = server.roles()
     needed = {str(app.owner)} | (set() if foreign else set(found.roles))
     # A login with an earlier password owns nothing that lasts, and a release drops it.
@@ -238,7 +238,7 @@ def _roles(server: Server, app: App, found: manifest.Database, *, foreign: bool)
         )
 
 
-def _extensions(server: Server, found: manifest.Database) -> None:
+def _extensions(server: Server, found: dump.Database) -> None:
     available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
     if missing := sorted(set(found.extensions) - available):
         raise RefusedError(

@@ -20,6 +20,7 @@ from bedstone.appdata import page, swap
 from bedstone.appdata.journal import Journal
 from bedstone.backup import media
 from bedstone.backup.create import DUMP, server_of
+from bedstone.backup.manifest import differences
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump, privileges, restore_role
@@ -27,8 +28,6 @@ from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bedstone.backup.settings import Settings
     from bedstone.postgres.server import Server
     from bedstone.restore.check import Plan
@@ -229,16 +228,6 @@ def _database_beside(
     # Without statistics the first hours would be slow.
     server.execute("ANALYZE;", side, timeout=None)
     return journal, sum(counted.values())
-
-
-def differences(recorded: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
-    """Return a line for every table whose rows aren't as many as recorded."""
-    return [
-        f"{table}: {recorded.get(table, 'no such table')} in the backup,"
-        f" {counted.get(table, 'no such table')} restored"
-        for table in sorted({*recorded, *counted})
-        if recorded.get(table) != counted.get(table)
-    ]
 
 
 def _prepared_for_foreign(server: Server, plan: Plan) -> str:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from bedstone import __version__, watch
 from bedstone.apps import config, maintenance
-from bedstone.backup import catalog, status, verify_settings
+from bedstone.backup import catalog, manifest, status, verify_settings
 from bedstone.backup import settings as backup_settings
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations, releases
+from bedstone.ledger import growth as ledger_growth
 from bedstone.ledger import verifications as verify_history
 from bedstone.offsite import freshness
 from bedstone.status import growth, operations
@@ -144,7 +145,7 @@ class Collector:
                 newest = catalog.newest_full(settings.directory / entry.app)
                 if newest is not None and newest.manifest is not None:
                     made = newest.manifest
-                    for kind in verify_history.kinds(made):
+                    for kind in manifest.kinds(made):
                         media = made.media.archive if made.media else None
                         size = sum(
                             file.bytes
@@ -338,7 +339,7 @@ class Collector:
             for row in rows:
                 if row["taken_at"] < newest:
                     continue
-                pace = growth.trend(connection, "database", row["name"], self.now)
+                pace = ledger_growth.trend(connection, "database", row["name"], self.now)
                 self._add(
                     "bedstone_database_size_bytes",
                     "Size of a database when it was last measured.",
@@ -357,7 +358,9 @@ class Collector:
 
     def _disk(self, connection: sqlite3.Connection, path: str, free: int) -> None:
         self._add("bedstone_disk_free_bytes", "Room on a disk that holds data.", free, path=path)
-        left = growth.days_left(free, growth.trend(connection, "free", path, self.now))
+        left = ledger_growth.days_left(
+            free, ledger_growth.trend(connection, "free", path, self.now)
+        )
         self._add(
             "bedstone_disk_full_in_seconds",
             "In what time a disk will be full, by the last two weeks; missing: not to be seen.",

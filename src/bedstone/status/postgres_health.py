@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import settings as backup_settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
+from bedstone.ledger import growth as ledger_growth
 from bedstone.postgres.server import MAINTENANCE, PostgresError, Server, identifier
 from bedstone.postgres.snapshot import READER
 from bedstone.status import growth, postgres_rules
@@ -241,16 +242,18 @@ def _disks(settings: Settings, now: datetime) -> list[dict[str, Any]]:
             "path": path,
             "free_bytes": size,
             "bytes_per_day": pace[path],
-            "days_left": _whole(growth.days_left(size, pace[path])),
+            "days_left": _whole(ledger_growth.days_left(size, pace[path])),
         }
         for path, size in free.items()
     ]
 
 
-def _trends(kind: growth.Kind, names: Sequence[str], now: datetime) -> dict[str, int | None]:
+def _trends(kind: ledger_growth.Kind, names: Sequence[str], now: datetime) -> dict[str, int | None]:
     try:
         with ledger.opened() as connection:
-            return {name: _whole(growth.trend(connection, kind, name, now)) for name in names}
+            return {
+                name: _whole(ledger_growth.trend(connection, kind, name, now)) for name in names
+            }
     except (BedstoneError, sqlite3.Error):
         return dict.fromkeys(names)
 

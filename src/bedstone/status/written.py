@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
-from bedstone.system.container import name_of
+from bedstone.apps.containers import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

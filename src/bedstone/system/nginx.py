@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bedstone.apps.slots import HTTP_SLOTS
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, CommandError
+from bedstone.core.names import HTTP_SLOTS
 from bedstone.core.process import Runner, run, tail
 from bedstone.system.systemd import Systemd
 

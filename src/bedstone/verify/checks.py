@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bedstone.backup import manifest, media, media_snapshots
+from bedstone.backup.manifest import differences, kinds
 from bedstone.core import disk, guarded
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
-from bedstone.ledger.verifications import LOCAL, MEDIA, kinds
+from bedstone.ledger.verifications import LOCAL, MEDIA
 from bedstone.postgres import dump, restore_role, temporary
 from bedstone.postgres.server import SETTINGS, PostgresError, identifier
-from bedstone.restore.run import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ def damages(backup: Backup, found: Manifest) -> dict[str, list[str]]:
 
 def prove_dump(
     backup: Backup,
-    found: manifest.Database,
+    found: dump.Database,
     app: App,
     place: Path,
     *,

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone.backup import verify_settings
+from bedstone.backup import manifest, verify_settings
 from bedstone.core import deadline, disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import verifications
@@ -189,7 +189,7 @@ class _Attempt:
     ) -> Iterator[Result]:
         try:
             found = _checked(self.app, chosen)
-            parts = [kind for kind in verifications.kinds(found) if kind in kinds]
+            parts = [kind for kind in manifest.kinds(found) if kind in kinds]
             disk.require(
                 self.how.directory,
                 checks.needed_bytes(found),
@@ -279,7 +279,7 @@ def _checked(app: App, backup: Backup) -> Manifest:
             f"{backup.path} is a backup of {backup.manifest.app}, not of {app.app}.",
             hint="Somebody has put it there: see whose it is, and move it back.",
         )
-    if not verifications.kinds(backup.manifest):
+    if not manifest.kinds(backup.manifest):
         raise BedstoneError(f"{backup.path} holds neither a dump nor media.")
     return backup.manifest
 

@@ -14,11 +14,10 @@ from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 
 from bedstone_control.pki.authority import make_authority
-from bedstone_control.roles import hooks
 from bedstone_control.settings.environment import required_secrets
 from bedstone_control.settings.root import Settings
 from bedstone_control.vault import backup_key as keys
-from bedstone_control.vault import ssh_keys
+from bedstone_control.vault import required, ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +99,7 @@ def missing_secrets(
             for name in required_secrets(app)
             if name not in apps.get(app.name, {})
         ),
-        *(f"hooks.{name}" for name in hooks.required_secrets(wanted) if name not in of_hooks),
+        *(f"hooks.{name}" for name in required.required_secrets(wanted) if name not in of_hooks),
     ]
 
 

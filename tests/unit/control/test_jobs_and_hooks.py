@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bedstone.apps import config
 from bedstone.notify import settings as host_hooks
 from bedstone_control.checks.jobs import schedule_fault
-from bedstone_control.roles import hooks, wiring
+from bedstone_control.roles import wiring
 from bedstone_control.roles.app_config import host_config
 from bedstone_control.roles.site import Site
 from bedstone_control.settings.root import Settings
+from bedstone_control.vault import required
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 APP: dict[str, Any] = {
     "name": "payments",
@@ -208,7 +211,7 @@ def test_missing_secret_of_a_hook_is_named() -> None:
 def test_secrets_of_hooks_are_listed_once() -> None:
     url = "https://${secret.host}/${secret.token}"
     given = {"apps": [APP], "hooks": [{"webhook": url}, {"webhook": url}]}
-    assert hooks.required_secrets(Settings.model_validate(given)) == ["host", "token"]
+    assert required.required_secrets(Settings.model_validate(given)) == ["host", "token"]
 
 
 def test_host_program_reads_the_hooks_that_are_written_for_it(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone.apps import config
+from bedstone.apps import config, containers
 from bedstone.apps.slots import Made, Slot
 from bedstone.core.errors import ConfigError
-from bedstone.system import container
 from tests.unit.host.server import APP
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JOB = {"command": ["manage", "clearsessions"], "schedule": "*-*-* 03:00:00"}
 SLOT = Slot("web", "blue", "1", Made("sha256:1", 10001, 10001, None), "172.20.0.129")
@@ -90,7 +91,7 @@ def test_service_is_stopped_with_the_signal_it_asks_for(root: Path) -> None:
     del root
     services = {"web": {"port": 80, "stop_signal": "SIGQUIT"}}
     app = config.parse(changed(services=services))
-    made = container.for_service(app, app.services["web"], SLOT, {})
+    made = containers.for_service(app, app.services["web"], SLOT, {})
     assert "--stop-signal SIGQUIT" in " ".join(made.arguments())
     assert made.specification() != dataclasses.replace(made, stop_signal=None).specification()
 
@@ -98,5 +99,5 @@ def test_service_is_stopped_with_the_signal_it_asks_for(root: Path) -> None:
 def test_service_without_a_signal_is_run_as_ever(root: Path) -> None:
     del root
     app = config.parse(changed(services={"web": {"port": 80}}))
-    made = container.for_service(app, app.services["web"], SLOT, {})
+    made = containers.for_service(app, app.services["web"], SLOT, {})
     assert "--stop-signal" not in made.arguments()

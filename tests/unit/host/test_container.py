@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone.apps import config
+from bedstone.apps import config, containers
 from bedstone.apps.slots import Made, Slot
 from bedstone.core.errors import ConfigError
 from bedstone.system import container
 from tests.unit.host.server import APP
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVICE = APP["services"]["web"] | {"memory_mb": 256, "cpus": 0.5, "pids": 99, "stop_seconds": 7}
 SHOP = config.parse(APP | {"services": APP["services"] | {"web": SERVICE}})
@@ -21,7 +24,7 @@ SLOT = Slot("web", "blue", "1", MADE, "172.20.0.129")
 
 
 def arguments(app: config.App = SHOP, slot: Slot = SLOT) -> list[str]:
-    return container.for_service(app, app.services["web"], slot, {"SECRET": "x"}).arguments()
+    return containers.for_service(app, app.services["web"], slot, {"SECRET": "x"}).arguments()
 
 
 def test_container_is_locked_down(root: Path) -> None:
@@ -61,7 +64,7 @@ def test_image_that_starts_as_root_keeps_only_what_is_declared(root: Path) -> No
     declared = config.parse(APP | {"capabilities": ["SETGID", "SETUID"]})
     text = " ".join(arguments(declared, slot))
     assert "--cap-drop ALL --cap-add SETGID --cap-add SETUID" in text
-    made = container.for_command(declared, "1", MADE, {}, ("check",), kind="check")
+    made = containers.for_command(declared, "1", MADE, {}, ("check",), kind="check")
     assert "--cap-add SETGID" in " ".join(made.arguments())
 
 
@@ -96,7 +99,7 @@ def test_service_without_a_limit_has_half_of_the_memory(root: Path) -> None:
     services = {"web": SERVICE | {"memory_mb": None}}
     given = arguments(config.parse(APP | {"services": services}))
     limit = int(given[given.index("--memory") + 1].removesuffix("m"))
-    assert limit == container.default_memory_mb()
+    assert limit == containers.default_memory_mb()
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     assert total // 2 - 64 <= limit <= max(total // 2, 256)
 
@@ -110,14 +113,14 @@ def test_no_command_means_the_images_own(root: Path) -> None:
 @pytest.mark.parametrize("change", [{"environment": {"A": "2"}}, {"pids": 1}, {"address": "x"}])
 def test_specification_tells_containers_apart(root: Path, change: dict[str, object]) -> None:
     del root
-    one = container.for_service(SHOP, SHOP.services["web"], SLOT, {"A": "1"})
-    two = container.for_service(SHOP, SHOP.services["web"], SLOT, {"A": "1"})
+    one = containers.for_service(SHOP, SHOP.services["web"], SLOT, {"A": "1"})
+    two = containers.for_service(SHOP, SHOP.services["web"], SLOT, {"A": "1"})
     assert one.specification() == two.specification()
     assert dataclasses.replace(one, **change).specification() != one.specification()  # type: ignore[arg-type]
 
 
 def test_command_that_makes_static_files_may_write_them(root: Path) -> None:
-    made = container.for_command(
+    made = containers.for_command(
         SHOP, "1", MADE, {}, ("collect",), kind="static", static_source="/partial"
     )
     text = " ".join(made.arguments())
@@ -135,7 +138,7 @@ def test_secrets_do_not_show_in_a_traceback() -> None:
 def test_published_port_is_bound_where_the_settings_say() -> None:
     worker = {"command": ["work"], "publish": ["0.0.0.0:5222:5222/tcp", "127.0.0.1:53:53/udp"]}
     app = config.parse(APP | {"services": {"worker": worker}})
-    made = container.for_service(app, app.services["worker"], SLOT, {})
+    made = containers.for_service(app, app.services["worker"], SLOT, {})
     text = " ".join(made.arguments())
     assert "--publish 0.0.0.0:5222:5222/tcp --publish 127.0.0.1:53:53/udp" in text
     bare = dataclasses.replace(made, publish=())

@@ -8,21 +8,23 @@ import os
 import signal
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone.apps import config, slots
+from bedstone.apps import config, containers, slots
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.ledger import database, releases
 from bedstone.release import operations
 from bedstone.release.changes import REBUILT, would_change
 from bedstone.release.context import Wishes
-from bedstone.release.outcome import Outcome
 from bedstone.release.steps import pulled
-from bedstone.system import container, docker
+from bedstone.system import docker
 from tests.unit.host.server import APP, Server, declare
+
+if TYPE_CHECKING:
+    from bedstone.release.outcome import Outcome
 
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
 UNITS = {f"bedstone-shop-{key}.service" for key in ("web@blue", "api@blue", "worker@1", "worker@2")}
@@ -594,7 +596,7 @@ def test_value_that_dockers_file_can_not_hold_goes_by_the_environment(
 ) -> None:
     app = config.parse(APP)
     made = slots.Made("sha256:1", 1, 1)
-    wanted = container.for_command(
+    wanted = containers.for_command(
         app, "r1", made, {"ODD": value, "PLAIN": "x"}, ("true",), kind="run-1"
     )
     with docker._environment_file(wanted) as (arguments, variables):

@@ -8,25 +8,28 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bedstone.apps import config, environment, network, slots
 from bedstone.apps import supervisor as supervise
+from bedstone.apps.containers import for_service
 from bedstone.apps.slots import Made, Slot
 from bedstone.apps.supervisor import Supervisor
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.system import container_output, http_check
-from bedstone.system.container import LABEL_SPECIFICATION, for_service
+from bedstone.system.container import LABEL_SPECIFICATION
 from bedstone.system.container_output import Follower, Pipes
 from bedstone.system.container_process import signal_number
 from bedstone.system.docker import ContainerFacts
 from tests.unit.host.containers import Docker
 from tests.unit.host.server import APP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 SLOT = Slot("web", "blue", "r1", Made("sha256:1", 1, 1), "172.20.0.129")
 GONE = CommandError("Docker doesn't answer", returncode=1, output="")

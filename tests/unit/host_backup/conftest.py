@@ -13,21 +13,21 @@ import re
 import signal
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bedstone.appdata import swap
 from bedstone.backup import settings as backup_settings
-from bedstone.backup.manifest import Database
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump, privileges, restore_role
 from bedstone.postgres import properties as database_properties
+from bedstone.postgres.dump import Database
 from bedstone.postgres.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from bedstone.backup.settings import Settings
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +11,13 @@ from hypothesis import strategies as st
 
 from bedstone.cli import main
 from bedstone.ledger import database
-from bedstone.status import growth
+from bedstone.ledger import growth as ledger_growth
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from bedstone.backup.settings import Settings
 
 NOW = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
@@ -31,11 +32,13 @@ def connection(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 def night(connection: sqlite3.Connection, days_ago: float, free: int, size: int = 0) -> None:
-    growth.record(connection, NOW - timedelta(days=days_ago), {"payments": size}, {"/var": free})
+    ledger_growth.record(
+        connection, NOW - timedelta(days=days_ago), {"payments": size}, {"/var": free}
+    )
 
 
 def pace(connection: sqlite3.Connection) -> float | None:
-    return growth.trend(connection, "free", "/var", NOW)
+    return ledger_growth.trend(connection, "free", "/var", NOW)
 
 
 def test_steady_loss_tells_when_nothing_is_left(connection: sqlite3.Connection) -> None:
@@ -43,7 +46,7 @@ def test_steady_loss_tells_when_nothing_is_left(connection: sqlite3.Connection) 
         night(connection, day, free=(40 + day) * GIB)
     found = pace(connection)
     assert found == pytest.approx(-GIB)
-    assert growth.days_left(40 * GIB, found) == pytest.approx(40)
+    assert ledger_growth.days_left(40 * GIB, found) == pytest.approx(40)
 
 
 def test_two_days_tell_nothing(connection: sqlite3.Connection) -> None:
@@ -82,9 +85,9 @@ def test_of_a_day_the_last_one_counts(connection: sqlite3.Connection) -> None:
 def test_growth_is_no_end(connection: sqlite3.Connection) -> None:
     for day in range(5):
         night(connection, day, free=(40 - day) * GIB, size=(40 - day) * GIB)
-    assert growth.days_left(GIB, pace(connection)) is None
-    assert growth.days_left(GIB, None) is None
-    assert growth.trend(connection, "database", "payments", NOW) == pytest.approx(GIB)
+    assert ledger_growth.days_left(GIB, pace(connection)) is None
+    assert ledger_growth.days_left(GIB, None) is None
+    assert ledger_growth.trend(connection, "database", "payments", NOW) == pytest.approx(GIB)
 
 
 def test_measurements_of_long_ago_are_removed(connection: sqlite3.Connection) -> None:
@@ -103,7 +106,7 @@ def test_measurements_of_long_ago_are_removed(connection: sqlite3.Connection) ->
     )
 )
 def test_trend_lies_between_the_least_and_the_greatest_step(points: list[tuple[int, int]]) -> None:
-    found = growth.slope([(float(x), float(y)) for x, y in points])
+    found = ledger_growth.slope([(float(x), float(y)) for x, y in points])
     if len(points) < 3:
         assert found is None
         return

@@ -20,7 +20,6 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump
 from bedstone.restore import check
-from bedstone.restore import run as restore
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -411,7 +410,7 @@ def test_media_are_refused_where_there_are_none(
 
 
 def test_differences_name_each_table() -> None:
-    assert restore.differences({"a": 1, "b": 2}, {"a": 1, "c": 3}) == [
+    assert manifest.differences({"a": 1, "b": 2}, {"a": 1, "c": 3}) == [
         "b: 2 in the backup, no such table restored",
         "c: no such table in the backup, 3 restored",
     ]

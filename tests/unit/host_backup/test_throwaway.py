@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,9 +19,10 @@ from bedstone.postgres import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from bedstone.backup.manifest import Database
     from bedstone.backup.settings import Settings
+    from bedstone.postgres.dump import Database
 
 
 @contextmanager

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bedstone.cli import main
 from bedstone.core.terminal import Paint
 from bedstone.ledger import database as ledger
+from bedstone.ledger import growth as ledger_growth
 from bedstone.postgres.server import PostgresError, Server
 from bedstone.status import database as shown_database
 from bedstone.status import growth, postgres_health, screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MILLION, MIB, GIB = 10**6, 1024**2, 1024**3
@@ -292,7 +295,7 @@ def shrinking(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Callable[[
                 free = int((100 + day * each_day) * GIB)
                 size = int((20 - day) * GIB)
                 moment = NOW - timedelta(days=day)
-                growth.record(connection, moment, {"shop": size}, {"/var": free})
+                ledger_growth.record(connection, moment, {"shop": size}, {"/var": free})
         monkeypatch.setattr(growth, "free", lambda _: {"/var": 100 * GIB})
 
     return lose

@@ -7,16 +7,20 @@ import os
 import re
 import subprocess
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bedstone.cli import main
 from bedstone.ledger import backups, database, observations, releases, verifications
+from bedstone.ledger import growth as ledger_growth
 from bedstone.ledger.verifications import Verification
 from bedstone.status import growth as measurements
 from bedstone.status.metrics import Collector
 from bedstone.status.prometheus import Family, render
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)')
@@ -268,7 +272,7 @@ def test_growth_and_a_disk_that_will_be_full(root: Path, monkeypatch: pytest.Mon
             sizes = {"payments": 1_000_000 - past * day * 2}
             if past == 4:
                 sizes["gone"] = 5
-            measurements.record(connection, NOW - timedelta(days=past), sizes, free)
+            ledger_growth.record(connection, NOW - timedelta(days=past), sizes, free)
     monkeypatch.setattr(measurements, "free", lambda _settings: {disk: 8_640_000})
     found = samples()
     assert found['bedstone_database_size_bytes{database="payments"}'] == 1_000_000 - 2 * day

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,10 +15,13 @@ from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import dump
+from bedstone.restore import settle
 from tests.unit.host_backup.conftest import in_a_process_of_its_own, killed_in
 from tests.unit.host_daily.conftest import APP as SHOP
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bedstone.backup.settings import Settings
     from tests.unit.host_backup.conftest import FakePostgres
 
@@ -142,7 +144,7 @@ def test_killed_at_any_step_it_is_gone_when_things_are_settled(
         assert in_a_process_of_its_own(lambda: run(made, "--yes")) == -signal.SIGKILL
     assert postgres.rows("payments") == {"public.payment": rows}
 
-    journal.settle("payments")
+    settle.settle("payments")
     assert not site.exists()
     assert journal.load("payments") is None
     assert postgres.rows("payments") == {"public.payment": rows}
@@ -157,7 +159,7 @@ def test_app_that_was_not_started_anew_is_when_things_are_settled(
         in_a_process_of_its_own(lambda: run(made, "--yes"))
     # It may hold on to the directory of uploads that was replaced.
     restarted = seen(monkeypatch, site, services, "restart", ("a unit",))
-    journal.settle("payments")
+    settle.settle("payments")
     assert restarted == [True]
     assert not site.exists()
 
@@ -170,7 +172,7 @@ def test_settling_leaves_a_running_restore_alone(
         in_a_process_of_its_own(lambda: run(made, "--yes"))
     assert site.is_file()
     with lock.held("payments.backup", "bedstone restore payments"):
-        journal.settle("payments")
+        settle.settle("payments")
     assert site.is_file()
 
 

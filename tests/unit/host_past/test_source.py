@@ -6,12 +6,11 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone.backup import catalog, create, manifest
+from bedstone.backup import catalog, create
 from bedstone.cli import main
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
@@ -26,6 +25,7 @@ from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destination
@@ -78,7 +78,7 @@ def wal(
     fake = FakePast(postgres)
     real = dump.dump
 
-    def then(server: Server, database: str, directory: Path, **options: Any) -> manifest.Database:
+    def then(server: Server, database: str, directory: Path, **options: Any) -> dump.Database:
         if server.socket == "/nowhere":
             return real(server, database, directory, **options)
         postgres.put("then", {"public.payment": 2})

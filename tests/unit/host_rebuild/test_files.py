@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from bedstone.backup.settings import App, Settings
+from bedstone.cli import rebuild
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
@@ -23,6 +23,9 @@ from bedstone.rebuild import files, run
 from bedstone.storage.destinations import Destination
 from bedstone.storage.restic import Snapshot
 from bedstone.system.docker import Docker, ImageFacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OFFSITE = Destination("offsite", "sftp", 2, host="backup.example.com", user="b", path="/srv/b")
 RELEASE = "20261120_101500-v1"
@@ -188,7 +191,7 @@ def test_uploads_are_put_in_place_and_counted(tmp_path: Path) -> None:
 
 
 def test_the_words_say_what_came_back_and_what_did_not() -> None:
-    said = run.words(
+    said = rebuild.words(
         {
             "kind": "cluster",
             "destination": "offsite",

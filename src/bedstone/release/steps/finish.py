@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
+from bedstone.apps.limits import drain_seconds, stop_seconds
 from bedstone.backup import catalog, create
 from bedstone.backup import settings as backup_settings
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
-from bedstone.release.context import Rollout, drain_seconds, stop_seconds
 from bedstone.release.steps import pulled, uploads
 from bedstone.release.steps.image import image_name
 from bedstone.release.steps.stop import end, killed
 from bedstone.storage import destinations
 from bedstone.system.container import LABEL_APP
+
+if TYPE_CHECKING:
+    from bedstone.release.context import Rollout
 
 # Of role backup.
 COPY_UNIT = "bedstone-copy.service"

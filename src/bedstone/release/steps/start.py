@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
-from bedstone.apps.config import Service
+from bedstone.apps.limits import START_SLACK_SECONDS, stop_seconds
 from bedstone.core import reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
-from bedstone.release.context import START_SLACK_SECONDS, Rollout, stop_seconds
 from bedstone.release.steps.stop import end
 from bedstone.system import container_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bedstone.apps.config import Service
+    from bedstone.release.context import Rollout
 
 
 def start(rollout: Rollout) -> str:

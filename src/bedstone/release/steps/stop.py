@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.apps import slots
+from bedstone.apps import containers, slots
 from bedstone.apps.supervisor import KILLED
-from bedstone.system import container
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,4 +51,4 @@ def end(host: Host, app: str, keys: Sequence[str], *, seconds: float | None) -> 
         slots.remove(app, key)
         service, _, name = key.partition("@")
         # A unit removes its container itself, unless it was killed or Docker was away.
-        host.docker.remove(container.name_of(app, service, name))
+        host.docker.remove(containers.name_of(app, service, name))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone.apps import network
-from bedstone.apps.slots import HTTP_SLOTS
+from bedstone.apps.limits import drain_seconds
 from bedstone.core import files, paths
-from bedstone.release.context import Rollout, drain_seconds
+from bedstone.core.names import HTTP_SLOTS
 from bedstone.system import nginx
 
 if TYPE_CHECKING:
     from bedstone.apps.config import App
+    from bedstone.release.context import Rollout
 
 
 def switch(rollout: Rollout) -> str:

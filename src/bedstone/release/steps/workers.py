@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
-from bedstone.release.context import START_SLACK_SECONDS, Rollout, stop_seconds
+from bedstone.apps.limits import START_SLACK_SECONDS, stop_seconds
 from bedstone.release.steps.start import start_units
 from bedstone.release.steps.stop import end, killed
+
+if TYPE_CHECKING:
+    from bedstone.release.context import Rollout
 
 
 def workers(rollout: Rollout) -> str:
