@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bedstone.appdata import page as restore_page
 from bedstone.appdata import swap
-from bedstone.apps import services
+from bedstone.apps import config, maintenance, services
 from bedstone.core import files, paths
 from bedstone.core import journal as journal_file
+from bedstone.core.errors import BedstoneError
 from bedstone.postgres.server import Server, identifier
 
 
@@ -146,7 +146,7 @@ def end(journal: Journal, *, restart: bool = True) -> tuple[str, ...]:
     try:
         return services.restart(journal.app) if restart else ()
     finally:
-        restore_page.hide(journal)
+        hide(journal)
         journal.clear()
 
 
@@ -184,7 +184,7 @@ def undo(server: Server, journal: Journal) -> None:
         # Where it was unpacked before it got its name.
         for left in side.parent.glob(f".{side.name}-*"):
             files.remove_tree(left)
-    restore_page.hide(journal)
+    hide(journal)
     journal.clear()
 
 
@@ -195,3 +195,34 @@ def _media_swapped(media: Media) -> bool:
 
 def _path(app: str) -> Path:
     return paths.app_state(app) / "restore.json"
+
+
+MESSAGE = (
+    "The data of this service is being restored from a backup. It will be back soon.\n\n"
+    "Please don't enter anything again before you have seen what is there."
+)
+
+
+def wanted(app: str) -> bool:
+    """Return whether a restore should show the page: visitors come, and don't see one already."""
+    if maintenance.is_on(app):
+        return False
+    if not (paths.host("/etc/nginx/bedstone/sites") / f"{app}.conf").is_file():
+        return False
+    try:
+        config.load(app)
+    except BedstoneError:
+        return False
+    return True
+
+
+def show(journal: Journal) -> None:
+    """Show the page, if the journal says that it is the restore's."""
+    if journal.page:
+        maintenance.turn_on(journal.app, maintenance.page(MESSAGE))
+
+
+def hide(journal: Journal) -> None:
+    """Remove the maintenance page, if it is the restore's."""
+    if journal.page:
+        maintenance.turn_off(journal.app)

@@ -10,7 +10,7 @@ from bedstone.ledger import database, releases
 from bedstone.release import fingerprint, reconcile, source
 from bedstone.release.context import Host
 from bedstone.release.outcome import Outcome
-from bedstone.release.steps import prepare, secrets
+from bedstone.release.steps import prepare
 
 if TYPE_CHECKING:
     import sqlite3
@@ -96,6 +96,6 @@ def secrets_are_old(declared: App, release_id: str) -> bool:
     secret = app.rotating_variables | declared.rotating_variables
     for name, now in prepare.declared_environments(declared).items():
         then = prepare.environment_of(directory, name)
-        if secrets.merged(then, now, secret) != then:
+        if prepare.merged(then, now, secret) != then:
             return True
     return False

@@ -11,7 +11,7 @@ from bedstone.apps.containers import for_command
 from bedstone.apps.slots import Made
 from bedstone.core import paths, reason
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.release.steps import prepare, secrets
+from bedstone.release.steps import prepare
 from bedstone.system import container_hints
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Image:
             return kept
         declared = config.load(self.app.name)
         now = prepare.declared_environments(declared)[self.environment_file]
-        return secrets.merged(kept, now, self.app.rotating_variables | declared.rotating_variables)
+        return prepare.merged(kept, now, self.app.rotating_variables | declared.rotating_variables)
 
 
 def of(rollout: Rollout, environment_file: str = "app.env") -> Image:

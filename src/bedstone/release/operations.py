@@ -13,7 +13,7 @@ from bedstone.apps import config, current
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
-from bedstone.release import changes, fingerprint, leftovers, plans, reconcile, source, transaction
+from bedstone.release import changes, fingerprint, plans, reconcile, source, transaction
 from bedstone.release.context import Host, Rollout, Wishes
 from bedstone.release.outcome import Outcome, StepReport, Talk
 
@@ -299,7 +299,7 @@ def _working(
             outcome.warnings.append(words)
             outcome.changed = True
             talk.say(f"  {words}")
-        leftovers.sweep(name)
+        reconcile.sweep(name)
         old = releases.serving(connection, name)
         if old is not None:
             outcome.previous = outcome.release = old.release

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone.release.commands import check
-from bedstone.release.context import Rollout
 from bedstone.release.steps.finish import (
     copies_leave_the_host,
     copy,
@@ -13,15 +12,14 @@ from bedstone.release.steps.finish import (
     first_backup,
     lacks_backup,
     prune,
+    record,
 )
-from bedstone.release.steps.forward import migrate_forward
 from bedstone.release.steps.image import image, unimage
 from bedstone.release.steps.logins import drop_unused, has_logins
-from bedstone.release.steps.migrate import migrate
+from bedstone.release.steps.migrate import migrate, migrate_forward
 from bedstone.release.steps.migration_gate import plan
 from bedstone.release.steps.network import ground, unground
 from bedstone.release.steps.prepare import prepare, revive, unprepare, unrevive
-from bedstone.release.steps.record import record
 from bedstone.release.steps.restore_point import restore_point
 from bedstone.release.steps.reverse import reverse_after, reverse_first, unreverse
 from bedstone.release.steps.rollback_gate import plan_back
@@ -34,6 +32,7 @@ from bedstone.release.transaction import Step
 
 if TYPE_CHECKING:
     from bedstone.apps.config import App
+    from bedstone.release.context import Rollout
 
 
 def release(app: App) -> list[Step[Rollout]]:

@@ -14,18 +14,19 @@ from bedstone.apps.limits import START_SLACK_SECONDS, drain_seconds, stop_second
 from bedstone.apps.slots import Slot
 from bedstone.core import files, paths
 from bedstone.release import commands
-from bedstone.release.steps import pending, uploads
+from bedstone.release.steps import reverse, uploads
 from bedstone.release.steps.prepare import STEP_KINDS
 from bedstone.release.steps.stop import end
 from bedstone.release.steps.switch import servers
 from bedstone.system import container, nginx
+from bedstone.system.docker import environment_prefix
 
 if TYPE_CHECKING:
     from bedstone.apps.config import App
     from bedstone.apps.slots import Made
     from bedstone.ledger.releases import Serving
     from bedstone.release.context import Host
-    from bedstone.release.steps.pending import Pending
+    from bedstone.release.steps.reverse import Pending
     from bedstone.release.steps.uploads import Shared
 
 
@@ -124,7 +125,7 @@ def plan(
         surplus=tuple(sorted(present - set(keys))),
         misled=() if nginx.is_right(app_name, serving.slot, routed) else tuple(routed),
         static=serving.release if made.static and linked != serving.release else None,
-        schema=pending.read(app_name, serving.release),
+        schema=reverse.read_pending(app_name, serving.release),
         running=tuple(_left_running(host, app_name)) if alone else (),
         made=made,
         uploads=uploads.pending(app_name) if alone else None,
@@ -196,4 +197,17 @@ def _finish_schema(host: Host, app_name: str, serving: str, left: Pending) -> No
     )
     kind = "migrate" if left.by == serving else "reverse"
     commands.run_migrations(host, image, left.commands, kind)
-    pending.clear(app_name, serving)
+    reverse.clear_pending(app_name, serving)
+
+
+def sweep(app: str) -> None:
+    """Remove half-made directories of static files, and files with secrets or probes in them.
+
+    Call it only with the app's lock held.
+    """
+    for path in (paths.served(app) / "static").glob(".*.partial"):
+        files.remove_tree(path)
+    prefixes = [environment_prefix(f"bedstone-{app}-{kind}") for kind in STEP_KINDS]
+    for prefix in (*prefixes, f"probe-{app}."):
+        for path in paths.runtime().glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone.appdata import journal as restore_journal
-from bedstone.appdata import page, swap
+from bedstone.appdata import swap
 from bedstone.appdata.journal import Journal
 from bedstone.backup import media
 from bedstone.backup.create import DUMP, server_of
@@ -86,14 +86,14 @@ def carry_out(
     server = server_of(settings)
     journal = _free_journal(server, plan, datetime.now(UTC))
     if plan.into is None:
-        journal = replace(journal, page=page.wanted(plan.app.app))
+        journal = replace(journal, page=restore_journal.wanted(plan.app.app))
     journal.save()
     try:
         if not keep_serving:
-            page.show(journal)
+            restore_journal.show(journal)
         journal, rows = _beside(settings, server, plan, journal, as_superuser=as_superuser)
         if keep_serving:
-            page.show(journal)
+            restore_journal.show(journal)
         old_database = None
         if journal.database is not None:
             old_database = _swap_database(server, journal)

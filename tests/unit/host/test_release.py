@@ -19,7 +19,7 @@ from bedstone.ledger import database, releases
 from bedstone.release import operations
 from bedstone.release.changes import REBUILT, would_change
 from bedstone.release.context import Wishes
-from bedstone.release.steps import pulled
+from bedstone.release.steps import image as steps_image
 from bedstone.system import docker
 from tests.unit.host.server import APP, Server, declare
 
@@ -576,7 +576,7 @@ def test_image_that_another_app_has_stays(server: Server, monkeypatch: pytest.Mo
     ],
 )
 def test_repository_of_a_reference(reference: str, said: str) -> None:
-    assert pulled.repository(reference) == said
+    assert steps_image.repository(reference) == said
 
 
 def test_secrets_stay_out_of_arguments_and_open_files(server: Server) -> None:

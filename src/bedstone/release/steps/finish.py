@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
@@ -12,7 +13,8 @@ from bedstone.backup import settings as backup_settings
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
-from bedstone.release.steps import pulled, uploads
+from bedstone.release import ledger_rebuild
+from bedstone.release.steps import image, uploads
 from bedstone.release.steps.image import image_name
 from bedstone.release.steps.stop import end, killed
 from bedstone.storage import destinations
@@ -54,7 +56,7 @@ def prune(rollout: Rollout) -> str:
         if tag not in kept:
             docker.untag(image_name(app, tag))
             removed += 1
-    removed += pulled.drop(rollout, kept)
+    removed += image.drop_pulled(rollout, kept)
     docker.remove_dangling(f"{LABEL_APP}={app}")
     for directory in (paths.release(app, "x").parent, paths.served(app) / "static"):
         if not directory.is_dir():
@@ -113,3 +115,16 @@ def copy(rollout: Rollout) -> str:
     names = [place.name for place in destinations.load().remote]
     rollout.host.systemd.start_soon(COPY_UNIT)
     return f"to {', '.join(names)}, in the background"
+
+
+def record(rollout: Rollout) -> str:
+    """Make it the release that serves: from here on nothing is undone."""
+    releases.commit(
+        rollout.connection, rollout.app.name, rollout.id, rollout.slot, rollout.operation
+    )
+    # The ledger has decided. A full disk is no failure of the release: the next settling writes it.
+    with suppress(OSError):
+        ledger_rebuild.keep_record(rollout.connection, rollout.app.name, rollout.id)
+        (rollout.directory.parent.parent / "retired.json").unlink(missing_ok=True)
+        slots.write_serving(rollout.app.name, rollout.id, rollout.slot)
+    return rollout.id

@@ -33,3 +33,18 @@ def migrate(rollout: Rollout) -> str:
     schema.write(app.name, rollout.id, record)
     text = commands.said(app.commands.migrate)
     return f"{text} (a table was locked, {waited} times)" if waited else text
+
+
+def migrate_forward(rollout: Rollout) -> str:
+    """Run the migrate commands of a release that is newer than the one that serves."""
+    if not rollout.schema.forward:
+        return "nothing to apply"
+    migrations = rollout.app.commands.migrate
+    commands.run_migrations(
+        rollout.host,
+        commands.of(rollout, "migrate.env"),
+        migrations,
+        "migrate",
+        rollout.on_line,
+    )
+    return commands.said(migrations)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from bedstone.apps import config, environment, slots
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.release.steps import secrets
 from bedstone.system.docker import LOOK
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from bedstone.apps.config import App
@@ -62,7 +62,7 @@ def revive(rollout: Rollout) -> str:
         if not original.exists():
             files.write(original, text, mode=0o600)
         then = environment.load(original)
-        wanted = then if rollout.wishes.old_secrets else secrets.merged(then, now, secret)
+        wanted = then if rollout.wishes.old_secrets else merged(then, now, secret)
         changed |= {key for key, value in wanted.items() if value != then[key]}
         rollout.old_environments[name] = text
         files.write(path, environment.dumps(wanted), mode=0o600)
@@ -117,3 +117,23 @@ def require_room(app: App) -> None:
                 hint="`docker system df` and `du -xh --max-depth=2 /var` show what takes the room;"
                 " `docker builder prune` frees what builds have cached.",
             )
+
+
+def merged(
+    then: Mapping[str, str], declared: Mapping[str, str], secret: Collection[str]
+) -> dict[str, str]:
+    """Return a release's environment with the secrets of today.
+
+    A password that was changed is changed in the database, too: with the one of that time
+    the release could not even start.
+
+    Args:
+        then: its variables, as it was made with.
+        declared: those that are declared now.
+        secret: names of the variables that hold secrets, or the database login of one.
+
+    """
+    return {
+        name: declared[name] if name in secret and name in declared else value
+        for name, value in then.items()
+    }
