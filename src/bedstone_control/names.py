@@ -62,8 +62,3 @@ def app_login(database: str, password: str) -> str:
 def upstream(app: str, service: str) -> str:
     """Return the name of nginx's upstream for one HTTP service."""
     return f"{app}-{service}"
-
-
-def job(app: str, name: str) -> str:
-    """Return what a job's unit and container are called after `bedstone-`."""
-    return f"{app}-job-{name}"

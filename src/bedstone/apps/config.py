@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from bedstone.apps import limits
 from bedstone.core import paths
 from bedstone.core.errors import ConfigError
 from bedstone.core.fields import Fields
@@ -60,12 +61,12 @@ class Service:
     route: str | None = None
     health: str | None = None
     accept_status: tuple[int, ...] = ()
-    health_timeout_seconds: int = 60
+    health_timeout_seconds: int = limits.DEFAULT_HEALTH_TIMEOUT
     replicas: int = 1
     memory_mb: int | None = None
     cpus: float | None = None
-    pids: int = 512
-    stop_seconds: int = 30
+    pids: int = limits.DEFAULT_PIDS
+    stop_seconds: int = limits.DEFAULT_STOP
     stop_signal: str | None = None
     publish: tuple[str, ...] = ()
 
@@ -89,10 +90,10 @@ class Job:
     name: str
     command: tuple[str, ...]
     schedule: str | None = None
-    timeout_seconds: int = 3600
+    timeout_seconds: int = limits.DEFAULT_JOB_TIMEOUT
     memory_mb: int | None = None
     cpus: float | None = None
-    pids: int = 512
+    pids: int = limits.DEFAULT_PIDS
 
 
 @dataclass(frozen=True)
@@ -351,19 +352,21 @@ class _Reader(Fields):
             command=None
             if data.get("command") is None
             else self.command(data["command"], f"{where}.command"),
-            port=None if port is None else self.integer(port, f"{where}.port", 1, 65535),
+            port=None if port is None else self.integer(port, f"{where}.port", *limits.PORT),
             route=self.url_path(data.get("route"), f"{where}.route"),
             health=self.url_path(data.get("health"), f"{where}.health"),
             accept_status=tuple(
-                self.integer(item, f"{where}.accept_status", 200, 599)
+                self.integer(item, f"{where}.accept_status", *limits.STATUS)
                 for item in self.items(data.get("accept_status") or [], f"{where}.accept_status")
             ),
             health_timeout_seconds=self.integer(
-                data.get("health_timeout_seconds", 60), f"{where}.health_timeout_seconds", 1, 3600
+                data.get("health_timeout_seconds", limits.DEFAULT_HEALTH_TIMEOUT),
+                f"{where}.health_timeout_seconds",
+                *limits.HEALTH_TIMEOUT,
             ),
-            replicas=self.integer(data.get("replicas", 1), f"{where}.replicas", 1, 64),
+            replicas=self.integer(data.get("replicas", 1), f"{where}.replicas", *limits.REPLICAS),
             stop_seconds=self.integer(
-                data.get("stop_seconds", 30), f"{where}.stop_seconds", 0, 86_400
+                data.get("stop_seconds", limits.DEFAULT_STOP), f"{where}.stop_seconds", *limits.STOP
             ),
             stop_signal=self.optional_string(data.get("stop_signal"), f"{where}.stop_signal"),
             publish=self.strings(data.get("publish") or [], f"{where}.publish"),
@@ -395,7 +398,9 @@ class _Reader(Fields):
             command=command,
             schedule=self.optional_string(data.get("schedule"), f"{where}.schedule"),
             timeout_seconds=self.integer(
-                data.get("timeout_seconds", 3600), f"{where}.timeout_seconds", 1, 604_800
+                data.get("timeout_seconds", limits.DEFAULT_JOB_TIMEOUT),
+                f"{where}.timeout_seconds",
+                *limits.JOB_TIMEOUT,
             ),
             **self.limits(data, where),
         )
@@ -405,9 +410,11 @@ class _Reader(Fields):
         return {
             "memory_mb": None
             if memory is None
-            else self.integer(memory, f"{where}.memory_mb", 6, 10_000_000),
+            else self.integer(memory, f"{where}.memory_mb", *limits.MEMORY_MB),
             "cpus": None if cpus is None else self.number(cpus, f"{where}.cpus"),
-            "pids": self.integer(data.get("pids", 512), f"{where}.pids", 1, 4_000_000),
+            "pids": self.integer(
+                data.get("pids", limits.DEFAULT_PIDS), f"{where}.pids", *limits.PIDS
+            ),
         }
 
     def commands(self, value: Any) -> Commands:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bedstone.core import paths
+from bedstone.core import names, paths
 from bedstone.system.container import LABEL_APP, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, Container
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def for_service(
     """Return the container of a service's slot."""
     return replace(
         _base(app, slot.made, environment),
-        name=name_of(app.name, service.name, slot.name),
+        name=names.slot_container(app.name, service.name, slot.name),
         command=service.command,
         address=slot.address,
         alias=service.name,
@@ -79,7 +79,7 @@ def for_command(
     container = replace(
         base,
         mounts=(*base.mounts, *mounts),
-        name=f"bedstone-{app.name}-{kind}",
+        name=names.command_container(app.name, kind),
         command=command,
         one_off=True,
         labels={LABEL_APP: app.name, LABEL_RELEASE: release},
@@ -92,11 +92,6 @@ def for_command(
         mounts=tuple(mount for mount in container.mounts if mount[1] != static),
         writable_mounts=(*container.writable_mounts, (static_source, static)),
     )
-
-
-def name_of(app: str, service: str, slot: str) -> str:
-    """Return the name of a slot's container; its systemd unit is named alike."""
-    return f"bedstone-{app}-{service}-{slot}"
 
 
 def _base(app: App, made: Made, environment: Mapping[str, str]) -> Container:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bedstone.apps import slots
+from bedstone.core import names
 from bedstone.core.errors import BedstoneError
 from bedstone.system import http_check, systemd
 
@@ -44,7 +45,7 @@ def tasks(
 ) -> dict[Hashable, Callable[[], Any]]:
     """Return what to ask of the services of a release that serves."""
     name = found.app.name
-    units = [slots.unit(name, key) for key in found.slot_keys()]
+    units = [names.slot_unit(name, key) for key in found.slot_keys()]
     wanted: dict[Hashable, Callable[[], Any]] = {
         ("units", name): lambda: manager.properties(units, _PROPERTIES, timeout=seconds)
     }
@@ -72,7 +73,7 @@ def as_json(found: Current, answers: dict[Hashable, Any]) -> list[dict[str, Any]
     shown = []
     for key in found.slot_keys():
         service = found.app.services[key.partition("@")[0]]
-        unit = slots.unit(name, key)
+        unit = names.slot_unit(name, key)
         state = units.get(unit, {})
         runs = state.get("ActiveState") == "active"
         health = None

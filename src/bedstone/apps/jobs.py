@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.apps import config, containers, current, network
 from bedstone.apps.supervisor import remove, report_end, started, stop
-from bedstone.core import lock
+from bedstone.core import lock, names
 from bedstone.core.errors import BedstoneError
 from bedstone.system import container_hints, systemd
 from bedstone.system.container_output import Follower, Pipes, recent
@@ -85,11 +85,6 @@ class NotYetError(BedstoneError):
     """The job is declared, but the release that serves doesn't have it yet."""
 
 
-def unit_of(app: str, job: str) -> str:
-    """Return the service that runs a job."""
-    return f"bedstone-{app}-job-{job}.service"
-
-
 def declared(app: str) -> dict[str, Job]:
     """Return an app's declared jobs; of one that is declared no more, its release's.
 
@@ -116,7 +111,7 @@ def states(app: str, jobs: Iterable[Job], manager: Systemd, *, timeout: float = 
 
     """
     wanted = list(jobs)
-    units = [unit_of(app, job.name) for job in wanted]
+    units = [names.job_unit(app, job.name) for job in wanted]
     timers = [unit.removesuffix(".service") + ".timer" for unit in units]
     shown = manager.properties([*units, *timers], _UNIT_PROPERTIES, timeout=timeout)
     return [
@@ -204,7 +199,7 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
                 f"The job {name} of {app} runs already"
                 + (f", since {owner.since} (process {owner.pid})." if owner else "."),
                 hint=f"`bedstone job {app} {name}` looks on until it ends;"
-                f" `systemctl stop {unit_of(app, name)}` ends it.",
+                f" `systemctl stop {names.job_unit(app, name)}` ends it.",
             ) from error
         wanted = container_of(found, job)
         if (present := docker.container(wanted.name)) is not None:

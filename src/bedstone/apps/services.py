@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bedstone.apps import current, slots
+from bedstone.apps import current
 from bedstone.apps.limits import START_SLACK_SECONDS
-from bedstone.core import paths
+from bedstone.core import names, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.system.systemd import Systemd
 
@@ -18,7 +18,7 @@ def restart(app: str) -> tuple[str, ...]:
         BedstoneError: one of them didn't start again.
 
     """
-    units = [slots.unit(app, path.stem) for path in sorted(paths.slots(app).glob("*.json"))]
+    units = [names.slot_unit(app, path.stem) for path in sorted(paths.slots(app).glob("*.json"))]
     systemd = Systemd()
     running = [unit for unit, state in systemd.states(units).items() if state.is_active]
     if running:

@@ -50,11 +50,6 @@ class Slot:
         return f"{self.service}@{self.name}"
 
 
-def unit(app: str, key: str) -> str:
-    """Return the systemd unit of ``SERVICE@SLOT``."""
-    return f"bedstone-{app}-{key}.service"
-
-
 def write(app: str, slot: Slot) -> None:
     """Write what a slot is to run from its next start on."""
     directory = paths.ensure_private(paths.slots(app))

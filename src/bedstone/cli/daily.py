@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.apps import config, containers, current, jobs
 from bedstone.cli import main
+from bedstone.core import names
 from bedstone.core.errors import BedstoneError
 from bedstone.system.docker import Docker
 
@@ -93,11 +94,11 @@ def logs(arguments: argparse.Namespace) -> int:
     found = current.load(arguments.app)
     name = arguments.service
     if name is not None and name not in found.app.services and name in jobs.declared(arguments.app):
-        units = [jobs.unit_of(arguments.app, name)]
+        units = [names.job_unit(arguments.app, name)]
     else:
         services = [_service(found, name)] if name else found.app.services
         # All slots: the log of the previous release is often the one that is needed.
-        units = [f"bedstone-{arguments.app}-{service}@*" for service in services]
+        units = [names.slot_units(arguments.app, service) for service in services]
     argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(arguments.lines)]
     argv += [part for unit in units for part in ("--unit", unit)]
     argv += ["--follow"] if arguments.follow else []
@@ -113,7 +114,7 @@ def execute(arguments: argparse.Namespace) -> int:
     key = next(key for key in found.slot_keys() if service in {None, key.partition("@")[0]})
     name, _, slot = key.partition("@")
     argv = ["docker", "exec", "--interactive", *(["--tty"] if _at_terminal() else [])]
-    argv += [containers.name_of(arguments.app, name, slot), *command]
+    argv += [names.slot_container(arguments.app, name, slot), *command]
     os.execvp("docker", argv)  # noqa: S606 - no shell is needed
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bedstone.apps import config
+from bedstone.core import names
 from bedstone.core.errors import BedstoneError
 from bedstone.release import detached
 from bedstone.release.outcome import Outcome, Talk, never_begun
@@ -64,8 +65,8 @@ def carry_out(
             detached.start(arguments.app, argv, wait_seconds=wait_seconds)
             if not machine:
                 say(
-                    f"  in {detached.unit(arguments.app)}: it goes on when this terminal is gone"
-                    f" (`bedstone watch {arguments.app}`)"
+                    f"  in {names.operation_unit(arguments.app)}: it goes on when this terminal is"
+                    f" gone (`bedstone watch {arguments.app}`)"
                 )
             found = follow(arguments.app, quiet=machine)
             if found is None:
@@ -91,14 +92,15 @@ def follow(app: str, *, quiet: bool = False) -> Outcome | None:
     except KeyboardInterrupt:
         print(
             f"\nIt goes on by itself. Look on: `bedstone watch {app}`. Call it off:"
-            f" `systemctl stop {detached.unit(app)}`.",
+            f" `systemctl stop {names.operation_unit(app)}`.",
             file=sys.stderr,
         )
         raise SystemExit(INTERRUPTED_EXIT_CODE) from None
     if end is None:
         print(
             f"bedstone: the operation was killed; what serves is put right by itself."
-            f"\nhint: `bedstone status` tells; `journalctl -u {detached.unit(app)}` has its lines.",
+            f"\nhint: `bedstone status` tells; `journalctl -u {names.operation_unit(app)}` has its"
+            " lines.",
             file=sys.stderr,
         )
         return None

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone.cli.main import add_command
+from bedstone.core import names
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
 from bedstone.rebuild import serve
-from bedstone.rebuild.run import FULL_BACKUP_UNIT, finish, rebuild, say, settle
+from bedstone.rebuild.run import finish, rebuild, say, settle
 from bedstone.restore import source
 from bedstone.storage import destinations
 
@@ -120,7 +121,7 @@ def words(facts: dict[str, Any]) -> list[str]:
     if facts.get("archived"):
         lines.append(
             f"The log is archived again at {', '.join(facts['archived'])}; a full backup has begun"
-            f" (`systemctl status {FULL_BACKUP_UNIT}`)."
+            f" (`systemctl status {names.FULL_BACKUP_UNIT}`)."
         )
     return lines
 

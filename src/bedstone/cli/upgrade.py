@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import server_of
 from bedstone.cli import main
-from bedstone.core import lock, paths
+from bedstone.core import lock, names, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _require_nothing_under_way() -> None:
     if (owner := lock.owner(journal.LOCK)) is not None:
         raise lock.LockedError(
-            f"{owner.words()} is at work.", hint=f"`journalctl -fu {carry.UNIT}` looks on."
+            f"{owner.words()} is at work.", hint=f"`journalctl -fu {names.UPGRADE_UNIT}` looks on."
         )
     if journal.load() is not None:
         print("An upgrade was interrupted; it is settled first.", file=sys.stderr, flush=True)
@@ -100,7 +100,7 @@ def _require_nothing_under_way() -> None:
         if journal.load() is not None:
             raise BedstoneError(
                 "The interrupted upgrade could not be settled.",
-                hint=f"See `journalctl -u {carry.UNIT}`.",
+                hint=f"See `journalctl -u {names.UPGRADE_UNIT}`.",
             )
 
 
@@ -220,20 +220,20 @@ def _ask_unit(source: Cluster, target: Cluster, settings: Settings, *, back: boo
         raise BedstoneError(
             f"The {'way back' if back else 'upgrade'} to PostgreSQL {wanted.target} failed; the"
             " lines above say why, and what serves.",
-            hint=f"`journalctl -u {carry.UNIT}` has all of it.",
+            hint=f"`journalctl -u {names.UPGRADE_UNIT}` has all of it.",
         )
     print(f"Done in {time.monotonic() - begun:.0f} s.")
     return 0
 
 
 def _follow() -> dict[str, str]:
-    return unit_run.run(carry.UNIT, Systemd())
+    return unit_run.run(names.UPGRADE_UNIT, Systemd())
 
 
 def _require_unit() -> None:
-    if not paths.host(f"/etc/systemd/system/{carry.UNIT}").exists():
+    if not paths.host(f"/etc/systemd/system/{names.UPGRADE_UNIT}").exists():
         raise RefusedError(
-            f"The unit {carry.UNIT} isn't on this server, in which an upgrade runs.",
+            f"The unit {names.UPGRADE_UNIT} isn't on this server, in which an upgrade runs.",
             hint="Run the playbook `provision.yml`, whose role `postgresql` writes it.",
         )
 

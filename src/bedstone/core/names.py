@@ -1,5 +1,155 @@
-"""Names of units, containers, images and networks: built and parsed."""
+"""Names of units, containers, images and networks: built and parsed here alone.
+
+Apps, services and jobs are named alike (``fields.NAME``), dashes included.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 HTTP_SLOTS = ("blue", "green")
+
+# Of the whole server, not of one app.
+BACKUP_UNIT = "bedstone-backup.service"
+COPY_UNIT = "bedstone-copy.service"
+FULL_BACKUP_UNIT = "bedstone-wal-full.service"
+UPGRADE_UNIT = "bedstone-upgrade.service"
+BUILD_SLICE = "bedstone-build.slice"
+
+_PREFIX = "bedstone-"
+_OPERATION = "bedstone-operation@"
+_FIRST_BACKUP = "bedstone-first-backup-"
+_SLOT_UNIT = re.compile(r"bedstone-(.+)-[^-@]+@.+\.service")
+
+
+class Unit(NamedTuple):
+    """A parsed name of a unit.
+
+    Attributes:
+        kind: "operation", "first backup", "job" or "service".
+        app: the app that it belongs to.
+        name: of the job, or ``SERVICE@SLOT``; the app's for the other kinds.
+
+    """
+
+    kind: str
+    app: str
+    name: str
+
+
+def slot_unit(app: str, key: str) -> str:
+    """Return the unit of ``SERVICE@SLOT``."""
+    return f"{_PREFIX}{app}-{key}.service"
+
+
+def slot_unit_template(app: str, service: str) -> str:
+    """Return the template unit of a service: its instances are the slots."""
+    return f"{_PREFIX}{app}-{service}@.service"
+
+
+def slot_units(app: str, service: str) -> str:
+    """Return the pattern that matches the units of a service's slots."""
+    return f"{_PREFIX}{app}-{service}@*"
+
+
+def app_units(app: str) -> str:
+    """Return the pattern that matches the units of an app's services and jobs."""
+    return f"{_PREFIX}{app}-*"
+
+
+def app_of_slot_unit(unit: str) -> str | None:
+    """Return the app whose slot a unit runs, or None: it is another unit.
+
+    A service without a dash in its name is assumed.
+    """
+    match = _SLOT_UNIT.fullmatch(unit)
+    return match[1] if match else None
+
+
+def job_unit(app: str, job: str) -> str:
+    """Return the service that runs a job."""
+    return f"{_PREFIX}{job_name(app, job)}.service"
+
+
+def job_timer(app: str, job: str) -> str:
+    """Return the timer that starts a job."""
+    return f"{_PREFIX}{job_name(app, job)}.timer"
+
+
+def job_name(app: str, job: str) -> str:
+    """Return the part of a job's names after ``bedstone-``."""
+    return f"{app}-job-{job}"
+
+
+def operation_unit(app: str) -> str:
+    """Return the service that runs an app's releases, rollbacks and restarts."""
+    return f"{_OPERATION}{app}.service"
+
+
+def first_backup_unit(app: str) -> str:
+    """Return the transient service of the backup that follows an app's first release."""
+    return f"{_FIRST_BACKUP}{app}.service"
+
+
+def failure_unit(unit: str) -> str:
+    """Return the service that reports the failure of a unit."""
+    return f"bedstone-failed@{unit}.service"
+
+
+def verify_timer(origin: str | None) -> str:
+    """Return the timer of verification: of another server's backups, or this one's."""
+    return f"bedstone-verify@{origin}.timer" if origin else "bedstone-verify.timer"
+
+
+def parse_unit(unit: str, apps: Iterable[str]) -> Unit | None:
+    """Return what a unit of an app is, or None: it belongs to no app.
+
+    Args:
+        unit: with its suffix.
+        apps: all apps that are known; the longest that fits is it, since names hold dashes.
+
+    """
+    plain = unit.removesuffix(".service")
+    for kind, prefix in (("operation", _OPERATION), ("first backup", _FIRST_BACKUP)):
+        if plain.startswith(prefix):
+            app = plain.removeprefix(prefix)
+            return Unit(kind, app, app)
+    rest = plain.removeprefix(_PREFIX)
+    if rest == plain:
+        return None
+    for app in sorted(apps, key=len, reverse=True):
+        # A service may be called job-something; only services have slots.
+        if rest.startswith(f"{app}-job-") and "@" not in rest:
+            return Unit("job", app, rest.removeprefix(f"{app}-job-"))
+        if rest.startswith(f"{app}-"):
+            return Unit("service", app, rest.removeprefix(f"{app}-"))
+    return None
+
+
+def slot_container(app: str, service: str, slot: str) -> str:
+    """Return the name of a slot's container."""
+    return f"{_PREFIX}{app}-{service}-{slot}"
+
+
+def command_container(app: str, kind: str) -> str:
+    """Return the name of the container of a one-off command: ``check``, ``run-1a2b``."""
+    return f"{_PREFIX}{app}-{kind}"
+
+
+def network(app: str) -> str:
+    """Return the name of an app's Docker network."""
+    return f"{_PREFIX}{app}"
+
+
+def image_repository(app: str) -> str:
+    """Return the repository of an app's images, in Docker on its server."""
+    return f"bedstone/{app}"
+
+
+def image(app: str, release: str) -> str:
+    """Return the name of a release's image."""
+    return f"{image_repository(app)}:{release}"

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import suppress
 
 from bedstone.apps import config
-from bedstone.core import reason
+from bedstone.core import names, reason
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Runner, run
 from bedstone.ledger import database, releases
@@ -18,9 +18,6 @@ from bedstone.system.systemd import Systemd
 
 _LINES = 30
 _SYSTEMD_SECONDS = 15.0
-_PREFIX = "bedstone-"
-_OPERATION = "bedstone-operation@"
-_FIRST_BACKUP = "bedstone-first-backup-"
 _RESULTS = {
     "exit-code": "it ended with exit code {status}",
     "signal": "it was ended by signal {status}",
@@ -72,24 +69,14 @@ def why(result: str, status: str) -> str:
 
 def about(unit: str) -> tuple[str | None, str]:
     """Return the app that a unit belongs to, if any, and what it is, for a sentence."""
-    plain = unit.removesuffix(".service")
-    if unit == "bedstone-backup.service":
+    if unit == names.BACKUP_UNIT:
         return None, "The backup"
-    if unit.startswith(_OPERATION):
-        app = plain.removeprefix(_OPERATION)
-        return app, f"A release, rollback or restart of {app}"
-    if plain.startswith(_FIRST_BACKUP):
-        app = plain.removeprefix(_FIRST_BACKUP)
-        return app, f"The first backup of {app}"
-    rest = plain.removeprefix(_PREFIX)
-    if rest != plain:
-        # Names hold dashes, too: the longest app that fits is it.
-        for app in sorted(_apps(), key=len, reverse=True):
-            # A service may be called job-something; only services have slots.
-            if rest.startswith(f"{app}-job-") and "@" not in rest:
-                return app, f"The job {rest.removeprefix(f'{app}-job-')} of {app}"
-            if rest.startswith(f"{app}-"):
-                return app, f"The service {rest.removeprefix(f'{app}-')} of {app}"
+    if found := names.parse_unit(unit, _apps()):
+        what = {
+            "operation": f"A release, rollback or restart of {found.app}",
+            "first backup": f"The first backup of {found.app}",
+        }.get(found.kind, f"The {found.kind} {found.name} of {found.app}")
+        return found.app, what
     return None, f"The unit {unit}"
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import catalog
-from bedstone.core import age
+from bedstone.core import age, names
 from bedstone.ledger import database, observations
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER, WAL
 from bedstone.offsite import observe
@@ -179,7 +179,7 @@ def _age_problem(place: Destination, old: timedelta) -> str | None:
 def _help(place: Destination) -> str:
     if place.is_local:
         return "`systemctl status bedstone-backup.timer bedstone-backup.service`"
-    return "`systemctl status bedstone-copy.service`"
+    return f"`systemctl status {names.COPY_UNIT}`"
 
 
 def _declared() -> datetime:

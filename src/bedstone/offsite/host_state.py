@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import __version__
-from bedstone.core import disk, files, paths
+from bedstone.core import disk, files, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, SERVER
 from bedstone.offsite.copies import IMAGE, of_kind
-from bedstone.release.steps.image import image_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +120,7 @@ def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
         BedstoneError: it isn't here, or there is too little disk space.
 
     """
-    name = image_name(app, release)
+    name = names.image(app, release)
     found = run(["docker", "image", "inspect", "--format", "{{.Id}} {{.Size}}", name], check=False)
     if found.returncode != 0:
         raise BedstoneError(

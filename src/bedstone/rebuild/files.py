@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.apps import slots
 from bedstone.backup import manifest, media
-from bedstone.core import files, paths
+from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.offsite import copies
-from bedstone.release.steps.image import image_name
 from bedstone.storage.restic import Repository
 from bedstone.system.docker import Docker
 
@@ -170,7 +169,7 @@ def _bring_image(
         return error.message
     docker.load(archive)
     archive.unlink()
-    loaded = docker.image(image_name(app, release))
+    loaded = docker.image(names.image(app, release))
     if loaded is None or loaded.id != entry["image"]:
         return f"The image of {release} has another id here than it had."
     return None

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
-from bedstone.core import lock
+from bedstone.core import lock, names
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
 from bedstone.ledger import database, releases
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from bedstone.storage.destinations import Destination, Destinations
 
 # Role pgbackrest's.
-FULL_BACKUP_UNIT = "bedstone-wal-full.service"
 
 
 def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
@@ -196,7 +195,7 @@ def finish() -> dict[str, Any]:
         stanza = Stanza(known, server=cluster.of_host(backup_settings.load()))
         for destination in stanza.repositories:
             archived[destination.name] = stanza.check(destination)
-        Systemd(run).start_soon(FULL_BACKUP_UNIT)
+        Systemd(run).start_soon(names.FULL_BACKUP_UNIT)
     cluster.remove_former(journal)
     rebuild_journal.clear()
     return {

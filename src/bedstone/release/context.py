@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone.apps import slots
 from bedstone.apps.slots import Made, Slot
-from bedstone.core import paths
+from bedstone.core import names, paths
 from bedstone.core.process import Runner, run
 from bedstone.system import http_check, nginx
 from bedstone.system.docker import Docker
@@ -146,7 +145,7 @@ class Rollout:
     def http_units(self) -> list[str]:
         """Return the units of the new slot of all HTTP services."""
         return [
-            slots.unit(self.app.name, f"{service.name}@{self.slot}")
+            names.slot_unit(self.app.name, f"{service.name}@{self.slot}")
             for service in self.app.http_services
         ]
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from bedstone.core import files, lock, paths
+from bedstone.core import files, lock, names, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.system.systemd import Systemd
 
@@ -37,11 +37,6 @@ class Request:
 
     argv: tuple[str, ...]
     caller: str
-
-
-def unit(app: str) -> str:
-    """Return the unit that does an app's operations."""
-    return f"bedstone-operation@{app}.service"
 
 
 def installed() -> bool:
@@ -71,12 +66,12 @@ def start(app: str, argv: Sequence[str], *, wait_seconds: float = 0) -> None:
         _log(app).unlink(missing_ok=True)
         files.write(_log(app), "", mode=0o600)
         try:
-            systemd.start_soon(unit(app))
+            systemd.start_soon(names.operation_unit(app))
         except CommandError as error:
             raise BedstoneError(
-                f"{unit(app)} doesn't start.",
-                hint=f"`systemctl status {unit(app)}` says why; with --foreground the operation"
-                " runs in this terminal.",
+                f"{names.operation_unit(app)} doesn't start.",
+                hint=f"`systemctl status {names.operation_unit(app)}` says why; with --foreground"
+                " the operation runs in this terminal.",
                 details=error.details,
             ) from error
         _wait_until_taken(systemd, app)
@@ -91,7 +86,7 @@ def _wait_until_taken(systemd: Systemd, app: str) -> None:
         if time.monotonic() > asked + _STATE_EVERY_SECONDS:
             asked = time.monotonic()
             # Inactive it also is while systemd hasn't come to it.
-            if systemd.active(unit(app)) == "failed":
+            if systemd.active(names.operation_unit(app)) == "failed":
                 return
 
 
@@ -106,15 +101,17 @@ def _wait_until_free(systemd: Systemd, app: str, seconds: float) -> None:
                 raise lock.LockedError(
                     f"{app} is locked by {owner.words()}.",
                     hint=f"Look on: `bedstone watch {app}`. Call it off:"
-                    f" `systemctl stop {unit(app)}`, which undoes what it has done.",
+                    f" `systemctl stop {names.operation_unit(app)}`, which undoes what it has"
+                    " done.",
                 )
         else:
-            if systemd.active(unit(app)) in _GONE:
+            if systemd.active(names.operation_unit(app)) in _GONE:
                 return
             # It has done its work, and its hooks or its tidying up are on their way.
             ending = ending or time.monotonic()
             if time.monotonic() > ending + _END_SECONDS:
-                raise BedstoneError(f"{unit(app)} doesn't end: `systemctl status {unit(app)}`.")
+                unit = names.operation_unit(app)
+                raise BedstoneError(f"{unit} doesn't end: `systemctl status {unit}`.")
         time.sleep(_STATE_EVERY_SECONDS if owner else _POLL_SECONDS)
 
 
@@ -204,7 +201,7 @@ def follow(app: str, say: Callable[[str], None]) -> dict[str, Any] | None:
             if time.monotonic() < asked + _STATE_EVERY_SECONDS:
                 continue
             asked = time.monotonic()
-            if systemd.active(unit(app)) in _GONE and asked > begun:
+            if systemd.active(names.operation_unit(app)) in _GONE and asked > begun:
                 # What it wrote last may have come after the look into the file.
                 return _last(handle, rest, say)
 

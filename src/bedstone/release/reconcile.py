@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bedstone.apps import config, network, slots
 from bedstone.apps.limits import START_SLACK_SECONDS, drain_seconds, stop_seconds
 from bedstone.apps.slots import Slot
-from bedstone.core import files, paths
+from bedstone.core import files, names, paths
 from bedstone.release import commands
 from bedstone.release.steps import reverse, uploads
 from bedstone.release.steps.prepare import STEP_KINDS
@@ -99,7 +99,7 @@ def plan(
     ]
     present = set(slots.keys(app_name))
     keys = [slot.key for slot in wanted]
-    states = host.systemd.states([slots.unit(app_name, key) for key in keys])
+    states = host.systemd.states([names.slot_unit(app_name, key) for key in keys])
     routed = servers(app)
     current = paths.served(app_name) / "static" / "current"
     linked = str(current.readlink()) if current.is_symlink() else None
@@ -115,12 +115,12 @@ def plan(
         start=tuple(
             key
             for key in keys
-            if (state := states.get(slots.unit(app_name, key))) is None or not state.is_active
+            if (state := states.get(names.slot_unit(app_name, key))) is None or not state.is_active
         ),
         enable=tuple(
             key
             for key in keys
-            if (state := states.get(slots.unit(app_name, key))) is None or not state.enabled
+            if (state := states.get(names.slot_unit(app_name, key))) is None or not state.enabled
         ),
         surplus=tuple(sorted(present - set(keys))),
         misled=() if nginx.is_right(app_name, serving.slot, routed) else tuple(routed),
@@ -134,8 +134,8 @@ def plan(
 
 def _left_running(host: Host, app_name: str) -> list[str]:
     """Return the one-off containers of steps; the operation that started them is gone."""
-    names = {f"bedstone-{app_name}-{kind}" for kind in STEP_KINDS}
-    return sorted(names & set(host.docker.containers(f"{container.LABEL_APP}={app_name}")))
+    wanted = {names.command_container(app_name, kind) for kind in STEP_KINDS}
+    return sorted(wanted & set(host.docker.containers(f"{container.LABEL_APP}={app_name}")))
 
 
 def put_right(host: Host, wanted: Plan) -> None:
@@ -156,14 +156,16 @@ def put_right(host: Host, wanted: Plan) -> None:
     limit = max(service.health_timeout_seconds for service in services)
     for slot in wanted.slots:
         slots.write(app.name, slot)
-    restart = [slots.unit(app.name, slot.key) for slot in wanted.slots]
-    start = [unit for key in wanted.start if (unit := slots.unit(app.name, key)) not in restart]
+    restart = [names.slot_unit(app.name, slot.key) for slot in wanted.slots]
+    start = [
+        unit for key in wanted.start if (unit := names.slot_unit(app.name, key)) not in restart
+    ]
     if restart:
         limit += max(service.stop_seconds for service in services)
         host.systemd.restart(restart, timeout=limit + START_SLACK_SECONDS)
     if start:
         host.systemd.start(start, timeout=limit + START_SLACK_SECONDS)
-    host.systemd.enable([slots.unit(app.name, key) for key in wanted.enable])
+    host.systemd.enable([names.slot_unit(app.name, key) for key in wanted.enable])
     if wanted.static:
         files.link(paths.served(app.name) / "static" / "current", wanted.static)
     if wanted.misled:
@@ -207,7 +209,7 @@ def sweep(app: str) -> None:
     """
     for path in (paths.served(app) / "static").glob(".*.partial"):
         files.remove_tree(path)
-    prefixes = [environment_prefix(f"bedstone-{app}-{kind}") for kind in STEP_KINDS]
+    prefixes = [environment_prefix(names.command_container(app, kind)) for kind in STEP_KINDS]
     for prefix in (*prefixes, f"probe-{app}."):
         for path in paths.runtime().glob(f"{prefix}*"):
             path.unlink(missing_ok=True)

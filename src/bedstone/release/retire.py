@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bedstone.apps import config, maintenance, slots
-from bedstone.core import files, lock, paths
+from bedstone.core import files, lock, names, paths
 from bedstone.ledger import database
 from bedstone.release.context import Host
-from bedstone.release.steps.image import image_name
 from bedstone.release.steps.stop import end
 from bedstone.system import container, nginx
 
@@ -37,7 +36,7 @@ def retire(app: str, host: Host | None = None) -> None:
         end(host, app, slots.keys(app), seconds=None)
         for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
             host.docker.remove(name)
-        host.docker.remove_network(f"bedstone-{app}")
+        host.docker.remove_network(names.network(app))
         # Its subnet may be another app's by the time it is declared again.
         (paths.app_state(app) / "network.json").unlink(missing_ok=True)
         # It would close the next app of that name.
@@ -88,8 +87,8 @@ def prune(host: Host | None = None) -> list[str]:
         with lock.held(app, f"bedstone retire {app}"):
             if not _mark(app).exists() or slots.serving(app) is not None:
                 continue
-            for tag in host.docker.tags(f"bedstone/{app}"):
-                host.docker.untag(image_name(app, tag))
+            for tag in host.docker.tags(names.image_repository(app)):
+                host.docker.untag(names.image(app, tag))
             host.docker.remove_dangling(f"{container.LABEL_APP}={app}")
             files.remove_tree(paths.served(app) / "static")
             files.remove_tree(paths.app_state(app))

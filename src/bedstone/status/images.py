@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from bedstone.core import names
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,7 +27,7 @@ def usage(docker: Docker, apps: Sequence[str]) -> dict[str, dict[str, Any]]:
     sizes = {_short(row["ID"]): row for row in docker.image_sizes()}
     result = {}
     for app in apps:
-        tagged = docker.image_ids(f"bedstone/{app}")
+        tagged = docker.image_ids(names.image_repository(app))
         known = [sizes[_short(image)] for image in set(tagged.values()) if _short(image) in sizes]
         unique = sum(size_of(row.get("UniqueSize")) for row in known)
         shared = max((size_of(row.get("SharedSize")) for row in known), default=0)

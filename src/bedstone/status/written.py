@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
-from bedstone.apps.containers import name_of
+from bedstone.core import names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,8 @@ def of(docker: Docker, found: Current) -> list[dict[str, Any]]:
     files: dict[str, int] = {}
     for key in found.slot_keys():
         service, _, slot = key.partition("@")
-        for directory in directories(docker.added(name_of(found.app.name, service, slot))):
+        container = names.slot_container(found.app.name, service, slot)
+        for directory in directories(docker.added(container)):
             files[directory] = files.get(directory, 0) + 1
     shown = sorted(files.items(), key=lambda item: (-item[1], item[0]))
     return [{"directory": path, "files": count} for path, count in shown]

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import paths
+from bedstone.core import names, paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
 from bedstone.core.process import Completed, Runner, run
 from bedstone.system.container import LABEL_APP
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BUILD_SECONDS = 3600.0
 PULL_SECONDS = 1800.0
 # A build takes what the apps leave: see role docker's bedstone-build.slice.
-BUILD_SLICE = "bedstone-build.slice"
 # Ends the name of the container that an image is looked into with.
 LOOK = "look"
 _FIRST_WITH_BUILDX = 23
@@ -138,7 +137,7 @@ class Docker:
                 argv += ["--secret", f"id={name},env={_SECRET}{name}"]
             for name, value in sorted(labels.items()):
                 argv += ["--label", f"{name}={value}"]
-            argv += ["--cgroup-parent", BUILD_SLICE]
+            argv += ["--cgroup-parent", names.BUILD_SLICE]
             if target:
                 argv += ["--target", target]
             if fresh:
@@ -300,7 +299,7 @@ class Docker:
     @contextmanager
     def _laid_open(self, image: str, app: str) -> Iterator[str]:
         """Make a container that never runs, to look into an image; it has a name to be found by."""
-        name = f"bedstone-{app}-{LOOK}"
+        name = names.command_container(app, LOOK)
         # Left by a process that was killed: only the holder of the app's lock removes containers.
         self.remove(name)
         label = f"{LABEL_APP}={app}"

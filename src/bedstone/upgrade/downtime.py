@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bedstone.apps import config, current, health, maintenance
-from bedstone.core import parallel, paths
+from bedstone.core import names, parallel, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.process import run
 from bedstone.release.steps.verify import front_door_path, is_right
@@ -80,7 +80,7 @@ def running_units(apps: Iterable[str]) -> list[str]:
         said = run(
             [
                 "systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
-                "--type=service,timer", f"bedstone-{app}-*",
+                "--type=service,timer", names.app_units(app),
             ]
         ).stdout  # fmt: skip
         found += [line.split()[0] for line in said.splitlines() if line.strip()]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bedstone.apps import config
 from bedstone.backup import create as backups
 from bedstone.backup.create import server_of
-from bedstone.core import files, lock
+from bedstone.core import files, lock, names
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
 from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, NAME, Cluster
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import Settings
 
-UNIT = "bedstone-upgrade.service"
 
 _UPGRADE_SECONDS = 12 * 3600.0
 _WAIT_SECONDS = 120.0
@@ -352,7 +351,7 @@ def _left_in_unit() -> list[int]:
         if not entry.name.isdigit() or int(entry.name) in own:
             continue
         try:
-            here = UNIT in (entry / "cgroup").read_text()
+            here = names.UPGRADE_UNIT in (entry / "cgroup").read_text()
             program = (entry / "comm").read_text().strip()
         except OSError:
             continue

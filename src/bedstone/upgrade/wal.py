@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from bedstone.core import files, paths
+from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import run
 from bedstone.storage import destinations
@@ -21,7 +21,6 @@ _PATH = re.compile(r"^pg1-path=.*$", re.MULTILINE)
 _KNOWN_SINCE = {16: (2, 48), 17: (2, 52), 18: (2, 55)}
 _VERSION = re.compile(r"pgBackRest (\d+)\.(\d+)")
 # Of role pgbackrest: makes a full backup at each destination.
-_FULL = "bedstone-wal-full.service"
 
 
 def obstacle(major: int) -> str | None:
@@ -60,7 +59,7 @@ def follow(major: int, say: Callable[[str], None]) -> None:
             return
         _point_to(major)
         Stanza(known).upgrade()
-        run(["systemctl", "start", "--no-block", _FULL])
+        run(["systemctl", "start", "--no-block", names.FULL_BACKUP_UNIT])
     except (BedstoneError, OSError) as error:
         reason = error.text() if isinstance(error, BedstoneError) else str(error)
         say(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
-from bedstone.core import age
+from bedstone.core import age, names
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 from bedstone.storage import destinations
@@ -224,4 +224,4 @@ def _of(how: VerifySettings) -> str:
 
 
 def _timer(how: VerifySettings) -> str:
-    return f"bedstone-verify@{how.origin}.timer" if how.origin else "bedstone-verify.timer"
+    return names.verify_timer(how.origin)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone.core import age, paths
+from bedstone.core import age, names, paths
 from bedstone.core.process import Runner, run
 from bedstone.notify.alarms import Alarm
 from bedstone.system import systemd
@@ -37,7 +37,6 @@ _INSTALLED = re.compile(r"^\s*Installed: (\S+)", re.MULTILINE)
 _MAPPED = re.compile(r"^\S+ ..x. \S+ \S+ \S+\s+(/\S.*) \(deleted\)$", re.MULTILINE)
 _UNIT = re.compile(r"/([^/\n]+\.service)(?=/|$)", re.MULTILINE)
 _CONTAINER = re.compile(r"/docker[-/]|/libpod|/containerd", re.MULTILINE)
-_SLOT = re.compile(r"bedstone-(.+)-[^-@]+@.+\.service")
 # Only a reboot loads the new files of these without an interruption.
 _UNTOUCHABLE = re.compile(r"(dbus|dbus-broker|systemd-logind|user@\d+|init)\.service")
 _MOST_NAMES = 6
@@ -268,8 +267,8 @@ def judge_libraries(found: Sequence[Replaced], now: datetime) -> Iterator[Alarm]
     del now
     reboot = [entry for entry in found if _UNTOUCHABLE.fullmatch(entry.unit)]
     rest = [entry for entry in found if entry not in reboot]
-    apps = sorted({match[1] for entry in rest if (match := _SLOT.fullmatch(entry.unit))})
-    plain = [entry.unit for entry in rest if not _SLOT.fullmatch(entry.unit)]
+    apps = sorted({app for entry in rest if (app := names.app_of_slot_unit(entry.unit))})
+    plain = [entry.unit for entry in rest if not names.app_of_slot_unit(entry.unit)]
     commands = [f"bedstone restart {app}" for app in apps]
     commands += [f"systemctl restart {' '.join(plain)}"] if plain else []
     for name, entries, command in (

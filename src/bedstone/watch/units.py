@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import age, lock, paths
+from bedstone.core import age, lock, names, paths
 from bedstone.notify import unit_failures
 from bedstone.notify.alarms import Alarm
 from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
@@ -35,7 +34,6 @@ MOST_RESTARTS = 3
 # A loop is over when it was silent for so long.
 _SPAN = timedelta(hours=2)
 _MOST_SAMPLES = 4
-_SLOT = re.compile(r"bedstone-(.+)-[^-@]+@.+\.service")
 # Failed by their nature in a container, which has neither modules nor devices.
 _MACHINE = ("systemd-", "kmod", "modprobe@")
 
@@ -124,8 +122,8 @@ def _looping(unit: str, state: Mapping[str, str], found: Units, now: datetime) -
     often = f"{count} times"
     if grown >= MOST_RESTARTS and base:
         often = f"{grown} times in {age.words((now - base.at).total_seconds())}"
-    slot = _SLOT.fullmatch(unit)
-    back = f", `bedstone rollback {slot[1]}` brings the release before" if slot else ""
+    app = names.app_of_slot_unit(unit)
+    back = f", `bedstone rollback {app}` brings the release before" if app else ""
     return Alarm(
         f"units/{unit}",
         "red",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bedstone.core import names as host_names
 from bedstone_control import names
 from bedstone_control.roles.app_config import service_routes
 
@@ -101,7 +102,7 @@ def _units(app: App) -> Iterator[tuple[str, str, tuple[str, str]]]:
             yield "service", name, ("container", f"{unit}-{slot}")
     for name in app.jobs:
         for kind in ("unit", "container"):
-            yield "job", name, (kind, names.job(app.name, name))
+            yield "job", name, (kind, host_names.job_name(app.name, name))
 
 
 def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:

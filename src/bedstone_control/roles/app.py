@@ -6,7 +6,8 @@ import difflib
 import json
 from typing import TYPE_CHECKING, Any
 
-from bedstone.apps import environment
+from bedstone.apps import environment, limits
+from bedstone.core import names as host_names
 from bedstone_control import names
 
 if TYPE_CHECKING:
@@ -14,13 +15,6 @@ if TYPE_CHECKING:
 
 App = dict[str, Any]
 
-# Beyond the time a service may take to get healthy: starting its container on a busy server.
-START_SLACK_SECONDS = 120
-# Beyond the time a service may take to stop: docker's own work.
-STOP_SLACK_SECONDS = 60
-# Beyond the time a job may take: starting and removing its container. The program itself ends a
-# job in time; systemd is there for the program.
-JOB_SLACK_SECONDS = 120
 UNITS = "/etc/systemd/system"
 # Mounts the directory of what the apps' containers write, so that nothing there is run.
 CONTENT_UNIT = "bedstone-content.service"
@@ -46,7 +40,9 @@ def files(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ValueError: an environment holds what no program can get.
 
     """
-    undo = {"undo_seconds": undo_seconds(apps)}
+    services = [values for app in apps for values in app["config"]["services"].values()]
+    times = [(s.get("health_timeout_seconds"), s.get("stop_seconds")) for s in services]
+    undo = {"undo_seconds": limits.undo_seconds(times)}
     return [
         *(
             {"path": f"{UNITS}/{name}", "template": f"{name}.j2", "variables": undo}
@@ -56,21 +52,10 @@ def files(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def undo_seconds(apps: Sequence[Mapping[str, Any]]) -> int:
-    """Return how long undoing a release of any of the apps may take when it is called off.
-
-    Requests in the new slot end, the previous workers start again, the new slot stops.
-    """
-    services = [values for app in apps for values in app["config"]["services"].values()]
-    stop = max((values.get("stop_seconds") or 0 for values in services), default=0)
-    start = max((values.get("health_timeout_seconds") or 60 for values in services), default=60)
-    return 3 * stop + start + START_SLACK_SECONDS + STOP_SLACK_SECONDS
-
-
 def units(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the units that systemd starts by itself: the one at boot, and the jobs' timers."""
     timers = [
-        f"bedstone-{names.job(app['name'], job)}.timer"
+        host_names.job_timer(app["name"], job)
         for app in apps
         for job, values in _jobs(app).items()
         if values.get("schedule") is not None
@@ -169,30 +154,32 @@ def listed(given: Sequence[str] | str) -> list[str]:
 
 def _unit(app: str, service: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "path": f"{UNITS}/bedstone-{app}-{service}@.service",
+        "path": f"{UNITS}/{host_names.slot_unit_template(app, service)}",
         "template": "service.j2",
         "variables": {
             "app": app,
             "service": service,
-            "start_seconds": (values.get("health_timeout_seconds") or 60)
-            + (values.get("stop_seconds") or 0)
-            + START_SLACK_SECONDS,
-            "stop_seconds": (values.get("stop_seconds") or 0) + STOP_SLACK_SECONDS,
+            "start_seconds": limits.unit_start_seconds(
+                values.get("health_timeout_seconds"), values.get("stop_seconds")
+            ),
+            "stop_seconds": limits.unit_stop_seconds(values.get("stop_seconds")),
         },
     }
 
 
 def _job_units(app: str, job: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    name = f"{UNITS}/bedstone-{names.job(app, job)}"
     variables = {
         "app": app,
         "job": job,
         "schedule": values.get("schedule"),
-        "timeout_seconds": (values.get("timeout_seconds") or 3600) + JOB_SLACK_SECONDS,
+        "timeout_seconds": (values.get("timeout_seconds") or limits.DEFAULT_JOB_TIMEOUT)
+        + limits.JOB_SLACK_SECONDS,
+        "stop_seconds": limits.JOB_STOP_SECONDS,
     }
+    units = {"service": host_names.job_unit(app, job), "timer": host_names.job_timer(app, job)}
     kinds = ["service"] if values.get("schedule") is None else ["service", "timer"]
     return [
-        {"path": f"{name}.{kind}", "template": f"job.{kind}.j2", "variables": variables}
+        {"path": f"{UNITS}/{units[kind]}", "template": f"job.{kind}.j2", "variables": variables}
         for kind in kinds
     ]
 

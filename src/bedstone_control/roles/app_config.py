@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from bedstone.core import names as host_names
 from bedstone_control import names
 from bedstone_control.roles import guesses
 from bedstone_control.settings import gitserver, placeholders
@@ -89,7 +90,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "migrate_environment_file": f"{directory}/migrate.env",
         "secret_variables": secret_variables(app),
         "login_variables": login_variables(app) if app.database else [],
-        "network": f"bedstone-{app.name}",
+        "network": host_names.network(app.name),
         "hosts": {names.DATABASE_HOST: site.database_address} if app.database else {},
         "mounts": [
             {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},

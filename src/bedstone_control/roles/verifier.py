@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bedstone.core import names as host_names
 from bedstone_control.roles import backup, pgbackrest
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def timers(origins: Iterable[Mapping[str, Any]], template: str) -> list[dict[str
 
 def _timer(origin: Mapping[str, Any]) -> tuple[str, str]:
     # A file of its own for each: it is stopped and goes when its origin does.
-    name = f"bedstone-verify@{origin['name']}.timer"
+    name = host_names.verify_timer(origin["name"])
     return name, f"/etc/systemd/system/{name}"
 
 

@@ -6,12 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bedstone.apps import limits
 from bedstone_control.settings.types import Command, Model
 
 # What a program may take as "end, please"; the kill itself comes after `stop_seconds`.
 StopSignal = Literal[
     "SIGTERM", "SIGQUIT", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR"
 ]
+
+Status = Annotated[int, Field(ge=limits.STATUS.least, le=limits.STATUS.most)]
 
 
 class Service(Model):
@@ -25,8 +28,8 @@ class Service(Model):
     )
     port: int | None = Field(
         None,
-        ge=1,
-        le=65535,
+        ge=limits.PORT.least,
+        le=limits.PORT.most,
         description="Port on which the process answers HTTP inside its container. None for a "
         "worker.",
         examples=[8000],
@@ -51,30 +54,30 @@ class Service(Model):
         "(see `accept_status`). Without one an open port counts as healthy.",
         examples=["/health/"],
     )
-    accept_status: list[Annotated[int, Field(ge=200, le=599)]] = Field(
+    accept_status: list[Status] = Field(
         [],
         description="Further statuses that count as a right answer: of the health path, and of the "
         "route when a release looks through the front door.",
         examples=[[302, 401]],
     )
     health_timeout_seconds: int = Field(
-        60,
-        ge=1,
-        le=3600,
+        limits.DEFAULT_HEALTH_TIMEOUT,
+        ge=limits.HEALTH_TIMEOUT.least,
+        le=limits.HEALTH_TIMEOUT.most,
         description="How long a new process may take until it is healthy.",
         examples=[60],
     )
     replicas: int = Field(
         1,
-        ge=1,
-        le=64,
+        ge=limits.REPLICAS.least,
+        le=limits.REPLICAS.most,
         description="Number of processes; for services without a port.",
         examples=[2],
     )
     memory_mb: int | None = Field(
         None,
-        ge=16,
-        le=10_000_000,
+        ge=limits.MEMORY_MB.least,
+        le=limits.MEMORY_MB.most,
         description="Memory limit of each process in MiB; half of the server's memory when left "
         "out.",
         examples=[512],
@@ -87,16 +90,16 @@ class Service(Model):
         examples=[1.5],
     )
     pids: int = Field(
-        512,
-        ge=1,
-        le=4_000_000,
+        limits.DEFAULT_PIDS,
+        ge=limits.PIDS.least,
+        le=limits.PIDS.most,
         description="Limit of processes and threads in the container.",
         examples=[512],
     )
     stop_seconds: int = Field(
-        30,
-        ge=1,
-        le=3600,
+        limits.DEFAULT_STOP,
+        ge=limits.STOP.least,
+        le=limits.STOP.most,
         description="Time between the request to stop and the kill: as long as the longest request "
         "or task.",
         examples=[30],
@@ -124,16 +127,16 @@ class Job(Model):
         examples=["*-*-* 04:00:00"],
     )
     timeout_seconds: int = Field(
-        3600,
-        ge=1,
-        le=604800,
+        limits.DEFAULT_JOB_TIMEOUT,
+        ge=limits.JOB_TIMEOUT.least,
+        le=limits.JOB_TIMEOUT.most,
         description="Longest time it may take; then it is stopped and counts as failed.",
         examples=[600],
     )
     memory_mb: int | None = Field(
         None,
-        ge=16,
-        le=10_000_000,
+        ge=limits.MEMORY_MB.least,
+        le=limits.MEMORY_MB.most,
         description="Memory limit in MiB; half of the server's memory when left out.",
         examples=[512],
     )
@@ -141,9 +144,9 @@ class Job(Model):
         None, ge=0.01, allow_inf_nan=False, description="CPU limit in cores.", examples=[1.5]
     )
     pids: int = Field(
-        512,
-        ge=1,
-        le=4_000_000,
+        limits.DEFAULT_PIDS,
+        ge=limits.PIDS.least,
+        le=limits.PIDS.most,
         description="Limit of processes and threads in the container.",
         examples=[512],
     )

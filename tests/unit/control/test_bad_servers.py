@@ -86,7 +86,7 @@ def test_server_without_python_is_told_with_what_it_said() -> None:
 
 
 def test_survey_runs_alone_and_finds_what_the_checks_read() -> None:
-    program = files("bedstone_control").joinpath("survey.py").read_text()
+    program = files("bedstone_control.checks").joinpath("survey.py").read_text()
     result = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program], capture_output=True, check=True, text=True
     )

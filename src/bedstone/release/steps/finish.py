@@ -10,22 +10,17 @@ from bedstone.apps import slots
 from bedstone.apps.limits import drain_seconds, stop_seconds
 from bedstone.backup import catalog, create
 from bedstone.backup import settings as backup_settings
-from bedstone.core import files, paths
+from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
 from bedstone.release import ledger_rebuild
 from bedstone.release.steps import image, uploads
-from bedstone.release.steps.image import image_name
 from bedstone.release.steps.stop import end, killed
 from bedstone.storage import destinations
 from bedstone.system.container import LABEL_APP
 
 if TYPE_CHECKING:
     from bedstone.release.context import Rollout
-
-# Of role backup.
-COPY_UNIT = "bedstone-copy.service"
-FIRST_BACKUP = "bedstone-first-backup-"
 
 
 def drain(rollout: Rollout) -> str:
@@ -40,7 +35,7 @@ def drain(rollout: Rollout) -> str:
     finished = host.nginx.wait_until_drained(slots.addresses(app.name, surplus), seconds)
     began = time.time()
     end(host, app.name, surplus, seconds=stop_seconds(tuple(app.services.values())))
-    units = [slots.unit(app.name, key) for key in surplus]
+    units = [names.slot_unit(app.name, key) for key in surplus]
     late = "" if finished else f" (requests were still open after {seconds:g} seconds)"
     given = uploads.hand_over(rollout)
     uploaded = f", uploads {given}" if given else ""
@@ -52,9 +47,9 @@ def prune(rollout: Rollout) -> str:
     app, docker = rollout.app.name, rollout.host.docker
     kept = {entry.id for entry in releases.kept(rollout.connection, app)} | {rollout.id}
     removed = 0
-    for tag in docker.tags(f"bedstone/{app}"):
+    for tag in docker.tags(names.image_repository(app)):
         if tag not in kept:
-            docker.untag(image_name(app, tag))
+            docker.untag(names.image(app, tag))
             removed += 1
     removed += image.drop_pulled(rollout, kept)
     docker.remove_dangling(f"{LABEL_APP}={app}")
@@ -82,14 +77,14 @@ def first_backup(rollout: Rollout) -> str:
     Until the first night there would be none, and what verifies backups would find nothing.
     """
     app = rollout.app.name
-    unit = f"{FIRST_BACKUP}{app}.service"
+    unit = names.first_backup_unit(app)
     rollout.host.systemd.run_soon(
         unit,
         ["/usr/local/bin/bedstone", "backup", app, "--label", create.FIRST],
         description=f"The first backup of {app}",
-        on_failure=f"bedstone-failed@{unit}.service",
+        on_failure=names.failure_unit(unit),
         # What it leaves goes on to the other destinations, like the nightly one's.
-        then=f"/usr/bin/systemctl start --no-block {COPY_UNIT}" if _has_copies() else None,
+        then=f"/usr/bin/systemctl start --no-block {names.COPY_UNIT}" if _has_copies() else None,
     )
     return f"in the background, see `systemctl status {unit}`"
 
@@ -112,9 +107,9 @@ def copy(rollout: Rollout) -> str:
     By its log the database would come back as the release's migrations have left it, and with the
     last night's copies the app as it was before: code that is incompatible with its schema.
     """
-    names = [place.name for place in destinations.load().remote]
-    rollout.host.systemd.start_soon(COPY_UNIT)
-    return f"to {', '.join(names)}, in the background"
+    places = [place.name for place in destinations.load().remote]
+    rollout.host.systemd.start_soon(names.COPY_UNIT)
+    return f"to {', '.join(places)}, in the background"
 
 
 def record(rollout: Rollout) -> str:

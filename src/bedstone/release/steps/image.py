@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
-from bedstone.core import files, paths
+from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import releases
 from bedstone.release import source
@@ -39,7 +39,7 @@ def image(rollout: Rollout) -> str:
         if (stored := paths.host("/var/lib/docker")).is_dir():
             files.sync_filesystem(stored, rollout.host.run)
     require_no_loose_volumes(app, docker.volumes(facts.id))
-    docker.tag(facts.id, image_name(app.name, rollout.id))
+    docker.tag(facts.id, names.image(app.name, rollout.id))
     rollout.image = facts.id
     rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user, app=app.name)
     releases.set_image(rollout.connection, app.name, rollout.id, facts.id)
@@ -103,12 +103,7 @@ def _built_before(rollout: Rollout) -> ImageFacts | None:
 
 def unimage(rollout: Rollout) -> None:
     """Take the release's name off the image."""
-    rollout.host.docker.untag(image_name(rollout.app.name, rollout.id))
-
-
-def image_name(app: str, release_id: str) -> str:
-    """Return the name of a release's image."""
-    return f"bedstone/{app}:{release_id}"
+    rollout.host.docker.untag(names.image(rollout.app.name, rollout.id))
 
 
 def drop_pulled(rollout: Rollout, kept: Collection[str]) -> int:

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from bedstone.apps import config, environment, slots
-from bedstone.core import disk, files, paths
+from bedstone.core import disk, files, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.system.docker import LOOK
 
@@ -95,7 +95,7 @@ def declared_environments(app: App) -> dict[str, dict[str, str]]:
 def remove_leftovers(rollout: Rollout) -> None:
     """Remove one-off containers that a killed operation has left: they may still be at work."""
     for kind in STEP_KINDS:
-        rollout.host.docker.remove(f"bedstone-{rollout.app.name}-{kind}")
+        rollout.host.docker.remove(names.command_container(rollout.app.name, kind))
 
 
 def require_room(app: App) -> None:

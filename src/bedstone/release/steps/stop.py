@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.apps import containers, slots
+from bedstone.apps import slots
 from bedstone.apps.supervisor import KILLED
+from bedstone.core import names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +45,11 @@ def end(host: Host, app: str, keys: Sequence[str], *, seconds: float | None) -> 
         CommandError: one of them still runs.
 
     """
-    units = [slots.unit(app, key) for key in keys]
+    units = [names.slot_unit(app, key) for key in keys]
     host.systemd.stop(units, timeout=seconds)
     host.systemd.disable(units)
     for key in keys:
         slots.remove(app, key)
         service, _, name = key.partition("@")
         # A unit removes its container itself, unless it was killed or Docker was away.
-        host.docker.remove(containers.name_of(app, service, name))
+        host.docker.remove(names.slot_container(app, service, name))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from bedstone.apps import maintenance, slots
-from bedstone.apps.config import Service
+from bedstone.apps import maintenance
+from bedstone.core import names
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import tail
-from bedstone.release.context import Rollout
-from bedstone.system import http_check
+
+if TYPE_CHECKING:
+    from bedstone.apps.config import Service
+    from bedstone.release.context import Rollout
+    from bedstone.system import http_check
 
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
@@ -35,7 +39,7 @@ def verify(rollout: Rollout) -> str:
             time.sleep(VERIFY_PAUSE_SECONDS)
             answer = rollout.host.front_door(app.main_domain, path, app.https_port)
         if not is_right(service, path, answer):
-            unit = slots.unit(app.name, f"{service.name}@{rollout.slot}")
+            unit = names.slot_unit(app.name, f"{service.name}@{rollout.slot}")
             raise BedstoneError(
                 f"Through the front door, {answer.said}.",
                 hint=_hint(app.main_domain, path, answer),

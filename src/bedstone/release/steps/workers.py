@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
 from bedstone.apps.limits import START_SLACK_SECONDS, stop_seconds
+from bedstone.core import names
 from bedstone.release.steps.start import start_units
 from bedstone.release.steps.stop import end, killed
 
@@ -24,11 +25,11 @@ def workers(rollout: Rollout) -> str:
     for service in app.workers:
         for name in service.worker_slots():
             slots.write(app.name, rollout.slot_of(service, name))
-    units = [slots.unit(app.name, key) for key in keys]
+    units = [names.slot_unit(app.name, key) for key in keys]
     began = time.time()
     start_units(rollout, rollout.host.systemd.restart, units, app.workers)
     rollout.host.systemd.enable(units)
-    before = [slots.unit(app.name, key) for key, slot in rollout.old_workers.items() if slot]
+    before = [names.slot_unit(app.name, key) for key, slot in rollout.old_workers.items() if slot]
     return f"{', '.join(keys)}{killed(rollout.host, before, began)}"
 
 
@@ -41,7 +42,7 @@ def unworkers(rollout: Rollout) -> None:
         if slot is None:
             new.append(key)
         else:
-            again.append(slots.unit(app.name, key))
+            again.append(names.slot_unit(app.name, key))
             slots.write(app.name, slot)
     end(rollout.host, app.name, new, seconds=stop_seconds(app.workers))
     if again:
