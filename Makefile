@@ -17,7 +17,7 @@ setup: .venv/.ready  ## the Python environment and the system packages
 
 .PHONY: lock
 lock: setup  ## requirements.txt anew from pyproject.toml
-	@$(BIN)/uv pip compile --system-certs -q pyproject.toml --group dev --generate-hashes \
+	@$(BIN)/uv pip compile --system-certs -q pyproject.toml --group dev --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header -o requirements.txt
 
 .PHONY: check

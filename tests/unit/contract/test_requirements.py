@@ -1,8 +1,12 @@
-"""requirements.yml and what the environment installed are the same versions."""
+"""The controller's versions: requirements.yml and the lock file hold those that are installed."""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
+import tomllib
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,13 +15,29 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 PINNED = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
+# The oldest controller that is supported. ansible-core 2.20 and later don't run on its Python.
+OLDEST = sys.version_info < (3, 12)
+RANGE = re.compile(r">=(\d+(?:\.\d+)*),<=(\d+(?:\.\d+)*)")
 
 
 @pytest.mark.parametrize("collection", PINNED, ids=lambda entry: entry["name"])
-def test_pinned_collection_is_the_installed_one(collection: dict[str, str]) -> None:
+def test_installed_collection_is_a_bound_of_the_range(collection: dict[str, str]) -> None:
     namespace, name = collection["name"].split(".")
     manifest = files("ansible_collections") / namespace / name / "MANIFEST.json"
-    assert json.loads(manifest.read_text())["collection_info"]["version"] == collection["version"]
+    bounds = RANGE.fullmatch(collection["version"])
+    assert bounds, "not >=OLDEST,<=NEWEST"
+    installed = json.loads(manifest.read_text())["collection_info"]["version"]
+    assert installed == bounds[1 if OLDEST else 2]
+
+
+def test_installed_ansible_is_the_one_of_this_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    marker = "python_version < '3.12'" if OLDEST else "python_version >= '3.12'"
+    assert f"ansible=={version('ansible')}; {marker}" in project["dependencies"]
+    marker = marker.replace("version", "full_version")
+    for package in ("ansible", "ansible-core"):
+        pin = f"{package}=={version(package)} ; {marker} \\"
+        assert pin in (ROOT / "requirements.txt").read_text().splitlines()
 
 
 def test_every_collection_in_use_is_pinned() -> None:
