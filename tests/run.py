@@ -6,10 +6,11 @@ Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against 
 PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic),
 one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults`` (releases killed at
 random places; BEDSTONE_FAULT_SEED repeats a run), ``drill`` (a server burns down while people
-write, and is rebuilt), ``newcomer`` (`make setup && make check` in a fresh clone on a bare Debian)
-and ``demo`` (the README's first command, end to end, and what a test server does to the kernel of
-this machine). Each stage's output goes to a file of its own; a failing stage's last lines are
-shown. Exit code 0 only when every stage passed.
+write, and is rebuilt), ``newcomer`` (`make setup && make check` in a fresh clone on a bare Debian,
+which then provisions another one with the newest ansible) and ``demo`` (the README's first command,
+end to end, and what a test server does to the kernel of this machine). Each stage's output goes to
+a file of its own; a failing stage's last lines are shown. A deprecation warning of ansible-core
+fails its stage. Exit code 0 only when every stage passed.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ LOGS = ROOT / ".cache" / "test-logs"
 SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 2700
+# ansible-core's announcement of what a later release removes.
+DEPRECATION = "DEPRECATION WARNING"
 # The words of pytest, Ansible and make that say what it was, wherever Molecule puts them.
-_TELLING = re.compile(r"\bE {3,}\S|\bFAILED\b|Error:|\bfatal: |\bstopped: |is not idempotent")
+_TELLING = re.compile(
+    r"\bE {3,}\S|\bFAILED\b|Error:|\bfatal: |\bstopped: |is not idempotent"
+    rf"|{DEPRECATION}"
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TOLD_LINES = 12
 TOLD_WIDTH = 200
@@ -114,6 +120,8 @@ def run_stage(stage: Stage) -> Outcome:
         except subprocess.TimeoutExpired:
             output.write(f"\nstopped: over {STAGE_LIMIT_SECONDS} s\n".encode())
             returncode = 124
+    if returncode == 0 and DEPRECATION in log.read_text(errors="replace"):
+        returncode = 1
     return Outcome(stage, time.monotonic() - started, returncode, log)
 
 

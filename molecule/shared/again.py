@@ -39,7 +39,7 @@ def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedP
         str(playbook),
     ]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
-    return subprocess.run(
+    run = subprocess.run(
         command,
         capture_output=True,
         text=True,
@@ -48,6 +48,15 @@ def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedP
         env=environment,
         cwd=project,
     )
+    check_deprecations(run)
+    return run
+
+
+def check_deprecations(run: subprocess.CompletedProcess[str]) -> None:
+    """Fail the test when a run printed a deprecation warning of ansible-core."""
+    text = run.stdout + run.stderr
+    if "DEPRECATION WARNING" in text:
+        pytest.fail(f"a deprecation warning:\n{text}")
 
 
 def applied(server: str, *options: str, **arguments: Any) -> str:
@@ -86,4 +95,5 @@ def played(name: str, server: str, *options: str) -> str:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    check_deprecations(run)
     return run.stdout + run.stderr
