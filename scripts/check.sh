@@ -40,6 +40,7 @@ gate ruff-format "$bin/ruff" format --check . || failed=1
 gate yamllint "$bin/yamllint" --strict . || failed=1
 gate shellcheck bash -c 'xargs -0 shellcheck' < <(shell_scripts) || failed=1
 gate mypy "$bin/mypy" || failed=1
+gate imports "$bin/lint-imports" --no-cache --no-logo || failed=1
 # two processes: many tests wait for what they have started
 gate unit-tests "$bin/pytest" -q -n 2 --basetemp="$fast/unit" || failed=1
 wait "$lint" || failed=1
