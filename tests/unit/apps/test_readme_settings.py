@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ import yaml
 
 from bedstone_control.settings import environment
 from bedstone_control.settings.root import Settings
+from tests.unit.fixtures.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 READMES = {
     "payments": ROOT / "app/README.md",
     "guestbook": ROOT / "tests/apps/guestbook/README.md",

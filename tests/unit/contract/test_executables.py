@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
+
 SKIPPED = {".git", ".venv", ".cache", "node_modules"}
 
 

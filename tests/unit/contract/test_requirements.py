@@ -8,12 +8,12 @@ import sys
 import tomllib
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
+
 PINNED = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
 # The oldest controller that is supported. ansible-core 2.20 and later don't run on its Python.
 OLDEST = sys.version_info < (3, 12)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
+
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 
 every_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
+
 # docs/settings.md is generated from the schema.
 PAGES = [
     ROOT / "README.md",

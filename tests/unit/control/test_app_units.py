@@ -14,8 +14,9 @@ import pytest
 
 from bedstone_control.roles import app as app_layout
 from plugins.modules import release
+from tests.unit.fixtures.checkout import ROOT
 
-TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "app" / "templates"
+TEMPLATES = ROOT / "roles" / "app" / "templates"
 UNITS = "/etc/systemd/system"
 JOBS = {
     "cleanup": {"command": ["clean"], "schedule": "*-*-* 03:00:00", "timeout_seconds": 60},

@@ -16,8 +16,8 @@ from bedstone_control.vault import content
 from tests.unit.control import destinations
 from tests.unit.control.sites import Site, self_signed
 from tests.unit.control.test_source_places import made
+from tests.unit.fixtures.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
     ROOT / "docs" / "your-app.md",
     ROOT / "docs" / "operations.md",

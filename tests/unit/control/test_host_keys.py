@@ -18,8 +18,8 @@ from bedstone_control.checks import server
 from bedstone_control.checks.context import Context
 from bedstone_control.inventory import host_keys
 from tests.unit.control.destinations import HOST_KEY
+from tests.unit.fixtures.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPfpIppFLYRnn2CJrSMpseyBg6L+od2BYnIzeZFbVzHk"
 
 

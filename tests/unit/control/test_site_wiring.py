@@ -14,11 +14,11 @@ from bedstone_control import names
 from bedstone_control.roles import wiring
 from bedstone_control.roles.app_config import host_config
 from bedstone_control.roles.site import Site
+from tests.unit.fixtures.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[3]
 
 APPS: list[dict[str, Any]] = [
     {

@@ -15,9 +15,10 @@ from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 from bedstone.notify import events as hooks
 from bedstone.release import changes, operations
+from tests.unit.fixtures.checkout import ROOT
 from tests.unit.host.server import Server, declare
 
-MODULE = Path(__file__).resolve().parents[3] / "plugins/modules/release.py"
+MODULE = ROOT / "plugins/modules/release.py"
 PROGRAM = """#!/bin/sh
 echo "$*" >> "$0.calls"
 case "$*" in

@@ -18,6 +18,7 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.release import detached
 from bedstone.system.systemd import Systemd
+from tests.unit.fixtures.checkout import ROOT
 
 # `start` runs what $UNIT holds as another process; `is-active` shows whether it is alive.
 SYSTEMCTL = """#!/bin/sh
@@ -58,7 +59,7 @@ def unit(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (programs / "systemctl").chmod(0o755)
     (root / "unit.py").write_text(UNIT)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3] / "src"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.setenv("UNIT", f"exec {sys.executable} {root}/unit.py {root}")
     monkeypatch.setenv("SUDO_USER", "rosa")
     yield root

@@ -20,11 +20,9 @@ from bedstone.release.context import Host
 from bedstone.status import gather, screen
 from bedstone.system.docker import Docker
 from bedstone.system.systemd import Systemd
+from tests.unit.fixtures.checkout import ROOT
 
-UNIT = (
-    Path(__file__).resolve().parents[3]
-    / "roles/host_program/templates/host_program/etc/systemd/system/bedstone-alarms.service"
-)
+UNIT = ROOT / "roles/host_program/templates/host_program/etc/systemd/system/bedstone-alarms.service"
 
 
 def quiet(argv: Sequence[str], **_: Any) -> Completed:

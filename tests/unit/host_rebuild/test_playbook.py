@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.control.destinations import HOST_KEY
+from tests.unit.fixtures.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 INVENTORY = """
 all:
   vars:

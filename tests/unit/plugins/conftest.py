@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import ansible.module_utils
 import pytest
 
+from tests.unit.fixtures.checkout import ROOT
 from tests.unit.plugins.fake_server import FakeServer
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-MODULE_UTILS = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+MODULE_UTILS = ROOT / "plugins" / "module_utils"
 
 
 class OneCopy(importlib.abc.MetaPathFinder, importlib.abc.Loader):

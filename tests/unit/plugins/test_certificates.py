@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +25,8 @@ from bedstone_control.pki.issue import (
     parse_wanted,
     reasons_to_issue,
 )
+from tests.unit.fixtures.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 ONE, ONE_KEY = make_authority("Test one", 3650)

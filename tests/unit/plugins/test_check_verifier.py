@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
+
 PLAY = [
     {
         "hosts": "{{ looked_at }}",

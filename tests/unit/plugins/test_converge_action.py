@@ -16,7 +16,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-PLUGIN = Path(__file__).resolve().parents[3] / "plugins/action/converge.py"
+from tests.unit.fixtures.checkout import ROOT
+
+PLUGIN = ROOT / "plugins/action/converge.py"
 
 
 def load() -> Any:

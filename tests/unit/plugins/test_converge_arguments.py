@@ -10,8 +10,7 @@ import yaml
 
 from bedstone_control.ansible_support import converge_arguments as arguments
 from bedstone_control.ansible_support.template_tree import apply_attributes, list_tree
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
 
 RIGHT = {
     "packages": ["nginx", "postgresql-17=17.*"],

@@ -18,8 +18,7 @@ import pytest
 from bedstone.postgres import restore_role, snapshot
 from bedstone.postgres import server as postgres
 from bedstone.postgres.server import OPTIONS, SETTINGS, Server
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.fixtures.checkout import ROOT
 
 # What connects to a server. pg_controldata, initdb and the like do not.
 CLIENTS = re.compile(
