@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.control.sites import self_signed
+from tests.unit.fixtures.sites import self_signed
 
 APP: dict[str, Any] = {
     "schema": 1,

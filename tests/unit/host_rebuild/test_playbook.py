@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.control.destinations import HOST_KEY
 from tests.unit.fixtures.checkout import ROOT
+from tests.unit.fixtures.destinations import HOST_KEY
 
 INVENTORY = """
 all:

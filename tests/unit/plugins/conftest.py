@@ -17,7 +17,7 @@ import ansible.module_utils
 import pytest
 
 from tests.unit.fixtures.checkout import ROOT
-from tests.unit.plugins.fake_server import FakeServer
+from tests.unit.fixtures.fake_server import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

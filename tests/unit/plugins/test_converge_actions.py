@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bedstone_run import ConvergeError
 
-from tests.unit.plugins.fake_server import FakeServer
+from tests.unit.fixtures.fake_server import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

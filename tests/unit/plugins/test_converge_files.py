@@ -11,7 +11,7 @@ from bedstone_run import ConvergeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.plugins.fake_server import FakeServer
+    from tests.unit.fixtures.fake_server import FakeServer
 
 CONF = {"path": "/etc/web/web.conf", "content": "port = 1\n"}
 

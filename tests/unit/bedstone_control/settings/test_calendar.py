@@ -10,8 +10,8 @@ import pytest
 from bedstone_control.roles import wiring
 from bedstone_control.settings import calendar
 from bedstone_control.settings.backup import Backup
-from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks
-from tests.unit.control.sites import Site
+from tests.unit.bedstone_control.roles import test_wiring_jobs_and_hooks as jobs_and_hooks
+from tests.unit.fixtures.sites import Site
 
 
 def _rules(zone: str) -> bytes:

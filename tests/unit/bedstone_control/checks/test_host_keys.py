@@ -17,8 +17,8 @@ from bedstone_control.checks import host_keys as checks
 from bedstone_control.checks import server
 from bedstone_control.checks.context import Context
 from bedstone_control.inventory import host_keys
-from tests.unit.control.destinations import HOST_KEY
 from tests.unit.fixtures.checkout import ROOT
+from tests.unit.fixtures.destinations import HOST_KEY
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPfpIppFLYRnn2CJrSMpseyBg6L+od2BYnIzeZFbVzHk"
 

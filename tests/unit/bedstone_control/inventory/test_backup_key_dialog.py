@@ -16,7 +16,7 @@ from bedstone_control.inventory import create
 from bedstone_control.inventory.create import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
 from bedstone_control.vault import backup_key, ssh_keys
 from bedstone_control.vault import content as vault
-from tests.unit.control.destinations import OFFSITE
+from tests.unit.fixtures.destinations import OFFSITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from bedstone_control.checks.secrets import weakness
 from bedstone_control.inventory import create
 from bedstone_control.inventory.create import PASSWORD_FILE, SETTINGS_FILE, VAULT_FILE, NewInventory
 from bedstone_control.vault import content as vault
-from tests.unit.control.sites import GOOD, PUBLIC_KEY, Site
 from tests.unit.fixtures.checkout import ROOT
+from tests.unit.fixtures.sites import GOOD, PUBLIC_KEY, Site
 
 NEW = NewInventory(
     name="production", host="192.0.2.10", domain="pay.example.com", ssh_key=PUBLIC_KEY

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bedstone_control.roles import destinations, wiring
-from tests.unit.control import test_jobs_and_hooks as jobs_and_hooks
-from tests.unit.control.destinations import BUCKET, HOST_KEY, OFFSITE
-from tests.unit.control.sites import Site
+from tests.unit.bedstone_control.roles import test_wiring_jobs_and_hooks as jobs_and_hooks
+from tests.unit.fixtures.destinations import BUCKET, HOST_KEY, OFFSITE
+from tests.unit.fixtures.sites import Site
 
 CHECK = "SELECT count(*) > 0 FROM payments_request"
 

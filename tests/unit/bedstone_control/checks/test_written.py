@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bedstone_control.checks.problems import Problem
-    from tests.unit.control.sites import Site
+    from tests.unit.fixtures.sites import Site
 
 CHANGED = [
     ("env: {VERSION: 24.10}", "env.VERSION", "makes 24.1 of 24.10", 'VERSION: "24.10"'),

@@ -13,10 +13,10 @@ from bedstone_control import docs
 from bedstone_control.settings.environment import APP_VARIABLES, DATABASE_VARIABLES
 from bedstone_control.settings.root import Settings
 from bedstone_control.vault import content
-from tests.unit.control import destinations
-from tests.unit.control.sites import Site, self_signed
-from tests.unit.control.test_source_places import made
+from tests.unit.bedstone_control.checks.test_sources import made
+from tests.unit.fixtures import destinations
 from tests.unit.fixtures.checkout import ROOT
+from tests.unit.fixtures.sites import Site, self_signed
 
 PAGES = [
     ROOT / "docs" / "your-app.md",

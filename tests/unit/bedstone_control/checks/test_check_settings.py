@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone_control.checks.problems import report
-from tests.unit.control.sites import Site, self_signed
+from tests.unit.fixtures.sites import Site, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

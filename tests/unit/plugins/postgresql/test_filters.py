@@ -15,7 +15,7 @@ from plugins.filter.postgresql import (
     postgresql_memory,
     postgresql_value,
 )
-from tests.unit.postgresql.conftest import Cluster
+from tests.unit.plugins.postgresql.conftest import Cluster
 
 PAY = {"name": "pay", "migrate_role": "pay_migrate", "app_role": "pay_app"}
 SHOP = {"name": "shop", "migrate_role": "shop_migrate", "app_role": "shop_app"}

@@ -14,16 +14,16 @@ from bedstone_control.checks import verifier
 from bedstone_control.roles import verifier as origins_layout
 from bedstone_control.roles import wiring
 from bedstone_control.roles.site import Site as Known
-from tests.unit.control import destinations
-from tests.unit.control.test_bad_settings import Case, both, put
-from tests.unit.control.test_bad_settings import (
+from tests.unit.bedstone_control.checks.test_check_settings import Case, both, put
+from tests.unit.bedstone_control.checks.test_check_settings import (
     test_mistake_is_told_alone_with_place_and_example as told_alone,
 )
+from tests.unit.fixtures import destinations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.control.sites import Site
+    from tests.unit.fixtures.sites import Site
 
 
 def group(*hosts: str) -> Callable[[Site], object]:

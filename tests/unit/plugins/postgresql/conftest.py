@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL for the tests, and the modules' plain names (see plugins/conftest.py)."""
+"""A temporary PostgreSQL for the tests; conftest.py above gives the modules their plain names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import tests.unit.plugins.conftest  # noqa: F401 - makes ansible.module_utils.bedstone_* importable
 
 
 @dataclass(frozen=True)

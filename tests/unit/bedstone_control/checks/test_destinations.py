@@ -8,17 +8,17 @@ import pytest
 
 from bedstone_control.checks.problems import report
 from bedstone_control.vault import ssh_keys
-from tests.unit.control import destinations
-from tests.unit.control.destinations import BUCKET, OFFSITE
-from tests.unit.control.test_bad_settings import Case, both, put
-from tests.unit.control.test_bad_settings import (
+from tests.unit.bedstone_control.checks.test_check_settings import Case, both, put
+from tests.unit.bedstone_control.checks.test_check_settings import (
     test_mistake_is_told_alone_with_place_and_example as told_alone,
 )
+from tests.unit.fixtures import destinations
+from tests.unit.fixtures.destinations import BUCKET, OFFSITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.control.sites import Site
+    from tests.unit.fixtures.sites import Site
 
 OTHER_KEY = "k7qm2-9xwv3-0tz5h-bbyyn-5vpke-qgcbe-dhasf-eq9jy"
 ALL = "bedstone_backup.destinations"

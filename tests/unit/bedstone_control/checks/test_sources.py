@@ -15,12 +15,12 @@ from bedstone_control.settings.app import App, Build
 from bedstone_control.settings.environment import environment
 from bedstone_control.source import archive as source
 from bedstone_control.vault import content
-from tests.unit.control.sites import PUBLIC_KEY
+from tests.unit.fixtures.sites import PUBLIC_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.control.sites import Site
+    from tests.unit.fixtures.sites import Site
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 18151\n"
 
