@@ -18,8 +18,8 @@ from bedstone.release import plans
 from bedstone.release.context import Rollout
 from bedstone.release.steps import logins
 from tests.integration.cluster import Cluster
-from tests.unit.host.server import APP, declare
-from tests.unit.host.server import Server as Machine
+from tests.unit.fixtures.server import APP, declare
+from tests.unit.fixtures.server import Server as Machine
 
 ROLE, OLD, NEW = "shop_app", "shop_app_00000001", "shop_app_00000002"
 Release = Callable[..., Rollout]

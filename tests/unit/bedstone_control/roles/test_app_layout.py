@@ -9,7 +9,7 @@ import pytest
 
 from bedstone.apps import config
 from bedstone_control.roles import app as app_layout
-from tests.unit.host.server import APP
+from tests.unit.fixtures.server import APP
 
 SHOP: dict[str, Any] = {
     "name": "shop",

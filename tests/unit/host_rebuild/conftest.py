@@ -1,7 +1,0 @@
-"""The server in memory of the releases' tests."""
-
-from __future__ import annotations
-
-from tests.unit.host.conftest import root, server
-
-__all__ = ["root", "server"]
