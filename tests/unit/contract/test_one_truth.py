@@ -13,10 +13,11 @@ ROOT = Path(__file__).resolve().parents[3]
 SRC = ROOT / "src"
 SOURCES = [path.relative_to(SRC).as_posix() for path in sorted(SRC.rglob("*.py"))]
 NAMES = "bedstone/core/names.py"
-# Texts that look like a name of the host's: a cached file, comments of ssh keys, a header.
+# Texts that look like such a name: files of certificates and of the program, comments of keys, ...
 NO_NAMES = {
     "bedstone_control/roles/zipapp.py",
     "bedstone_control/inventory/create.py",
+    "bedstone_control/roles/base.py",
     "bedstone/core/priority.py",
     "bedstone/notify/webhook.py",
 }

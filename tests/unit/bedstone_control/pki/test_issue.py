@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from bedstone_control.pki.issue import (
     parse_wanted,
     reasons_to_issue,
 )
+from bedstone_control.roles.ca import authority_files
 from tests.unit.fixtures.checkout import ROOT
 
 NOW = dt.datetime.now(dt.UTC)
@@ -187,13 +187,7 @@ def test_role_and_module_document_the_keys_that_are_known() -> None:
 
 
 def test_trusted_authorities_are_a_bundle_and_a_file_each() -> None:
-    place = ROOT / "plugins/filter/ca_files.py"
-    spec = importlib.util.spec_from_file_location("ca_files", place)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    files = module.authority_files(ONE.strip(), [TWO])
+    files = authority_files(ONE.strip(), [TWO])
     assert [entry["path"].rpartition("/")[2] for entry in files] == [
         "ca.crt",
         "bedstone-ca-1.crt",

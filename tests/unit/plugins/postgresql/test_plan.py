@@ -21,7 +21,7 @@ from bedstone_postgresql import (
 from bedstone_postgresql_declared import Declared, declared
 from bedstone_postgresql_sql import read_script
 
-from tests.unit.plugins.postgresql.conftest import Cluster
+from tests.unit.fixtures.cluster import Cluster
 
 
 def entry(database: str, **changes: Any) -> dict[str, Any]:

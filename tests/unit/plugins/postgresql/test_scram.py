@@ -10,7 +10,7 @@ from bedstone_postgresql_scram import hide_verifiers, make_verifier, matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.plugins.postgresql.conftest import Cluster
+from tests.unit.fixtures.cluster import Cluster
 
 passwords = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=40)
 

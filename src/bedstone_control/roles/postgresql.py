@@ -1,13 +1,11 @@
-"""Filters of role postgresql: memory settings from the host's size, and pg_hba.conf's lines."""
+"""Compute PostgreSQL's memory settings from the host's size, and pg_hba.conf's lines."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-from bedstone_control.debian import postgresql_major
 
 MIN_CONNECTIONS, MANY_CONNECTIONS = 50, 100
 SMALL_SERVER_MB = 1024
@@ -169,17 +167,3 @@ def postgresql_value(value: Any) -> str:
         raise ValueError("a setting of PostgreSQL is one line")
     doubled = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{doubled}'"
-
-
-class FilterModule:
-    """The filters, for Ansible."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "debian_postgresql_major": postgresql_major,
-            "postgresql_hba": postgresql_hba,
-            "postgresql_ident": postgresql_ident,
-            "postgresql_memory": postgresql_memory,
-            "postgresql_value": postgresql_value,
-        }

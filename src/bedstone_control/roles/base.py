@@ -9,10 +9,8 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleFilterError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+={0,2})(?:\s|$)")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -75,7 +73,7 @@ def trusted_certificate_files(paths: Sequence[str]) -> list[dict[str, Any]]:
         paths: PEM files on the controller.
 
     Raises:
-        AnsibleFilterError: a file can't be read, holds no certificate, or a private key.
+        ValueError: a file can't be read, holds no certificate, or a private key.
 
     """
     files = []
@@ -87,7 +85,7 @@ def trusted_certificate_files(paths: Sequence[str]) -> list[dict[str, Any]]:
             # `bedstone-ca-1.crt` is that of the servers' own authority (role ca).
             name = f"bedstone-extra-{stem}-{number}.crt"
             if name in taken:
-                raise AnsibleFilterError(
+                raise ValueError(
                     f"base_extra_ca_certificates has two files named {path.name}: rename one."
                 )
             taken.add(name)
@@ -99,17 +97,17 @@ def _certificates_of(path: Path) -> list[str]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise AnsibleFilterError(
+        raise ValueError(
             f"base_extra_ca_certificates: {path} can't be read on this machine: {error}"
         ) from error
     if "PRIVATE KEY" in text:
-        raise AnsibleFilterError(
+        raise ValueError(
             f"base_extra_ca_certificates: {path} holds a private key. Only certificates are "
             "copied to the servers' trust store: make a file without the key."
         )
     found = CERTIFICATE.findall(text)
     if not found:
-        raise AnsibleFilterError(
+        raise ValueError(
             f"base_extra_ca_certificates: {path} holds no certificate in PEM form "
             "(-----BEGIN CERTIFICATE-----)."
         )
@@ -117,18 +115,7 @@ def _certificates_of(path: Path) -> list[str]:
         for certificate in found:
             ssl.PEM_cert_to_DER_cert(certificate)
     except ValueError as error:
-        raise AnsibleFilterError(
+        raise ValueError(
             f"base_extra_ca_certificates: a certificate in {path} is damaged: {error}"
         ) from error
     return list(found)
-
-
-class FilterModule:
-    """Ansible's entry point."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "operator_problems": operator_problems,
-            "trusted_certificate_files": trusted_certificate_files,
-        }

@@ -1,11 +1,6 @@
-"""List the files of a server's trusted authorities: `certificate | authority_files(others)`."""
+"""List the files of a server's trusted authorities."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BUNDLE = "/etc/bedstone/tls/ca.crt"
 # update-ca-certificates reads these, one certificate a file.
@@ -26,11 +21,3 @@ def authority_files(certificate: str, also_trusted: list[str]) -> list[dict[str,
         for number, text in enumerate(texts, start=1)
     ]
     return [{"path": BUNDLE, "content": "".join(texts)}, *anchors]
-
-
-class FilterModule:
-    """Ansible's entry point."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {"authority_files": authority_files}

@@ -1,4 +1,4 @@
-"""Shapes of role nginx's arguments, checked and brought into the form its templates read.
+"""Check role nginx's arguments, and list the files that its templates make of them.
 
 nginx's syntax has no safe way to quote, so what goes into a configuration file is held against
 a pattern here; a value that doesn't fit is an error that names it.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleFilterError
-
 from bedstone_control import names as shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 DIRECTORY = "/etc/nginx/bedstone"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -38,7 +36,7 @@ def nginx_site_files(
         upstreams: the role's `nginx_upstreams`; a route may lead to none but these.
 
     Raises:
-        AnsibleFilterError: a value nginx can't take, a domain, name or path used twice, or a
+        ValueError: a value nginx can't take, a domain, name or path used twice, or a
             route to an unknown upstream.
 
     """
@@ -52,13 +50,13 @@ def nginx_site_files(
         for domain in site["domains"]:
             _fitting(DOMAIN, domain, f"a domain of the site {name!r}")
             if domain in domains:
-                raise AnsibleFilterError(
+                raise ValueError(
                     f"{domain!r} is a domain of two sites in nginx_sites, {domains[domain]!r} and "
                     f"{name!r}: nginx would serve only one of them. Remove it from the other."
                 )
             domains[domain] = name
         if not site["domains"]:
-            raise AnsibleFilterError(f"The site {name!r} in nginx_sites has no domains.")
+            raise ValueError(f"The site {name!r} in nginx_sites has no domains.")
         files.append(
             {
                 "path": f"{DIRECTORY}/sites/{name}.conf",
@@ -86,7 +84,7 @@ def _site(name: str, site: Mapping[str, Any], upstreams: set[str]) -> dict[str, 
         _claim(taken, path, f"Two routes {of_site} have the path {path!r}.")
         upstream = route["upstream"]
         if upstream not in upstreams:
-            raise AnsibleFilterError(
+            raise ValueError(
                 f"The route {path!r} {of_site} leads to the upstream {upstream!r}, which "
                 f"nginx_upstreams doesn't have. It has: {', '.join(sorted(upstreams)) or 'none'}."
             )
@@ -123,7 +121,7 @@ def nginx_upstream_files(upstreams: Iterable[str]) -> list[dict[str, Any]]:
         upstreams: the role's `nginx_upstreams`.
 
     Raises:
-        AnsibleFilterError: a name nginx can't take, or one used twice.
+        ValueError: a name nginx can't take, or one used twice.
 
     """
     taken: set[str] = set()
@@ -148,7 +146,7 @@ def nginx_certificate_files(certificates: Iterable[Mapping[str, str]]) -> list[d
         certificates: the role's `nginx_certificate_files`.
 
     Raises:
-        AnsibleFilterError: a name that can't be one, or one used twice.
+        ValueError: a name that can't be one, or one used twice.
 
     """
     taken: set[str] = set()
@@ -174,7 +172,7 @@ def nginx_header_values(
         hsts_include_subdomains: whether it does so for subdomains.
 
     Raises:
-        AnsibleFilterError: a name or a value that nginx can't take.
+        ValueError: a name or a value that nginx can't take.
 
     """
     values = {NOSNIFF: "nosniff"}
@@ -191,7 +189,7 @@ def nginx_header_values(
 
 def _fitting(pattern: re.Pattern[str], value: object, what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise AnsibleFilterError(
+        raise ValueError(
             f"{value!r} can't be {what}: it has to match {pattern.pattern!r} from start to end."
         )
     return str(value)
@@ -203,18 +201,5 @@ def _prefix(path: str) -> str:
 
 def _claim(taken: set[str], value: str, message: str) -> None:
     if value in taken:
-        raise AnsibleFilterError(message)
+        raise ValueError(message)
     taken.add(value)
-
-
-class FilterModule:
-    """Ansible's entry point."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "nginx_certificate_files": nginx_certificate_files,
-            "nginx_header_values": nginx_header_values,
-            "nginx_site_files": nginx_site_files,
-            "nginx_upstream_files": nginx_upstream_files,
-        }

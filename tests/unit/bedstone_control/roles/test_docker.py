@@ -3,9 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from plugins.filter.docker_daemon import docker_daemon
+from bedstone_control.roles.docker import docker_daemon
 
 
 def daemon(settings: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -70,10 +69,10 @@ def test_mirrors_are_named_only_when_there_are_some() -> None:
 def test_addresses_docker_would_stumble_over_are_refused(
     changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(AnsibleFilterError, match=message):
+    with pytest.raises(ValueError, match=message):
         daemon(**changes)
 
 
 def test_hosts_is_refused_because_docker_would_not_start() -> None:
-    with pytest.raises(AnsibleFilterError, match="would not start"):
+    with pytest.raises(ValueError, match="would not start"):
         daemon({"hosts": ["tcp://0.0.0.0:2375"]})

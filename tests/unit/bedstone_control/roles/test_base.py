@@ -4,10 +4,9 @@ import base64
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from plugins.filter import ca_files
-from plugins.filter.base_host import operator_problems, trusted_certificate_files
+from bedstone_control.roles import ca
+from bedstone_control.roles.base import operator_problems, trusted_certificate_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +85,7 @@ def test_no_file_takes_the_place_of_the_own_authority(tmp_path: Path) -> None:
     path = tmp_path / "ca.crt"
     path.write_text(CERTIFICATE)
     (file,) = trusted_certificate_files([str(path)])
-    assert file["path"] != ca_files.ANCHOR.format(number=1)
+    assert file["path"] != ca.ANCHOR.format(number=1)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +101,12 @@ def test_file_without_sound_certificates_is_refused(
 ) -> None:
     path = tmp_path / "ca.crt"
     path.write_text(content)
-    with pytest.raises(AnsibleFilterError, match=message):
+    with pytest.raises(ValueError, match=message):
         trusted_certificate_files([str(path)])
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"absent\.crt can't be read"):
+    with pytest.raises(ValueError, match=r"absent\.crt can't be read"):
         trusted_certificate_files([str(tmp_path / "absent.crt")])
 
 
@@ -116,5 +115,5 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir()
         path.write_text(CERTIFICATE)
-    with pytest.raises(AnsibleFilterError, match="two files named"):
+    with pytest.raises(ValueError, match="two files named"):
         trusted_certificate_files([str(path) for path in paths])

@@ -5,10 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleFilterError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 # These take max-size and max-file; another driver refuses to start a container with them.
 DRIVERS_WITH_LIMITS = ("local", "json-file")
@@ -38,14 +36,14 @@ def docker_daemon(
         registry_mirrors: URLs asked before Docker Hub.
 
     Raises:
-        AnsibleFilterError: an address, a pool or a setting that the daemon would stumble over
+        ValueError: an address, a pool or a setting that the daemon would stumble over
             only when it starts.
 
     """
     _check_bridge(bridge_address)
     _check_pools(address_pools, bridge_address)
     if "hosts" in settings:
-        raise AnsibleFilterError(
+        raise ValueError(
             "docker_daemon_settings has `hosts`, which Debian's unit gives on the command line "
             "already: Docker would not start. Reach the daemon over ssh instead: "
             "`docker -H ssh://operator@server ps`."
@@ -84,11 +82,9 @@ def _check_bridge(address: str) -> None:
     try:
         interface = ip_interface(address)
     except ValueError as error:
-        raise AnsibleFilterError(
-            f"docker_bridge_address: {error}. Example: 172.17.0.1/16."
-        ) from None
+        raise ValueError(f"docker_bridge_address: {error}. Example: 172.17.0.1/16.") from None
     if "/" not in address or interface.ip == interface.network.network_address:
-        raise AnsibleFilterError(
+        raise ValueError(
             f"docker_bridge_address is {address!r}, which is not the address of one host with the "
             "length of its network. Example: 172.17.0.1/16."
         )
@@ -100,23 +96,15 @@ def _check_pools(pools: Sequence[Mapping[str, Any]], bridge_address: str) -> Non
         try:
             network = ip_network(str(pool["base"]))
         except ValueError as error:
-            raise AnsibleFilterError(
+            raise ValueError(
                 f"docker_address_pools: {error}. Example: {{base: 172.20.0.0/14, size: 24}}."
             ) from None
         if not network.prefixlen <= int(pool["size"]) <= network.max_prefixlen:
-            raise AnsibleFilterError(
+            raise ValueError(
                 f"docker_address_pools: {network} can't be cut into networks of /{pool['size']}."
             )
         if network.version == bridge.version and network.overlaps(bridge):
-            raise AnsibleFilterError(
+            raise ValueError(
                 f"docker_address_pools has {network}, which overlaps docker_bridge_address "
                 f"({bridge_address}): Docker would hand out addresses twice."
             )
-
-
-class FilterModule:
-    """Ansible's entry point."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {"docker_daemon": docker_daemon}

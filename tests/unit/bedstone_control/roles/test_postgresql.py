@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.filter.postgresql import (
+from bedstone_control.roles.postgresql import (
     nominal_memory_mb,
     postgresql_hba,
     postgresql_ident,
     postgresql_memory,
     postgresql_value,
 )
-from tests.unit.plugins.postgresql.conftest import Cluster
+from tests.unit.fixtures.cluster import Cluster
 
 PAY = {"name": "pay", "migrate_role": "pay_migrate", "app_role": "pay_app"}
 SHOP = {"name": "shop", "migrate_role": "shop_migrate", "app_role": "shop_app"}
