@@ -261,6 +261,26 @@ def test_killed_supervisor_leaves_its_container_serving(
     assert set(result["answers"]) == {before}
 
 
+def processes(host: Host, unit: str) -> list[str]:
+    """Return the processes of a unit: all of it, its container's excepted."""
+    found = host.run(f"grep -l /{unit}$ /proc/[0-9]*/cgroup").stdout
+    return [path.split("/")[2] for path in found.split()]
+
+
+def test_service_costs_one_process_of_less_than_8_mib(
+    host: Host, wait_until: Callable[..., None]
+) -> None:
+    workers = [f"bedstone-hello-worker@{number}.service" for number in (1, 2)]
+    for unit in (serving_unit(host), *workers):
+        main = host.check_output("systemctl show -P MainPID %s", unit)
+        # The one that probed a new container has ended.
+        wait_until(lambda: processes(host, unit) == [main])  # noqa: B023 - called at once
+        assert len(host.check_output("ls /proc/%s/task", main).split()) == 1
+        rollup = host.check_output("cat /proc/%s/smaps_rollup", main)
+        pss = next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
+        assert int(pss) < 8 * 1024, rollup
+
+
 def test_absence_of_docker_is_not_noticed(host: Host, wait_until: Callable[..., None]) -> None:
     before = answer(host)["host"]
     unit, worker = serving_unit(host), "bedstone-hello-worker@2.service"

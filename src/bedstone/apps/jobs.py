@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
-import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bedstone.apps import config, containers, current, network
-from bedstone.apps.supervisor import remove, report_end, started, stop
+from bedstone.apps.supervisor import started, stop
 from bedstone.core import lock, names
 from bedstone.core.errors import BedstoneError
 from bedstone.system import container_hints, systemd
-from bedstone.system.container_output import Follower, Pipes, recent
-from bedstone.system.container_process import ContainerProcess
+from bedstone.system.container_process import ContainerProcess, signal_number
+from bedstone.system.container_watch import Watch
 from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 # As a shell reports what SIGTERM has ended: the job is not done.
 EXIT_STOPPED = 143
 _EXIT_KILLED = 137
-_STOP = "stop"
 _RUNNING = {"active", "activating", "deactivating", "reloading"}
 _UNIT_PROPERTIES = (
     "ActiveState",
@@ -208,10 +205,10 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
             stop(ContainerProcess(present), wanted.stop_seconds)
             docker.remove(wanted.name)
         network.ensure(docker, found.app)
-        with _signals() as events:
+        with _signals() as asked:
             process = started(docker, wanted)
             print(f"The job {name} of {app} runs in release {found.release}.", flush=True)
-            return _see_through(docker, wanted, process, job, events)
+            return _see_through(wanted, process, job, asked)
 
 
 def container_of(found: Current, job: Job) -> Container:
@@ -227,61 +224,55 @@ def container_of(found: Current, job: Job) -> Container:
     return replace(made, memory_mb=job.memory_mb or made.memory_mb, cpus=job.cpus, pids=job.pids)
 
 
-def _see_through(
-    docker: Docker,
-    wanted: Container,
-    process: ContainerProcess,
-    job: Job,
-    events: queue.SimpleQueue[str | int],
-) -> int:
-    follower, pipes = Follower(wanted.name), Pipes(process.id)
-    follower.start()
-    pipes.start()
-    threading.Thread(target=report_end, args=(docker, process, events), daemon=True).start()
-    try:
-        event = events.get(timeout=job.timeout_seconds)
-        if event == _STOP:
-            stop(process, wanted.stop_seconds)
-    except queue.Empty:
-        stop(process, wanted.stop_seconds)
+def _see_through(wanted: Container, process: ContainerProcess, job: Job, asked: int) -> int:
+    watch = Watch(
+        process.container,
+        process.id,
+        process=process.descriptor,
+        asked=asked,
+        stop_signal=(signal_number(process.stop_signal), process.stop_signal),
+        stop_seconds=wanted.stop_seconds,
+        limit_seconds=job.timeout_seconds,
+    )
+    code = watch.run()
+    if watch.failure is not None:
+        raise BedstoneError(watch.failure)
+    if watch.expired:
         raise BedstoneError(
             f"The job {job.name} took longer than {job.timeout_seconds} seconds and was stopped.",
             hint="A longer `timeout_seconds` of the job in the settings gives it more time.",
-        ) from None
-    finally:
-        # Its last lines first: they go with the container.
-        pipes.finish()
-        follower.finish()
-        remove(docker, wanted.name)
-    if event == _STOP:
+        )
+    if watch.was_asked:
         print("It was stopped before it was done.", flush=True)
         return EXIT_STOPPED
-    if event == _EXIT_KILLED:
+    if code == _EXIT_KILLED:
         print(
             f"It was killed, maybe because it took more than its {wanted.memory_mb} MiB.",
             flush=True,
         )
-    if event and (known := container_hints.of_database(recent())):
+    if code and (known := container_hints.of_database(watch.journal.recent())):
         print(f"hint: {known}", flush=True)
-    return int(event)
+    return code
 
 
 @contextmanager
-def _signals() -> Iterator[queue.SimpleQueue[str | int]]:
-    """Give a queue that gets a word when a signal asks for the end."""
-    events: queue.SimpleQueue[str | int] = queue.SimpleQueue()
+def _signals() -> Iterator[int]:
+    """Give a descriptor that can be read once a signal has asked for the end."""
+    asked, ask = os.pipe()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del number, frame
-        events.put(_STOP)
+        os.write(ask, b"x")
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
-        yield events
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(asked)
+        os.close(ask)
 
 
 def run_by_systemd() -> bool:

@@ -4,28 +4,33 @@ The container belongs to Docker and lives on when this process or dockerd
 restarts; this process makes it visible to systemd: ready when healthy, its
 output in the journal, ended when it ends, stopped when the unit is stopped.
 dockerd starts and removes the container, and is needed for nothing else.
+
+Once the container runs, this process replaces itself by container_watch, which
+needs a sixth of the memory; a child process probes until the service is healthy.
 """
 
 from __future__ import annotations
 
-import queue
+import importlib.util
+import marshal
+import os
+import pkgutil
 import signal
-import threading
+import sys
+import tempfile
 import time
-from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bedstone.apps import config, containers, environment, network, slots
 from bedstone.core import paths
-from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.system import container, http_check
-from bedstone.system.container_output import Follower, Pipes, dockerd_runs
-from bedstone.system.container_process import ContainerProcess
+from bedstone.core.errors import BedstoneError
+from bedstone.system import container, container_watch, http_check
+from bedstone.system.container_process import ContainerProcess, signal_number
+from bedstone.system.container_watch import STOP_SIGNALS, Prober, killed_words
 from bedstone.system.docker import Docker
-from bedstone.system.systemd import notify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from bedstone.apps.config import App, Service
@@ -36,12 +41,6 @@ if TYPE_CHECKING:
 STABLE_SECONDS = 3.0
 # Between two probes: soon at first, then seldom, since each is a line in the app's log.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _PAUSE_GROWTH = 0.2, 2.0, 1.2
-_ASK_AGAIN_SECONDS = 0.1
-# dockerd may be stopping: systemd starts it again only once this process has ended.
-_REMOVE_SECONDS = 10.0
-_STOP = "stop"
-# How the line begins that a release looks for.
-KILLED = "Killed: it ran on for"
 
 
 class Supervisor:
@@ -52,45 +51,42 @@ class Supervisor:
         self.service = service
         self.slot = slot
         self.docker = docker
-        self.events: queue.SimpleQueue[str | int] = queue.SimpleQueue()
         self.process: ContainerProcess
+        self._asked_to_stop = False
 
     def run(self) -> int:
         """Start the container (or take over one that runs), and return its exit code.
 
         Raises:
-            BedstoneError: it couldn't be started, or never got healthy.
+            BedstoneError: it couldn't be started.
 
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
+        # The program's file may be replaced by another version while the container starts.
+        program = _program()
         variables = environment.load(paths.release(self.app.name, self.slot.release) / "app.env")
         wanted = containers.for_service(self.app, self.service, self.slot, variables)
         adopted = self._start(wanted)
-        follower = Follower(wanted.name, since=_now() if adopted else b"")
-        pipes = Pipes(self.process.id)
-        follower.start()
-        pipes.start()
-        threading.Thread(
-            target=report_end, args=(self.docker, self.process, self.events), daemon=True
-        ).start()
-        try:
-            return self._see_through()
-        finally:
-            # Its last lines first: they go with the container.
-            pipes.finish()
-            follower.finish()
-            remove(self.docker, wanted.name)
-
-    def _see_through(self) -> int:
-        if (event := self._until_healthy()) is None:
-            notify("READY=1", f"STATUS=Serving release {self.slot.release}")
-            event = self.events.get()
-        if event == _STOP:
-            notify("STOPPING=1", "STATUS=Letting the last requests finish")
-            stop(self.process, self.service.stop_seconds)
-            return 0
-        return int(event)
+        descriptor, pid = self._probe_in_child()
+        process = self.process.descriptor
+        # They wait from here on until the next program handles them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        if self._asked_to_stop:
+            signal.raise_signal(signal.SIGTERM)
+        arguments = {
+            "container": self.process.container,
+            "id": self.process.id,
+            "process": "" if process is None else process,
+            "stop_signal": signal_number(self.process.stop_signal),
+            "stop_signal_name": self.process.stop_signal,
+            "stop_seconds": self.service.stop_seconds,
+            "since": time.time_ns() if adopted else 0,
+            "prober": descriptor,
+            "prober_pid": pid,
+        }
+        words = [f"{name}={value}" for name, value in arguments.items()]
+        return _become(program, words, [process, descriptor])
 
     def _start(self, wanted: Container) -> bool:
         """Start the container; return whether it ran already."""
@@ -109,22 +105,51 @@ class Supervisor:
         self.process = started(self.docker, wanted)
         return False
 
-    def _until_healthy(self) -> str | int | None:
-        """Wait until the service is healthy; return an event that came before, if any."""
+    def _probe_in_child(self) -> tuple[int, int]:
+        """Probe in a child process; return the pipe it writes messages into, and its id."""
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(writing)
+            return reading, pid
+        try:
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            os.close(reading)
+
+            def say(message: bytes) -> None:
+                os.write(writing, message + b"\0")
+
+            try:
+                self.until_healthy(say)
+            except BedstoneError as error:
+                say(Prober.FAILED + error.text().encode())
+        except BaseException:  # noqa: BLE001 - the parent's code must not run here
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(0)
+
+    def until_healthy(self, say: Callable[[bytes], None]) -> None:
+        """Probe until the service is healthy, and write messages for systemd.
+
+        Raises:
+            BedstoneError: it isn't within its limit.
+
+        """
         started = time.monotonic()
         limit = float(self.service.health_timeout_seconds)
         pause = _FIRST_PAUSE_SECONDS
         while True:
             answer = self._probe(time.monotonic() - started)
             if answer.ok:
-                return None
-            notify(f"STATUS=Waiting until it is healthy: {answer.said}")
-            try:
-                return self.events.get(timeout=pause)
-            except queue.Empty:
-                pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
+                say(Prober.READY + f"\nSTATUS=Serving release {self.slot.release}".encode())
+                return
+            # An answer is the app's text: it must begin no message of its own.
+            said = " ".join(answer.said.replace("\0", " ").split())
+            say(f"STATUS=Waiting until it is healthy: {said}".encode())
+            time.sleep(pause)
+            pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
             if time.monotonic() - started > limit:
-                stop(self.process, self.service.stop_seconds)
                 raise BedstoneError(
                     f"{self.service.name} wasn't healthy within {limit:g} seconds: {answer.said}.",
                     hint="A longer `health_timeout_seconds`, another `health` path, or"
@@ -145,7 +170,31 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.events.put(_STOP)
+        self._asked_to_stop = True
+
+
+def _program() -> bytes:
+    """Return container_watch as compiled code: what Python has in a .pyc file."""
+    source = pkgutil.get_data(container_watch.__package__ or "", "container_watch.py")
+    if source is None:
+        raise BedstoneError("container_watch.py is missing in the program.")
+    code = compile(source, container_watch.__name__, "exec", dont_inherit=True, optimize=2)
+    # No flags, no time and no size of a source to compare with.
+    return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
+
+
+def _become(program: bytes, arguments: Sequence[str], inherited: Sequence[int | None]) -> int:
+    """Replace this process by a program, which inherits descriptors; systemd sees the same one."""
+    # A file without a name: nothing is left of it, and no other version replaces it.
+    with tempfile.TemporaryFile(dir=paths.ensure_private(paths.runtime())) as file:
+        file.write(program)
+        file.flush()
+        descriptor = file.fileno()
+        for each in (descriptor, *inherited):
+            if each is not None:
+                os.set_inheritable(each, True)
+        python = [sys.executable, "-I", "-S", f"/proc/self/fd/{descriptor}"]
+        os.execv(python[0], [*python, f"program={descriptor}", *arguments])  # noqa: S606
 
 
 def started(docker: Docker, wanted: Container) -> ContainerProcess:
@@ -157,24 +206,6 @@ def started(docker: Docker, wanted: Container) -> ContainerProcess:
     return ContainerProcess(present)
 
 
-def report_end(
-    docker: Docker, process: ContainerProcess, events: queue.SimpleQueue[str | int]
-) -> None:
-    """Put a container's exit code into a queue once it has ended and dockerd says which."""
-    process.wait()
-    while True:
-        try:
-            present = docker.container(process.container)
-        except CommandError:
-            notify("STATUS=The container has ended; Docker, which knows how, doesn't answer")
-        else:
-            # dockerd hears of the end a moment after the kernel.
-            if present is None or not present.running:
-                events.put(present.exit_code if present is not None else 1)
-                return
-        time.sleep(_ASK_AGAIN_SECONDS)
-
-
 def stop(process: ContainerProcess, seconds: int) -> None:
     """Stop a container, and say so when it had to be killed.
 
@@ -184,31 +215,7 @@ def stop(process: ContainerProcess, seconds: int) -> None:
 
     """
     if process.stop(seconds):
-        print(f"{killed_words(process.stop_signal, seconds)}", flush=True)
-
-
-def killed_words(stop_signal: str, seconds: int) -> str:
-    """Return the journal's message on a container that had to be killed."""
-    return (
-        f"{KILLED} {seconds} s after {stop_signal}: requests and tasks in it were cut off. If it"
-        " ends by another signal, declare it: `stop_signal: SIGINT` (uWSGI, which reloads at"
-        " SIGTERM), `stop_signal: SIGQUIT`; if it needs longer: `stop_seconds`."
-    )
-
-
-def remove(docker: Docker, name: str) -> None:
-    """Remove a container that has ended, if dockerd is there.
-
-    Without it the next start of the slot, or the release that ends it, does.
-    """
-    if not dockerd_runs():
-        return
-    with suppress(CommandError):
-        docker.remove(name, timeout=_REMOVE_SECONDS)
-
-
-def _now() -> bytes:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z").encode("ascii")
+        print(killed_words(process.stop_signal, seconds), flush=True)
 
 
 def supervise(app_name: str, service_name: str, slot_name: str) -> int:

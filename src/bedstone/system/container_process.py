@@ -31,14 +31,15 @@ class ContainerProcess:
         self.container = facts.name
         self.id = facts.id
         self.stop_signal = facts.stop_signal or "SIGTERM"
-        self._descriptor = _open(facts)
+        # A pidfd, None when the process has ended.
+        self.descriptor = _open(facts)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the process has ended; return whether it has."""
-        if self._descriptor is None:
+        if self.descriptor is None:
             return True
         poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
+        poll.register(self.descriptor, select.POLLIN)
         return bool(poll.poll(None if seconds is None else max(seconds, 0) * 1000))
 
     def stop(self, seconds: float) -> bool:
@@ -60,10 +61,10 @@ class ContainerProcess:
         return True
 
     def _send(self, number: int) -> None:
-        if self._descriptor is None:
+        if self.descriptor is None:
             return
         try:
-            signal.pidfd_send_signal(self._descriptor, number)
+            signal.pidfd_send_signal(self.descriptor, number)
         except ProcessLookupError:
             return
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -241,19 +239,3 @@ class Systemd:
 def _moment_of(entry: dict[str, Any], *, before: int = 0) -> str:
     """Return when an entry of the journal came (or microseconds before), as journalctl takes it."""
     return f"@{(int(entry['__REALTIME_TIMESTAMP']) - before) / 1_000_000:.6f}"
-
-
-def notify(*messages: str) -> None:
-    """Tell systemd about this process's state (sd_notify(3)); nothing when it isn't asked for."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    # systemd may be re-executing itself: no message is worth a container's life.
-    with (
-        suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
-    ):
-        connection.connect(address)
-        connection.sendall("\n".join(messages).encode())

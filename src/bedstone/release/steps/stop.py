@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
-from bedstone.apps.supervisor import KILLED
 from bedstone.core import names
+from bedstone.system.container_watch import KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

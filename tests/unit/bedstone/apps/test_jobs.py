@@ -6,30 +6,34 @@ import copy
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bedstone.apps import jobs, network, supervisor
+from bedstone.apps import jobs, network
 from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.system import container_output
+from bedstone.system import container_watch
 from bedstone.system.container import Container
 from bedstone.system.docker import ContainerFacts
 from tests.unit.fixtures.containers import Docker as Process
-from tests.unit.fixtures.daily import APP, declared, root
-from tests.unit.fixtures.in_service import RELEASE, program, put_into_service
+from tests.unit.fixtures.daily import APP, declared
+from tests.unit.fixtures.engine import Engine, engine, frame
+from tests.unit.fixtures.in_service import RELEASE, put_into_service
 
-__all__ = ["declared", "root"]
+__all__ = ["declared"]
 
 NAME = "bedstone-shop-job-clean"
 
 
 class Docker(Process):
     """Records the calls, and ends by itself when the test says so."""
+
+    dockerd: Engine
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,20 +52,25 @@ class Docker(Process):
 
 
 @pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory that stands for the server's root; a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory:
+        monkeypatch.setenv("BEDSTONE_ROOT", directory)
+        yield Path(directory)
+
+
+@pytest.fixture
 def docker(declared: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
     del declared
     put_into_service()
-    line = "2026-01-01T00:00:01.000000000Z cleaned 7 rows"
-    program(root / "programs", "docker", f"echo '{line}'; exec sleep 60")
-    monkeypatch.setenv("PATH", f"{root}/programs:{os.environ['PATH']}")
     monkeypatch.delenv("INVOCATION_ID", raising=False)
     monkeypatch.setattr(network, "ensure", lambda *_: "172.20.0.0/24")
-    monkeypatch.setattr(container_output, "_LAST_LINES_SECONDS", 0.2)
-    monkeypatch.setattr(container_output, "_RECONNECT_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(supervisor, "_ASK_AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(supervisor, "dockerd_runs", lambda: True)
+    monkeypatch.setattr(container_watch, "_RECONNECT_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(container_watch, "_ASK_AGAIN_SECONDS", 0.01)
     made = Docker()
-    yield made
+    with engine(root, made) as made.dockerd:
+        made.dockerd.logs = [frame("00:00:01", b"cleaned 7 rows\n")]
+        yield made
     made.kill()
 
 
@@ -82,31 +91,18 @@ def test_job_runs_in_the_release_that_serves_within_its_limits(docker: Docker) -
 
 
 def test_output_is_shown_and_the_exit_code_is_the_commands(
-    docker: Docker, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+    docker: Docker, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    follower = container_output.Follower
-
-    class Patient(follower):  # type: ignore[misc, valid-type]
-        """Waits for the first line: the fake's container ends at once."""
-
-        def finish(self) -> None:
-            for _ in range(500):
-                if self._last:
-                    break
-                self.join(0.01)
-            super().finish()
-
-    monkeypatch.setattr(jobs, "Follower", Patient)
     docker.program = "exit 5"
     assert run(docker) == 5
     assert b"cleaned 7 rows\n" in capfdbinary.readouterr().out
 
 
 def test_job_that_the_database_ended_names_the_setting(
-    docker: Docker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    docker: Docker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = "FATAL:  terminating connection due to idle-in-transaction timeout"
-    monkeypatch.setattr(jobs, "recent", lambda: lines)
+    line = b"FATAL:  terminating connection due to idle-in-transaction timeout\n"
+    docker.dockerd.logs = [frame("00:00:01", line, stream=2)]
     docker.program = "exit 1"
     assert run(docker) == 1
     assert "{idle_in_transaction_session_timeout: 30min}" in capsys.readouterr().out
@@ -157,9 +153,8 @@ def test_two_runs_at_once_are_refused(docker: Docker) -> None:
 
 
 def test_restart_of_dockerd_is_survived(docker: Docker) -> None:
-    gone = CommandError("Docker doesn't answer", returncode=1, output="")
+    docker.dockerd.silent = 2
     docker.program = "exit 4"
-    docker.once_started = lambda: docker.after.extend([gone, gone])
     assert run(docker) == 4
 
 
