@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bedstone.cli import logs
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,3 +20,9 @@ def cgroup(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     path.write_text("0::/system.slice/bedstone-backup.service\n")
     monkeypatch.setattr("bedstone.core.priority._CGROUP", path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def log() -> None:
+    """Write the program's log to standard error, as in the program."""
+    logs.configure()

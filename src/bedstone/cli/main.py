@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from bedstone import __version__
+from bedstone.cli import logs
 from bedstone.core import errors
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
+
+logger = logging.getLogger(__name__)
 
 # Command -> module. Only the module of the command that is called is imported: from a zipapp each
 # import is compiled again.
@@ -75,6 +79,9 @@ WITHOUT_LEDGER = {
     ),
     *("console", "run", "exec", "job"),
 }
+
+# Their units have SyslogLevelPrefix=no, for an app's own lines: there a priority would be text.
+WITHOUT_PRIORITIES = {"supervise", "job"}
 
 # The user's purpose -> its commands, as `bedstone --help` lists them.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -217,10 +224,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in WITHOUT_LEDGER:
         database.stand_in = _stand_in
     errors.mask_with(_hide)
+    logs.configure(priorities=arguments[0] not in WITHOUT_PRIORITIES)
     try:
         return int(parsed.func(parsed))
     except BedstoneError as error:
-        print(f"bedstone: {error.text()}", file=sys.stderr)
+        logger.error("%s", error.text())  # noqa: TRY400 - a person reads it
         return error.exit_code
     except KeyboardInterrupt:
         print("bedstone: interrupted", file=sys.stderr)
