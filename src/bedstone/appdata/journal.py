@@ -8,7 +8,7 @@ killed after it is finished.
 
 from __future__ import annotations
 
-import sys
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from bedstone.core import files, paths
 from bedstone.core import journal as journal_file
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres.server import Server, identifier
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,23 +119,20 @@ def recover(server: Server, app: str) -> None:
         return
     if journal.database is None and journal.media is None:
         # All is in place; the app may still hold on to what was there before.
-        print(f"{app}: ending the restore of {journal.backup}.", file=sys.stderr)
+        logger.info("%s: ending the restore of %s.", app, journal.backup)
         end(journal)
         return
     if passed(server, journal):
-        print(
-            f"{app}: finishing the interrupted restore of {journal.backup}.",
-            file=sys.stderr,
-        )
+        logger.info("%s: finishing the interrupted restore of %s.", app, journal.backup)
         finish(journal)
         journal.in_place().save()
         if journal.database is not None and server.oid(journal.database.old) is not None:
-            print(f"{app}: the former database is {journal.database.old}.", file=sys.stderr)
+            logger.info("%s: the former database is %s.", app, journal.database.old)
         if journal.media is not None and Path(journal.media.old).exists():
-            print(f"{app}: the former media are {journal.media.old}.", file=sys.stderr)
+            logger.info("%s: the former media are %s.", app, journal.media.old)
         end(journal)
         return
-    print(f"{app}: undoing the interrupted restore of {journal.backup}.", file=sys.stderr)
+    logger.info("%s: undoing the interrupted restore of %s.", app, journal.backup)
     undo(server, journal)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from bedstone.apps.current import Current
     from bedstone.system.container import Container
     from bedstone.system.systemd import Systemd
+
+logger = logging.getLogger(__name__)
 
 # As a shell reports what SIGTERM has ended: the job is not done.
 EXIT_STOPPED = 143
@@ -201,13 +204,13 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
         wanted = container_of(found, job)
         if (present := docker.container(wanted.name)) is not None:
             # The lock was free: the process that looked after it was killed.
-            print("The container of a run that was killed is ended first.", flush=True)
+            logger.info("The container of a run that was killed is ended first.")
             stop(ContainerProcess(present), wanted.stop_seconds)
             docker.remove(wanted.name)
         network.ensure(docker, found.app)
         with _signals() as asked:
             process = started(docker, wanted)
-            print(f"The job {name} of {app} runs in release {found.release}.", flush=True)
+            logger.info("The job %s of %s runs in release %s.", name, app, found.release)
             return _see_through(wanted, process, job, asked)
 
 
@@ -243,15 +246,12 @@ def _see_through(wanted: Container, process: ContainerProcess, job: Job, asked: 
             hint="A longer `timeout_seconds` of the job in the settings gives it more time.",
         )
     if watch.was_asked:
-        print("It was stopped before it was done.", flush=True)
+        logger.info("It was stopped before it was done.")
         return EXIT_STOPPED
     if code == _EXIT_KILLED:
-        print(
-            f"It was killed, maybe because it took more than its {wanted.memory_mb} MiB.",
-            flush=True,
-        )
+        logger.info("It was killed, maybe because it took more than its %s MiB.", wanted.memory_mb)
     if code and (known := container_hints.of_database(watch.journal.recent())):
-        print(f"hint: {known}", flush=True)
+        logger.info("hint: %s", known)
     return code
 
 

@@ -6,11 +6,11 @@ and only then renamed. Whatever fails, there is either a complete backup under i
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
 import sqlite3
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App, Settings
+
+logger = logging.getLogger(__name__)
 
 DUMP = "database"
 # The label of the backup that follows an app's first release by itself.
@@ -291,7 +293,7 @@ def _forget_media(app: str, home: Path, removed: list[Backup]) -> None:
     try:
         media_snapshots.forget(app, removed, catalog.backups(home))
     except BedstoneError as error:
-        print(f"bedstone: {app}: old uploads were not forgotten: {error.text()}", file=sys.stderr)
+        logger.warning("%s: old uploads were not forgotten: %s", app, error.text())
 
 
 def _known(app: str) -> retention.Known | None:
@@ -299,10 +301,8 @@ def _known(app: str) -> retention.Known | None:
     try:
         return kept_backups.known(app)
     except (BedstoneError, sqlite3.Error) as error:
-        print(
-            f"bedstone: the ledger doesn't tell which backups are needed: {error} No old"
-            " backup is removed.",
-            file=sys.stderr,
+        logger.warning(
+            "the ledger doesn't tell which backups are needed: %s No old backup is removed.", error
         )
         return None
 
@@ -313,7 +313,7 @@ def remember(record: Callable[[], None]) -> None:
     try:
         record()
     except (BedstoneError, sqlite3.Error) as error:
-        print(f"bedstone: nothing was recorded: {error}", file=sys.stderr)
+        logger.warning("nothing was recorded: %s", error)
 
 
 def _release(app: str) -> str | None:

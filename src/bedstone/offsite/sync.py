@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings
     from bedstone.storage.destinations import Destination, Destinations
     from bedstone.storage.restic import Snapshot
+
+logger = logging.getLogger(__name__)
 
 # No app's name has a dot.
 LOCK = "copies.run"
@@ -371,14 +373,14 @@ class _One:
         try:
             copies_history.record(app, kind, backup, self._place.name, started, error=told.message)
         except (BedstoneError, sqlite3.Error) as unrecorded:
-            print(f"bedstone: nothing was recorded: {unrecorded}", file=sys.stderr)
+            logger.warning("nothing was recorded: %s", unrecorded)
 
 
 def _asked_since(moment: datetime) -> bool:
     try:
         return copies_history.asked_since(moment)
     except (BedstoneError, sqlite3.Error) as error:
-        print(f"bedstone: nobody knows what came meanwhile: {error}", file=sys.stderr)
+        logger.warning("nobody knows what came meanwhile: %s", error)
         return False
 
 
@@ -396,7 +398,7 @@ def _tidy(settings: Settings, local: Destination, say: Callable[[str], None]) ->
         Repository(local).prune()
         _pruned(local.name)
     except BedstoneError as error:
-        print(f"bedstone: local: nothing was freed: {error.text()}", file=sys.stderr)
+        logger.warning("local: nothing was freed: %s", error.text())
 
 
 def _mark(destination: str) -> Path:

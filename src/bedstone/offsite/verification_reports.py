@@ -12,8 +12,8 @@ forbid that.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
-import sys
 import tempfile
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from bedstone.storage.destinations import Destination
     from bedstone.storage.restic import Snapshot
+
+logger = logging.getLogger(__name__)
 
 KIND = "verification"
 FILE = "verification.json"
@@ -93,10 +95,7 @@ def read(place: Destination, snapshots: Sequence[Snapshot]) -> None:
             if mark.id not in known:
                 _take(mark, Repository(place).read(mark.id, f"/{FILE}"))
     except (BedstoneError, sqlite3.Error) as error:
-        print(
-            f"bedstone: what was verified elsewhere can't be read at {place.name}: {error}",
-            file=sys.stderr,
-        )
+        logger.warning("what was verified elsewhere can't be read at %s: %s", place.name, error)
 
 
 def marks(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
@@ -116,7 +115,7 @@ def _take(mark: Snapshot, text: str) -> None:
         found = _parsed(text, host)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # It will not be another one the next time.
-        print(f"bedstone: the mark {mark.id[:8]} of {host} is of no use: {error}", file=sys.stderr)
+        logger.warning("the mark %s of %s is of no use: %s", mark.id[:8], host, error)
         found = []
     with database.opened() as connection, database.transaction(connection):
         for attempt in found:

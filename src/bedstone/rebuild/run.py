@@ -7,6 +7,7 @@ is only in files: the ledger, the releases with their images, the uploads.
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from bedstone.postgres.server import Server
     from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination, Destinations
+
+logger = logging.getLogger(__name__)
 
 # Role pgbackrest's.
 
@@ -232,4 +235,4 @@ def _ask(destination: Destination) -> None:
 
 def say(text: str) -> None:
     """Report progress to the operator."""
-    print(f"  {text}", file=sys.stderr, flush=True)
+    logger.info("  %s", text)

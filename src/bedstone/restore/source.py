@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import App, Settings
     from bedstone.storage.destinations import Destination, Destinations
+
+logger = logging.getLogger(__name__)
 
 PLACES = "/var/cache/bedstone-restore"
 
@@ -207,9 +209,8 @@ def _let_it_arrive(stanza: Stanza, destination: Destination) -> None:
         stanza.server.execute("SELECT pg_current_xact_id() \\g /dev/null")
         stanza.arrived(destination, stanza.switch())
     except BedstoneError as error:
-        print(
-            f"bedstone: what was committed last may not be at {destination.name}: {error.message}",
-            file=sys.stderr,
+        logger.warning(
+            "what was committed last may not be at %s: %s", destination.name, error.message
         )
 
 
@@ -222,7 +223,7 @@ def _point_of(app: str, release: str, home: Path) -> str:
                 if operation.restore_point and (home / operation.restore_point).is_dir():
                     made.setdefault(operation.release, operation.restore_point)
     except (BedstoneError, sqlite3.Error) as error:
-        print(f"bedstone: the ledger can't be read: {error}", file=sys.stderr)
+        logger.warning("the ledger can't be read: %s", error)
     for backup in catalog.backups(home):
         if backup.manifest and backup.manifest.restore_point and backup.manifest.label:
             made.setdefault(backup.manifest.label, backup.name)

@@ -7,6 +7,7 @@ compared with it while no client can write to either. Up to the moment at which 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from bedstone.backup.settings import Settings
 
+logger = logging.getLogger(__name__)
 
 _UPGRADE_SECONDS = 12 * 3600.0
 _WAIT_SECONDS = 120.0
@@ -82,7 +84,9 @@ def settle(settings: Settings) -> None:
 def _settle(settings: Settings, found: Journal) -> None:
     # It may have changed until the locks were had.
     found = journal.load() or found
-    _say(f"An upgrade from {found.source} to {found.target} was interrupted at {found.phase!r}.")
+    logger.warning(
+        "An upgrade from %s to %s was interrupted at %r.", found.source, found.target, found.phase
+    )
     if found.phase == ASKED:
         journal.clear()
     elif found.phase == BEGUN:
@@ -103,9 +107,9 @@ def _forth(settings: Settings, found: Journal) -> Journal:
         dark_since=_now(),
         healthy=tuple(downtime.healthy(config.declared())),
     )
-    _say("Closing the apps: visitors see the maintenance page.")
+    logger.info("Closing the apps: visitors see the maintenance page.")
     found = downtime.close(found)
-    _say(f"Starting PostgreSQL {source.major} for the superuser alone.")
+    logger.info("Starting PostgreSQL %s for the superuser alone.", source.major)
     source.stop()
     source.start_closed(server, archive=True)
     counted = {}
@@ -121,7 +125,7 @@ def _forth(settings: Settings, found: Journal) -> Journal:
             assert made.manifest is not None
             assert made.manifest.database is not None
             counted[entry.database] = made.manifest.database.rows
-            _say(f"{entry.app}: backed up as {made.name}.")
+            logger.info("%s: backed up as %s.", entry.app, made.name)
     with ExitStack() as stack:
         for entry in settings.apps:
             stack.enter_context(lock.held(f"{entry.app}.backup", "bedstone upgrade postgresql"))
@@ -142,7 +146,7 @@ def _copy(settings: Settings, found: Journal) -> Journal:
     found = found.saved(made=True)
     # The new one gets a copy of this: after a power cut, neither starts until it is settled.
     source.set_start(MANUAL)
-    _say(f"Copying the cluster: pg_upgradecluster {source.major} -> {target.major}.")
+    logger.info("Copying the cluster: pg_upgradecluster %s -> %s.", source.major, target.major)
     try:
         run(
             [
@@ -197,9 +201,12 @@ def _compare(settings: Settings, found: Journal, before: compare.Contents) -> No
                 f"The copy doesn't hold what PostgreSQL {found.source} holds.",
                 details="\n".join(wrong[:_SHOWN]),
             )
-        _say(
-            f"Compared: {compare.rows(before)} rows, {len(before['databases'])} databases,"
-            f" {len(before['roles'])} roles with passwords and privileges are as before."
+        logger.info(
+            "Compared: %s rows, %s databases, %s roles with passwords and privileges are as"
+            " before.",
+            compare.rows(before),
+            len(before["databases"]),
+            len(before["roles"]),
         )
         run(
             aside.command(
@@ -222,7 +229,9 @@ def _finish_or_back(settings: Settings, found: Journal) -> None:
             # The way back has no way back, and what visitors wrote is never left behind: the next
             # start tries again.
             raise
-        _say(f"It doesn't serve well: {error}. Going back to PostgreSQL {found.source}.")
+        logger.warning(
+            "It doesn't serve well: %s. Going back to PostgreSQL %s.", error, found.source
+        )
         _turn_to(Cluster(found.source), Cluster(found.target))
         downtime.start(found)
         downtime.open_again(found)
@@ -243,7 +252,7 @@ def _finish_or_back(settings: Settings, found: Journal) -> None:
 
 def _finish(settings: Settings, found: Journal) -> Journal:
     source, target = Cluster(found.source), Cluster(found.target)
-    _say(f"PostgreSQL {target.major} takes over.")
+    logger.info("PostgreSQL %s takes over.", target.major)
     _turn_to(target, source)
     server = server_of(settings)
     if server.major() != target.major:
@@ -271,23 +280,26 @@ def _open(settings: Settings, found: Journal) -> None:
     since = datetime.fromisoformat(found.dark_since or _now())
     dark = (datetime.now(UTC) - since).total_seconds()
     version = server_of(settings).version()
-    _say(f"PostgreSQL {version} serves. The apps were closed for {dark:.0f} s.")
+    logger.info("PostgreSQL %s serves. The apps were closed for %.0f s.", version, dark)
     with suppress(BedstoneError):
         for problem in downtime.front_doors(found.healthy):
-            _say(f"But through the front door, {problem}.")
-    wal.follow(target.major, _say)
+            logger.warning("But through the front door, %s.", problem)
+    wal.follow(target.major)
     if found.back:
-        _say(
-            f"What was written to PostgreSQL {source.major} since is in that cluster alone, which"
-            " is kept, stopped."
+        logger.info(
+            "What was written to PostgreSQL %s since is in that cluster alone, which is kept,"
+            " stopped.",
+            source.major,
         )
-    _say(
-        f'The inventory has to say so: `postgresql_version: "{target.major}"`, unless that is the'
-        " own version of the server's Debian. Then run provision.yml."
+    logger.info(
+        'The inventory has to say so: `postgresql_version: "%s"`, unless that is the own version'
+        " of the server's Debian. Then run provision.yml.",
+        target.major,
     )
-    _say(
-        f"{source.name} is kept, stopped. `bedstone upgrade postgresql --back` returns to it;"
-        " `--drop-old` removes it."
+    logger.info(
+        "%s is kept, stopped. `bedstone upgrade postgresql --back` returns to it; `--drop-old`"
+        " removes it.",
+        source.name,
     )
 
 
@@ -297,7 +309,7 @@ def _back(found: Journal) -> Journal:
         dark_since=_now(),
         healthy=tuple(downtime.healthy(config.declared())),
     )
-    _say("Closing the apps: visitors see the maintenance page.")
+    logger.info("Closing the apps: visitors see the maintenance page.")
     return downtime.close(found)
 
 
@@ -318,7 +330,7 @@ def _undo(settings: Settings, found: Journal) -> None:
         journal.clear() if found.phase == ASKED else None
         return
     source, target = Cluster(found.source), Cluster(found.target)
-    _say(f"Undoing it: PostgreSQL {source.major} serves again.")
+    logger.info("Undoing it: PostgreSQL %s serves again.", source.major)
     _end_programs()
     if found.made:
         target.drop()
@@ -381,10 +393,6 @@ def _led_back(found: Journal, error: BaseException) -> BaseException:
         hint=error.hint,
         details=error.details,
     )
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _now() -> str:

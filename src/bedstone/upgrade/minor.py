@@ -6,6 +6,7 @@ a pending version is shown, and one that waits too long is a problem.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Self
@@ -22,6 +23,8 @@ from bedstone.upgrade import downtime, journal
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
     from bedstone.upgrade.pending import Waiting
+
+logger = logging.getLogger(__name__)
 
 _INSTALL_SECONDS = 1800.0
 _ASK_EVERY_SECONDS = 0.1
@@ -46,7 +49,7 @@ def install(settings: Settings, found: Waiting) -> float:
     apps = downtime.healthy(config.declared())
     for entry in settings.apps:
         made = backups.create(settings, entry.app, label=f"before {found.candidate}").backup
-        print(f"{entry.app}: backed up as {made.name}.", flush=True)
+        logger.info("%s: backed up as %s.", entry.app, made.name)
     with lock.held(journal.LOCK, "bedstone upgrade postgresql"):
         packages = _related(cluster.major)
         _apt("install", "--only-upgrade", "--download-only", *packages)

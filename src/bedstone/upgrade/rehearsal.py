@@ -8,6 +8,7 @@ of the upgrade's downtime.
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import time
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
     from bedstone.backup.settings import App, Settings
     from bedstone.postgres.debian_cluster import Cluster
+
+logger = logging.getLogger(__name__)
 
 # Older ones say little about the data of today, or about today's packages.
 FRESH = timedelta(days=1)
@@ -93,7 +96,7 @@ def _backup(settings: Settings, entry: App) -> tuple[Backup, float]:
     """Return an app's newest full backup, made now if it is older than a day, and its time."""
     found = catalog.newest_full(settings.directory / entry.app)
     if found is None or found.age is None or not timedelta() <= found.age <= FRESH:
-        print(f"{entry.app}: a full backup first, since the newest is older than a day.")
+        logger.info("%s: a full backup first, since the newest is older than a day.", entry.app)
         found = backups.create(settings, entry.app, label="before an upgrade").backup
     taken = found.manifest
     assert taken is not None
@@ -125,10 +128,13 @@ def _restore(settings: Settings, entry: App, backup: Backup, target: Cluster) ->
             major=target.major,
         )
     seconds = round(time.monotonic() - begun, 1)
-    print(
-        f"{entry.app}: {backup.name} restored with PostgreSQL {target.major} in {seconds} s:"
-        f" {proof.said}.",
-        flush=True,
+    logger.info(
+        "%s: %s restored with PostgreSQL %s in %s s: %s.",
+        entry.app,
+        backup.name,
+        target.major,
+        seconds,
+        proof.said,
     )
     return {"backup": backup.name, "seconds": seconds, "rows": proof.rows}
 
@@ -170,10 +176,10 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
                 hint="Nothing was touched. What pg_upgrade says has to be put right first.",
             ) from error
     rows = compare.databases(server)
-    print(
-        f"pg_upgrade of PostgreSQL {target.major} finds nothing in the way"
-        f" ({len(rows)} databases).",
-        flush=True,
+    logger.info(
+        "pg_upgrade of PostgreSQL %s finds nothing in the way (%s databases).",
+        target.major,
+        len(rows),
     )
 
 

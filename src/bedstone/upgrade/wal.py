@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from typing import TYPE_CHECKING
 
 from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError
@@ -12,8 +12,7 @@ from bedstone.core.process import run
 from bedstone.storage import destinations
 from bedstone.wal.stanza import Stanza
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+logger = logging.getLogger(__name__)
 
 _CONFIGURATION = "/etc/pgbackrest/pgbackrest.conf"
 _PATH = re.compile(r"^pg1-path=.*$", re.MULTILINE)
@@ -39,7 +38,7 @@ def obstacle(major: int) -> str | None:
     )
 
 
-def follow(major: int, say: Callable[[str], None]) -> None:
+def follow(major: int) -> None:
     """Begin a new archive for the serving cluster, and a full backup of it.
 
     Nothing before the change can be replayed into the new cluster, so the recovery window begins
@@ -47,7 +46,6 @@ def follow(major: int, say: Callable[[str], None]) -> None:
 
     Args:
         major: the version that serves.
-        say: gets what was done, and what wasn't: the apps serve in any case.
 
     """
     configuration = paths.host(_CONFIGURATION)
@@ -62,13 +60,14 @@ def follow(major: int, say: Callable[[str], None]) -> None:
         run(["systemctl", "start", "--no-block", names.FULL_BACKUP_UNIT])
     except (BedstoneError, OSError) as error:
         reason = error.text() if isinstance(error, BedstoneError) else str(error)
-        say(
-            "The write-ahead log isn't archived yet; PostgreSQL keeps it until it is."
-            f" {reason}\n`bedstone wal ready` and `bedstone wal full` put it right after a"
-            " run of provision.yml."
+        logger.warning(
+            "The write-ahead log isn't archived yet; PostgreSQL keeps it until it is. %s\n"
+            "`bedstone wal ready` and `bedstone wal full` put it right after a run of"
+            " provision.yml.",
+            reason,
         )
     else:
-        say("A new archive of the write-ahead log has begun; a full backup is being made.")
+        logger.info("A new archive of the write-ahead log has begun; a full backup is being made.")
 
 
 def _point_to(major: int) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
     from bedstone.backup.settings import App
     from bedstone.storage.destinations import Destination
+
+logger = logging.getLogger(__name__)
 
 # Two servers' clocks may differ by so much.
 _TOLERANCE = timedelta(minutes=5)
@@ -128,10 +130,7 @@ def restore_points(app: str) -> set[str]:
         with database.opened() as connection:
             operations = releases.operations(connection, app)
     except (BedstoneError, sqlite3.Error) as error:
-        print(
-            f"bedstone: the ledger doesn't tell which backups are restore points: {error}",
-            file=sys.stderr,
-        )
+        logger.warning("the ledger doesn't tell which backups are restore points: %s", error)
         return set()
     return {operation.restore_point for operation in operations if operation.restore_point}
 

@@ -8,8 +8,8 @@ the cluster that the WAL leads to. Production is neither asked nor touched.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from bedstone.storage.destinations import Destination
     from bedstone.verify.checks import Proof
     from bedstone.wal.stanza import Stanza
+
+logger = logging.getLogger(__name__)
 
 # No app's name has a dot.
 LOCK = "verify.throwaway"
@@ -181,7 +183,7 @@ class _Attempt:
                 yield from [self.result(kind, clock, ended(error)) for kind in parts]
                 raise
             for note in notes:
-                print(f"bedstone: {self.app.app}: {note}", file=sys.stderr)
+                logger.warning("%s: %s", self.app.app, note)
             yield from self._parts(self.chosen, parts, kinds, clock)
 
     def _parts(
@@ -308,7 +310,7 @@ def _remember(entry: Verification) -> None:
             entry = replace(entry, host=verify_settings.load().host)
         verifications.record(entry)
     except (BedstoneError, sqlite3.Error) as error:
-        print(f"bedstone: the ledger didn't take the record: {error}", file=sys.stderr)
+        logger.warning("the ledger didn't take the record: %s", error)
 
 
 @contextmanager
@@ -328,10 +330,8 @@ def alone(purpose: str, *, wait_seconds: float = 0) -> Iterator[None]:
 def clear(how: VerifySettings) -> None:
     """Remove what killed runs left, and record that they were killed."""
     for about in scratch.clear(how.directory):
-        print(
-            "bedstone: removed what an interrupted verification of"
-            f" {about.get('app') or 'the WAL'} left.",
-            file=sys.stderr,
+        logger.warning(
+            "removed what an interrupted verification of %s left.", about.get("app") or "the WAL"
         )
         moment = datetime.now(UTC).isoformat()
         # One directory is shared by the verifications of all origins.

@@ -105,10 +105,10 @@ def test_job_that_the_database_ended_names_the_setting(
     docker.dockerd.logs = [frame("00:00:01", line, stream=2)]
     docker.program = "exit 1"
     assert run(docker) == 1
-    assert "{idle_in_transaction_session_timeout: 30min}" in capsys.readouterr().out
+    assert "{idle_in_transaction_session_timeout: 30min}" in capsys.readouterr().err
     docker.program = "exit 0"
     assert run(docker) == 0
-    assert "idle_in_transaction" not in capsys.readouterr().out
+    assert "idle_in_transaction" not in capsys.readouterr().err
 
 
 def test_too_long_is_stopped_warm_and_told(docker: Docker) -> None:
@@ -129,7 +129,7 @@ def test_stop_of_the_unit_stops_the_container_warm(
     docker.once_started = lambda: os.kill(os.getpid(), number)
     assert run(docker) == 143
     assert docker.done == ["start", "remove"]
-    assert "stopped before it was done" in capsys.readouterr().out
+    assert "stopped before it was done" in capsys.readouterr().err
     assert signal.getsignal(number) is before
 
 
@@ -140,7 +140,7 @@ def test_container_of_a_killed_run_is_ended_first(
     docker.program = "exit 0"
     assert run(docker) == 0
     assert docker.done == ["remove", "start", "remove"]
-    assert "a run that was killed" in capsys.readouterr().out
+    assert "a run that was killed" in capsys.readouterr().err
 
 
 def test_two_runs_at_once_are_refused(docker: Docker) -> None:
@@ -161,7 +161,7 @@ def test_restart_of_dockerd_is_survived(docker: Docker) -> None:
 def test_kill_for_memory_is_guessed(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
     docker.program = "exit 137"
     assert run(docker) == 137
-    assert "more than its 64 MiB" in capsys.readouterr().out
+    assert "more than its 64 MiB" in capsys.readouterr().err
 
 
 def test_container_that_cannot_start_is_told_and_signals_are_as_before(docker: Docker) -> None:

@@ -61,37 +61,40 @@ def _programs(monkeypatch: pytest.MonkeyPatch, version: str = "2.55.1") -> list[
 
 
 def test_a_new_archive_begins_with_a_full_backup(
-    configuration: Path, monkeypatch: pytest.MonkeyPatch
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    called, said = _programs(monkeypatch), list[str]()
-    wal.follow(17, said.append)
+    called = _programs(monkeypatch)
+    wal.follow(17)
     assert configuration.read_text() == CONFIGURATION.format("/var/lib/postgresql/17/main")
     assert configuration.stat().st_mode & 0o777 == 0o640
     assert Stanza.upgraded == 1
     assert called == ["systemctl start --no-block bedstone-wal-full.service"]
-    assert said == ["A new archive of the write-ahead log has begun; a full backup is being made."]
+    assert capsys.readouterr().err == (
+        "A new archive of the write-ahead log has begun; a full backup is being made.\n"
+    )
 
 
 def test_an_archive_that_can_not_be_reached_is_told_and_fails_nothing(
-    configuration: Path, monkeypatch: pytest.MonkeyPatch
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    called, said = _programs(monkeypatch), list[str]()
+    called = _programs(monkeypatch)
     monkeypatch.setattr(Stanza, "fails", True)
-    wal.follow(17, said.append)
+    wal.follow(17)
     assert configuration.exists()
     assert called == []
-    assert "isn't archived yet" in said[0]
-    assert "`bedstone wal full`" in said[0]
+    said = capsys.readouterr().err
+    assert "isn't archived yet" in said
+    assert "`bedstone wal full`" in said
 
 
 def test_without_an_archive_there_is_nothing_to_do(
-    configuration: Path, monkeypatch: pytest.MonkeyPatch
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configuration.unlink()
-    called, said = _programs(monkeypatch), list[str]()
-    wal.follow(17, said.append)
+    called = _programs(monkeypatch)
+    wal.follow(17)
     assert wal.obstacle(17) is None
-    assert (called, said) == ([], [])
+    assert (called, capsys.readouterr().err) == ([], "")
 
 
 @pytest.mark.parametrize(
