@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from typing import TYPE_CHECKING
 
 from bedstone import watch
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from bedstone.notify.alarms import Alarm
     from bedstone.watch import Look
+
+logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Looks at certificates (what lies there and what is served), services that are down, have
@@ -56,7 +58,7 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.tell:
         watch.save(found)
         for warning in tell(found):
-            print(f"bedstone: {warning}", file=sys.stderr)
+            logger.warning("%s", warning)
     if arguments.json:
         print(json.dumps(_as_json(found), indent=2))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import argparse
 
     from bedstone.cli.main import Subparsers
+
+logger = logging.getLogger(__name__)
 
 
 def register(subparsers: Subparsers) -> None:
@@ -78,7 +80,7 @@ def _command(arguments: argparse.Namespace) -> int:
             # One app's trouble, a full disk too, keeps no other from being backed up.
             text = error.text() if isinstance(error, BedstoneError) else f"{error}."
             code = error.exit_code if isinstance(error, BedstoneError) else 1
-            print(f"bedstone: {name}: {text}", file=sys.stderr)
+            logger.error("%s: %s", name, text)  # noqa: TRY400 - a person reads it
             failures.append({"app": name, "error": cause(error)})
             exit_code = 1 if exit_code == 1 else code
             continue

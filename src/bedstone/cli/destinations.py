@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bedstone.offsite.freshness import Item
     from bedstone.offsite.sync import Result
     from bedstone.storage.destinations import Destinations
+
+logger = logging.getLogger(__name__)
 
 _HEADINGS = ("DESTINATION", "APP", "KIND", "NEWEST", "AGE", "SIZE", "SEEN", "STATE")
 _SCOPE = "destinations"
@@ -98,7 +100,7 @@ def _destinations(arguments: argparse.Namespace) -> int:
     red = [item for item in items if item.problem]
     if arguments.tell:
         for warning in (*tell(items), *alerts.tell(settings)):
-            print(f"bedstone: {warning}", file=sys.stderr)
+            logger.warning("%s", warning)
     if arguments.json:
         print(json.dumps(_as_json(known, items), indent=2))
     else:
@@ -189,9 +191,9 @@ def _print(result: Result) -> None:
     if not (result.sent or result.problems):
         print(f"{result.destination}: has all that it should have")
     for note in result.notes:
-        print(f"bedstone: {result.destination}: {note}", file=sys.stderr)
+        logger.warning("%s: %s", result.destination, note)
     for problem in result.problems:
-        print(f"bedstone: {result.destination}: {problem.text()}", file=sys.stderr)
+        logger.error("%s: %s", result.destination, problem.text())
 
 
 def _as_json(known: Destinations, items: Sequence[Item]) -> dict[str, Any]:

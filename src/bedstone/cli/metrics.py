@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from bedstone.status.metrics import Collector
 
 if TYPE_CHECKING:
     import argparse
+
+logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 In Prometheus' text format: what serves, how fresh backups are here and at each
@@ -52,7 +55,7 @@ def metrics(arguments: argparse.Namespace) -> int:
     collector = Collector()
     text = prometheus.render(collector.gather())
     for error in collector.errors:
-        print(f"bedstone: not measured: {error}", file=sys.stderr)
+        logger.warning("not measured: %s", error)
     if arguments.write is None:
         sys.stdout.write(text)
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Do = Callable[[Talk], Outcome]
+
+logger = logging.getLogger(__name__)
 
 KILLED_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
@@ -196,7 +199,7 @@ def tell(outcome: Outcome, *, machine: bool) -> int:
         return 0
     where = "" if outcome.failed_step == "begin" else f"failed at {outcome.failed_step}: "
     error = BedstoneError(f"{outcome.app}: {where}{outcome.error}", outcome.hint, outcome.details)
-    print(f"bedstone: {error.text()}", file=sys.stderr)
+    logger.error("%s", error.text())
     if outcome.previous:
         print(f"Release {outcome.previous} serves on.", file=sys.stderr)
     return outcome.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from bedstone.restore import settle as restore_settle
 
 if TYPE_CHECKING:
     import argparse
+
+logger = logging.getLogger(__name__)
 
 
 def register(subparsers: main.Subparsers) -> None:
@@ -78,7 +81,7 @@ def settle(arguments: argparse.Namespace) -> int:
     results, code = [], 0
     if (unreadable := database.problem()) is not None:
         # The serving release is reconciled from the apps' files; the failed unit raises an alarm.
-        print(f"bedstone: {unreadable}", file=sys.stderr)
+        logger.error("%s", unreadable)
         code = 1
     with database.opened() as connection:
         names = arguments.app or sorted({*config.declared(), *releases.known_apps(connection)})
@@ -90,7 +93,7 @@ def settle(arguments: argparse.Namespace) -> int:
             print(f"{name}: {error.message}", file=sys.stderr)
             continue
         except BedstoneError as error:
-            print(f"bedstone: {name}: {error.text()}", file=sys.stderr)
+            logger.error("%s: %s", name, error.text())  # noqa: TRY400 - a person reads it
             code = 1
             continue
         results.append(outcome.as_json())
@@ -101,7 +104,7 @@ def settle(arguments: argparse.Namespace) -> int:
             )
         if not outcome.ok:
             code = 1
-            print(f"bedstone: {name}: {outcome.error}", file=sys.stderr)
+            logger.error("%s: %s", name, outcome.error)
         elif not arguments.json:
             said = "; ".join([*outcome.warnings, *outcome.put_right])
             print(f"{name}: {said or 'all as it should be'}")

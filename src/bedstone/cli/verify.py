@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sqlite3
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bedstone.verify.result import Result
 
     Task = tuple[str, Destination]
+
+logger = logging.getLogger(__name__)
 
 _NICE = 19
 
@@ -200,7 +202,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     elif not tasks:
         print("There is nothing to verify: no app on this server has data.")
     for error in untold:
-        print(f"bedstone: {arguments.of} isn't told: {error.text()}", file=sys.stderr)
+        logger.error("%s isn't told: %s", arguments.of, error.text())
     states = {result.entry.state for result in results} | ({"prevented"} if untold else set())
     return 1 if "failed" in states else 3 if "prevented" in states else 0
 
@@ -266,4 +268,4 @@ def _tell(result: Result) -> None:
         )
         return
     verdict = "FAILED" if entry.state == "failed" else "could not be verified"
-    print(f"bedstone: {whose}{of_what} {verdict}: {result.problem.text()}", file=sys.stderr)
+    logger.error("%s%s %s: %s", whose, of_what, verdict, result.problem.text())
