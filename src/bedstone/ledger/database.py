@@ -291,7 +291,7 @@ def version_of(path: Path) -> int | None:
     """Return the schema that a ledger says it has; None when it can't be read."""
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            return _version(connection)
+            return schema_version(connection)
     except sqlite3.Error:
         return None
 
@@ -339,11 +339,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    if _version(connection) == len(MIGRATIONS):
+    if schema_version(connection) == len(MIGRATIONS):
         return
     with transaction(connection):
         # Another process may have migrated while this one waited for the lock.
-        version = _version(connection)
+        version = schema_version(connection)
         if version > len(MIGRATIONS):
             raise UnreadableError(
                 f"The ledger has schema {version}, but this program knows only"
@@ -358,5 +358,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return the schema of a ledger that is open."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])

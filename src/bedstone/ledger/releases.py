@@ -333,3 +333,8 @@ def step(connection: sqlite3.Connection, operation: int, row: StepRow) -> None:
         " seconds = coalesce(excluded.seconds, seconds), said = coalesce(excluded.said, said)",
         (operation, row.position, row.name, row.state, row.seconds, row.said),
     )
+
+
+def forget_serving(connection: sqlite3.Connection, app: str) -> None:
+    """Record that no release of an app serves."""
+    connection.execute("DELETE FROM apps WHERE app = ?", (app,))

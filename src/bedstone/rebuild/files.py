@@ -13,7 +13,7 @@ from bedstone.backup import manifest, media
 from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run
-from bedstone.ledger import database
+from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.offsite import copies
 from bedstone.storage.restic import Repository
@@ -144,7 +144,7 @@ def _bring_ledger(source: Path) -> None:
     """Replace this server's ledger by that of the server that is gone, all or nothing."""
     try:
         with closing(sqlite3.connect(source)) as brought:
-            version = int(brought.execute("PRAGMA user_version").fetchone()[0])
+            version = database.schema_version(brought)
             if version > len(database.MIGRATIONS):
                 raise RefusedError(
                     "The ledger at the destination was written by a newer bedstone.",
@@ -177,5 +177,5 @@ def _bring_image(
 
 def _forget_serving(app: str) -> None:
     with database.opened() as connection, database.transaction(connection):
-        connection.execute("DELETE FROM apps WHERE app = ?", (app,))
+        releases.forget_serving(connection, app)
     slots.forget_serving(app)

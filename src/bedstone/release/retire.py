@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.apps import config, maintenance, slots
 from bedstone.core import files, lock, names, paths
-from bedstone.ledger import database
+from bedstone.ledger import database, releases
 from bedstone.release.context import Host
 from bedstone.release.steps.stop import end
 from bedstone.system import container, nginx
@@ -47,7 +47,7 @@ def retire(app: str, host: Host | None = None) -> None:
         files.write(_mark(app), json.dumps(mark, indent=2) + "\n", mode=0o600)
         slots.forget_serving(app)
         with database.transaction(connection):
-            connection.execute("DELETE FROM apps WHERE app = ?", (app,))
+            releases.forget_serving(connection, app)
 
 
 def come_back(app: str) -> None:
