@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from bedstone.backup import retention, retention_held
 from bedstone.backup.retention import Known, Rules
-from bedstone.ledger import database, releases
+from bedstone.ledger import database, releases, verifications
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
     from bedstone.backup.catalog import Backup
@@ -46,37 +45,11 @@ def known(app: str, destination: str | None = None) -> Known:
 
     """
     with database.opened() as connection:
-        verified = verified_names(connection, app)
+        verified = verifications.passed(connection, app)
         if destination is not None:
-            there = verified_names(connection, app, destination)
+            there = verifications.passed(connection, app, destination)
             verified |= {f"{kind} at {destination}": names for kind, names in there.items()}
         return Known(releases.restore_points(connection, app), verified)
-
-
-def verified_names(
-    connection: sqlite3.Connection, app: str, destination: str | None = None
-) -> dict[str, set[str]]:
-    """Return which backups passed their last verification: kind ("dump", "media") -> names.
-
-    Args:
-        connection: of the ledger.
-        app: whose.
-        destination: where they were verified; anywhere by default.
-
-    """
-    rows = connection.execute(
-        "SELECT kind, backup FROM verifications WHERE id IN ("
-        "  SELECT max(id) FROM verifications"
-        "  WHERE app = :app AND backup IS NOT NULL AND state <> 'prevented'"
-        "  AND (:destination IS NULL OR destination = :destination)"
-        "  GROUP BY kind, backup, destination"
-        ") AND state = 'succeeded'",
-        {"app": app, "destination": destination},
-    )
-    found: dict[str, set[str]] = {}
-    for row in rows:
-        found.setdefault(row["kind"], set()).add(row["backup"])
-    return found
 
 
 def reasons(settings: Settings, app: str, backups: Sequence[Backup]) -> dict[str, tuple[str, ...]]:

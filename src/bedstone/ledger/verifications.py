@@ -129,3 +129,63 @@ def of_backup(
     if set(last) != kinds:
         return None
     return min(last.values(), key=lambda attempt: attempt.finished_at, default=None)
+
+
+def passed(
+    connection: sqlite3.Connection, app: str, destination: str | None = None
+) -> dict[str, set[str]]:
+    """Return which backups passed their last verification: kind ("dump", "media") -> names.
+
+    Args:
+        connection: of the ledger.
+        app: whose.
+        destination: where they were verified; anywhere by default.
+
+    """
+    rows = connection.execute(
+        "SELECT kind, backup FROM verifications WHERE id IN ("
+        "  SELECT max(id) FROM verifications"
+        "  WHERE app = :app AND backup IS NOT NULL AND state <> 'prevented'"
+        "  AND (:destination IS NULL OR destination = :destination)"
+        "  GROUP BY kind, backup, destination"
+        ") AND state = 'succeeded'",
+        {"app": app, "destination": destination},
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["kind"], set()).add(row["backup"])
+    return found
+
+
+def is_known(connection: sqlite3.Connection, attempt: Verification) -> bool:
+    """Return whether an attempt of another host is in the ledger."""
+    row = connection.execute(
+        "SELECT 1 FROM verifications WHERE app = :app AND kind = :kind"
+        " AND destination = :destination AND started_at = :started_at AND host = :host",
+        asdict(attempt),
+    ).fetchone()
+    return row is not None
+
+
+def read_reports(connection: sqlite3.Connection) -> set[str]:
+    """Return the snapshots of other hosts' reports that were read."""
+    rows = connection.execute("SELECT snapshot FROM verification_marks")
+    return {str(row["snapshot"]) for row in rows}
+
+
+def set_report_read(connection: sqlite3.Connection, snapshot: str) -> None:
+    """Record that another host's report was read."""
+    connection.execute(
+        "INSERT OR REPLACE INTO verification_marks (snapshot, read_at) VALUES (?, ?)",
+        (snapshot, datetime.now(UTC).isoformat()),
+    )
+
+
+def newest_of_each(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Return the last success and the last other attempt of each app, kind and destination."""
+    return connection.execute(
+        "SELECT id, app, kind, destination, state, finished_at, seconds FROM verifications"
+        " WHERE id IN (SELECT max(id) FROM verifications"
+        "  GROUP BY app, kind, destination, state = 'succeeded')"
+        " ORDER BY destination, app, kind, id"
+    ).fetchall()

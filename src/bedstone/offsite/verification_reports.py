@@ -87,10 +87,7 @@ def read(place: Destination, snapshots: Sequence[Snapshot]) -> None:
         if not found or verify_settings.load().host is None:
             return
         with database.opened() as connection:
-            known = {
-                str(row["snapshot"])
-                for row in connection.execute("SELECT snapshot FROM verification_marks")
-            }
+            known = verifications.read_reports(connection)
         for mark in found:
             if mark.id not in known:
                 _take(mark, Repository(place).read(mark.id, f"/{FILE}"))
@@ -119,12 +116,9 @@ def _take(mark: Snapshot, text: str) -> None:
         found = []
     with database.opened() as connection, database.transaction(connection):
         for attempt in found:
-            if not _is_known(connection, attempt):
+            if not verifications.is_known(connection, attempt):
                 verifications.insert(connection, attempt)
-        connection.execute(
-            "INSERT OR REPLACE INTO verification_marks (snapshot, read_at) VALUES (?, ?)",
-            (mark.id, datetime.now(UTC).isoformat()),
-        )
+        verifications.set_report_read(connection, mark.id)
 
 
 def _parsed(text: str, host: str) -> list[Verification]:
@@ -143,12 +137,3 @@ def _attempt(entry: dict[str, Any], host: str) -> Verification:
         if datetime.fromisoformat(moment).tzinfo is None:
             raise ValueError(f"{moment} has no time zone")
     return attempt
-
-
-def _is_known(connection: sqlite3.Connection, attempt: Verification) -> bool:
-    row = connection.execute(
-        "SELECT 1 FROM verifications WHERE app = :app AND kind = :kind"
-        " AND destination = :destination AND started_at = :started_at AND host = :host",
-        asdict(attempt),
-    ).fetchone()
-    return row is not None

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone.backup import kept as kept_backups
 from bedstone.backup import retention_held, settings, verify_settings
 from bedstone.core import disk, files, lock, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger import database
+from bedstone.ledger import database, verifications
 from bedstone.ledger.observations import SERVER, WAL
 from bedstone.wal import observe, retention
 from bedstone.wal.info import FULL
@@ -212,7 +211,7 @@ def verified(destination: Destination) -> Collection[str]:
         return ()
     with database.opened() as connection:
         # A backup that passed once and failed since no longer counts as verified.
-        return kept_backups.verified_names(connection, SERVER, destination.name).get(WAL, ())
+        return verifications.passed(connection, SERVER, destination.name).get(WAL, ())
 
 
 def _words(outcome: Outcome) -> str:

@@ -79,9 +79,7 @@ KNOWN: dict[str, set[str]] = {
     "sql": {
         "bedstone/appdata/journal.py",
         "bedstone/appdata/swap.py",
-        "bedstone/backup/kept.py",
         "bedstone/offsite/sync.py",
-        "bedstone/offsite/verification_reports.py",
         "bedstone/pitr/backup.py",
         "bedstone/pitr/recovery.py",
         "bedstone/rebuild/cluster.py",
