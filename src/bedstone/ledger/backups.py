@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bedstone.ledger import database
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
 
@@ -70,3 +71,19 @@ def _record(
                 error,
             ),
         )
+
+
+def first_success(connection: sqlite3.Connection) -> str | None:
+    """Return when a backup of any app first succeeded; None for never."""
+    found = connection.execute(
+        "SELECT min(finished_at) FROM backups WHERE state = 'succeeded'"
+    ).fetchone()[0]
+    return str(found) if found else None
+
+
+def last_state(connection: sqlite3.Connection, app: str) -> str | None:
+    """Return how an app's last attempt ended; None when there was none."""
+    row = connection.execute(
+        "SELECT state FROM backups WHERE app = ? ORDER BY id DESC LIMIT 1", (app,)
+    ).fetchone()
+    return str(row["state"]) if row else None

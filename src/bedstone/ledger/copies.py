@@ -109,3 +109,33 @@ def asked_since(moment: datetime) -> bool:
             " UNION ALL SELECT finished_at FROM backups WHERE state = 'succeeded')"
         ).fetchone()
     return row["last"] is not None and datetime.fromisoformat(row["last"]) >= moment
+
+
+def last_arrival(destination: str) -> str | None:
+    """Return when something was last copied to a destination, as ISO 8601; None for never."""
+    with database.opened() as connection:
+        row = connection.execute(
+            "SELECT max(finished_at) AS last FROM copies"
+            " WHERE destination = ? AND state = 'succeeded'",
+            (destination,),
+        ).fetchone()
+    return str(row["last"]) if row["last"] else None
+
+
+def first_arrival(connection: sqlite3.Connection, app: str, destination: str) -> str | None:
+    """Return when something of an app was first copied to a destination; None for never."""
+    found = connection.execute(
+        "SELECT min(finished_at) FROM copies WHERE destination = ? AND app = ?"
+        " AND state = 'succeeded'",
+        (destination, app),
+    ).fetchone()[0]
+    return str(found) if found else None
+
+
+def newest_of_each(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Return the last attempt of each app, kind and destination."""
+    return connection.execute(
+        "SELECT app, kind, destination, state FROM copies WHERE id IN ("
+        " SELECT max(id) FROM copies GROUP BY app, kind, destination)"
+        " ORDER BY destination, app, kind"
+    ).fetchall()

@@ -98,3 +98,11 @@ def days_left(free_bytes: int, bytes_a_day: float | None) -> float | None:
     if bytes_a_day is None or bytes_a_day >= 0:
         return None
     return free_bytes / -bytes_a_day
+
+
+def newest_sizes(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Return the last measurement of each database."""
+    return connection.execute(
+        "SELECT name, bytes, max(taken_at) AS taken_at FROM measurements"
+        " WHERE kind = 'database' GROUP BY name ORDER BY name"
+    ).fetchall()

@@ -13,7 +13,6 @@ from bedstone.backup import catalog, kept, media_snapshots
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import copies as copies_history
-from bedstone.ledger import database
 from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER
 from bedstone.offsite import copies, host_state, observe, verification_reports
 from bedstone.offsite.copies import IMAGE
@@ -213,16 +212,11 @@ class _One:
         return []
 
     def _never_used(self) -> None:
-        with database.opened() as connection:
-            row = connection.execute(
-                "SELECT max(finished_at) AS last FROM copies"
-                " WHERE destination = ? AND state = 'succeeded'",
-                (self._place.name,),
-            ).fetchone()
-        if row["last"]:
+        last = copies_history.last_arrival(self._place.name)
+        if last is not None:
             raise RefusedError(
                 f"The repository at {self._place.name} ({self._repository.location}) is gone: the"
-                f" last copy arrived there {row['last'][:16]} UTC.",
+                f" last copy arrived there {last[:16]} UTC.",
                 hint="Is a disk not mounted there, or the path another one now? If it is lost,"
                 f" `bedstone copy --destination {self._place.name} --new-repository` begins anew.",
             )

@@ -17,6 +17,8 @@ from bedstone.backup import catalog, manifest, status, verify_settings
 from bedstone.backup import settings as backup_settings
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
+from bedstone.ledger import backups as backups_history
+from bedstone.ledger import copies as copies_history
 from bedstone.ledger import database, observations, releases
 from bedstone.ledger import growth as ledger_growth
 from bedstone.ledger import verifications as verify_history
@@ -156,12 +158,9 @@ class Collector:
                 self._failures(connection, entry.app, kinds)
 
     def _failures(self, connection: sqlite3.Connection, app: str, kinds: Sequence[str]) -> None:
-        row = connection.execute(
-            "SELECT state FROM backups WHERE app = ? ORDER BY id DESC LIMIT 1",
-            (app,),
-        ).fetchone()
-        for kind in kinds if row else ():
-            self._failed(app, kind, destinations.LOCAL, failed=row["state"] == "failed")
+        state = backups_history.last_state(connection, app)
+        for kind in kinds if state else ():
+            self._failed(app, kind, destinations.LOCAL, failed=state == "failed")
 
     def _arrivals(self) -> None:
         """Report the last observations at the destinations, and how the last copy there ended."""
@@ -183,11 +182,7 @@ class Collector:
                 **labels,
             )
         with database.opened() as connection:
-            copies = connection.execute(
-                "SELECT app, kind, destination, state FROM copies WHERE id IN ("
-                " SELECT max(id) FROM copies GROUP BY app, kind, destination)"
-                " ORDER BY destination, app, kind"
-            ).fetchall()
+            copies = copies_history.newest_of_each(connection)
         remote = {place.name for place in known.remote}
         for row in copies:
             if row["destination"] in remote:
@@ -234,12 +229,7 @@ class Collector:
         apps = {"", *(entry.app for entry in backup_settings.load().apps)}
         places = {place.name for place in verifications.places_of(verify_settings.load())}
         with database.opened() as connection:
-            rows = connection.execute(
-                "SELECT id, app, kind, destination, state, finished_at, seconds FROM verifications"
-                " WHERE id IN (SELECT max(id) FROM verifications"
-                "  GROUP BY app, kind, destination, state = 'succeeded')"
-                " ORDER BY destination, app, kind, id"
-            ).fetchall()
+            rows = verify_history.newest_of_each(connection)
         last = {}
         for row in rows:
             labels = {name: row[name] for name in ("app", "kind", "destination")}
@@ -330,10 +320,7 @@ class Collector:
 
     def _growth(self) -> None:
         with database.opened() as connection:
-            rows = connection.execute(
-                "SELECT name, bytes, max(taken_at) AS taken_at FROM measurements"
-                " WHERE kind = 'database' GROUP BY name ORDER BY name"
-            ).fetchall()
+            rows = ledger_growth.newest_sizes(connection)
             # A database that is gone is measured no more.
             newest = max((row["taken_at"] for row in rows), default="")
             for row in rows:

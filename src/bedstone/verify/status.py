@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
 from bedstone.core import age, names
+from bedstone.ledger import backups as backups_history
+from bedstone.ledger import copies as copies_history
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 from bedstone.storage import destinations
@@ -139,15 +141,8 @@ def _since(
     if place == LOCAL and app:
         return first_served
     if app == SERVER:
-        row = connection.execute("SELECT min(finished_at) FROM backups WHERE state = 'succeeded'")
-    else:
-        row = connection.execute(
-            "SELECT min(finished_at) FROM copies WHERE destination = ? AND app = ?"
-            " AND state = 'succeeded'",
-            (place, app),
-        )
-    found = row.fetchone()[0]
-    return str(found) if found else None
+        return backups_history.first_success(connection)
+    return copies_history.first_arrival(connection, app, place)
 
 
 def _last_success(attempts: Sequence[Verification], kind: str) -> Verification | None:
