@@ -6,29 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core import age
+from bedstone.postgres import queries
 
 if TYPE_CHECKING:
     from bedstone.postgres.server import Server
 
 # So many finished segments wait at a busy moment without anything being wrong.
 MANY_READY = 32
-
-_QUERY = """
-SELECT json_build_object(
-  'mode', current_setting('archive_mode'),
-  'command', current_setting('archive_command'),
-  'segment_bytes', pg_size_bytes(current_setting('wal_segment_size')),
-  'archived', last_archived_wal,
-  'archived_seconds', extract(epoch FROM clock_timestamp() - last_archived_time),
-  'failed', last_failed_wal,
-  'failed_seconds', extract(epoch FROM clock_timestamp() - last_failed_time),
-  'failing', coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),
-  'ready', ready.number,
-  'ready_seconds', extract(epoch FROM clock_timestamp() - ready.oldest))
-FROM pg_stat_archiver, (
-  SELECT count(*) AS number, min(modification) AS oldest
-  FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') AS ready;
-"""
 
 
 @dataclass(frozen=True)
@@ -74,8 +58,7 @@ def look(server: Server, archive_timeout_seconds: int) -> Health:
         PostgresError: it doesn't answer.
 
     """
-    (found,) = server.rows(_QUERY)
-    return judge(found, archive_timeout_seconds)
+    return judge(queries.archiver(server), archive_timeout_seconds)
 
 
 def judge(found: dict[str, Any], archive_timeout_seconds: int) -> Health:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
+from bedstone.postgres import queries
 from bedstone.wal.archiver import MANY_READY
 from bedstone.wal.errors import UnreachableError
 from bedstone.wal.segments import missing, number
@@ -121,4 +122,4 @@ def _late(
 
 
 def _current(stanza: Stanza) -> str:
-    return stanza.server.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").strip()
+    return queries.wal_segment(stanza.server)

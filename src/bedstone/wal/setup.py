@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bedstone.core import disk, paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, observations
+from bedstone.postgres import queries
 from bedstone.wal import archiver, observe
 from bedstone.wal.errors import UnreachableError
 
@@ -100,7 +101,7 @@ def _too_long_a_queue(stanza: Stanza) -> str | None:
         return None
     found = _QUEUE.search(settings)
     most = int(found[1]) * _MEBIBYTE if found else 0
-    log = paths.host(stanza.server.execute("SHOW data_directory").strip()) / "pg_wal"
+    log = paths.host(queries.data_directory(stanza.server)) / "pg_wal"
     free = disk.free_bytes(log)
     if most <= free // 2:
         return None

@@ -19,6 +19,7 @@ from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.lock import LockedError
 from bedstone.core.process import run
+from bedstone.postgres import queries
 from bedstone.postgres.server import OPTIONS, Server
 from bedstone.storage.destinations import SFTP
 from bedstone.wal import info as pgbackrest_info
@@ -152,7 +153,7 @@ class Stanza:
     def _is_ours(self, found: Info, destination: Destination) -> bool:
         if not found.exists:
             return False
-        own = int(self.server.execute("SELECT system_identifier FROM pg_control_system()"))
+        own = queries.system_identifier(self.server)
         major = str(self.server.major())
         if (found.system, found.version) == (own, major):
             return True
@@ -251,11 +252,7 @@ class Stanza:
 
     def switch(self) -> str:
         """End the present WAL segment and return its name: it is archived next."""
-        return self.server.execute(
-            # Without anything in it, a segment isn't ended.
-            "SELECT pg_create_restore_point('bedstone') \\g /dev/null\n"
-            "SELECT pg_walfile_name(pg_switch_wal())"
-        ).strip()
+        return queries.switch_wal(self.server)
 
     def arrived(self, destination: Destination, segment: str, *, seconds: int = 120) -> None:
         """Wait until a segment is at a destination.
