@@ -19,6 +19,7 @@ from bedstone.core import files, paths
 from bedstone.core import journal as journal_file
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres.server import Server, identifier
+from bedstone.postgres import queries
 
 logger = logging.getLogger(__name__)
 
@@ -173,10 +174,7 @@ def finish(journal: Journal) -> None:
 def undo(server: Server, journal: Journal) -> None:
     """Remove the prepared database and media, and the journal."""
     if journal.database is not None:
-        server.execute(
-            f"DROP DATABASE IF EXISTS {identifier(journal.database.side)} WITH (FORCE);",
-            timeout=300,
-        )
+        queries.drop_database(server, journal.database.side)
     if journal.media is not None:
         side = Path(journal.media.side)
         files.remove_tree(side)

@@ -13,8 +13,7 @@ from bedstone.backup import catalog, manifest
 from bedstone.backup.create import CONFIGURATION, DUMP
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import RefusedError
-from bedstone.postgres import dump
-from bedstone.postgres.server import literal
+from bedstone.postgres import dump, queries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +40,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
 
     """
     assert app.database is not None
-    size = past.server.value(
-        "SELECT pg_database_size(oid) FROM pg_database"  # noqa: S608
-        f" WHERE datname = {literal(app.database)}"
-    )
+    size = queries.database_size(past.server, app.database)
     if size is None:
         raise RefusedError(
             f"There was no database {app.database} of {app.app} at that moment.",
@@ -53,7 +49,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
     paths.ensure_private(home)
     what = f"The backup of {app.app} of then"
     # As in a first backup: it is smaller than that, by an unknown factor.
-    disk.require(home, int(size), settings.reserve_bytes, what)
+    disk.require(home, size, settings.reserve_bytes, what)
     name = catalog.free_name(home, datetime.now(UTC))
     incomplete = home / f"{catalog.INCOMPLETE}{name}"
     incomplete.mkdir(mode=0o700)

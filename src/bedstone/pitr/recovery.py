@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed, tail
+from bedstone.postgres import queries, temporary
 from bedstone.postgres import server as postgres
-from bedstone.postgres import temporary
 from bedstone.postgres.server import USER, PostgresError, Server
 from bedstone.postgres.temporary import ThrowawayError
 
@@ -151,12 +151,9 @@ def recovered(
     log = place / "recovery.log"
     with temporary.launched(server, programs(data), data, log, options, network=True) as process:
         if _promoted(server, process, watch):
-            at, lsn = server.rows(
-                "SELECT json_build_array(pg_last_xact_replay_timestamp(),"
-                " coalesce(pg_last_wal_replay_lsn(), pg_current_wal_lsn())::text);"
-            )[0]
+            at, lsn = queries.end_of_recovery(server)
             _shut_down(process, log)
-            return Ended(datetime.fromisoformat(at) if at else None, lsn, reached=True)
+            return Ended(at, lsn, reached=True)
     return _failed(log.read_text(encoding="utf-8", errors="replace"))
 
 
@@ -231,7 +228,7 @@ def _promoted(server: Server, process: subprocess.Popen[bytes], watch: Callable[
     """Wait for the end of the recovery, and return whether the cluster then took a session."""
     while process.poll() is None:
         try:
-            return server.execute("SELECT pg_is_in_recovery()", timeout=30).strip() == "f"
+            return not queries.is_in_recovery(server)
         except PostgresError:
             try:
                 process.wait(0.2)

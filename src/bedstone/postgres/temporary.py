@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bedstone.core import guarded, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
-from bedstone.postgres import dump, restore_role
+from bedstone.postgres import dump, queries, restore_role
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import USER, PostgresError, Server, identifier
 
@@ -243,7 +243,7 @@ def restore(
     # Without a password and without login: only the superuser can connect.
     roles = [f"CREATE ROLE {identifier(role)} NOLOGIN;" for role in sorted(needed - server.roles())]
     server.execute("\n".join(["SELECT 1;", *roles]))
-    available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
+    available = queries.available_extensions(server)
     if missing := sorted(set(found.extensions) - available):
         raise BedstoneError(
             f"The dump needs extensions that this server doesn't have: {', '.join(missing)}.",

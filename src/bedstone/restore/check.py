@@ -11,7 +11,7 @@ from bedstone.backup import catalog, manifest, media_snapshots
 from bedstone.backup.create import DUMP, server_of
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.postgres import dump, restore_role
+from bedstone.postgres import dump, queries, restore_role
 
 if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
@@ -218,7 +218,7 @@ def _database(
 def _room(settings: Settings, found: Manifest) -> None:
     assert found.database is not None
     disk.require(
-        Path(str(server_of(settings).value("SHOW data_directory"))),
+        queries.data_directory(server_of(settings)),
         int(found.database.bytes * _MARGIN),
         settings.reserve_bytes,
         "The restored database",
@@ -239,7 +239,7 @@ def _roles(server: Server, app: App, found: dump.Database, *, foreign: bool) -> 
 
 
 def _extensions(server: Server, found: dump.Database) -> None:
-    available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
+    available = queries.available_extensions(server)
     if missing := sorted(set(found.extensions) - available):
         raise RefusedError(
             f"The backup needs extensions that this server doesn't have: {', '.join(missing)}.",

@@ -23,7 +23,7 @@ from bedstone.backup.create import DUMP, server_of
 from bedstone.backup.manifest import differences
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import dump, privileges, restore_role
+from bedstone.postgres import dump, privileges, queries, restore_role
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import identifier
 
@@ -196,7 +196,7 @@ def _database_beside(
     server.execute(database_properties.like(side, plan.owner, properties))
     if plan.foreign and plan.database is not None:
         server.execute(_prepared_for_foreign(server, plan), side)
-    data = Path(str(server.value("SHOW data_directory")))
+    data = queries.data_directory(server)
     expected = plan.manifest.database.rows
     found = plan.manifest.database
     roles = [] if plan.foreign else found.roles

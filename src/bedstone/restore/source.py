@@ -16,6 +16,7 @@ from bedstone.ledger import database, releases
 from bedstone.offsite import copies
 from bedstone.pitr import backup as past_backup
 from bedstone.pitr import cluster, window
+from bedstone.postgres import queries
 from bedstone.storage import destinations
 from bedstone.wal.stanza import Stanza
 
@@ -206,7 +207,7 @@ def _let_it_arrive(stanza: Stanza, destination: Destination) -> None:
     one. When the server doesn't answer, what is at the destination has to do.
     """
     try:
-        stanza.server.execute("SELECT pg_current_xact_id() \\g /dev/null")
+        queries.assign_transaction(stanza.server)
         stanza.arrived(destination, stanza.switch())
     except BedstoneError as error:
         logger.warning(

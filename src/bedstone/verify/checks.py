@@ -13,7 +13,7 @@ from bedstone.core import disk, guarded
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
 from bedstone.ledger.verifications import LOCAL, MEDIA
-from bedstone.postgres import dump, restore_role, temporary
+from bedstone.postgres import dump, queries, restore_role, temporary
 from bedstone.postgres.server import SETTINGS, PostgresError, identifier
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def amcheck(server: Server, watch: Callable[[], None], database: str = temporary
         BedstoneError: something is broken.
 
     """
-    available = set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
+    available = queries.available_extensions(server)
     if "amcheck" not in available:
         return "tables and indexes were not looked at, since this server has no extension amcheck"
     with tempfile.TemporaryFile() as report:
