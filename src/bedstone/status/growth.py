@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING
 from bedstone.core import paths
 from bedstone.ledger import database
 from bedstone.ledger.growth import record
+from bedstone.postgres import queries
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
     from bedstone.postgres.server import Server
-
-
-_SIZES = """
-SELECT json_build_array(datname, pg_database_size(oid)) FROM pg_database
- WHERE NOT datistemplate ORDER BY datname;
-"""
 
 
 def take(settings: Settings, server: Server) -> None:
@@ -32,7 +27,7 @@ def take(settings: Settings, server: Server) -> None:
         sqlite3.Error: the ledger can't be written.
 
     """
-    sizes = dict(server.rows(_SIZES)) if any(app.database for app in settings.apps) else {}
+    sizes = queries.database_sizes(server) if any(app.database for app in settings.apps) else {}
     with database.opened() as connection:
         record(connection, datetime.now(UTC), sizes, free(settings))
 

@@ -17,6 +17,7 @@ from bedstone.backup.create import server_of
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run
+from bedstone.postgres import queries
 from bedstone.postgres.debian_cluster import Cluster
 from bedstone.upgrade import downtime, journal
 
@@ -119,4 +120,4 @@ def _related(major: int) -> list[str]:
 
 
 def _started(settings: Settings) -> str:
-    return str(server_of(settings).value("SELECT pg_postmaster_start_time()"))
+    return queries.start_time(server_of(settings))

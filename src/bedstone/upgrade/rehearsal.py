@@ -21,6 +21,7 @@ from bedstone.backup.create import server_of
 from bedstone.core import disk, lock, scratch
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
+from bedstone.postgres import queries
 from bedstone.postgres.debian_cluster import free_port
 from bedstone.postgres.server import OPTIONS, USER
 from bedstone.upgrade import compare, journal
@@ -143,10 +144,7 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
     """Run pg_upgrade's check on the running cluster; it changes nothing there."""
     server = server_of(settings)
     account = pwd.getpwnam(USER)
-    encoding, collate, kind = server.execute(
-        "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database"
-        " WHERE datname = 'template0';"
-    ).strip().split("|")  # fmt: skip
+    encoding, collate, kind = queries.template_locale(server)
     with scratch.place(home, app=None, backup=None, part="check") as place:
         here = place / "check"
         here.mkdir(mode=0o700)

@@ -14,6 +14,7 @@ from bedstone.core import disk as space
 from bedstone.core.process import Runner, run
 from bedstone.ledger import database
 from bedstone.notify.alarms import Alarm
+from bedstone.postgres import queries
 from bedstone.postgres.debian_cluster import all_clusters
 from bedstone.postgres.server import PostgresError, Server
 from bedstone.system.systemd import Systemd
@@ -40,10 +41,6 @@ _KERNEL = re.compile(r"vmlinuz-(.+)")
 _LIMIT = re.compile(r"^\s*SystemMaxUse\s*=\s*(\d+)([KMGT]?)", re.MULTILINE)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _TIME_SERVICES = ("systemd-timesyncd.service", "chrony.service", "ntpsec.service")
-_DATABASES = """
-SELECT json_build_array(d.datname, pg_catalog.pg_database_size(d.oid))
-  FROM pg_catalog.pg_database d WHERE d.datname ~ '_before_restore_[0-9]{8}_[0-9]{6}$';
-"""
 
 
 # --- Reboot --------------------------------------------------------------------------------------
@@ -290,7 +287,7 @@ def gather_former() -> list[Former] | None:
         return found
     settings = backup_settings.load()
     try:
-        rows = Server(settings.socket, settings.port).rows(_DATABASES)
+        rows = queries.set_aside_sizes(Server(settings.socket, settings.port))
     except PostgresError:
         # That it is down is said by the check of the services.
         return None

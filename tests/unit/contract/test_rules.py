@@ -84,13 +84,9 @@ KNOWN: dict[str, set[str]] = {
         "bedstone/release/schema.py",
         "bedstone/release/steps/logins.py",
         "bedstone/restore/run.py",
-        "bedstone/status/growth.py",
         "bedstone/upgrade/compare.py",
-        "bedstone/upgrade/minor.py",
         "bedstone/upgrade/preflight.py",
-        "bedstone/upgrade/rehearsal.py",
         "bedstone/verify/checks.py",
-        "bedstone/watch/machine.py",
     },
     "imports": set(),
 }
