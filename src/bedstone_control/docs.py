@@ -82,7 +82,7 @@ def _model_sections(model: type[BaseModel], prefix: str, title: str) -> Iterator
     head = "| key | default | what |\n|---|---|---|\n"
     yield f"## {title}\n\n{intro}{head}{''.join(rows)}"
     for name, field in model.model_fields.items():
-        inner = _inner_model(field.annotation)
+        inner = inner_model(field.annotation)
         if inner:
             yield from _model_sections(inner, "", _title(title, name, field))
 
@@ -96,11 +96,11 @@ def _title(parent: str, name: str, field: FieldInfo) -> str:
     return f"`{own}{suffix}`"
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def inner_model(annotation: Any) -> type[BaseModel] | None:
     """Return the model in a type, through lists, mappings and `| None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for item in get_args(annotation) if (found := _inner_model(item))), None)
+    return next((found for item in get_args(annotation) if (found := inner_model(item))), None)
 
 
 def _row(name: str, field: FieldInfo) -> str:

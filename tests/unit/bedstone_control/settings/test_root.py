@@ -62,7 +62,7 @@ def test_only_settings_are_taken_from_the_variables() -> None:
 
 
 def test_every_field_is_described_and_has_an_example() -> None:
-    from bedstone_control.docs import _inner_model
+    from bedstone_control.docs import inner_model
 
     models, seen = [Settings], set()
     while models:
@@ -70,7 +70,7 @@ def test_every_field_is_described_and_has_an_example() -> None:
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
             assert field.examples, f"{model.__name__}.{name}"
-            inner = _inner_model(field.annotation)
+            inner = inner_model(field.annotation)
             if inner and inner not in seen:
                 seen.add(inner)
                 models.append(inner)  # type: ignore[arg-type]
