@@ -18,8 +18,8 @@ from bedstone.apps import config, maintenance, services
 from bedstone.core import files, paths
 from bedstone.core import journal as journal_file
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres.server import Server, identifier
 from bedstone.postgres import queries
+from bedstone.postgres.server import Server
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from bedstone.apps import config
 from bedstone.core import names, reason
 from bedstone.core.errors import BedstoneError
-from bedstone.core.process import Runner, run
+from bedstone.core.process import Runner
 from bedstone.ledger import database, releases
 from bedstone.notify.events import Event
 from bedstone.system import container_hints
@@ -30,10 +30,10 @@ _RESULTS = {
 }
 
 
-def event_of(unit: str, runner: Runner = run) -> Event:
+def event_of(unit: str, runner: Runner | None = None) -> Event:
     """Return the event of a failed unit, with the end of what it wrote to the journal."""
     name = unit if re.search(r"\.[a-z]+$", unit) else f"{unit}.service"
-    systemd = Systemd(runner)
+    systemd = Systemd() if runner is None else Systemd(runner)
     # systemd passes the failure in variables to the unit that it starts on one: by now the unit may
     # have been started again.
     told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}

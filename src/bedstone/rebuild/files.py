@@ -12,7 +12,6 @@ from bedstone.apps import slots
 from bedstone.backup import manifest, media
 from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.core.process import run
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.offsite import copies
@@ -54,7 +53,7 @@ def configuration(
             " sources, and the history of releases is gone."
         )
         return {"releases": {}, "warnings": [warning]}
-    docker = docker or Docker(run)
+    docker = docker or Docker()
     try:
         directory = copies.fetch(destination, SERVER, copies.LATEST, place(), kind=CONFIGURATION)
         contents = json.loads((directory / "contents.json").read_text(encoding="utf-8"))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import settings as backup_settings
 from bedstone.core import lock, names
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.core.process import run
 from bedstone.ledger import database, releases
 from bedstone.offsite import sync
 from bedstone.rebuild import cluster, files
@@ -198,7 +197,7 @@ def finish() -> dict[str, Any]:
         stanza = Stanza(known, server=cluster.of_host(backup_settings.load()))
         for destination in stanza.repositories:
             archived[destination.name] = stanza.check(destination)
-        Systemd(run).start_soon(names.FULL_BACKUP_UNIT)
+        Systemd().start_soon(names.FULL_BACKUP_UNIT)
     cluster.remove_former(journal)
     rebuild_journal.clear()
     return {

@@ -57,12 +57,9 @@ KNOWN: dict[str, set[str]] = {
         "bedstone/cli/verify.py",
         "bedstone/core/priority.py",
         "bedstone/notify/delivery.py",  # the hooks' own programs
-        "bedstone/notify/unit_failures.py",
         "bedstone/offsite/host_state.py",
         "bedstone/pitr/recovery.py",
         "bedstone/rebuild/cluster.py",
-        "bedstone/rebuild/files.py",
-        "bedstone/rebuild/run.py",
         "bedstone/release/context.py",
         "bedstone/release/source.py",
         "bedstone/upgrade/downtime.py",
