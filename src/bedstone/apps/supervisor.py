@@ -12,6 +12,7 @@ needs a sixth of the memory; a child process probes until the service is healthy
 from __future__ import annotations
 
 import importlib.util
+import logging
 import marshal
 import os
 import pkgutil
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from bedstone.apps.config import App, Service
     from bedstone.apps.slots import Slot
     from bedstone.system.container import Container
+
+logger = logging.getLogger(__name__)
 
 # How long a service without a port has to stay up to count as healthy.
 STABLE_SECONDS = 3.0
@@ -215,7 +218,7 @@ def stop(process: ContainerProcess, seconds: int) -> None:
 
     """
     if process.stop(seconds):
-        print(killed_words(process.stop_signal, seconds), flush=True)
+        logger.info(killed_words(process.stop_signal, seconds))
 
 
 def supervise(app_name: str, service_name: str, slot_name: str) -> int:

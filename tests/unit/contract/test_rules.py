@@ -21,6 +21,8 @@ SPEAKS = (
     "bedstone/__main__.py",  # exits with the command line's code
     "bedstone/migrations/in_image/",  # programs of their own, which run in an app's image
     "bedstone/notify/child.py",  # a program of its own: its output is the reason of a failure
+    "bedstone/system/container_watch.py",  # a program of its own: a service's main process
+    "bedstone/apps/supervisor.py",  # ends the child process that probes
 )
 STARTS_PROGRAMS = (
     "bedstone/system/",
@@ -32,6 +34,7 @@ STARTS_PROGRAMS = (
     "bedstone/core/process.py",
     "bedstone/core/guarded.py",
     "bedstone/core/followed.py",
+    "bedstone/apps/supervisor.py",  # becomes container_watch
 )
 HOLDS_SQL = (
     "bedstone/ledger/",
@@ -47,9 +50,7 @@ CONTROL_MAY_IMPORT = (
 )
 
 KNOWN: dict[str, set[str]] = {
-    "speech": {
-        "bedstone/apps/supervisor.py",  # for its unit's journal, until it is reworked
-    },
+    "speech": set(),
     "programs": {
         "bedstone/appdata/swap.py",
         "bedstone/backup/media.py",
