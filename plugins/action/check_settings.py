@@ -23,7 +23,6 @@ from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks import check_settings, host_keys, templates
 from bedstone_control.checks.context import Context, Locator
 from bedstone_control.checks.problems import report
-from bedstone_control.roles import wiring as _preloaded  # noqa: F401 - see the end of the docstring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from bedstone_control.settings.app import App
 
 
+def validated(settings: Mapping[str, Any]) -> Settings:
+    """Return settings that were checked against the schema; null stands for the default.
+
+    Raises:
+        ValueError: the settings break the schema.
+
+    """
+    return Settings.model_validate(
+        {name: value for name, value in settings.items() if value is not None}
+    )
+
+
 @dataclass(frozen=True)
 class Site:
     """The input of all functions.
@@ -48,8 +60,12 @@ class Site:
     client_certificates: bool = False
 
     @classmethod
-    def from_variables(cls, variables: Mapping[str, Any]) -> Site:
+    def from_variables(cls, variables: Mapping[str, Any], settings: Settings | None = None) -> Site:
         """Make a site of Ansible's variables.
+
+        Args:
+            variables: `__wiring` of playbooks/group_vars/all.yml, and `addresses`.
+            settings: the settings of these variables, where they have been validated already.
 
         Raises:
             ValueError: the settings break the schema (role preflight has a better report).
@@ -57,9 +73,7 @@ class Site:
         """
         values = plain(dict(variables))
         return cls(
-            settings=Settings.model_validate(
-                {name: value for name, value in values["settings"].items() if value is not None}
-            ),
+            settings=settings or validated(values["settings"]),
             secrets=values["secrets"],
             groups=values["groups"],
             host=values["host"],

@@ -1,7 +1,7 @@
 """Compute the roles' arguments from settings, secrets and topology: pure functions.
 
-playbooks/group_vars/all.yml has one line for each of them. The functions say what a role
-gets; how it is done on the host is the role's own matter.
+playbooks/group_vars/all.yml has one line for each of them, roles/arguments.py calls them once in a
+run. The functions say what a role gets; how it is done on the host is the role's own matter.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _ARCHIVE_COMMAND = f"/usr/bin/pgbackrest --stanza={_STANZA} archive-push %p"
 
 def app_apps(site: Site) -> list[dict[str, Any]]:
     """Return role app's apps: configuration, environments, files and source archives."""
+    if not site.has("app"):
+        return []
     return [
         {
             "name": app.name,

@@ -13,6 +13,7 @@ from bedstone.apps import config
 from bedstone_control import names
 from bedstone_control.roles import wiring
 from bedstone_control.roles.app_config import host_config
+from bedstone_control.roles.arguments import FUNCTIONS
 from bedstone_control.roles.site import Site
 from tests.unit.fixtures.checkout import ROOT
 
@@ -326,9 +327,7 @@ def test_every_line_of_the_wiring_is_an_argument_of_its_role() -> None:
 def test_roles_accept_what_the_wiring_gives_them(site: Site) -> None:
     from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-    from plugins.filter.bedstone import PARTS
-
-    for name, function in PARTS.items():
+    for name, function in FUNCTIONS.items():
         path = ROOT / "roles" / role_of(name) / "meta" / "argument_specs.yml"
         options = yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
         result = ArgumentSpecValidator({name: options[name]}).validate({name: function(site)})
@@ -336,10 +335,8 @@ def test_roles_accept_what_the_wiring_gives_them(site: Site) -> None:
 
 
 def test_every_function_is_wired_and_every_line_names_a_function() -> None:
-    from plugins.filter.bedstone import PARTS
-
-    lines = re.findall(r"^(\w+): .*\| bedstone\('(\w+)'\)", WIRING.read_text(), re.MULTILINE)
-    assert sorted(part for _, part in lines) == sorted(PARTS)
+    lines = re.findall(r'^(\w+): "{{ __arguments\.(\w+) }}"', WIRING.read_text(), re.MULTILINE)
+    assert sorted(part for _, part in lines) == sorted(FUNCTIONS)
     assert [argument for argument, part in lines if argument != part] == []
 
 

@@ -1,0 +1,178 @@
+"""The arguments of the roles are computed once in a run, and their secrets are shown nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bedstone_control.roles import arguments, site
+
+ROOT = Path(__file__).resolve().parents[3]
+HOSTS = ("web1", "web2", "db1")
+SECRET = "only-of-the-vault"
+APP = {
+    "name": "shop",
+    "domains": ["shop.example.com"],
+    "source": {"image": "registry.example.com/shop:1"},
+    "services": {"web": {"port": 3000}},
+}
+SECRETS = {
+    "apps": {
+        "shop": dict.fromkeys(
+            ("secret_key", "database_password", "database_migrate_password"), SECRET
+        )
+    },
+    "ca": {"certificate": "c", "key": SECRET},
+}
+WIRE = {"import_tasks": str(ROOT / "playbooks/tasks/wire.yml")}
+SHOW = {
+    "ansible.builtin.debug": {
+        "msg": "{{ base_timezone }} {{ nginx_upstreams }} {{ __names }}",
+    },
+    "vars": {"__names": "{{ ca_certificates | map(attribute='name') }}"},
+}
+
+
+def inventory(place: Path, **more: Any) -> dict[str, Any]:
+    """Return an inventory of three hosts; each evaluation of a setting leaves a line in a file."""
+    zone = f"{{{{ lookup('pipe', 'echo x >> {place}/evaluated; echo Europe/Vienna') }}}}"
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "bedstone_apps": [APP],
+        "bedstone_timezone": zone,
+        "bedstone_secrets": SECRETS,
+        **more,
+    }
+    return {
+        "all": {
+            "vars": variables,
+            "hosts": {
+                f"{name}": {"bedstone_address": f"192.0.2.{number}"}
+                for number, name in enumerate(HOSTS, start=1)
+            },
+            "children": {
+                "app": {"hosts": {"web1": None, "web2": None}},
+                "proxy": {"hosts": {"web1": None}},
+                "postgresql": {"hosts": {"db1": None}},
+            },
+        }
+    }
+
+
+def play(place: Path, tasks: list[dict[str, Any]], *options: str, **more: Any) -> tuple[int, str]:
+    """Run tasks on the hosts with the playbooks' variables; return exit code and output."""
+    (place / "group_vars").mkdir()
+    shutil.copy(ROOT / "playbooks/group_vars/all.yml", place / "group_vars/all.yml")
+    (place / "hosts.yml").write_text(yaml.safe_dump(inventory(place, **more)))
+    plays = [{"hosts": "all", "gather_facts": False, "tasks": [task]} for task in tasks]
+    (place / "play.yml").write_text(json.dumps(plays))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            f"--inventory={place / 'hosts.yml'}",
+            str(place / "play.yml"),
+            *options,
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(place / "facts"),
+        },
+        cwd=ROOT,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def evaluated(place: Path) -> int:
+    """Return how often a setting was evaluated."""
+    return len((place / "evaluated").read_text().splitlines())
+
+
+def test_settings_are_evaluated_once_for_a_host_in_a_run(tmp_path: Path) -> None:
+    code, output = play(tmp_path, [WIRE, SHOW, WIRE, SHOW, SHOW])
+    assert code == 0, output
+    assert output.count("Europe/Vienna ['shop-web']") == 9
+    assert evaluated(tmp_path) == len(HOSTS)
+
+
+def test_each_host_gets_its_own_arguments(tmp_path: Path) -> None:
+    code, output = play(tmp_path, [WIRE, SHOW])
+    assert code == 0, output
+    found = re.findall(r"ok: \[(\w+)\] => \n +msg: .* (\[.*\])", output)
+    assert dict(found) == {"web1": "['shop']", "web2": "[]", "db1": "['postgresql']"}
+
+
+def test_a_limited_run_knows_the_addresses_of_all_hosts(tmp_path: Path) -> None:
+    show = {"ansible.builtin.debug": {"msg": "{{ app_apps[0].config.hosts }}"}}
+    code, output = play(tmp_path, [WIRE, show], "--limit=web1")
+    assert code == 0, output
+    assert "postgres: 192.0.2.3" in output
+    assert evaluated(tmp_path) == 1
+
+
+def test_no_secret_is_shown_or_written_to_a_cache_of_facts(tmp_path: Path) -> None:
+    code, output = play(tmp_path, [WIRE, SHOW, WIRE], "-vvvv")
+    assert code == 0, output
+    assert SECRET not in output
+    assert [path for path in (tmp_path / "facts").glob("*") if SECRET in path.read_text()] == []
+
+
+def test_no_warning_and_no_deprecation(tmp_path: Path) -> None:
+    _, output = play(tmp_path, [WIRE, SHOW])
+    assert "WARNING" not in output
+    assert "DEPRECATION" not in output
+
+
+def test_wrong_settings_are_shown(tmp_path: Path) -> None:
+    code, output = play(tmp_path, [WIRE], bedstone_backup={"keep_days": "many"})
+    assert code == 2
+    assert "keep_days" in output
+    assert SECRET not in output
+
+
+def test_a_run_without_the_computation_says_how_to_run_it(tmp_path: Path) -> None:
+    code, output = play(tmp_path, [SHOW])
+    assert code == 2
+    assert "without --start-at-task" in output
+
+
+def test_equal_settings_are_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def count(given: dict[str, Any]) -> Any:
+        seen.append(given)
+        return site.validated(given)
+
+    monkeypatch.setattr(arguments, "validated", count)
+    own = {
+        "settings": {"apps": [APP]},
+        "secrets": SECRETS,
+        "groups": {"all": ["a", "b", "c"]},
+        "bridge": "172.17.0.1/16",
+        "address_pools": [],
+        "https_port": 443,
+        "inventory_directory": "/",
+        "cache_directory": "/",
+    }
+    other = own | {"settings": {"apps": [APP], "timezone": "Europe/Vienna"}}
+    inputs = {"a": own | {"host": "a"}, "b": own | {"host": "b"}, "c": other | {"host": "c"}}
+    found = arguments.compute(inputs, {})
+    assert len(seen) == 2
+    assert found["b"]["base_timezone"] == "Etc/UTC"
+    assert found["c"]["base_timezone"] == "Europe/Vienna"
