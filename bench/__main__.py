@@ -3,7 +3,8 @@
 a: a plain shell script on a fresh server installs the same packages and builds the same image;
 b: site.yml on a fresh server; c: site.yml again; d: the run with nothing to change on several
 hosts; e: a release of new code and a rollback under load, beside docker compose; f: backups and
-restores under load, beside `pg_dump | gzip` and `gunzip | psql`. Servers are the testbed's.
+restores under load, beside `pg_dump | gzip` and `gunzip | psql`; g: the run with nothing to change
+on up to 8 hosts of which one has every role. Servers are the testbed's.
 Nothing else should run on the machine meanwhile.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from bench import backups, profile, releases, report
+from bench import backups, hosts, profile, releases, report
 from bench.report import Results
 from testbed import images, servers
 from testbed.cli import inventory
@@ -34,7 +35,7 @@ WORK = CACHE / "bench"
 PAGE = ROOT / "docs" / "performance.md"
 BIN = ROOT / ".venv" / "bin"
 ROUNDS = 3
-PARTS = ("releases", "backups", "site")
+PARTS = ("releases", "backups", "hosts", "site")
 GROUPS = ("proxy", "app", "postgresql")
 INSTALLED = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'"
 # A no-change run without a setting shows what the setting is worth.
@@ -44,9 +45,9 @@ WITHOUT: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def boot(name: str) -> Server:
-    """Start a fresh server."""
-    return servers.up(Spec(name=name, group=GROUP, member_of=GROUPS))[0]
+def boot(name: str, groups: tuple[str, ...] = GROUPS) -> Server:
+    """Start a fresh server in groups of the topology."""
+    return servers.up(Spec(name=name, group=GROUP, member_of=groups))[0]
 
 
 def packages(server: Server) -> set[str]:
@@ -217,6 +218,30 @@ def measure_backups() -> backups.Results:
     return results
 
 
+def measure_hosts() -> dict[int, hosts.Run]:
+    """Measure runs with nothing to change, in turns: each round has each number of hosts."""
+    say("g: nothing to change, on more and more hosts")
+    images.python_image(images.DEFAULT_SUITE)
+    numbers = range(1, max(hosts.NUMBERS) + 1)
+    found = [boot(f"bench-{number}", GROUPS if number == 1 else ()) for number in numbers]
+    directories = {number: make_inventory(found[:number]) for number in hosts.NUMBERS}
+    site(directories[max(hosts.NUMBERS)])
+    runs: dict[int, list[hosts.Run]] = {number: [] for number in hosts.NUMBERS}
+    for _ in range(ROUNDS):
+        for number, directory in directories.items():
+            before = os.times()
+            seconds, tasks = unchanged(directory, 1)
+            after = os.times()
+            cpu = after.children_user + after.children_system
+            cpu -= before.children_user + before.children_system
+            runs[number].append(hosts.Run(seconds, cpu, tasks))
+            say(f"   {number} hosts: {seconds:.1f} s, {cpu:.1f} s of CPU")
+    servers.down(servers.containers(group=GROUP))
+    for directory in directories.values():
+        shutil.rmtree(directory)
+    return {number: hosts.middle(measured) for number, measured in runs.items()}
+
+
 def machine() -> str:
     """Return what the times depend on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
@@ -253,6 +278,10 @@ def main() -> int:
             where, found = machine(), measure_backups()
             print(report.text_of_backups(found))
             parts.append(report.markdown_of_backups(found, where, today))
+        if "hosts" in wanted:
+            where, on_hosts = machine(), measure_hosts()
+            print(report.text_of_hosts(on_hosts))
+            parts.append(report.markdown_of_hosts(on_hosts, where, today))
         if "site" in wanted:
             results = measure([int(number) for number in args.hosts.split(",")])
             print(report.text(results))

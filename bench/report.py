@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench import backups, releases
+from bench import backups, hosts, releases
 from bench.profile import Task
 from bench.releases import Change
 
@@ -13,6 +13,8 @@ BEGIN_RELEASES = "<!-- bench of releases: made by `make bench WRITE=1`, do not e
 END_RELEASES = "<!-- /bench of releases -->"
 BEGIN_BACKUPS = "<!-- bench of backups: made by `make bench WRITE=1`, do not edit -->"
 END_BACKUPS = "<!-- /bench of backups -->"
+BEGIN_HOSTS = "<!-- bench of hosts: made by `make bench WRITE=1`, do not edit -->"
+END_HOSTS = "<!-- /bench of hosts -->"
 # What the design aims at.
 FIRST_RUN_RATIO = 1.5
 NO_CHANGE_SECONDS = 8.0
@@ -140,6 +142,24 @@ def markdown_of_backups(results: backups.Results, machine: str, date: str) -> st
         "",
         *backups.rows(results),
         END_BACKUPS,
+    ]
+    return "\n".join(lines)
+
+
+def text_of_hosts(results: Mapping[int, hosts.Run]) -> str:
+    """Return the report on more and more hosts for the terminal."""
+    most = max(results)
+    return "\n".join([*hosts.rows(results), "", f"{most} hosts:", *slowest(results[most].tasks)])
+
+
+def markdown_of_hosts(results: Mapping[int, hosts.Run], machine: str, date: str) -> str:
+    """Return the part of docs/performance.md on more and more hosts that is made."""
+    lines = [
+        BEGIN_HOSTS,
+        f"Measured on {date}, {machine}; all in one run, in turns. The load is of other programs.",
+        "",
+        *hosts.rows(results),
+        END_HOSTS,
     ]
     return "\n".join(lines)
 
