@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from bedstone_control.roles import arguments, site
+from tests.unit.fixtures.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 HOSTS = ("web1", "web2", "db1")
 SECRET = "only-of-the-vault"
 APP = {
