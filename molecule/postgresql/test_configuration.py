@@ -9,7 +9,7 @@ import pytest
 from again import applied, apply, refused
 from testinfra.host import Host
 
-from plugins.filter.postgresql import postgresql_memory
+from bedstone_control.roles.postgresql import postgresql_memory
 
 UNITS = ["postgresql@*"]
 Query = Callable[..., Any]
