@@ -264,18 +264,18 @@ def test_what_alembic_refuses_is_said_in_its_words(project: Project) -> None:
 
 
 def test_the_way_back_leads_to_the_schema_of_before(used: Project) -> None:
-    before = schema_digest.of(used.server, used.database)
+    before = schema_digest.of_database(used.server, used.database)
     revision(used, "b2", ADD_ISBN, DROP_ISBN, after="a1")
     revision(used, "c3", 'op.create_index("i", "book", ["isbn"])', 'op.drop_index("i")', after="b2")
     used.upgrade()
-    assert schema_digest.of(used.server, used.database) != before
+    assert schema_digest.of_database(used.server, used.database) != before
     backward = way_back(used, "a1")
     assert backward.migrations == ("c3", "b2")
     assert backward.irreversible == ()
     assert backward.commands == (("alembic", "downgrade", "a1"),)
     for command in backward.commands:
         used.run(*command)
-    assert schema_digest.of(used.server, used.database) == before
+    assert schema_digest.of_database(used.server, used.database) == before
     assert used.report().applied == ("a1",)
 
 

@@ -46,7 +46,7 @@ def look(cluster: Cluster, database: str, root: Path) -> Callable[[], dict[str, 
     )
 
     def look() -> dict[str, Any]:
-        found = postgres_health.look()
+        found = postgres_health.gather()
         assert found is not None
         assert json.dumps(found)
         return found

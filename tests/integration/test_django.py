@@ -360,17 +360,17 @@ def test_a_part_of_a_squash_can_not_be_undone(used: Project) -> None:
 
 
 def test_the_way_back_leads_to_the_schema_of_before(used: Project) -> None:
-    before = schema_digest.of(used.server, used.database)
+    before = schema_digest.of_database(used.server, used.database)
     migration(used, "shop.0002_isbn", ADD_ISBN, after=["shop.0001_initial"])
     migration(used, "shop.0003_room", 'migrations.DeleteModel("Room"),', after=["shop.0002_isbn"])
     migration(used, "stock.0001_initial", STOCK, after=["shop.0002_isbn"])
     used.upgrade()
-    assert schema_digest.of(used.server, used.database) != before
+    assert schema_digest.of_database(used.server, used.database) != before
     backward = way_back(used, *BEFORE)
     assert set(backward.migrations) == {"shop.0002_isbn", "shop.0003_room", "stock.0001_initial"}
     assert backward.irreversible == ()
     undo(used, backward)
-    assert schema_digest.of(used.server, used.database) == before
+    assert schema_digest.of_database(used.server, used.database) == before
     assert used.report(BEFORE).applied == BEFORE
 
 

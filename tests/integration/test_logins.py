@@ -170,10 +170,10 @@ def test_release_whose_login_is_not_there_is_refused(cluster: Cluster, release: 
 
 @pytest.mark.usefixtures("machine")
 def test_only_an_app_with_logins_on_this_server_has_the_step() -> None:
-    assert "logins" in [step.name for step in plans.afterwards("release", "shop")]
+    assert "logins" in [step.name for step in plans.after_record("release", "shop")]
     path = paths.app_config("shop")
     path.write_text(json.dumps(APP))
-    assert "logins" not in [step.name for step in plans.afterwards("release", "shop")]
+    assert "logins" not in [step.name for step in plans.after_record("release", "shop")]
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ def test_moment_before_the_oldest_backup_names_what_can_be_reached(
 ) -> None:
     with pytest.raises(UnreachableTimeError, match="oldest backup was complete at") as refused:
         bring_back(history.before).__enter__()
-    assert past_window.shown(history.first.finished_at) in str(refused.value.hint)
+    assert past_window.text_of(history.first.finished_at) in str(refused.value.hint)
     assert "the earliest" in str(refused.value.hint)
     assert "the latest" in str(refused.value.hint)
 
@@ -301,7 +301,7 @@ def test_moment_in_the_future_names_what_can_be_reached(
 ) -> None:
     with pytest.raises(UnreachableTimeError, match="is in the future") as refused:
         bring_back(datetime.now(UTC) + timedelta(hours=1)).__enter__()
-    assert past_window.shown(history.first.finished_at) in str(refused.value.hint)
+    assert past_window.text_of(history.first.finished_at) in str(refused.value.hint)
 
 
 def test_moment_after_the_last_archived_transaction_is_no_latest(
@@ -311,7 +311,7 @@ def test_moment_after_the_last_archived_transaction_is_no_latest(
     with pytest.raises(UnreachableTimeError, match="the WAL there ends at") as refused:
         bring_back(later).__enter__()
     hint = str(refused.value.hint)
-    assert f"The earliest moment there is {past_window.shown(history.first.finished_at)}" in hint
+    assert f"The earliest moment there is {past_window.text_of(history.first.finished_at)}" in hint
     assert "the latest" in hint
     latest = hint.rsplit("the latest ", 1)[1].removesuffix(" UTC.")
     last = datetime.fromisoformat(latest).replace(tzinfo=UTC)
@@ -348,7 +348,7 @@ def test_moment_behind_a_hole_names_both_sides_of_it(
     ):
         bring_back(history.moments["three"]).__enter__()
     assert hole in refused.value.message
-    assert past_window.shown(history.second.finished_at) in str(refused.value.hint)
+    assert past_window.text_of(history.second.finished_at) in str(refused.value.hint)
 
 
 def test_hole_before_the_newest_wal_is_told_although_postgresql_ends_quietly(
@@ -397,7 +397,7 @@ def test_window_is_from_the_first_backup_to_the_newest_wal(
     origin: Origin, history: History
 ) -> None:
     stanza: Any = CopiedStanza(origin)
-    window = past_window.of(stanza, OFFSITE)
+    window = past_window.compute(stanza, OFFSITE)
     assert window.earliest == history.first.finished_at
     assert window.latest is not None
     assert window.latest >= history.moments["five"]

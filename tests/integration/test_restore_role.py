@@ -315,8 +315,8 @@ def test_no_session_of_the_superuser_runs_a_function_of_the_app(
     assert found.rows == {"public.payment": 2}
     assert found.properties["settings"]
     assert dump.count(cluster.server, source) == found.rows
-    assert compare.of(cluster.server)["rows"][source] == found.rows
-    schema_digest.of(cluster.server, source)
+    assert compare.contents(cluster.server)["rows"][source] == found.rows
+    schema_digest.of_database(cluster.server, source)
     checks.amcheck(cluster.server, lambda: None, source)
     checks.ask(cluster.server, "SELECT count(*) = 2 FROM payment", OWNER, source)
     loaded(cluster, tmp_path / "dump", target := create())

@@ -30,7 +30,7 @@ def other(create: Create) -> str:
 
 
 def digests(cluster: Cluster, *databases: str) -> list[str]:
-    return [schema_digest.of(cluster.server, name) for name in databases]
+    return [schema_digest.of_database(cluster.server, name) for name in databases]
 
 
 def test_what_was_done_and_undone_leaves_no_trace(cluster: Cluster, database: str) -> None:
@@ -96,5 +96,5 @@ def test_each_change_of_the_schema_changes_it(cluster: Cluster, database: str) -
 
 def test_a_database_that_is_not_there_is_said_so(cluster: Cluster) -> None:
     with pytest.raises(PostgresError) as error:
-        schema_digest.of(cluster.server, "nowhere")
+        schema_digest.of_database(cluster.server, "nowhere")
     assert '"nowhere" does not exist' in error.value.details

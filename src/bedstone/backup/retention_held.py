@@ -114,7 +114,7 @@ def accept() -> None:
         _write(declared())
 
 
-def words() -> str | None:
+def sentence() -> str | None:
     """Return in words what is held back and what decides it, or None."""
     found = held()
     if not found:

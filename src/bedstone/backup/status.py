@@ -15,7 +15,7 @@ from bedstone.storage.destinations import LOCAL
 OLDEST = timedelta(hours=26)
 
 
-def of(app: str, first_served: str | None) -> dict[str, Any] | None:
+def app_status(app: str, first_served: str | None) -> dict[str, Any] | None:
     """Return what is known of an app's backups, or None when it has none to make here.
 
     Args:
@@ -35,7 +35,7 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
     if failure is not None:
         problem = f"the last backup failed: {failure[1].splitlines()[0]}"
     elif old is not None and old > OLDEST:
-        problem = f"the last backup is {age.words(old.total_seconds())} old"
+        problem = f"the last backup is {age.humanize(old.total_seconds())} old"
     elif old is None and first_served and _age(first_served) > OLDEST:
         problem = f"there is no backup yet: `bedstone backup {app}` makes one"
     else:
@@ -52,7 +52,9 @@ def of(app: str, first_served: str | None) -> dict[str, Any] | None:
 def _uploads(app: str) -> str | None:
     """Return what was seen to be wrong with the uploads of the backups on this server."""
     with database.opened() as connection:
-        found = observations.of(connection, destination=LOCAL, app=app, kind=observations.MEDIA)
+        found = observations.last_seen(
+            connection, destination=LOCAL, app=app, kind=observations.MEDIA
+        )
     return next((seen.problem for seen in found if not seen.unseen), None)
 
 

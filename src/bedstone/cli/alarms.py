@@ -54,10 +54,10 @@ def register(subparsers: main.Subparsers) -> None:
 
 def show(arguments: argparse.Namespace) -> int:
     """Run the checks, print the alarms, and report them to the hooks if asked to."""
-    found = watch.look()
+    found = watch.run_checks()
     if arguments.tell:
         watch.save(found)
-        for warning in tell(found):
+        for warning in report(found):
             logger.warning("%s", warning)
     if arguments.json:
         print(json.dumps(_as_json(found), indent=2))
@@ -72,7 +72,7 @@ def show(arguments: argparse.Namespace) -> int:
     return 1 if red and not arguments.tell else 0
 
 
-def tell(found: Look) -> tuple[str, ...]:
+def report(found: Look) -> tuple[str, ...]:
     """Report new and ended alarms to the hooks; return warnings.
 
     An alarm that no hook could deliver is reported again the next time.
@@ -81,10 +81,10 @@ def tell(found: Look) -> tuple[str, ...]:
     taken = {"begun": True, "over": True}
     warnings: tuple[str, ...] = ()
     if news.begun:
-        taken["begun"], said = events.tell(_begun(news.begun))
+        taken["begun"], said = events.send(_begun(news.begun))
         warnings += said
     if news.over:
-        taken["over"], said = events.tell(_over(news.over))
+        taken["over"], said = events.send(_over(news.over))
         warnings += said
     alarms.remember(watch.SCOPE, news, **taken)
     return warnings

@@ -99,7 +99,7 @@ def _destinations(arguments: argparse.Namespace) -> int:
     items = freshness.items(settings, known)
     red = [item for item in items if item.problem]
     if arguments.tell:
-        for warning in (*tell(items), *alerts.tell(settings)):
+        for warning in (*report(items), *alerts.report(settings)):
             logger.warning("%s", warning)
     if arguments.json:
         print(json.dumps(_as_json(known, items), indent=2))
@@ -121,7 +121,7 @@ def check(settings: Settings, known: Destinations) -> None:
     observe.measure_all(known)
 
 
-def tell(items: Sequence[Item]) -> tuple[str, ...]:
+def report(items: Sequence[Item]) -> tuple[str, ...]:
     """Report to the hooks what has turned red, and what has been so for a day; return warnings.
 
     An alarm that no hook could deliver is reported again the next time.
@@ -133,7 +133,7 @@ def tell(items: Sequence[Item]) -> tuple[str, ...]:
     first = red[due[0]]
     apps = {red[name].app for name in due}
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    taken, warnings = events.tell(
+    taken, warnings = events.send(
         events.Event(
             kind="failure",
             # What concerns more than one app goes to every hook.
@@ -218,7 +218,7 @@ def _table(items: Sequence[Item]) -> str:
                 item.app or "-",
                 item.kind,
                 (seen.newest if seen else None) or "-",
-                age.words(shown["age_seconds"]) if shown["age_seconds"] is not None else "-",
+                age.humanize(shown["age_seconds"]) if shown["age_seconds"] is not None else "-",
                 disk.human(shown["bytes"]) if shown["bytes"] is not None else "-",
                 f"{age.since(checked.isoformat())} ago" if checked else "never",
                 f"RED: {item.problem}" if item.problem else item.note or "fresh",

@@ -13,13 +13,13 @@ from bedstone.apps import config
 from bedstone.core import names
 from bedstone.core.errors import BedstoneError
 from bedstone.release import detached
-from bedstone.release.outcome import Outcome, Talk, never_begun
+from bedstone.release.outcome import Outcome, StreamedOutput, never_begun
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    Do = Callable[[Talk], Outcome]
+    Do = Callable[[StreamedOutput], Outcome]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def carry_out(
             print(json.dumps(never_begun(arguments.app, error)))
             return error.exit_code
         raise
-    return tell(outcome, machine=machine)
+    return print_outcome(outcome, machine=machine)
 
 
 def follow(app: str, *, quiet: bool = False) -> Outcome | None:
@@ -136,9 +136,9 @@ def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
             if log is not None:
                 log.line(line)
 
-        talk = Talk(both, both if arguments.verbose else None)
+        output = StreamedOutput(both, both if arguments.verbose else None)
         try:
-            outcome = do(talk)
+            outcome = do(output)
         except BedstoneError as error:
             if log is not None:
                 log.end(never_begun(arguments.app, error))
@@ -187,7 +187,7 @@ def sentence(outcome: Outcome) -> str:
     return f"Release {outcome.release} of {app} {how}, after {outcome.seconds:.1f} s."
 
 
-def tell(outcome: Outcome, *, machine: bool) -> int:
+def print_outcome(outcome: Outcome, *, machine: bool) -> int:
     """Print how an operation went, and return the exit code."""
     if machine:
         print(json.dumps(outcome.as_json()))

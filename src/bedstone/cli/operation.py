@@ -15,7 +15,7 @@ from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
 from bedstone.notify import events
 from bedstone.release import detached, operations
-from bedstone.release.outcome import Talk
+from bedstone.release.outcome import StreamedOutput
 from bedstone.restore import settle as restore_settle
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def watch(arguments: argparse.Namespace) -> int:
     outcome = operate.follow(arguments.app, quiet=arguments.json)
     if outcome is None:
         return operate.KILLED_EXIT_CODE
-    return operate.tell(outcome, machine=arguments.json)
+    return operate.print_outcome(outcome, machine=arguments.json)
 
 
 def settle(arguments: argparse.Namespace) -> int:
@@ -88,7 +88,7 @@ def settle(arguments: argparse.Namespace) -> int:
     for name in names:
         try:
             restore_settle.settle(name)
-            outcome = operations.put_right(name, talk=Talk(_error_line))
+            outcome = operations.put_right(name, output=StreamedOutput(_error_line))
         except lock.LockedError as error:
             print(f"{name}: {error.message}", file=sys.stderr)
             continue

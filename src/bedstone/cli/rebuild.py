@@ -90,11 +90,11 @@ def _command(arguments: argparse.Namespace) -> int:
         else:
             target = source.moment(arguments.time) if arguments.time else None
             facts = rebuild(arguments.destination, target, asked=arguments.yes)
-    print(json.dumps(facts, indent=2) if arguments.json else "\n".join(words(facts)))
+    print(json.dumps(facts, indent=2) if arguments.json else "\n".join(result_lines(facts)))
     return 0
 
 
-def words(facts: dict[str, Any]) -> list[str]:
+def result_lines(facts: dict[str, Any]) -> list[str]:
     """Return what was restored, as text."""
     lines = []
     if facts.get("kind") == "cluster" and facts["last_commit"]:

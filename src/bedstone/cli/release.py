@@ -9,7 +9,7 @@ from bedstone.apps import config
 from bedstone.cli import main, operate
 from bedstone.core.errors import BedstoneError
 from bedstone.release import changes
-from bedstone.release.context import Wishes
+from bedstone.release.context import ReleaseOptions
 from bedstone.release.outcome import never_begun
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def release(arguments: argparse.Namespace) -> int:
                 return error.exit_code
             raise
         if unchanged is not None:
-            return operate.tell(unchanged, machine=arguments.json)
+            return operate.print_outcome(unchanged, machine=arguments.json)
     return _carry_out(arguments, arguments.app)
 
 
@@ -94,7 +94,7 @@ def _carry_out(arguments: argparse.Namespace, name: str) -> int:
     # Loaded only where something is to be done: in a zipapp each import is compiled again.
     from bedstone.release import operations  # noqa: PLC0415
 
-    wishes = Wishes(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)
+    options = ReleaseOptions(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)
     argv = ["release", name]
     argv += ["--if-changed"] if arguments.if_changed else []
     argv += ["--rebuild"] if arguments.rebuild else []
@@ -103,8 +103,8 @@ def _carry_out(arguments: argparse.Namespace, name: str) -> int:
     return operate.carry_out(
         arguments,
         argv,
-        lambda talk: operations.release(
-            name, if_changed=arguments.if_changed, wishes=wishes, talk=talk
+        lambda output: operations.release(
+            name, if_changed=arguments.if_changed, options=options, output=output
         ),
         title=f"Releasing {name}",
         # An earlier run of Ansible whose connection was lost: it is waited for.

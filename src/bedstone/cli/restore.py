@@ -142,7 +142,7 @@ def _command(arguments: argparse.Namespace) -> int:
     settings = backup_settings.load()
     app = settings.app(arguments.app)
     if arguments.list:
-        return restore_list.tell(settings, app, as_json=arguments.json)
+        return restore_list.print_list(settings, app, as_json=arguments.json)
     wanted = Wanted(
         arguments.backup, arguments.time, arguments.release, arguments.destination
     ).checked(app.app)

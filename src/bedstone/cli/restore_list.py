@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings
 
 
-def tell(settings: Settings, app: App, *, as_json: bool) -> int:
+def print_list(settings: Settings, app: App, *, as_json: bool) -> int:
     """Print what could be restored of an app, and return the exit code."""
     windows, problems = moments() if app.database is not None else ([], {})
     if as_json:
@@ -49,7 +49,7 @@ def moments() -> tuple[list[Window], dict[str, str]]:
     windows, problems = [], {}
     for destination in stanza.repositories:
         try:
-            windows.append(past_window.of(stanza, destination))
+            windows.append(past_window.compute(stanza, destination))
         except BedstoneError as error:
             problems[destination.name] = error.message
     return windows, problems

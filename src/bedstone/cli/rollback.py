@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.cli import main, operate
 from bedstone.release import operations
-from bedstone.release.context import Wishes
+from bedstone.release.context import ReleaseOptions
 
 if TYPE_CHECKING:
     import argparse
@@ -81,7 +81,7 @@ def register(subparsers: main.Subparsers) -> None:
 def rollback(arguments: argparse.Namespace) -> int:
     """Roll an app back and report the outcome."""
     name, wanted = arguments.app, arguments.release
-    wishes = Wishes(keep_schema=arguments.keep_schema, old_secrets=arguments.old_secrets)
+    options = ReleaseOptions(keep_schema=arguments.keep_schema, old_secrets=arguments.old_secrets)
     argv = ["rollback", name, *([wanted] if wanted else [])]
     argv += ["--keep-schema"] if arguments.keep_schema else []
     argv += ["--old-secrets"] if arguments.old_secrets else []
@@ -89,7 +89,7 @@ def rollback(arguments: argparse.Namespace) -> int:
     return operate.carry_out(
         arguments,
         argv,
-        lambda talk: operations.rollback(name, wanted, wishes=wishes, talk=talk),
+        lambda output: operations.rollback(name, wanted, options=options, output=output),
         title=f"Rolling {name} back{f' to {wanted}' if wanted else ''}",
     )
 
@@ -101,6 +101,6 @@ def restart(arguments: argparse.Namespace) -> int:
     return operate.carry_out(
         arguments,
         argv,
-        lambda talk: operations.restart(name, talk=talk),
+        lambda output: operations.restart(name, output=output),
         title=f"Restarting {name}",
     )

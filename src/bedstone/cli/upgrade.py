@@ -106,7 +106,7 @@ def _require_nothing_under_way() -> None:
 
 def _minor(settings: Settings, *, yes: bool) -> int:
     server = server_of(settings)
-    found = pending.look(server.major())
+    found = pending.waiting(server.major())
     if found is None:
         print(f"PostgreSQL {server.version()} is the newest that apt knows (`apt-get update`).")
         return 0

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))
 
 
-def words(seconds: float) -> str:
+def humanize(seconds: float) -> str:
     """Return a time in its largest unit ("3 hours", "1 day", "less than a minute")."""
     for unit, length in _UNITS:
         number = int(seconds // length)
@@ -18,13 +18,13 @@ def words(seconds: float) -> str:
 
 def since(moment: str) -> str:
     """Return how long ago an ISO 8601 moment was."""
-    return words((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
+    return humanize((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
 
 
 def until(moment: str) -> str:
     """Return in how long an ISO 8601 moment will be ("in 3 hours")."""
     left = (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()
-    return f"in {words(left)}" if left > 0 else "now"
+    return f"in {humanize(left)}" if left > 0 else "now"
 
 
 def short(moment: str) -> str:

@@ -136,7 +136,7 @@ def unusable(destination: str, app: str, kind: str, why: str) -> None:
     What was seen there before stays.
     """
     with database.opened() as connection:
-        before = of(connection, destination=destination, app=app, kind=kind)
+        before = last_seen(connection, destination=destination, app=app, kind=kind)
     last = before[0] if before else None
     record(
         destination,
@@ -149,7 +149,7 @@ def unusable(destination: str, app: str, kind: str, why: str) -> None:
     )
 
 
-def of(
+def last_seen(
     connection: sqlite3.Connection,
     *,
     destination: str | None = None,

@@ -72,10 +72,10 @@ def fire(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[str, ..
         limit_seconds: for all hooks together; each has its own, too.
 
     """
-    return tell(event, limit_seconds=limit_seconds)[1]
+    return send(event, limit_seconds=limit_seconds)[1]
 
 
-def tell(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[bool, tuple[str, ...]]:
+def send(event: Event, *, limit_seconds: float = LIMIT_SECONDS) -> tuple[bool, tuple[str, ...]]:
     """Run the hooks for an event as :func:`fire` does, and return whether one delivered it, too.
 
     Without a hook for the event it counts as delivered.

@@ -83,7 +83,7 @@ def items(settings: Settings, known: Destinations) -> list[Item]:
 
     """
     with database.opened() as connection:
-        seen = {(a.destination, a.app, a.kind): a for a in observations.of(connection)}
+        seen = {(a.destination, a.app, a.kind): a for a in observations.last_seen(connection)}
     now = datetime.now(UTC)
     since = _declared()
     newest = [
@@ -133,14 +133,14 @@ def _sight(seen: Arrival | None, since: datetime, now: datetime) -> tuple[str | 
     """Return why a destination could not be checked: a problem, or a note while it is young."""
     looked = seen.checked_at if seen else None
     if seen is not None and seen.unseen and seen.problem_since is not None:
-        words = age.words((now - seen.problem_since).total_seconds())
+        words = age.humanize((now - seen.problem_since).total_seconds())
         said = f"out of reach for {words}: {seen.problem}"
         return (said, None) if now - seen.problem_since > PATIENCE else (None, said)
     if looked is None:
         said = "nobody has looked there yet: `bedstone destinations --check`"
         return (said, None) if now - since > UNWATCHED else (None, said)
     if now - looked > UNWATCHED:
-        ago = age.words((now - looked).total_seconds())
+        ago = age.humanize((now - looked).total_seconds())
         return (
             f"nobody has looked there for {ago}: `systemctl status bedstone-destinations.timer`",
             None,
@@ -169,10 +169,10 @@ def _judge(
 
 def _age_problem(place: Destination, old: timedelta) -> str | None:
     if old < -catalog.TOLERANCE:
-        ahead = age.words(-old.total_seconds())
+        ahead = age.humanize(-old.total_seconds())
         return f"the newest there is {ahead} ahead of this server's clock: is that right (`date`)?"
     if old > OLDEST:
-        return f"the newest there is {age.words(old.total_seconds())} old: {_help(place)}"
+        return f"the newest there is {age.humanize(old.total_seconds())} old: {_help(place)}"
     return None
 
 

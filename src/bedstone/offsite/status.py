@@ -10,7 +10,7 @@ from bedstone.offsite import freshness
 from bedstone.storage import destinations
 
 
-def of(app: str) -> dict[str, Any] | None:
+def app_status(app: str) -> dict[str, Any] | None:
     """Return what is known of an app's copies, or None when there are none to make.
 
     The most worrying destination stands for all. What is on this server is looked at itself.

@@ -20,7 +20,7 @@ from bedstone.core import disk, safe_tree
 from bedstone.core.errors import BedstoneError
 from bedstone.pitr import recovery
 from bedstone.pitr import window as past_window
-from bedstone.pitr.window import UnreachableTimeError, shown
+from bedstone.pitr.window import UnreachableTimeError, text_of
 from bedstone.postgres import temporary
 from bedstone.postgres.server import Server
 from bedstone.wal import segments
@@ -118,10 +118,10 @@ def _begin(
     target: datetime | None,
     label: str | None,
 ) -> Backup:
-    window = past_window.of(stanza, destination, found)
+    window = past_window.compute(stanza, destination, found)
     if target is not None and target > datetime.now(UTC):
         raise UnreachableTimeError(
-            f"{shown(target)} is in the future: it is {shown(datetime.now(UTC))} now.",
+            f"{text_of(target)} is in the future: it is {text_of(datetime.now(UTC))} now.",
             hint=window.words(),
         )
     if label is not None:
@@ -137,9 +137,9 @@ def _begin(
             )
         begun = chosen or found.backups[0]
         raise UnreachableTimeError(
-            f"{destination.name} can't bring the cluster back to {shown(target)}: its"
+            f"{destination.name} can't bring the cluster back to {text_of(target)}: its"
             f" {'backup ' + begun.label if chosen else 'oldest backup'} was complete at"
-            f" {shown(begun.finished_at)}.",
+            f" {text_of(begun.finished_at)}.",
             hint=window.words(),
         )
     return chosen
@@ -166,20 +166,21 @@ def _judge(
     if target is not None:
         if ended.failure and not ended.ran_out:
             raise BedstoneError(
-                f"The cluster could not be recovered to {shown(target)}.", details=ended.failure
+                f"The cluster could not be recovered to {text_of(target)}.", details=ended.failure
             )
         later = next((b for b in found.backups if b.finished_at > target), None)
-        why = f"the WAL there ends at {shown(last)}, the time of its last transaction"
+        why = f"the WAL there ends at {text_of(last)}, the time of its last transaction"
         if missing:
-            why = f"its WAL has a hole after {shown(last)} ({', '.join(missing[:3])} is missing)"
-        hint = f"From {begin.label} on, {shown(begin.finished_at)} to {shown(last)} can be reached."
+            why = f"its WAL has a hole after {text_of(last)} ({', '.join(missing[:3])} is missing)"
+        first = text_of(begin.finished_at)
+        hint = f"From {begin.label} on, {first} to {text_of(last)} can be reached."
         if later is not None:
-            hint += f" Then again from {shown(later.finished_at)} on."
+            hint += f" Then again from {text_of(later.finished_at)} on."
         earliest = found.backups[0].finished_at
         raise UnreachableTimeError(
-            f"{destination.name} can't bring the cluster back to {shown(target)}: {why}.",
-            hint=f"{hint} The earliest moment there is {shown(earliest)}, the latest"
-            f" {'in reach of this backup ' if later else ''}{shown(last)}.",
+            f"{destination.name} can't bring the cluster back to {text_of(target)}: {why}.",
+            hint=f"{hint} The earliest moment there is {text_of(earliest)}, the latest"
+            f" {'in reach of this backup ' if later else ''}{text_of(last)}.",
             details=ended.failure,
         )
     if ended.failure:
@@ -190,8 +191,8 @@ def _judge(
     newest = found.newest_wal
     if newest is not None and ended.last_segment(size) < segments.number(newest, size):
         raise GapError(
-            f"The WAL at {destination.name} leads to {ended.lsn} only ({shown(last)}), although the"
-            f" segment {newest} is there.",
+            f"The WAL at {destination.name} leads to {ended.lsn} only ({text_of(last)}), although"
+            f" the segment {newest} is there.",
             hint=f"Missing: {', '.join(missing[:5])}. Make a new backup (`bedstone wal full`): it"
             " doesn't need them."
             if missing

@@ -46,9 +46,9 @@ class Window:
                 f"{self.destination} has no backup of the cluster: make one by `bedstone wal full`."
                 f"{self._former()}"
             )
-        until = "the last archived WAL" if self.latest is None else f"about {shown(self.latest)}"
+        until = "the last archived WAL" if self.latest is None else f"about {text_of(self.latest)}"
         text = (
-            f"{self.destination} can bring back every moment from {shown(self.earliest)} (the"
+            f"{self.destination} can bring back every moment from {text_of(self.earliest)} (the"
             f" earliest) to {until} (the latest)."
         )
         if self.holes:
@@ -59,7 +59,7 @@ class Window:
         if self.former is None:
             return ""
         return (
-            f" From {shown(self.former)} on it has the cluster before PostgreSQL's upgrade, which"
+            f" From {text_of(self.former)} on it has the cluster before PostgreSQL's upgrade, which"
             " takes that version's programs."
         )
 
@@ -74,7 +74,7 @@ class Window:
         }
 
 
-def of(stanza: Stanza, destination: Destination, found: Info | None = None) -> Window:
+def compute(stanza: Stanza, destination: Destination, found: Info | None = None) -> Window:
     """Return the recovery window of a destination.
 
     Args:
@@ -123,7 +123,7 @@ def _segments(stanza: Stanza, destination: Destination, found: Info) -> list[tup
     return [(segment.name, segment.arrived_at) for segment in listed]
 
 
-def shown(moment: datetime) -> str:
+def text_of(moment: datetime) -> str:
     """Return a moment as text, in UTC, as exact as it is."""
     text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
     return f"{text} UTC"

@@ -26,7 +26,7 @@ _REMARK = re.compile(
 _TABLE = re.compile(r"CREATE (?:UNLOGGED |FOREIGN )?TABLE .*\($")
 
 
-def of(server: Server, database: str) -> str:
+def of_database(server: Server, database: str) -> str:
     """Return the digest of a database's schema, as 32 hexadecimal digits.
 
     Everything that a migration can make counts, by its name: tables, columns, types,

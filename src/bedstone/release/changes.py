@@ -39,7 +39,7 @@ def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) 
             outcome.release = outcome.previous = old.release
             outcome.put_right = reconcile.plan(host, name, old).words()
         identity = source.identify(app, host.docker, host.run, pull=False)
-        prints = fingerprint.of(app, identity)
+        prints = fingerprint.compute(app, identity)
         outcome.reason = reason(connection, name, prints)
         if not outcome.reason and is_rebuilt(app, rebuild=rebuild):
             outcome.reason = REBUILT

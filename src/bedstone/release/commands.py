@@ -53,7 +53,7 @@ class Image:
         return prepare.merged(kept, now, self.app.rotating_variables | declared.rotating_variables)
 
 
-def of(rollout: Rollout, environment_file: str = "app.env") -> Image:
+def image_of_release(rollout: Rollout, environment_file: str = "app.env") -> Image:
     """Return the image of the running release, which has no static files of its own yet."""
     made = Made(rollout.image, rollout.uid, rollout.gid)
     return Image(rollout.app, rollout.id, made, environment_file)
@@ -63,7 +63,14 @@ def check(rollout: Rollout) -> str:
     """Run the app's own checks with its environment."""
     commands = rollout.app.commands.check
     for command in commands:
-        run(rollout.host, of(rollout), command, "check", CHECK_SECONDS, on_line=rollout.on_line)
+        run(
+            rollout.host,
+            image_of_release(rollout),
+            command,
+            "check",
+            CHECK_SECONDS,
+            on_line=rollout.on_line,
+        )
     return said(commands)
 
 
@@ -128,7 +135,7 @@ def run(
             )
         known = container_hints.of_database(
             error.details, migration=image.environment_file != "app.env"
-        ) or container_hints.of(error.details, image.made.uid, image.app.capabilities)
+        ) or container_hints.hint(error.details, image.made.uid, image.app.capabilities)
         cause = reason.exception(error.details)
         raise BedstoneError(
             f"`{' '.join(command)}` failed in the image: {ended}." + (f" {cause}" if cause else ""),

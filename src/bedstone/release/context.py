@@ -40,7 +40,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ReleaseOptions:
     """The operator's options of a release or rollback.
 
     Attributes:
@@ -90,7 +90,7 @@ class Rollout:
     host: Host
     connection: sqlite3.Connection
     on_line: Callable[[str], None] | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+    options: ReleaseOptions = field(default_factory=ReleaseOptions)
     # Of a new release: what identifies its source, and what its image is built from.
     identity: str = ""
     build: str | None = None

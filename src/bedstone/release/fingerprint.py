@@ -32,7 +32,7 @@ class Fingerprint:
     build: str | None
 
 
-def of(app: App, identity: str) -> Fingerprint:
+def compute(app: App, identity: str) -> Fingerprint:
     """Return the digests of what would be released now.
 
     Args:

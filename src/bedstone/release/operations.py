@@ -14,8 +14,8 @@ from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.release import changes, fingerprint, plans, reconcile, source, transaction
-from bedstone.release.context import Host, Rollout, Wishes
-from bedstone.release.outcome import Outcome, StepReport, Talk
+from bedstone.release.context import Host, ReleaseOptions, Rollout
+from bedstone.release.outcome import Outcome, StepReport, StreamedOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class _Work:
     app: str
     host: Host
     connection: sqlite3.Connection
-    talk: Talk
+    output: StreamedOutput
     held: lock.Held
     outcome: Outcome
     began: float = field(default_factory=time.monotonic)
@@ -67,21 +67,21 @@ class _Record:
     def done(self, position: int, name: str, seconds: float, said: str) -> None:
         self._write(position, name, "done", seconds, said)
         self._work.outcome.steps.append(StepReport(name, "done", round(seconds, 3), said))
-        self._work.talk.say(f"  {name:<13}{seconds:7.1f} s  {said}")
+        self._work.output.say(f"  {name:<13}{seconds:7.1f} s  {said}")
 
     def failed(self, position: int, name: str, seconds: float, error: BaseException) -> None:
         words = str(error).partition("\n")[0]
         self._write(position, name, "failed", seconds, words)
         self._work.outcome.steps.append(StepReport(name, "failed", round(seconds, 3), words))
-        self._work.talk.say(f"  {name:<13}{seconds:7.1f} s  FAILED: {words}")
+        self._work.output.say(f"  {name:<13}{seconds:7.1f} s  FAILED: {words}")
 
     def undone(self, position: int, name: str, error: BaseException | None) -> None:
         if error is None:
             self._write(position, name, "undone")
-            self._work.talk.say(f"  {name:<13}           undone")
+            self._work.output.say(f"  {name:<13}           undone")
         else:
             self._work.outcome.warnings.append(f"Undoing {name} failed: {error}")
-            self._work.talk.say(f"  {name:<13}           NOT undone: {error}")
+            self._work.output.say(f"  {name:<13}           NOT undone: {error}")
 
     def _write(
         self,
@@ -99,9 +99,9 @@ def release(
     name: str,
     *,
     if_changed: bool = False,
-    wishes: Wishes | None = None,
+    options: ReleaseOptions | None = None,
     host: Host | None = None,
-    talk: Talk | None = None,
+    output: StreamedOutput | None = None,
 ) -> Outcome:
     """Release the declared version of an app.
 
@@ -109,9 +109,9 @@ def release(
         name: the app.
         if_changed: do nothing when source, settings and environment are those
             of the release that serves, but start what of it doesn't run.
-        wishes: further options.
+        options: the operator's options.
         host: the server.
-        talk: where words go.
+        output: where progress is written.
 
     Returns:
         how it went; a failed step is in it, not raised.
@@ -122,15 +122,15 @@ def release(
 
     """
     app = config.load(name)
-    wishes = wishes or Wishes()
-    with _working("release", name, host, talk, wait=if_changed) as work:
+    options = options or ReleaseOptions()
+    with _working("release", name, host, output, wait=if_changed) as work:
         outcome = work.outcome
         identity = source.identify(app, work.host.docker, work.host.run)
-        prints = fingerprint.of(app, identity)
+        prints = fingerprint.compute(app, identity)
         outcome.reason = changes.reason(work.connection, name, prints)
         if if_changed and (newer := changes.rolled_back_from(work.connection, name, prints)):
             return _hold(work, newer)
-        if not outcome.reason and changes.is_rebuilt(app, rebuild=wishes.rebuild):
+        if not outcome.reason and changes.is_rebuilt(app, rebuild=options.rebuild):
             outcome.reason = changes.REBUILT
         if if_changed and not outcome.reason:
             outcome.changed = outcome.changed or bool(outcome.put_right)
@@ -141,8 +141,8 @@ def release(
         old = work.old
         release_id, operation = releases.begin(work.connection, name, new, lock.caller())
         rollout = Rollout(
-            app, release_id, operation, old, work.host, work.connection, work.talk.on_line, wishes,
-            identity, prints.build,
+            app, release_id, operation, old, work.host, work.connection, work.output.on_line,
+            options, identity, prints.build,
         )  # fmt: skip
         _carry_out(work, rollout, plans.release(app))
         return outcome
@@ -152,9 +152,9 @@ def rollback(
     name: str,
     wanted: str | None = None,
     *,
-    wishes: Wishes | None = None,
+    options: ReleaseOptions | None = None,
     host: Host | None = None,
-    talk: Talk | None = None,
+    output: StreamedOutput | None = None,
 ) -> Outcome:
     """Roll the app back to an earlier release.
 
@@ -162,9 +162,9 @@ def rollback(
         name: the app.
         wanted: a release that is kept (or the beginning of its id); by default the
             one before the one that serves.
-        wishes: further options.
+        options: the operator's options.
         host: the server.
-        talk: where words go.
+        output: where progress is written.
 
     Raises:
         BedstoneError: it couldn't begin.
@@ -172,50 +172,54 @@ def rollback(
 
     """
     config.load(name)
-    with _working("rollback", name, host, talk) as work:
+    with _working("rollback", name, host, output) as work:
         target = _target(work.connection, name, wanted)
-        _bring_back(work, "rollback", target.id, wishes or Wishes())
+        _bring_back(work, "rollback", target.id, options or ReleaseOptions())
         return work.outcome
 
 
-def restart(name: str, *, host: Host | None = None, talk: Talk | None = None) -> Outcome:
+def restart(
+    name: str, *, host: Host | None = None, output: StreamedOutput | None = None
+) -> Outcome:
     """Restart the serving release in the other slot, and move the requests there.
 
     Args:
         name: the app.
         host: the server.
-        talk: where words go.
+        output: where progress is written.
 
     Raises:
         BedstoneError: the app has no serving release, or another operation is running.
 
     """
-    with _working("restart", name, host, talk) as work:
+    with _working("restart", name, host, output) as work:
         found = current.load(name)
         operation = releases.begin_operation(
             work.connection, name, "restart", found.release, lock.caller()
         )
         rollout = Rollout(
             found.app, found.release, operation, work.old, work.host, work.connection,
-            work.talk.on_line, image=found.made.image, uid=found.made.uid, gid=found.made.gid,
+            work.output.on_line, image=found.made.image, uid=found.made.uid, gid=found.made.gid,
         )  # fmt: skip
         _carry_out(work, rollout, plans.restart(found.app))
         return work.outcome
 
 
-def put_right(name: str, *, host: Host | None = None, talk: Talk | None = None) -> Outcome:
+def put_right(
+    name: str, *, host: Host | None = None, output: StreamedOutput | None = None
+) -> Outcome:
     """Finish or undo a killed operation, without starting a new one.
 
     Args:
         name: the app.
         host: the server.
-        talk: where words go.
+        output: where progress is written.
 
     Raises:
         LockedError: another operation is running, which does the same first.
 
     """
-    with _working("settle", name, host, talk) as work:
+    with _working("settle", name, host, output) as work:
         work.outcome.changed = work.outcome.changed or bool(work.outcome.put_right)
         return work.outcome
 
@@ -229,7 +233,7 @@ def _hold(work: _Work, newer: Entry) -> Outcome:
     warning = changes.held_back(work.app, newer.id)
     if changes.secrets_are_old(config.load(work.app), old.release):
         outcome.reason = "its secrets have changed"
-        _bring_back(work, "restart", old.release, Wishes(keep_schema=True))
+        _bring_back(work, "restart", old.release, ReleaseOptions(keep_schema=True))
     else:
         outcome.changed = outcome.changed or bool(outcome.put_right)
     outcome.warnings.append(warning)
@@ -278,10 +282,15 @@ def _served_before(
 
 @contextmanager
 def _working(
-    kind: Kind | str, name: str, host: Host | None, talk: Talk | None, *, wait: bool = False
+    kind: Kind | str,
+    name: str,
+    host: Host | None,
+    output: StreamedOutput | None,
+    *,
+    wait: bool = False,
 ) -> Iterator[_Work]:
     """Hold the app's lock for a block that begins with the app reconciled."""
-    host, talk = host or Host(), talk or Talk()
+    host, output = host or Host(), output or StreamedOutput()
     waited = WAIT_FOR_RUNNING_SECONDS if wait else 0
     with _interrupts_told(name), ExitStack() as stack:
         held = stack.enter_context(lock.held(name, f"bedstone {kind} {name}", wait_seconds=waited))
@@ -290,7 +299,7 @@ def _working(
         outcome = Outcome(name, changed=False)
         if kind in {"rollback", "restart"}:
             outcome.kind = "rollback" if kind == "rollback" else "restart"
-        work = _Work(name, host, connection, talk, held, outcome)
+        work = _Work(name, host, connection, output, held, outcome)
         held.beat("settle")
         interrupted = releases.close_interrupted(connection, name)
         for operation in interrupted:
@@ -298,7 +307,7 @@ def _working(
             outcome.interrupted.append(words)
             outcome.warnings.append(words)
             outcome.changed = True
-            talk.say(f"  {words}")
+            output.say(f"  {words}")
         reconcile.sweep(name)
         old = releases.serving(connection, name)
         if old is not None:
@@ -315,23 +324,23 @@ def _settle(work: _Work, old: Serving) -> None:
     try:
         wanted = reconcile.plan(work.host, work.app, old, alone=True)
         for words in wanted.words():
-            work.talk.say(f"  putting right: {words}")
+            work.output.say(f"  putting right: {words}")
         reconcile.put_right(work.host, wanted)
         outcome.put_right = wanted.words()
     except BedstoneError as error:
         # A new release may be just the cure; without one, this is the failure.
         outcome.fail("settle", error)
         outcome.changed = True
-        work.talk.say(f"  not put right: {error}")
+        work.output.say(f"  not put right: {error}")
 
 
-def _bring_back(work: _Work, kind: Kind, release_id: str, wishes: Wishes) -> None:
+def _bring_back(work: _Work, kind: Kind, release_id: str, options: ReleaseOptions) -> None:
     """Carry out a rollback's steps, to a kept release."""
     app = config.load_file(paths.release(work.app, release_id) / "app.json")
     old = work.old
     operation = releases.begin_operation(work.connection, work.app, kind, release_id, lock.caller())
     rollout = Rollout(
-        app, release_id, operation, old, work.host, work.connection, work.talk.on_line, wishes,
+        app, release_id, operation, old, work.host, work.connection, work.output.on_line, options,
         newer=current.load(work.app),
     )  # fmt: skip
     work.outcome.kind = kind
@@ -370,7 +379,7 @@ def _carry_out(work: _Work, rollout: Rollout, steps: Sequence[Step[Rollout]]) ->
     outcome.restore_point = rollout.restore_point
     outcome.release = rollout.id
     complete = True
-    for number, step in enumerate(plans.afterwards(kind, work.app), start=len(steps)):
+    for number, step in enumerate(plans.after_record(kind, work.app), start=len(steps)):
         record = _Record(work, rollout.operation, offset=number)
         try:
             transaction.execute([step], rollout, record)

@@ -18,7 +18,7 @@ def _nothing(line: str) -> None:
 
 
 @dataclass
-class Talk:
+class StreamedOutput:
     """The receivers of an operation's output.
 
     Attributes:

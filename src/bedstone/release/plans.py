@@ -14,20 +14,20 @@ from bedstone.release.steps.finish import (
     prune,
     record,
 )
-from bedstone.release.steps.image import image, unimage
+from bedstone.release.steps.image import image, undo_image
 from bedstone.release.steps.logins import drop_unused, has_logins
 from bedstone.release.steps.migrate import migrate, migrate_forward
 from bedstone.release.steps.migration_gate import plan
-from bedstone.release.steps.network import ground, unground
-from bedstone.release.steps.prepare import prepare, revive, unprepare, unrevive
+from bedstone.release.steps.network import create_network, undo_create_network
+from bedstone.release.steps.prepare import prepare, revive, undo_prepare, undo_revive
 from bedstone.release.steps.restore_point import restore_point
-from bedstone.release.steps.reverse import reverse_after, reverse_first, unreverse
+from bedstone.release.steps.reverse import reverse_after, reverse_first, undo_reverse
 from bedstone.release.steps.rollback_gate import plan_back
-from bedstone.release.steps.start import start, unstart
-from bedstone.release.steps.static import static, unstatic
-from bedstone.release.steps.switch import switch, unswitch
+from bedstone.release.steps.start import start, undo_start
+from bedstone.release.steps.static import static, undo_static
+from bedstone.release.steps.switch import switch, undo_switch
 from bedstone.release.steps.verify import verify
-from bedstone.release.steps.workers import unworkers, workers
+from bedstone.release.steps.workers import undo_workers, workers
 from bedstone.release.transaction import Step
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 def release(app: App) -> list[Step[Rollout]]:
     """Return the steps of a release that hold together: when one fails, all are undone."""
     return [
-        Step("prepare", prepare, unprepare),
-        Step("image", image, unimage),
-        Step("network", ground, unground),
+        Step("prepare", prepare, undo_prepare),
+        Step("image", image, undo_image),
+        Step("network", create_network, undo_create_network),
         Step("check", check),
         Step("plan", plan),
         Step("restore_point", restore_point),
         Step("migrate", migrate),
-        Step("static", static, unstatic),
+        Step("static", static, undo_static),
         *traffic(app),
     ]
 
@@ -53,11 +53,11 @@ def release(app: App) -> list[Step[Rollout]]:
 def rollback(app: App) -> list[Step[Rollout]]:
     """Return the steps of a rollback to an earlier release."""
     return [
-        Step("prepare", revive, unrevive),
-        Step("network", ground, unground),
+        Step("prepare", revive, undo_revive),
+        Step("network", create_network, undo_create_network),
         Step("plan", plan_back),
         Step("restore_point", restore_point),
-        Step("reverse", reverse_first, unreverse),
+        Step("reverse", reverse_first, undo_reverse),
         Step("migrate", migrate_forward),
         *traffic(app),
     ]
@@ -65,22 +65,22 @@ def rollback(app: App) -> list[Step[Rollout]]:
 
 def restart(app: App) -> list[Step[Rollout]]:
     """Return the steps that restart the serving release."""
-    return [Step("network", ground, unground), *traffic(app)]
+    return [Step("network", create_network, undo_create_network), *traffic(app)]
 
 
 def traffic(app: App) -> list[Step[Rollout]]:
     """Return the steps that move an app from one slot to the other."""
     steps = []
     if app.http_services:
-        steps.append(Step("start", start, unstart))
+        steps.append(Step("start", start, undo_start))
     if any(service.route is not None for service in app.http_services):
-        steps += [Step("switch", switch, unswitch), Step("verify", verify)]
+        steps += [Step("switch", switch, undo_switch), Step("verify", verify)]
     if app.workers:
-        steps.append(Step("workers", workers, unworkers))
+        steps.append(Step("workers", workers, undo_workers))
     return [*steps, Step("record", record)]
 
 
-def afterwards(kind: str, app: str) -> list[Step[Rollout]]:
+def after_record(kind: str, app: str) -> list[Step[Rollout]]:
     """Return the steps after the moment of record, whose failure is only a warning.
 
     Args:

@@ -186,6 +186,6 @@ def digest(app: App) -> str | None:
     if settings is None:
         return None
     try:
-        return schema_digest.of(server_of(settings), app.database.name)
+        return schema_digest.of_database(server_of(settings), app.database.name)
     except BedstoneError:
         return None

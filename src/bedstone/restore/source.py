@@ -192,9 +192,9 @@ def _of_moment(
     ):
         made = past_backup.make(settings, app, home, found, target)
     said = (
-        f"It is {app.database} as it was at {window.shown(target)}, from"
+        f"It is {app.database} as it was at {window.text_of(target)}, from"
         f" {destination.name}: the last transaction of the cluster until then was committed at"
-        f" {window.shown(found.ended_at)} (WAL {found.lsn})."
+        f" {window.text_of(found.ended_at)} (WAL {found.lsn})."
     )
     uploads = ("Uploads stay as they are: they aren't in the WAL.",) if app.media else ()
     return Found(made, destination.name, found.ended_at, found.lsn, (said, *uploads))

@@ -18,7 +18,7 @@ _LEAST_GROWTH = 1024 * 1024
 _LONG_DAYS = 365
 _MOST_NAMES = 3
 
-look = postgres_health.look
+look = postgres_health.gather
 
 
 def problems(shown: Mapping[str, Any] | None) -> list[str]:

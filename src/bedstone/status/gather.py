@@ -50,9 +50,9 @@ class Tools:
     asks: Asks = health.ask
     seconds: float = SECONDS
     database: Callable[[], dict[str, Any] | None] = database.look
-    wal: Callable[[], dict[str, Any] | None] = wal.look
-    upgrades: Callable[[], dict[str, Any] | None] = upgrades.look
-    alarms: Callable[..., watch.Look] = watch.look
+    wal: Callable[[], dict[str, Any] | None] = wal.wal_status
+    upgrades: Callable[[], dict[str, Any] | None] = upgrades.upgrade_status
+    alarms: Callable[..., watch.Look] = watch.run_checks
 
 
 def gather(tools: Tools | None = None) -> dict[str, Any]:
@@ -144,9 +144,11 @@ class _App:
     def tasks(self, tools: Tools) -> dict[Hashable, Callable[[], Any]]:
         """Return what is to be asked, all at the same time."""
         tasks: dict[Hashable, Callable[[], Any]] = {
-            ("backup", self.name): lambda: status.of(self.name, self.first_served),
-            ("copies", self.name): lambda: destinations.of(self.name),
-            ("verification", self.name): lambda: verifications.of(self.name, self.first_served),
+            ("backup", self.name): lambda: status.app_status(self.name, self.first_served),
+            ("copies", self.name): lambda: destinations.app_status(self.name),
+            ("verification", self.name): lambda: verifications.app_status(
+                self.name, self.first_served
+            ),
         }
         if self.jobs:
             tasks["jobs", self.name] = lambda: jobs.states(
@@ -155,7 +157,7 @@ class _App:
         if self.current is not None:
             tasks |= health.tasks(self.current, tools.systemd, tools.asks, tools.seconds)
             serves = self.current
-            tasks["written", self.name] = lambda: written.of(tools.docker, serves)
+            tasks["written", self.name] = lambda: written.written_files(tools.docker, serves)
         return tasks
 
     def as_json(self, found: dict[Hashable, Any]) -> dict[str, Any]:
@@ -202,7 +204,7 @@ class _App:
 
 def _retention_problems() -> list[str]:
     try:
-        said = retention_held.words()
+        said = retention_held.sentence()
     except BedstoneError as error:
         return [error.message]
     return [said] if said else []

@@ -369,7 +369,10 @@ class Collector:
             for app in _apps(connection):
                 first = operations.first_served(connection, app)
                 last = operations.last(connection, app, _LAST_OPERATIONS)
-                backup, verification = status.of(app, first), verifications.of(app, first)
+                backup, verification = (
+                    status.app_status(app, first),
+                    verifications.app_status(app, first),
+                )
                 counts[app] = len(operations.problems(last, operations.running(app))) + sum(
                     bool(found and found["problem"]) for found in (backup, verification)
                 )

@@ -143,7 +143,7 @@ SELECT json_build_array(t.name, round((a.approx_free_percent + a.dead_tuple_perc
 """
 
 
-def look(now: datetime | None = None) -> dict[str, Any] | None:
+def gather(now: datetime | None = None) -> dict[str, Any] | None:
     """Return how the database server of this host is, or None if no app has a database here.
 
     The keys are those of `bedstone status --json`: ``version``, ``error``, ``databases`` (each

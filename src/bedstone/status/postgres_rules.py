@@ -162,7 +162,7 @@ def _ago(seconds: int | None) -> str:
     return (
         "never, as far as the statistics go back"
         if seconds is None
-        else f"{age.words(seconds)} ago"
+        else f"{age.humanize(seconds)} ago"
     )
 
 
@@ -173,7 +173,7 @@ def _idle(found: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"a session of {session['user']} in {session['database']} (process"
                 f" {session['pid']}{program}) has left a transaction open for"
-                f" {age.words(session['seconds'])}: it keeps locks, and vacuum from cleaning up."
+                f" {age.humanize(session['seconds'])}: it keeps locks, and vacuum from cleaning up."
                 f" Find out what it is, or end it: `{_AS_POSTGRES} psql -c"
                 f" 'SELECT pg_terminate_backend({session['pid']})'`"
             )

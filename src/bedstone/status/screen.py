@@ -137,7 +137,7 @@ def _since(job: Shown) -> str:
 def _backup(backup: Shown, paint: Paint) -> str:
     words = "none yet"
     if backup["newest"]:
-        words = f"{backup['newest']}, {age.words(backup['age_seconds'])} ago"
+        words = f"{backup['newest']}, {age.humanize(backup['age_seconds'])} ago"
     if backup["problem"]:
         words += paint("red", f"; {backup['problem']}")
     return _fact("backup", words)
@@ -149,7 +149,7 @@ def _copies(copies: Shown, paint: Paint) -> str:
     where = f"at {copies['destination']} ({copies['kind']})"
     words = f"nothing {where} yet"
     if copies["newest"]:
-        words = f"{copies['newest']}, {age.words(copies['age_seconds'])} ago, {where}"
+        words = f"{copies['newest']}, {age.humanize(copies['age_seconds'])} ago, {where}"
     if copies["note"]:
         words += paint("yellow", f"; {copies['note']}")
     return _fact("", words)
@@ -158,11 +158,13 @@ def _copies(copies: Shown, paint: Paint) -> str:
 def _verification(verification: Shown, paint: Paint) -> str:
     words = "never verified"
     if verification["verified_at"]:
-        words = f"verified {age.words(verification['age_seconds'])} ago ({verification['backup']})"
+        words = (
+            f"verified {age.humanize(verification['age_seconds'])} ago ({verification['backup']})"
+        )
     if verification.get("host"):
         words += f" at {verification['destination']} on {verification['host']}"
     for place in verification["destinations"][1:]:
-        when = f"{age.words(place['age_seconds'])} ago" if place["verified_at"] else "never"
+        when = f"{age.humanize(place['age_seconds'])} ago" if place["verified_at"] else "never"
         words += f", at {place['destination']} {when}"
     if verification["problem"]:
         words += paint("red", f"; {verification['problem']}")

@@ -22,7 +22,7 @@ MOST_SHOWN = 5
 _NO_DATA = ("/__pycache__/", "/run/", "/var/run/", "/tmp/", "/root/.cache/")  # noqa: S108
 
 
-def of(docker: Docker, found: Current) -> list[dict[str, Any]]:
+def written_files(docker: Docker, found: Current) -> list[dict[str, Any]]:
     """Return the directories that the app's containers have added files to, the fullest first.
 
     Returns:

@@ -61,7 +61,7 @@ def of_database(output: str, *, migration: bool = False) -> str | None:
     )
 
 
-def of(output: str, uid: int, capabilities: Sequence[str]) -> str | None:
+def hint(output: str, uid: int, capabilities: Sequence[str]) -> str | None:
     """Return the setting that helps a container which printed this, None when none is known.
 
     Args:

@@ -83,7 +83,7 @@ SELECT json_build_object(
 """
 
 
-def of(server: Server, counted: Mapping[str, Mapping[str, int]] | None = None) -> Contents:
+def contents(server: Server, counted: Mapping[str, Mapping[str, int]] | None = None) -> Contents:
     """Return what a cluster holds: by kind and name, what has to be as before.
 
     Args:

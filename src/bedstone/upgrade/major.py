@@ -129,7 +129,7 @@ def _forth(settings: Settings, found: Journal) -> Journal:
     with ExitStack() as stack:
         for entry in settings.apps:
             stack.enter_context(lock.held(f"{entry.app}.backup", "bedstone upgrade postgresql"))
-        before = compare.of(server, counted)
+        before = compare.contents(server, counted)
         source.stop()
         found = _copy(settings, found)
         _compare(settings, found, before)
@@ -195,7 +195,7 @@ def _compare(settings: Settings, found: Journal, before: compare.Contents) -> No
     aside = server_of(settings)
     target.start_closed(aside, archive=False)
     try:
-        wrong = compare.differences(before, compare.of(aside))
+        wrong = compare.differences(before, compare.contents(aside))
         if wrong:
             raise BedstoneError(
                 f"The copy doesn't hold what PostgreSQL {found.source} holds.",

@@ -44,7 +44,7 @@ class Waiting:
         return self.days >= MOST_DAYS
 
 
-def look(major: int) -> Waiting | None:
+def waiting(major: int) -> Waiting | None:
     """Return the minor version that waits for a cluster's version, or None.
 
     What is seen first is written down: apt doesn't tell since when it knows a version.

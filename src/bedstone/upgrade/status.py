@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from bedstone.core.terminal import Paint
 
 
-def look() -> dict[str, Any] | None:
+def upgrade_status() -> dict[str, Any] | None:
     """Return what is to be said of upgrades, or None where no PostgreSQL serves."""
     clusters = all_clusters()
     serving = [each for each in clusters if each.starts() == AUTOMATIC]
     interrupted = journal.load() is not None and lock.owner(journal.LOCK) is None
     if not serving and not interrupted:
         return None
-    waits = pending.look(serving[-1].major) if serving else None
+    waits = pending.waiting(serving[-1].major) if serving else None
     last = journal.recorded("last")
     resting = [each.major for each in clusters if last and each.major == last["other"]]
     return {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SCOPE = "verifications"
 
 
-def tell(settings: Settings) -> tuple[str, ...]:
+def report(settings: Settings) -> tuple[str, ...]:
     """Report to the hooks what has turned red, and what has been so for a day; return warnings.
 
     An alarm that no hook could deliver is reported again the next time.
@@ -27,7 +27,7 @@ def tell(settings: Settings) -> tuple[str, ...]:
     red: dict[str, tuple[str | None, str]] = {}
     if how.host is not None:
         for entry in settings.apps:
-            found = status.of(entry.app, None)
+            found = status.app_status(entry.app, None)
             if found is not None and found["problem"]:
                 red[entry.app] = (entry.app, f"{entry.app}: {found['problem']}")
         for place in status.of_wal():
@@ -40,7 +40,7 @@ def tell(settings: Settings) -> tuple[str, ...]:
     concerned = {red[name][0] for name in due}
     first = red[due[0]][1]
     more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    taken, warnings = events.tell(
+    taken, warnings = events.send(
         events.Event(
             kind="failure",
             # What concerns more than one app goes to every hook.

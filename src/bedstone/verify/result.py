@@ -69,7 +69,7 @@ class Clock:
         return round(time.monotonic() - self._began, 1)
 
 
-def of(
+def from_error(
     app: str,
     kind: str,
     backup: str | None,

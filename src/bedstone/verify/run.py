@@ -102,7 +102,7 @@ def verify_wal(
     label: str | None = None
 
     def told(outcome: Proof | BaseException) -> Result:
-        return verify_result.of(SERVER, WAL, label, None, destination.name, clock, outcome)
+        return verify_result.from_error(SERVER, WAL, label, None, destination.name, clock, outcome)
 
     what = f"The verification of the WAL at {destination.name}"
     try:
@@ -158,7 +158,9 @@ class _Attempt:
         """Return how it went with a part."""
         name = self.chosen.name if self.chosen else self.fetching.name
         path = str(self.chosen.path) if self.chosen and self.place.is_local else None
-        return verify_result.of(self.app.app, kind, name, path, self.place.name, clock, outcome)
+        return verify_result.from_error(
+            self.app.app, kind, name, path, self.place.name, clock, outcome
+        )
 
     def each(self, wanted: str, kinds: Collection[str]) -> Iterator[Result]:
         """Yield how it went with each part."""

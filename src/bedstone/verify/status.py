@@ -29,7 +29,7 @@ _TOLERANCE_SECONDS = 300
 _NOTHING = {"destination": LOCAL, "verified_at": None, "age_seconds": None, "backup": None}
 
 
-def of(app: str, first_served: str | None) -> dict[str, Any] | None:
+def app_status(app: str, first_served: str | None) -> dict[str, Any] | None:
     """Return what is known of the verifications of an app's backups, or None without backups.
 
     Args:
@@ -199,7 +199,7 @@ def _age_problem(
         return None
     if last.age_seconds > OLDEST.total_seconds():
         return (
-            f"the last verification{where} is {age.words(last.age_seconds)} old:"
+            f"the last verification{where} is {age.humanize(last.age_seconds)} old:"
             f" `systemctl status {_timer(how)}`{_on(how)}"
         )
     if last.age_seconds < -_TOLERANCE_SECONDS:

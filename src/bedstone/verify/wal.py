@@ -60,7 +60,7 @@ def prove(
             rows += _whole(settings, how, app, destination, found)
             sound = checks.amcheck(found.server, watch, str(app.database))
         said = (
-            f"the cluster is back up to {window.shown(found.ended_at)} (WAL {found.lsn}):"
+            f"the cluster is back up to {window.text_of(found.ended_at)} (WAL {found.lsn}):"
             f" {len(apps)} databases with {rows} rows"
         )
         return Proof(rows, None, f"{said}; {sound}" if sound else said)

@@ -47,7 +47,7 @@ class Health:
         return asdict(self)
 
 
-def look(server: Server, archive_timeout_seconds: int) -> Health:
+def health(server: Server, archive_timeout_seconds: int) -> Health:
     """Return how archiving is on this server.
 
     Args:
@@ -89,11 +89,11 @@ def _problem(found: dict[str, Any], archive_timeout_seconds: int) -> str | None:
     if found["failing"]:
         return (
             f"WAL isn't archived: {found['failed']} could not be sent, last tried"
-            f" {age.words(found['failed_seconds'])} ago, {ready} segments wait: {look_at}"
+            f" {age.humanize(found['failed_seconds'])} ago, {ready} segments wait: {look_at}"
         )
     if ready and waited > 2 * archive_timeout_seconds:
         return (
-            f"WAL isn't archived: {ready} segments wait, the oldest for {age.words(waited)}:"
+            f"WAL isn't archived: {ready} segments wait, the oldest for {age.humanize(waited)}:"
             f" {look_at}"
         )
     if ready > MANY_READY:

@@ -102,7 +102,7 @@ def judge(
     past = [backup for backup in info.backups if backup.finished_at <= now]
     old = now - past[-1].finished_at if past else timedelta(0)
     if old > OLDEST_BACKUP:
-        return f"the last backup there is {age.words(old.total_seconds())} old"
+        return f"the last backup there is {age.humanize(old.total_seconds())} old"
     return _late(segments, current, now, archive_timeout_seconds)
 
 
@@ -113,7 +113,7 @@ def _late(
     late = max(_LATE_TIMEOUTS * timedelta(seconds=archive_timeout_seconds), _LEAST_LATE)
     behind = number(current) - 1 - number(newest.name) if newest else 0
     if newest is not None and behind > 0 and now - newest.arrived_at > late:
-        ago = age.words((now - newest.arrived_at).total_seconds())
+        ago = age.humanize((now - newest.arrived_at).total_seconds())
         return f"no WAL has arrived there for {ago}; {behind} segments are missing"
     if newest is not None and behind > MANY_READY and newest.arrived_at > now:
         # The clock there is ahead, or was: the age can't be computed from it.

@@ -84,7 +84,7 @@ def prepare(stanza: Stanza, *, new_cluster: bool = False) -> Ready:
 
 
 def _require_archiving(stanza: Stanza) -> None:
-    health = archiver.look(stanza.server, stanza.settings.archive_timeout_seconds)
+    health = archiver.health(stanza.server, stanza.settings.archive_timeout_seconds)
     if not health.on:
         raise RefusedError(
             "PostgreSQL doesn't archive its WAL on this server.",
@@ -114,5 +114,7 @@ def _too_long_a_queue(stanza: Stanza) -> str | None:
 
 def _seen_before(destination: Destination) -> bool:
     with closing(database.connect()) as connection:
-        found = observations.of(connection, destination=destination.name, kind=observations.WAL)
+        found = observations.last_seen(
+            connection, destination=destination.name, kind=observations.WAL
+        )
     return any(arrival.checked_at is not None for arrival in found)

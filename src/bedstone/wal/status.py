@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _UNSEEN = timedelta(hours=2, minutes=30)
 
 
-def look() -> dict[str, Any] | None:
+def wal_status() -> dict[str, Any] | None:
     """Return how archiving is, or None on a server that keeps no WAL.
 
     The keys are those of `bedstone status --json`: ``archiving`` (`archive_health.Health`, None
@@ -34,14 +34,15 @@ def look() -> dict[str, Any] | None:
         return None
     stanza = Stanza(known)
     try:
-        health = archiver.look(stanza.server, stanza.settings.archive_timeout_seconds)
+        health = archiver.health(stanza.server, stanza.settings.archive_timeout_seconds)
         archiving: dict[str, Any] | None = health.as_json()
     except BedstoneError:
         # PostgreSQL's own line says that it doesn't answer.
         archiving = None
     with closing(database.connect()) as connection:
         seen = {
-            entry.destination: entry for entry in observations.of(connection, kind=observations.WAL)
+            entry.destination: entry
+            for entry in observations.last_seen(connection, kind=observations.WAL)
         }
     return {
         "archiving": archiving,
@@ -56,7 +57,7 @@ def _destination(name: str, seen: observations.Arrival | None) -> dict[str, Any]
     if seen is not None and problem is None and seen.checked_at is not None:
         old = datetime.now(UTC) - seen.checked_at
         if old > _UNSEEN:
-            problem = f"nobody has looked there for {age.words(old.total_seconds())}"
+            problem = f"nobody has looked there for {age.humanize(old.total_seconds())}"
     return {
         "name": name,
         "newest": seen.newest if seen else None,
@@ -89,7 +90,7 @@ def lines(shown: Mapping[str, Any] | None, paint: Paint) -> Iterator[str]:
     archiving = shown["archiving"]
     words = "none archived yet"
     if archiving["archived_seconds"] is not None:
-        words = f"archived {age.words(archiving['archived_seconds'])} ago"
+        words = f"archived {age.humanize(archiving['archived_seconds'])} ago"
     if archiving["problem"]:
         words = paint("red", words)
     places = ", ".join(

@@ -31,7 +31,7 @@ def for_segment(stanza: Stanza, destination: Destination, segment: str, seconds:
         if time.monotonic() > limit:
             break
         time.sleep(_POLL_SECONDS)
-    health = archiver.look(stanza.server, stanza.settings.archive_timeout_seconds)
+    health = archiver.health(stanza.server, stanza.settings.archive_timeout_seconds)
     raise BedstoneError(
         f"The WAL segment {segment} didn't arrive at {destination.name} ({destination.words()})"
         f" within {seconds:.0f} seconds; the last one there is {newest or 'none'}.",

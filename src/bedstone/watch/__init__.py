@@ -82,7 +82,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
     ]
 
 
-def look(table: Sequence[Check] | None = None, *, seconds: float = SECONDS) -> Look:
+def run_checks(table: Sequence[Check] | None = None, *, seconds: float = SECONDS) -> Look:
     """Run all checks at the same time.
 
     Args:

@@ -150,8 +150,8 @@ def _end(certificate: Certificate, now: datetime) -> str:
     left = (certificate.end - now).total_seconds()
     day = f"on {certificate.end:%Y-%m-%d}"
     if left <= 0:
-        return f"{day}: it has been over for {age.words(-left)}"
-    return f"in {age.words(left)}, {day}"
+        return f"{day}: it has been over for {age.humanize(-left)}"
+    return f"in {age.humanize(left)}, {day}"
 
 
 # --- Finding -------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def judge(found: Sequence[Image], now: datetime) -> Iterator[Alarm]:
         moment = image.base or image.made if built else image.made or image.base
         if moment is None or now - moment.astimezone(UTC) < OLD_AFTER:
             continue
-        ago = age.words((now - moment).total_seconds())
+        ago = age.humanize((now - moment).total_seconds())
         if built:
             words = f"the base image that {image.app} is built on was made {ago} ago"
             command = f"`{_DEPLOY} -e rebuild=true -e app_only={image.app}` builds on the newest"

@@ -85,7 +85,7 @@ def judge_reboot(found: Reboot, now: datetime) -> Iterator[Alarm]:
         return
     why = f"the kernel {newest} is installed and {found.running} runs" if older else ""
     if found.asked_at is not None:
-        ago = age.words((now - found.asked_at).total_seconds())
+        ago = age.humanize((now - found.asked_at).total_seconds())
         asked = f"{', '.join(found.packages) or 'a package'} asked for it {ago} ago"
         why = f"{asked}; {why}" if why else asked
     late = found.asked_at is not None and now - found.asked_at > REBOOT_RED_AFTER
@@ -308,7 +308,7 @@ def judge_former(found: Sequence[Former], now: datetime) -> Iterator[Alarm]:
                 f"former/{entry.name}",
                 "warning",
                 f"{entry.name} has been kept since a restore"
-                f" {age.words((now - entry.since).total_seconds())} ago{takes}",
+                f" {age.humanize((now - entry.since).total_seconds())} ago{takes}",
                 entry.command,
             )
 

@@ -93,7 +93,7 @@ def judge_upgrades(found: Upgrades, now: datetime) -> Iterator[Alarm]:
             yield Alarm(
                 f"upgrades/{service}",
                 "red",
-                f"{service} has run for {age.words((now - began).total_seconds())} and is stuck",
+                f"{service} has run for {age.humanize((now - began).total_seconds())} and is stuck",
                 f"`systemctl status {service}` shows what it waits for, `systemctl stop {service}`"
                 " ends it",
             )
@@ -111,10 +111,10 @@ def judge_upgrades(found: Upgrades, now: datetime) -> Iterator[Alarm]:
         stamp = found.stamps.get(what)
         old = now - max(stamp or found.since, found.since)
         if old > WARN_AFTER:
-            ago = f"{words} {age.words(old.total_seconds())} ago"
+            ago = f"{words} {age.humanize(old.total_seconds())} ago"
             if stamp is None:
                 never = words.replace(" were last ", " were never ")
-                ago = f"{never}, in {age.words(old.total_seconds())}"
+                ago = f"{never}, in {age.humanize(old.total_seconds())}"
             yield Alarm(
                 f"upgrades/{what}",
                 "red" if old > RED_AFTER else "warning",

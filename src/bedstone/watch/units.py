@@ -121,7 +121,7 @@ def _looping(unit: str, state: Mapping[str, str], found: Units, now: datetime) -
         return None
     often = f"{count} times"
     if grown >= MOST_RESTARTS and base:
-        often = f"{grown} times in {age.words((now - base.at).total_seconds())}"
+        often = f"{grown} times in {age.humanize((now - base.at).total_seconds())}"
     app = names.app_of_slot_unit(unit)
     back = f", `bedstone rollback {app}` brings the release before" if app else ""
     return Alarm(

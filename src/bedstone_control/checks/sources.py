@@ -87,7 +87,7 @@ def _git(context: Context, place: Place, app: App, address: str) -> Iterator[Pro
         example: Any = {"source": {"git": address, "version": "v1.4.2"}}
         yield context.problem(where[:-1], message, example)
     right = "https://git.example.com/team/payments.git"
-    server = gitserver.of(address)
+    server = gitserver.parse(address)
     if server is None:
         message = "This is no address of a repository: https://…, ssh://… or git@HOST:PATH."
         yield context.problem(where, message, {"git": right})

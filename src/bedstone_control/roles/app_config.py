@@ -242,7 +242,7 @@ def source_secrets(site: Site, app: App) -> dict[str, Any] | None:
         result["args"] = {name: expand(text, values) for name, text in args.items()}
     if app.build.secrets:
         result["secrets"] = {name: expand(text, values) for name, text in app.build.secrets.items()}
-    server = gitserver.of(app.source.git) if app.source.git is not None else None
+    server = gitserver.parse(app.source.git) if app.source.git is not None else None
     if server is not None and server.ssh:
         result["deploy_key"] = site.app_secrets(app)["deploy_key"].strip() + "\n"
         result["known_hosts"] = gitserver.known_hosts(server, app.source.host_keys)

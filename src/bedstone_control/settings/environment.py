@@ -137,7 +137,7 @@ def required_secrets(app: App) -> list[str]:
     wanted = {"database_password", "database_migrate_password"} if app.database else set()
     if app.source.registry_user is not None:
         wanted.add("registry_password")
-    server = gitserver.of(app.source.git) if app.source.git is not None else None
+    server = gitserver.parse(app.source.git) if app.source.git is not None else None
     if server is not None and server.ssh:
         wanted.add("deploy_key")
     for name in mentioned:

@@ -50,7 +50,7 @@ class Server:
         )
 
 
-def of(address: str) -> Server | None:
+def parse(address: str) -> Server | None:
     """Return where an address leads, None when it is no address of a repository."""
     if address.startswith("/"):
         return Server(ssh=False, host="")

@@ -278,3 +278,18 @@ def test_the_rules_recognise_what_breaks_them(
     find: Callable[[ast.AST], Iterator[str]], text: str, *, breaks: bool
 ) -> None:
     assert bool(list(find(ast.parse(text)))) == breaks
+
+
+BARE = {"of", "look", "tell", "beat", "words"}
+
+
+def test_functions_of_a_module_have_names_that_say_what_they_do() -> None:
+    """At the place of a call `window.of` and `status.look` say nothing; undo is `undo_<step>`."""
+    bad = [
+        f"{path.relative_to(SOURCES)}:{node.lineno}: {node.name}"
+        for package in ("bedstone", "bedstone_control")
+        for path in modules(package)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in BARE
+    ]
+    assert bad == []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def image(rollout: Rollout) -> str:
     """Build, pull or load the image and name it after the release."""
     app, docker = rollout.app, rollout.host.docker
-    facts = None if rollout.wishes.rebuild else _built_before(rollout)
+    facts = None if rollout.options.rebuild else _built_before(rollout)
     how = f"{app.image.kind} as before" if facts else app.image.kind
     if facts is None:
         facts = source.obtain(
@@ -33,7 +33,7 @@ def image(rollout: Rollout) -> str:
             docker,
             rollout.host.run,
             rollout.on_line,
-            fresh=rollout.wishes.rebuild,
+            fresh=rollout.options.rebuild,
         )
         # Docker itself leaves an image's layers to the kernel's own time.
         if (stored := paths.host("/var/lib/docker")).is_dir():
@@ -101,7 +101,7 @@ def _built_before(rollout: Rollout) -> ImageFacts | None:
     return rollout.host.docker.image(found) if found else None
 
 
-def unimage(rollout: Rollout) -> None:
+def undo_image(rollout: Rollout) -> None:
     """Take the release's name off the image."""
     rollout.host.docker.untag(names.image(rollout.app.name, rollout.id))
 

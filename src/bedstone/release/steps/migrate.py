@@ -18,7 +18,7 @@ def migrate(rollout: Rollout) -> str:
     indexes = migrations.concurrent_indexes(report) if report is not None else ()
     waited = commands.run_migrations(
         rollout.host,
-        commands.of(rollout, "migrate.env"),
+        commands.image_of_release(rollout, "migrate.env"),
         app.commands.migrate,
         "migrate",
         rollout.on_line,
@@ -42,7 +42,7 @@ def migrate_forward(rollout: Rollout) -> str:
     migrations = rollout.app.commands.migrate
     commands.run_migrations(
         rollout.host,
-        commands.of(rollout, "migrate.env"),
+        commands.image_of_release(rollout, "migrate.env"),
         migrations,
         "migrate",
         rollout.on_line,

@@ -25,7 +25,7 @@ def plan(rollout: Rollout) -> str:
     logins.require(app)
     if not app.commands.migrate:
         return "no migrations declared"
-    image = commands.of(rollout, "migrate.env")
+    image = commands.image_of_release(rollout, "migrate.env")
     report = schema.ask(rollout.host, image, on_line=rollout.on_line)
     if report is None:
         rollout.schema.changes = True
@@ -44,7 +44,7 @@ def plan(rollout: Rollout) -> str:
                 if finding.breaks
             )
         )
-        findings = migrations.lint(report, rollout.wishes.accepted)
+        findings = migrations.lint(report, rollout.options.accepted)
         if findings:
             raise RefusedError(
                 migrations.explain(findings, app.name),
@@ -60,7 +60,7 @@ def _require_known(rollout: Rollout, serving: str, report: Report) -> None:
     good: migrations that the serving release lacks, too, are accepted.
     """
     record = schema.read(rollout.app.name, serving)
-    if record is None or UNKNOWN in rollout.wishes.accepted:
+    if record is None or UNKNOWN in rollout.options.accepted:
         return
     unknown = [name for name in report.unknown if name not in record.unknown]
     if unknown:

@@ -7,7 +7,7 @@ from bedstone.release.context import Rollout
 from bedstone.release.steps import uploads
 
 
-def ground(rollout: Rollout) -> str:
+def create_network(rollout: Rollout) -> str:
     """Make what the containers stand on: network, addresses, the directory of uploads."""
     app = rollout.app
     subnet = network.ensure(rollout.host.docker, app)
@@ -19,6 +19,6 @@ def ground(rollout: Rollout) -> str:
     return subnet
 
 
-def unground(rollout: Rollout) -> None:
+def undo_create_network(rollout: Rollout) -> None:
     """Leave the uploads to the release that serves; the network stays."""
     uploads.unshare(rollout)

@@ -37,7 +37,7 @@ def prepare(rollout: Rollout) -> str:
     return rollout.id
 
 
-def unprepare(rollout: Rollout) -> None:
+def undo_prepare(rollout: Rollout) -> None:
     """Remove the release's settings."""
     files.remove_tree(rollout.directory)
 
@@ -62,7 +62,7 @@ def revive(rollout: Rollout) -> str:
         if not original.exists():
             files.write(original, text, mode=0o600)
         then = environment.load(original)
-        wanted = then if rollout.wishes.old_secrets else merged(then, now, secret)
+        wanted = then if rollout.options.old_secrets else merged(then, now, secret)
         changed |= {key for key, value in wanted.items() if value != then[key]}
         rollout.old_environments[name] = text
         files.write(path, environment.dumps(wanted), mode=0o600)
@@ -72,7 +72,7 @@ def revive(rollout: Rollout) -> str:
     return rollout.id
 
 
-def unrevive(rollout: Rollout) -> None:
+def undo_revive(rollout: Rollout) -> None:
     """Give the release the environment it had before."""
     for name, text in rollout.old_environments.items():
         files.write(rollout.directory / name, text, mode=0o600)

@@ -44,7 +44,7 @@ def reverse_first(rollout: Rollout) -> str:
     return _reverse(rollout)
 
 
-def unreverse(rollout: Rollout) -> None:
+def undo_reverse(rollout: Rollout) -> None:
     """Give the release that serves on its schema again."""
     clear_pending(rollout.app.name, rollout.id)
     if not rollout.schema.reversal or not rollout.schema.reverse_first:

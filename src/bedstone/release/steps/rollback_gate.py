@@ -29,7 +29,7 @@ def plan_back(rollout: Rollout) -> str:
     app, newer = rollout.app, rollout.newer
     if newer is None:
         raise BedstoneError(f"Nothing of {app.name} serves: there is nothing to roll back.")
-    if not rollout.wishes.old_secrets:
+    if not rollout.options.old_secrets:
         logins.require(config.load(app.name))
     record = schema.read(app.name, rollout.id)
     if said := _needs_no_tool(rollout, record, newer):
@@ -49,7 +49,7 @@ def _needs_no_tool(rollout: Rollout, record: Record | None, newer: Current) -> s
         return "no database"
     if not rollout.app.commands.migrate and not newer.app.commands.migrate:
         return "no migrations declared"
-    if rollout.wishes.keep_schema:
+    if rollout.options.keep_schema:
         return "the schema stays as it is, as asked for"
     if record and _is_same(rollout, record, schema.read(newer.app.name, newer.release)):
         return "the same schema"

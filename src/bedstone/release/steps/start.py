@@ -34,7 +34,7 @@ def start(rollout: Rollout) -> str:
     return f"{', '.join(s.name for s in services)} healthy in slot {rollout.slot}"
 
 
-def unstart(rollout: Rollout) -> None:
+def undo_start(rollout: Rollout) -> None:
     """Stop the new slot, unless requests go there still.
 
     Raises:
@@ -74,7 +74,7 @@ def start_units(
         cause = reason.exception(lines)
         raise BedstoneError(
             f"{', '.join(broken or units)} didn't get healthy." + (f" {cause}" if cause else ""),
-            hint=container_hints.of(lines, rollout.uid, rollout.app.capabilities)
+            hint=container_hints.hint(lines, rollout.uid, rollout.app.capabilities)
             or f"All of its output: `journalctl -u {(broken or list(units))[0]}`.",
             details=tail(lines) or error.details,
         ) from error

@@ -35,7 +35,7 @@ def static(rollout: Rollout) -> str:
         for command in app.commands.static:
             commands.run(
                 rollout.host,
-                commands.of(rollout),
+                commands.image_of_release(rollout),
                 command,
                 "static",
                 STATIC_SECONDS,
@@ -60,7 +60,7 @@ def static(rollout: Rollout) -> str:
     )
 
 
-def unstatic(rollout: Rollout) -> None:
+def undo_static(rollout: Rollout) -> None:
     """Remove the release's static files."""
     if rollout.static is not None:
         final = paths.host(rollout.static)

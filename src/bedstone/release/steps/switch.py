@@ -34,7 +34,7 @@ def switch(rollout: Rollout) -> str:
     return f"{routed} to slot {rollout.slot}" + (", nginx reloaded" if reloaded else "")
 
 
-def unswitch(rollout: Rollout) -> None:
+def undo_switch(rollout: Rollout) -> None:
     """Send new requests to the old slot again."""
     app, host = rollout.app, rollout.host
     link = paths.served(app.name) / "static" / "current"

@@ -33,7 +33,7 @@ def workers(rollout: Rollout) -> str:
     return f"{', '.join(keys)}{killed(rollout.host, before, began)}"
 
 
-def unworkers(rollout: Rollout) -> None:
+def undo_workers(rollout: Rollout) -> None:
     """Restart the previous release's workers."""
     app, systemd = rollout.app, rollout.host.systemd
     again: list[str] = []

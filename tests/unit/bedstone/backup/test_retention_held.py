@@ -39,8 +39,8 @@ def test_it_is_held_back_shown_and_accepted(
 ) -> None:
     smaller = configure(**SMALL)
     assert create.create(smaller, "payments").removed == ()
-    assert "keep_days from 30 to 3" in str(retention_held.words())
-    assert "bedstone retention --accept" in str(retention_held.words())
+    assert "keep_days from 30 to 3" in str(retention_held.sentence())
+    assert "bedstone retention --accept" in str(retention_held.sentence())
     capsys.readouterr()
 
     assert main.main(["retention"]) == 0
@@ -50,24 +50,24 @@ def test_it_is_held_back_shown_and_accepted(
     assert create.create(smaller, "payments").removed == (), "looking accepts nothing"
 
     assert main.main(["retention", "--accept"]) == 0
-    assert retention_held.words() is None
+    assert retention_held.sentence() is None
     assert sorted(create.create(smaller, "payments").removed) == sorted(month[2:])
 
 
 def test_larger_one_is_in_force_at_once(configure: Callable[..., Settings]) -> None:
     assert kept.rules(configure()).days == 30
     assert kept.rules(configure(keep_days=60)).days == 60
-    assert retention_held.words() is None
+    assert retention_held.sentence() is None
     assert kept.rules(configure(keep_days=30)).days == 60
-    assert retention_held.words() is not None
+    assert retention_held.sentence() is not None
 
 
 def test_each_value_is_held_back_by_itself(configure: Callable[..., Settings]) -> None:
     kept.rules(configure())
     rules = kept.rules(configure(keep_days=90, keep_weeks=1))
     assert (rules.days, rules.weeks) == (90, 8)
-    assert "keep_weeks from 8 to 1" in str(retention_held.words())
-    assert "keep_days" not in str(retention_held.words())
+    assert "keep_weeks from 8 to 1" in str(retention_held.sentence())
+    assert "keep_days" not in str(retention_held.sentence())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
@@ -78,7 +78,7 @@ def test_file_that_cannot_be_read_holds_everything_back(
     kept.rules(settings)
     retention_held.path().write_text(text)
     assert kept.rules(settings).days == 3650
-    assert retention_held.words() is not None
+    assert retention_held.sentence() is not None
     retention_held.accept()
     assert kept.rules(settings).days == 3
 

@@ -103,7 +103,7 @@ def test_one_from_the_future_is_not_the_latest(
     started = future.manifest.started + timedelta(days=3000)
     manifest.write(future.path, _begun(future, started))
     postgres.put("payments", {"public.payment": 9})
-    shown = backup_status.of("payments", None)
+    shown = backup_status.app_status("payments", None)
     assert shown is not None
     assert shown["newest"] == full.name, "it would hide for years that no backup is made"
     assert main.main(["restore", "payments", "latest", "--yes"]) == 0
@@ -133,7 +133,7 @@ def test_status_does_not_take_a_restore_point_for_last_nights_backup(
     assert full.manifest is not None
     long_ago = full.manifest.started - timedelta(days=2)
     manifest.write(full.path, _begun(full, long_ago))
-    shown = backup_status.of("payments", None)
+    shown = backup_status.app_status("payments", None)
     assert shown is not None
     assert shown["newest"] == full.name
     assert shown["problem"] == "the last backup is 2 days old"

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.usefixtures("root")
 
 def seen() -> Arrival:
     with database.opened() as connection:
-        (found,) = observations.of(connection, destination="offsite", app="payments", kind="dump")
+        (found,) = observations.last_seen(
+            connection, destination="offsite", app="payments", kind="dump"
+        )
     return found
 
 
@@ -104,7 +106,7 @@ def test_all_of_a_server_is_returned_in_order() -> None:
     observations.record("offsite", observations.SERVER, "wal", newest="x", newest_at=MONDAY)
 
     with database.opened() as connection:
-        found = observations.of(connection)
+        found = observations.last_seen(connection)
     assert [(entry.destination, entry.app, entry.kind) for entry in found] == [
         ("local", "payments", "dump"),
         ("offsite", "", "wal"),
@@ -118,4 +120,4 @@ def test_what_is_kept_there_no_longer_is_forgotten() -> None:
     observations.forget("offsite", "payments", "dump")
 
     with database.opened() as connection:
-        assert observations.of(connection) == []
+        assert observations.last_seen(connection) == []

@@ -189,7 +189,7 @@ def test_another_key_is_red_at_once_and_keeps_what_was_seen(world: World) -> Non
 
     assert world.red()["offsite/payments/dump"] == "offsite fails: key."
     with database.opened() as connection:
-        found = observations.of(connection, destination="offsite", kind="dump")
+        found = observations.last_seen(connection, destination="offsite", kind="dump")
     assert found[0].newest is not None
 
 
@@ -225,7 +225,7 @@ def test_a_lost_repository_is_red_although_the_next_night_makes_another(world: W
         arrivals_measured.measure(world.settings, world.known.local)
 
         assert f"the uploads of {lost} aren't" in world.red()["local/payments/media"]
-        shown = status.of("payments", None)
+        shown = status.app_status("payments", None)
         assert shown is not None
         assert f"the uploads of {lost} aren't" in shown["problem"]
 
@@ -253,7 +253,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[events.Event]:
         found.append(event)
         return True, ()
 
-    monkeypatch.setattr(events, "tell", tell)
+    monkeypatch.setattr(events, "send", tell)
     monkeypatch.setattr(arrivals_measured, "measure", lambda *_: None)
     monkeypatch.setattr(observe, "measure_all", lambda _: ())
     return found
@@ -368,13 +368,13 @@ def test_json_has_what_programs_need(world: World, capsys: pytest.CaptureFixture
 
 def test_status_shows_the_most_worrying_destination(world: World) -> None:
     world.fresh()
-    shown = overview.of("payments")
+    shown = overview.app_status("payments")
     assert shown is not None
     assert (shown["destination"], shown["ok"]) == ("offsite", True)
 
     world.seen("offsite", 30, kind="media")
 
-    shown = overview.of("payments")
+    shown = overview.app_status("payments")
     assert shown is not None
     assert "media of payments at offsite" in shown["problem"]
 
@@ -385,4 +385,4 @@ def test_status_shows_nothing_without_destinations(
     world.fresh()
     declare(LOCAL)
 
-    assert overview.of("payments") is None
+    assert overview.app_status("payments") is None

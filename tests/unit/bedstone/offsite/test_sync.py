@@ -110,7 +110,9 @@ def test_what_arrived_is_read_back_and_written_down(world: World) -> None:
     world.copy()
 
     with database.opened() as connection:
-        found = {(a.app, a.kind): a for a in observations.of(connection, destination="offsite")}
+        found = {
+            (a.app, a.kind): a for a in observations.last_seen(connection, destination="offsite")
+        }
     assert found["payments", "dump"].newest == made.name
     assert found["payments", "media"].newest == made.name
     assert (found["", "configuration"].newest or "").startswith("configuration_")
@@ -272,7 +274,7 @@ def test_one_from_the_future_is_never_the_newest_there(world: World) -> None:
 
     assert world.names("offsite") == [real, future]
     with database.opened() as connection:
-        (seen,) = observations.of(connection, destination="offsite", kind="dump")
+        (seen,) = observations.last_seen(connection, destination="offsite", kind="dump")
     assert seen.newest == real
     brought = copies.fetch(world.known.get("offsite"), "payments", "latest", world.home / "look")
     assert brought.name == real

@@ -51,7 +51,7 @@ OFFSITE = Destination("offsite", "s3", 2)
 
 def window(info: Info) -> past_window.Window:
     stanza = SimpleNamespace(info=lambda _: info, segments=lambda *_: SEGMENTS)
-    return past_window.of(cast("Stanza", stanza), OFFSITE)
+    return past_window.compute(cast("Stanza", stanza), OFFSITE)
 
 
 def test_the_newest_backup_is_one_of_the_present_cluster() -> None:

@@ -191,7 +191,7 @@ def test_uploads_are_put_in_place_and_counted(tmp_path: Path) -> None:
 
 
 def test_the_words_say_what_came_back_and_what_did_not() -> None:
-    said = rebuild.words(
+    said = rebuild.result_lines(
         {
             "kind": "cluster",
             "destination": "offsite",

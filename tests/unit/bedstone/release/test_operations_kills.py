@@ -12,7 +12,7 @@ from bedstone.backup import settings
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
 from bedstone.release import operations, schema, transaction
-from bedstone.release.context import Wishes
+from bedstone.release.context import ReleaseOptions
 from bedstone.release.outcome import Outcome
 from bedstone.system import nginx, systemd
 from tests.unit.fixtures.schema_world import World, world
@@ -30,7 +30,9 @@ def release(server: Server) -> Outcome:
 
 
 def rollback(server: Server, *, keep_schema: bool = False) -> Outcome:
-    return operations.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=keep_schema))
+    return operations.rollback(
+        "shop", host=server.host(), options=ReleaseOptions(keep_schema=keep_schema)
+    )
 
 
 def put_right(server: Server) -> Outcome:

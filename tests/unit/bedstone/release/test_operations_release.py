@@ -18,7 +18,7 @@ from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.ledger import database, releases
 from bedstone.release import operations
 from bedstone.release.changes import REBUILT, would_change
-from bedstone.release.context import Wishes
+from bedstone.release.context import ReleaseOptions
 from bedstone.release.steps import image as steps_image
 from bedstone.system import docker
 from tests.unit.fixtures.server import APP, Server, declare
@@ -758,8 +758,8 @@ def test_rebuild_releases_the_same_source_again_but_not_what_was_rolled_back(
 ) -> None:
     def rebuild() -> Outcome:
         assert would_change("shop", server.host(), rebuild=True).changed is expected
-        wishes = Wishes(rebuild=True)
-        return operations.release("shop", if_changed=True, wishes=wishes, host=server.host())
+        options = ReleaseOptions(rebuild=True)
+        return operations.release("shop", if_changed=True, options=options, host=server.host())
 
     release(server)
     expected = True

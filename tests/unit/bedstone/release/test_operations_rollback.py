@@ -10,7 +10,7 @@ import pytest
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
 from bedstone.release import changes, operations
-from bedstone.release.context import Wishes
+from bedstone.release.context import ReleaseOptions
 from bedstone.release.outcome import Outcome
 from tests.unit.fixtures.schema_world import MIGRATED, World, world
 from tests.unit.fixtures.server import APP, Server, declare
@@ -21,8 +21,8 @@ DROP = ('ALTER TABLE "shop_note" DROP COLUMN "text" CASCADE;',)
 
 
 def release(server: Server, *, if_changed: bool = False, accept: str = "") -> Outcome:
-    wishes = Wishes(accepted=(accept,) if accept else ())
-    return operations.release("shop", if_changed=if_changed, host=server.host(), wishes=wishes)
+    options = ReleaseOptions(accepted=(accept,) if accept else ())
+    return operations.release("shop", if_changed=if_changed, host=server.host(), options=options)
 
 
 def rollback(
@@ -32,8 +32,8 @@ def rollback(
     keep_schema: bool = False,
     old_secrets: bool = False,
 ) -> Outcome:
-    wishes = Wishes(keep_schema=keep_schema, old_secrets=old_secrets)
-    return operations.rollback("shop", wanted, host=server.host(), wishes=wishes)
+    options = ReleaseOptions(keep_schema=keep_schema, old_secrets=old_secrets)
+    return operations.rollback("shop", wanted, host=server.host(), options=options)
 
 
 def two(server: Server) -> tuple[str, str]:

@@ -122,7 +122,7 @@ def postgres(root: Path, monkeypatch: pytest.MonkeyPatch) -> Postgres:
 
 
 def look() -> dict[str, Any]:
-    found = postgres_health.look(NOW)
+    found = postgres_health.gather(NOW)
     assert found is not None
     return found
 
@@ -159,9 +159,9 @@ def test_all_well_is_one_line(postgres: Postgres) -> None:
 def test_server_without_a_database_of_an_app_is_not_asked(postgres: Postgres, root: Path) -> None:
     path = root / "etc/bedstone/backup.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "databases": []}))
-    assert postgres_health.look(NOW) is None
+    assert postgres_health.gather(NOW) is None
     path.unlink()
-    assert postgres_health.look(NOW) is None
+    assert postgres_health.gather(NOW) is None
     assert postgres.asked == []
     assert list(shown_database.lines(None, Paint(on=False))) == []
     assert shown_database.problems(None) == []

@@ -451,15 +451,15 @@ def test_backup_that_is_old_failed_or_missing_is_a_problem(
     if failed:
         backup_history.failed("shop", None, now, "no space\nleft")
     first = (now - timedelta(hours=first_hours)).isoformat() if first_hours else None
-    shown = backups.of("shop", first)
+    shown = backups.app_status("shop", first)
     assert shown is not None
     assert (shown["problem"], shown["ok"]) == (problem, problem is None)
 
 
 def test_app_without_data_or_server_without_backups_has_none(root: Path, backed_up: Path) -> None:
-    assert backups.of("wiki", None) is None
+    assert backups.app_status("wiki", None) is None
     (root / "etc/bedstone/backup.json").unlink()
-    assert backups.of("shop", None) is None
+    assert backups.app_status("shop", None) is None
     del backed_up
 
 

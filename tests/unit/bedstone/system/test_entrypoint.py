@@ -81,14 +81,14 @@ def test_one_off_command_runs_without_a_server_before_it(*, one_off: bool, witho
     ],
 )
 def test_setting_that_helps_is_named(output: str, uid: int, setting: str) -> None:
-    assert setting in str(container_hints.of(output, uid, ()))
+    assert setting in str(container_hints.hint(output, uid, ()))
 
 
 def test_no_setting_is_guessed() -> None:
-    assert container_hints.of("chown: /data: Operation not permitted", 1000, ()) is None
-    assert container_hints.of("it is broken", 0, ()) is None
+    assert container_hints.hint("chown: /data: Operation not permitted", 1000, ()) is None
+    assert container_hints.hint("it is broken", 0, ()) is None
     rights = ("CHOWN", "SETGID", "SETUID")
-    assert container_hints.of("kill: Operation not permitted", 0, rights) is None
+    assert container_hints.hint("kill: Operation not permitted", 0, rights) is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_no_setting_is_guessed() -> None:
     ],
 )
 def test_what_an_app_says_last_names_what_helps(output: str, words: str) -> None:
-    assert words in str(container_hints.of(output, 1000, ()))
+    assert words in str(container_hints.hint(output, 1000, ()))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_an_app_says_last_names_what_helps(output: str, words: str) -> None
     ],
 )
 def test_limit_of_the_database_is_named_with_its_setting(output: str, setting: str) -> None:
-    assert setting in str(container_hints.of(output, 1000, ()))
+    assert setting in str(container_hints.hint(output, 1000, ()))
 
 
 def test_migration_has_settings_of_its_own() -> None:

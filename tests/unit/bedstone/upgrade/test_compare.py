@@ -97,7 +97,7 @@ def test_what_waits_is_remembered_from_the_first_look(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _apt_says(monkeypatch, WAITS)
-    first = pending.look(17)
+    first = pending.waiting(17)
     assert first is not None
     assert (first.installed, first.candidate) == ("17.11-0+deb13u1", "17.12-0+deb13u1")
     journal.record(
@@ -107,12 +107,12 @@ def test_what_waits_is_remembered_from_the_first_look(
             "since": (datetime.now(UTC) - timedelta(days=9)).isoformat(),
         },
     )
-    later = pending.look(17)
+    later = pending.waiting(17)
     assert later is not None
     assert (later.days, later.late) == (9, True)
     # The time starts again only when the newer version is another.
     _apt_says(monkeypatch, IS_NEWEST)
-    assert pending.look(17) is None
+    assert pending.waiting(17) is None
     assert not (root / "var/lib/bedstone/upgrade/waiting.json").exists()
 
 
@@ -131,7 +131,7 @@ def test_the_status_is_red_when_it_has_waited_too_long(
             "since": (datetime.now(UTC) - timedelta(days=days, minutes=1)).isoformat(),
         },
     )
-    shown = status.look()
+    shown = status.upgrade_status()
     assert bool(status.problems(shown)) is red
     [line] = status.lines(shown, Paint(on=False))
     assert "17.12-0+deb13u1 waits (`bedstone upgrade postgresql`)" in line
@@ -145,7 +145,7 @@ def test_the_status_names_an_interrupted_upgrade_and_a_cluster_that_is_kept(
     _apt_says(monkeypatch, IS_NEWEST)
     journal.record("last", {"serves": 17, "other": 15, "at": "2026-11-20T10:00:00+00:00"})
     journal.Journal(source=15, target=17, port=5432, phase=journal.BEGUN).saved()
-    shown = status.look()
+    shown = status.upgrade_status()
     [problem] = status.problems(shown)
     assert "interrupted" in problem
     [line] = status.lines(shown, Paint(on=False))
@@ -154,7 +154,7 @@ def test_the_status_names_an_interrupted_upgrade_and_a_cluster_that_is_kept(
 
 def test_where_no_postgresql_is_nothing_is_said(root: Path) -> None:
     assert root.exists()
-    assert status.look() is None
+    assert status.upgrade_status() is None
     assert status.problems(None) == []
 
 

@@ -75,7 +75,7 @@ class Hosts:
 
     def shown(self) -> dict[str, Any]:
         """Return what `bedstone status` shows on `db1`."""
-        found = status.of("payments", None)
+        found = status.app_status("payments", None)
         assert found is not None
         return found
 
@@ -111,7 +111,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         events.append(event)
         return True, ()
 
-    monkeypatch.setattr(hooks, "tell", tell)
+    monkeypatch.setattr(hooks, "send", tell)
     return events
 
 
@@ -257,8 +257,8 @@ def test_hooks_are_told_once_of_a_failure_and_not_of_what_was_made_good(
     hosts.prove(ago=timedelta(hours=1), state="failed")
     hosts.leave()
     hosts.look()
-    alerts.tell(hosts.settings)
-    alerts.tell(hosts.settings)
+    alerts.report(hosts.settings)
+    alerts.report(hosts.settings)
     (event,) = told
     assert event.app == "payments"
     assert f"payments: the verification of {NAME} failed: the disk (offsite)" in event.title
@@ -266,7 +266,7 @@ def test_hooks_are_told_once_of_a_failure_and_not_of_what_was_made_good(
     hosts.prove(backup=NEWER)
     hosts.leave()
     hosts.look()
-    alerts.tell(hosts.settings)
+    alerts.report(hosts.settings)
     assert len(told) == 1
     assert alarms.due("verifications", []) == []
 
@@ -278,7 +278,7 @@ def test_server_that_proves_its_own_leaves_that_to_its_unit(
     hosts.leave()
     hosts.look()
     configure()
-    alerts.tell(hosts.settings)
+    alerts.report(hosts.settings)
     assert told == []
 
 

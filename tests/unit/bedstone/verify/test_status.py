@@ -118,7 +118,7 @@ def test_last_verification_is_judged_by_the_ledger(settings: Settings, name: str
     served = None
     if served_days is not None:
         served = (datetime.now(UTC) - timedelta(days=served_days)).isoformat()
-    shown = status.of("payments", served)
+    shown = status.app_status("payments", served)
     assert shown is not None
     assert shown["ok"] is (problem is None)
     assert (shown["problem"] or "").startswith(problem or "")
@@ -126,7 +126,7 @@ def test_last_verification_is_judged_by_the_ledger(settings: Settings, name: str
 
 def test_app_without_data_has_none(settings: Settings) -> None:
     assert settings.apps
-    assert status.of("wiki", None) is None
+    assert status.app_status("wiki", None) is None
 
 
 def test_line_on_the_screen_says_when_and_which() -> None:
@@ -239,7 +239,7 @@ def test_each_destination_has_to_be_proved(case: str, backup_directory: Path) ->
     attempts, problem = ELSEWHERE[case]
     assert backup_directory.is_dir()
     record(*attempts)
-    found = status.of("payments", (datetime.now(UTC) - timedelta(days=100)).isoformat())
+    found = status.app_status("payments", (datetime.now(UTC) - timedelta(days=100)).isoformat())
     assert found is not None
     if problem is None:
         assert found["problem"] is None

@@ -31,7 +31,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found = dict(WELL)
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
     monkeypatch.setattr(destinations, "load", lambda: KNOWN)
-    monkeypatch.setattr(archiver, "look", lambda _, seconds: archiver.judge(found, seconds))
+    monkeypatch.setattr(archiver, "health", lambda _, seconds: archiver.judge(found, seconds))
     return found
 
 
@@ -46,7 +46,7 @@ def test_server_without_an_archive_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
-    assert status.look() is None
+    assert status.wal_status() is None
     assert status.problems(None) == []
     assert list(status.lines(None, PLAIN)) == []
 
@@ -55,7 +55,7 @@ def test_server_without_an_archive_says_nothing(
 def test_all_is_well() -> None:
     seen("local")
     seen("bucket")
-    shown = status.look()
+    shown = status.wal_status()
     assert status.problems(shown) == []
     assert list(status.lines(shown, PLAIN)) == [
         "WAL: archived less than a minute ago, kept at local, bucket"
@@ -65,7 +65,7 @@ def test_all_is_well() -> None:
 @pytest.mark.usefixtures("known")
 def test_destination_that_nobody_looked_at_is_told() -> None:
     seen("local")
-    (problem,) = status.problems(status.look())
+    (problem,) = status.problems(status.wal_status())
     assert problem.startswith("WAL at bucket: nobody has looked there yet")
 
 
@@ -73,13 +73,13 @@ def test_destination_that_nobody_looked_at_is_told() -> None:
 def test_problem_at_a_destination_is_told_with_its_place() -> None:
     seen("local")
     seen("bucket", "the WAL there has a gap")
-    assert status.problems(status.look()) == ["WAL at bucket: the WAL there has a gap"]
+    assert status.problems(status.wal_status()) == ["WAL at bucket: the WAL there has a gap"]
 
 
 def test_archiving_that_fails_comes_first(known: dict[str, Any]) -> None:
     known.update(failing=True, failed="000000010000000000000009", failed_seconds=5.0, ready=2)
     seen("local")
     observations.unseen("bucket", "", observations.WAL, "it can't be reached")
-    problems = status.problems(status.look())
+    problems = status.problems(status.wal_status())
     assert problems[0].startswith("WAL isn't archived: 000000010000000000000009")
     assert problems[1] == "WAL at bucket: it can't be reached"

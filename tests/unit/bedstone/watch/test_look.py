@@ -45,7 +45,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[events.Event]:
         found.append(event)
         return True, ()
 
-    monkeypatch.setattr(events, "tell", tell)
+    monkeypatch.setattr(events, "send", tell)
     return found
 
 
@@ -70,7 +70,7 @@ def test_one_check_that_fails_or_hangs_is_said_and_holds_up_no_other() -> None:
         raise RuntimeError("bug")
 
     began = time.monotonic()
-    found = watch.look(
+    found = watch.run_checks(
         [
             check("disks", lambda: 1, FULL),
             check("one", fail),
@@ -101,7 +101,7 @@ def test_real_checks_have_names_of_their_own_and_judge_an_empty_server() -> None
     names = [entry.name for entry in watch.checks()]
     assert len(set(names)) == len(names)
     quiet = [entry for entry in watch.checks() if entry.name not in {"units", "clock", "images"}]
-    found = watch.look(quiet)
+    found = watch.run_checks(quiet)
     assert [alarm for alarm in found.alarms if alarm.check != "disks"] == []
     assert found.unjudged == []
 
@@ -111,11 +111,11 @@ def test_real_checks_have_names_of_their_own_and_judge_an_empty_server() -> None
 
 def test_begin_and_end_are_told_once_each(told: list[events.Event]) -> None:
     for _ in range(3):
-        command.tell(seen(OLD))
+        command.report(seen(OLD))
     assert [(event.kind, event.title) for event in told] == [("failure", "X ends in 20 days.")]
     assert (told[0].hint, told[0].app) == ("`deploy.yml`", None)
     for _ in range(4):
-        command.tell(seen())
+        command.report(seen())
     assert [(event.kind, event.title) for event in told[1:]] == [
         ("recovered", "Recovered: x ends in 20 days.")
     ]
@@ -123,7 +123,7 @@ def test_begin_and_end_are_told_once_each(told: list[events.Event]) -> None:
 
 def test_what_comes_and_goes_is_told_once(told: list[events.Event]) -> None:
     for present in (True, False, True, False, True):
-        command.tell(seen(*([OLD] if present else [])))
+        command.report(seen(*([OLD] if present else [])))
     assert [event.kind for event in told] == ["failure"]
 
 
@@ -132,7 +132,7 @@ def test_warning_that_turns_red_is_told_again_but_not_one_that_gets_better(
 ) -> None:
     red = Alarm(OLD.name, "red", "x ends in 9 days", "`deploy.yml`")
     for alarm in (OLD, red, red, OLD):
-        command.tell(seen(alarm))
+        command.report(seen(alarm))
     assert [event.error for event in told] == [
         "warning: x ends in 20 days",
         "red: x ends in 9 days",
@@ -140,25 +140,25 @@ def test_warning_that_turns_red_is_told_again_but_not_one_that_gets_better(
 
 
 def test_red_is_told_again_each_day_and_a_warning_is_not(told: list[events.Event]) -> None:
-    command.tell(seen(FULL, OLD))
+    command.report(seen(FULL, OLD))
     place = alarms.path(watch.SCOPE)
     memory = json.loads(place.read_text())
     for known in memory["told"].values():
         known["told_at"] = (NOW - timedelta(hours=25)).isoformat()
     place.write_text(json.dumps(memory))
-    command.tell(seen(FULL, OLD))
+    command.report(seen(FULL, OLD))
     assert told[1].details == f"red: {FULL.text()}"
     assert told[0].details == f"red: {FULL.text()}\nwarning: {OLD.text()}"
     assert told[0].title.endswith(", and 1 more.")
 
 
 def test_check_that_could_not_be_judged_ends_no_alarm(told: list[events.Event]) -> None:
-    command.tell(seen(OLD))
+    command.report(seen(OLD))
     for _ in range(4):
-        command.tell(seen(unjudged=("certificates",)))
+        command.report(seen(unjudged=("certificates",)))
     assert [event.kind for event in told] == ["failure"]
-    command.tell(seen())
-    command.tell(seen())
+    command.report(seen())
+    command.report(seen())
     assert [event.kind for event in told] == ["failure", "recovered"]
 
 
@@ -169,9 +169,9 @@ def test_what_no_hook_took_is_told_the_next_time(monkeypatch: pytest.MonkeyPatch
         kinds.append(event.kind)
         return len(kinds) % 2 == 0, ("webhook x didn't answer.",)
 
-    monkeypatch.setattr(events, "tell", tell)
+    monkeypatch.setattr(events, "send", tell)
     for found in (seen(OLD), seen(OLD), seen(OLD), seen(), seen(), seen(), seen()):
-        command.tell(found)
+        command.report(found)
     assert kinds == ["failure", "failure", "recovered", "recovered"]
 
 
@@ -184,9 +184,9 @@ def test_what_ended_before_it_could_be_told_is_not_recovered(
         kinds.append(event.kind)
         return False, ()
 
-    monkeypatch.setattr(events, "tell", tell)
+    monkeypatch.setattr(events, "send", tell)
     for found in (seen(OLD), seen(), seen(), seen()):
-        command.tell(found)
+        command.report(found)
     assert kinds == ["failure"]
 
 
@@ -195,8 +195,8 @@ def test_damaged_memory_tells_all_again(told: list[events.Event], text: str) -> 
     place = alarms.path(watch.SCOPE)
     place.parent.mkdir(parents=True)
     place.write_text(text)
-    command.tell(seen(OLD))
-    command.tell(seen(OLD))
+    command.report(seen(OLD))
+    command.report(seen(OLD))
     assert len(told) == 1
 
 
@@ -209,7 +209,7 @@ def test_disk_that_takes_no_file_silences_nothing(
     monkeypatch.setattr(files, "write", write)
     found = seen(FULL)
     watch.save(found)
-    command.tell(found)
+    command.report(found)
     assert len(told) == 1
 
 
@@ -292,7 +292,7 @@ def test_command_fails_for_red_alone_and_never_for_systemd(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = seen(OLD)
-    monkeypatch.setattr(watch, "look", lambda: found)
+    monkeypatch.setattr(watch, "run_checks", lambda: found)
     assert main.main(["alarms"]) == 0
     assert capsys.readouterr().out == "warning x ends in 20 days: `deploy.yml`\n"
     found.alarms.append(FULL)

@@ -216,7 +216,7 @@ def test_git_directory_needs_a_repository(site: Site) -> None:
     ],
 )
 def test_address_of_a_repository(address: str, *, ssh: bool, host: str, port: int | None) -> None:
-    found = gitserver.of(address)
+    found = gitserver.parse(address)
     assert found is not None
     assert (found.ssh, found.host, found.port) == (ssh, host, port)
     assert not found.has_open_secret
@@ -259,7 +259,7 @@ def test_dockerfile_of_a_repository_is_in_it(site: Site) -> None:
 
 
 def test_known_hosts_have_the_port_and_keep_names_of_other_servers() -> None:
-    server = gitserver.of("ssh://git@git.example.com:2222/a.git")
+    server = gitserver.parse("ssh://git@git.example.com:2222/a.git")
     assert server is not None
     key = " ".join(PUBLIC_KEY.split()[:2])
     lines = [key, f"other.example.com {key}", f"|1|abc|def= {key}"]

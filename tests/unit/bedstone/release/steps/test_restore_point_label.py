@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bedstone.release import operations
-from bedstone.release.context import Wishes
+from bedstone.release.context import ReleaseOptions
 from tests.unit.fixtures.schema_world import MIGRATED, World, world
 from tests.unit.fixtures.server import Server, declare
 
@@ -66,7 +66,9 @@ def test_label_of_what_is_rolled_back_and_gets_new_secrets_speaks_of_a_restart(
     first = release(server)
     declare(server, app=app, source="two")
     second = release(server)
-    outcome = operations.rollback("shop", host=server.host(), wishes=Wishes(keep_schema=True))
+    outcome = operations.rollback(
+        "shop", host=server.host(), options=ReleaseOptions(keep_schema=True)
+    )
     assert outcome.ok, outcome.error
     variables = server.root / "etc/bedstone/apps/shop/app.env"
     variables.write_text(variables.read_text().replace("tell-nobody", "told"))
