@@ -137,12 +137,12 @@ def _sight(seen: Arrival | None, since: datetime, now: datetime) -> tuple[str | 
         said = f"out of reach for {words}: {seen.problem}"
         return (said, None) if now - seen.problem_since > PATIENCE else (None, said)
     if looked is None:
-        said = "nobody has looked there yet: `bedstone destinations --check`"
+        said = "it was not checked yet: `bedstone destinations --check`"
         return (said, None) if now - since > UNWATCHED else (None, said)
     if now - looked > UNWATCHED:
         ago = age.humanize((now - looked).total_seconds())
         return (
-            f"nobody has looked there for {ago}: `systemctl status bedstone-destinations.timer`",
+            f"it was not checked for {ago}: `systemctl status bedstone-destinations.timer`",
             None,
         )
     return None, None

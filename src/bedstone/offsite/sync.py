@@ -374,7 +374,7 @@ def _asked_since(moment: datetime) -> bool:
     try:
         return copies_history.asked_since(moment)
     except (BedstoneError, sqlite3.Error) as error:
-        logger.warning("nobody knows what came meanwhile: %s", error)
+        logger.warning("whether a copy was requested during this one is unknown: %s", error)
         return False
 
 

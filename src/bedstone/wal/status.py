@@ -53,11 +53,11 @@ def wal_status() -> dict[str, Any] | None:
 
 
 def _destination(name: str, seen: observations.Arrival | None) -> dict[str, Any]:
-    problem = seen.problem if seen else "nobody has looked there yet: `bedstone wal ready`"
+    problem = seen.problem if seen else "it was not checked yet: `bedstone wal ready`"
     if seen is not None and problem is None and seen.checked_at is not None:
         old = datetime.now(UTC) - seen.checked_at
         if old > _UNSEEN:
-            problem = f"nobody has looked there for {age.humanize(old.total_seconds())}"
+            problem = f"it was not checked for {age.humanize(old.total_seconds())}"
     return {
         "name": name,
         "newest": seen.newest if seen else None,

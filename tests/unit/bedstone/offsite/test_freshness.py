@@ -157,12 +157,12 @@ def test_where_nobody_has_looked_for_hours_is_red(world: World) -> None:
     world.fresh()
     world.later(3.1)
 
-    assert all("nobody has looked there for 3 hours" in said for said in world.red().values())
+    assert all("it was not checked for 3 hours" in said for said in world.red().values())
     assert len(world.red()) == 5
 
 
 def test_where_nobody_ever_looked_is_red_once_the_timer_had_time(world: World) -> None:
-    assert "nobody has looked there yet" in world.red()["offsite/payments/dump"]
+    assert "it was not checked yet" in world.red()["offsite/payments/dump"]
 
     os.utime(destinations.path())
     assert world.red() == {}

@@ -66,7 +66,7 @@ def test_all_is_well() -> None:
 def test_destination_that_nobody_looked_at_is_told() -> None:
     seen("local")
     (problem,) = status.problems(status.wal_status())
-    assert problem.startswith("WAL at bucket: nobody has looked there yet")
+    assert problem.startswith("WAL at bucket: it was not checked yet")
 
 
 @pytest.mark.usefixtures("known")
