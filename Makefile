@@ -69,7 +69,7 @@ backup-key-check: setup  ## prove it again, from the place where the key is kept
 	@$(BIN)/python -m bedstone_control backup-key $(call given,NAME) --check $(ARGS)
 
 .PHONY: docs
-docs: setup  ## docs/settings.md anew from the schema and the roles
+docs: setup  ## docs/settings.md and the lists of roles, from the schema and the roles
 	@$(BIN)/python -m bedstone_control docs
 
 # --- What a run costs: bench/ ---

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from bedstone_control.roles.secrets import new_secrets
 from bedstone_control.settings.root import from_variables
-from bedstone_control.vault.content import new_secrets
 
 scenario = yaml.safe_load((Path(__file__).parent / "molecule.yml").read_text())
 variables = scenario["provisioner"]["inventory"]["group_vars"]["all"]

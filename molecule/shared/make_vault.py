@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from bedstone_control.roles.secrets import new_secrets
 from bedstone_control.vault import content as vault
 
 
@@ -30,7 +31,7 @@ def main(scenario: Path, inventory: Path) -> None:
         return
     settings = yaml.safe_load((inventory / "group_vars/all/settings.yml").read_text())
     own = {name: value for name, value in settings.items() if name.startswith("bedstone_")}
-    content = vault.new_secrets(own)
+    content = new_secrets(own)
     for app, wanted in yaml.safe_load((scenario / "secrets.yml").read_text()).items():
         for name, value in wanted.items():
             content["bedstone_secrets"]["apps"][app][name] = value or secrets.token_urlsafe(32)

@@ -107,7 +107,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         program = files("bedstone_control.checks").joinpath("survey.py").read_text(encoding="utf-8")
         python = str(variables.get("ansible_python_interpreter", "/usr/bin/python3"))
         before = time.time()
-        answer = self._low_level_execute_command(f"{python} -c {shlex.quote(program)}")
+        ports = " ".join(map(str, server.OWN_PROGRAMS))
+        answer = self._low_level_execute_command(f"{python} -c {shlex.quote(program)} {ports}")
         now = (before + time.time()) / 2
         lines = answer["stdout"].strip().splitlines()
         try:

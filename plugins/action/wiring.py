@@ -1,7 +1,8 @@
 """The wiring action: the arguments of all roles, for all hosts of the play, computed once in a run.
 
-Runs on the controller alone. Reads the variables `__wiring` and `__address` of each host
-(playbooks/group_vars/all.yml) and returns `hosts`, the arguments of each host by their names.
+Runs on the controller alone. Reads of each host the settings, the variables `__wiring` and
+`__address` (playbooks/group_vars/all/wiring.yml) and those arguments of roles that the controller
+reads. Returns `hosts`, the arguments of each host by their names.
 
     wiring:
     register: __wired
@@ -24,6 +25,9 @@ from pydantic import ValidationError
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks.problems import schema_report
 from bedstone_control.roles import arguments
+from bedstone_control.roles.registry import ROLES
+from bedstone_control.roles.role import defaults
+from bedstone_control.settings.root import from_variables
 
 _REGISTERED = "__wired"
 
@@ -55,7 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             raise AnsibleActionFail(str(error)) from None
 
     def _compute(self, hosts: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
-        inputs, addresses = {}, {}
+        inputs, addresses, known = {}, {}, defaults(ROLES)
         for name in map(str, variables["groups"]["all"]):
             there = {
                 **variables["hostvars"].raw_get(name),
@@ -64,5 +68,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             templar = self._templar.copy_with_new_env(available_variables=there)
             addresses[name] = plain(templar.template(there["__address"]))
             if name in hosts:
-                inputs[name] = plain(templar.template(there["__wiring"]))
+                read = {key: there[key] for key in known if key in there}
+                given = {"settings": from_variables(there), "variables": read}
+                inputs[name] = plain(templar.template({**there["__wiring"], **given}))
         return arguments.compute(inputs, addresses)

@@ -1,4 +1,4 @@
-"""Register the functions of bedstone_control.roles that the roles call as filters."""
+"""Register the functions that the roles call as filters: `filters` of each role's ROLE."""
 
 from __future__ import annotations
 
@@ -8,28 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 from bedstone_control import debian
-from bedstone_control.roles import base, ca, docker, nginx, pgbackrest, postgresql
+from bedstone_control.roles import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "authority_files": ca.authority_files,
+    **registry.filters(),
     "debian_postgresql_major": debian.postgresql_major,
-    "docker_daemon": docker.docker_daemon,
-    "nginx_certificate_files": nginx.nginx_certificate_files,
-    "nginx_header_values": nginx.nginx_header_values,
-    "nginx_site_files": nginx.nginx_site_files,
-    "nginx_upstream_files": nginx.nginx_upstream_files,
-    "operator_problems": base.operator_problems,
-    "pgbackrest_checks": pgbackrest.pgbackrest_checks,
-    "pgbackrest_files": pgbackrest.pgbackrest_files,
-    "pgbackrest_repositories": pgbackrest.pgbackrest_repositories,
-    "postgresql_hba": postgresql.postgresql_hba,
-    "postgresql_ident": postgresql.postgresql_ident,
-    "postgresql_memory": postgresql.postgresql_memory,
-    "postgresql_value": postgresql.postgresql_value,
-    "trusted_certificate_files": base.trusted_certificate_files,
 }
 
 

@@ -75,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
     )
     backup_key.set_defaults(run=_backup_key)
 
-    documentation = commands.add_parser("docs", help="write docs/settings.md anew")
+    documentation = commands.add_parser(
+        "docs", help="write docs/settings.md and the playbooks' lists of roles again"
+    )
     documentation.set_defaults(run=_docs)
     return result
 
@@ -164,9 +166,11 @@ def _secrets(arguments: argparse.Namespace) -> int:
 
 
 def _docs(_arguments: argparse.Namespace) -> int:
-    path = PROJECT / "docs" / "settings.md"
-    path.write_text(docs.settings_page(PROJECT / "roles"), encoding="utf-8")
-    print(f"Wrote {_shown(path)}.")
+    for name, text in docs.generated(PROJECT / "roles").items():
+        path = PROJECT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"Wrote {_shown(path)}.")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import BaseModel
 
-from bedstone_control.settings.environment import APP_VARIABLES, DATABASE_VARIABLES, PLACEHOLDERS
+from bedstone_control.roles import environment, playbooks, registry
 from bedstone_control.settings.root import OTHER_VARIABLES, Settings
 
 if TYPE_CHECKING:
@@ -37,30 +37,50 @@ _SECRETS = """\
 `python -m bedstone_control new` and completed by `python -m bedstone_control secrets NAME` when
 an app is added. It holds:
 
-```yaml
-bedstone_secrets:
-  ca: {certificate: …, key: …}         # Bedstone's own certificate authority
-  backup:
-    key: …                             # encrypts all that leaves the servers; make backup-key
-    destinations:
-      offsite: {private_key: …}        # of an SFTP server: an ssh key
-      bucket: {access_key: …, secret_key: …}    # of an S3 bucket
-  apps:
-    payments:
-      secret_key: …                    # ${app.secret_key}
-      database_password: …             # of the role the app uses
-      database_migrate_password: …     # of the role that changes the schema
-      stripe_key: …                    # any other: ${secret.stripe_key}
-  hooks:
-    chat_url: …                        # of bedstone_hooks and bedstone_mail: ${secret.chat_url}
-```
-
+%s
 Passwords and keys of our own are made, the ssh keys included; what only you can know (those of S3
 buckets, of third parties and of hooks) is asked for.
 
 The vault's password is in `inventories/NAME/.vault-password`, which git ignores. It belongs in a
 password manager: without it nobody reads the secrets again.
 """
+
+
+# Settings with one of each secret.
+_EXAMPLE = {
+    "apps": [
+        {
+            "name": "payments",
+            "source": {"image": "registry.example.com/payments:1", "registry_user": "deploy"},
+            "services": {"web": {"port": 8000}},
+            "env": {"STRIPE_KEY": "${secret.stripe_key}"},
+        }
+    ],
+    "backup": {
+        "destinations": [
+            {
+                "name": "offsite",
+                "sftp": {"host": "a.example.com", "user": "u", "path": "/b", "host_keys": ["k"]},
+            },
+            {
+                "name": "bucket",
+                "s3": {"endpoint": "s3.example.com", "bucket": "backups", "region": "us-east-1"},
+            },
+        ]
+    },
+    "hooks": [{"events": ["failure"], "webhook": "${secret.chat_url}"}],
+}
+
+
+def generated(roles: Path) -> dict[str, str]:
+    """Return all generated files by their paths in the project.
+
+    Args:
+        roles: the directory of the roles.
+
+    """
+    lists = {f"playbooks/{name}": text for name, text in playbooks.files().items()}
+    return {"docs/settings.md": settings_page(roles), **lists}
 
 
 def settings_page(roles: Path) -> str:
@@ -71,8 +91,32 @@ def settings_page(roles: Path) -> str:
 
     """
     parts = [_HEADER, *_model_sections(Settings, "bedstone_", "Settings"), _other(), _variables()]
-    parts += [_SECRETS, *_roles(roles)]
+    parts += [_SECRETS % _vault(), *_roles(roles)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _vault() -> str:
+    """Return the vault's content as an example, in YAML with a remark on each secret."""
+    tree: dict[str, Any] = {}
+    for secret in registry.secrets(Settings.model_validate(_EXAMPLE)):
+        inner = tree
+        for name in secret.place[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[secret.place[-1]] = secret.purpose
+    lines = list(_lines({"bedstone_secrets": tree}))
+    width = max(len(text) for text, _ in lines) + 2
+    text = "\n".join(f"{text:<{width}}{remark}".rstrip() for text, remark in lines)
+    return f"```yaml\n{text}\n```\n"
+
+
+def _lines(tree: dict[str, Any], indent: str = "") -> Iterator[tuple[str, str]]:
+    """Return the lines of a tree whose leaves are remarks, each line with its remark."""
+    for name, inner in tree.items():
+        if isinstance(inner, dict):
+            yield f"{indent}{name}:", ""
+            yield from _lines(inner, f"{indent}  ")
+        else:
+            yield f"{indent}{name}: …", f"# {inner}"
 
 
 def _model_sections(model: type[BaseModel], prefix: str, title: str) -> Iterator[str]:
@@ -142,9 +186,10 @@ def _other() -> str:
 
 def _variables() -> str:
     """Return the sections on the default variables and the placeholders."""
-    defaults = DATABASE_VARIABLES | APP_VARIABLES
+    defaults = environment.default_variables(registry.ROLES)
+    known = environment.known_placeholders(registry.ROLES)
     rows = "".join(f"| `{name}` | `{value}` |\n" for name, value in defaults.items())
-    places = "".join(f"| `${{{name}}}` | {_cell(text)} |\n" for name, text in PLACEHOLDERS.items())
+    places = "".join(f"| `${{{name}}}` | {_cell(it.purpose)} |\n" for name, it in known.items())
     return (
         "## Variables an app gets by itself\n\n"
         "Unless it says `default_env: false`; those of the database only with one. `env` overrides "
@@ -159,9 +204,9 @@ def _roles(roles: Path) -> Iterator[str]:
     yield (
         "## Arguments of the roles\n\n"
         "For finer needs, set in the inventory by their own names. Those marked *from the "
-        "settings* are not to be set: `playbooks/group_vars/all.yml` derives them.\n"
+        "settings* are not to be set: `playbooks/group_vars/all/roles.yml` derives them.\n"
     )
-    derived = _derived(roles.parent / "playbooks" / "group_vars" / "all.yml")
+    derived = registry.derived()
     for path in sorted(roles.glob("*/meta/argument_specs.yml")):
         main = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
         options: dict[str, dict[str, Any]] = main.get("options", {})
@@ -171,10 +216,6 @@ def _roles(roles: Path) -> Iterator[str]:
         )
         intro = _cell(str(main.get("short_description", "")))
         yield f"### Role {path.parents[1].name}\n\n{intro}.\n\n{table}"
-
-
-def _derived(wiring: Path) -> set[str]:
-    return set(yaml.safe_load(wiring.read_text(encoding="utf-8")))
 
 
 def _option(name: str, option: dict[str, Any], derived: set[str]) -> str:

@@ -112,6 +112,7 @@ def settings(offsite: Offsite, key: str, *, wal: bool) -> dict[str, Any]:
 
 def write_inventory(offsite: Offsite, *, wal: bool) -> None:
     """Write the settings and an encrypted vault, as an operator has them."""
+    from bedstone_control.roles.secrets import new_secrets
     from bedstone_control.vault import backup_key
     from bedstone_control.vault import content as vault
 
@@ -121,7 +122,7 @@ def write_inventory(offsite: Offsite, *, wal: bool) -> None:
     PASSWORD.unlink(missing_ok=True)
     vault.write_password(PASSWORD)
     named = {name: value for name, value in own.items() if name.startswith("bedstone_")}
-    content = vault.new_secrets(named)
+    content = new_secrets(named)
     content["bedstone_secrets"]["backup"] = {
         "key": key,
         "destinations": {DESTINATION: offsite.secrets()},

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from bedstone_control import names
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import did_you_mean
-from bedstone_control.settings import environment, placeholders
+from bedstone_control.roles import environment
+from bedstone_control.roles.registry import ROLES
+from bedstone_control.settings import placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,15 +78,16 @@ def _login(context: Context, where: Place, app: App, value: str) -> Iterator[Pro
 def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterator[Problem]:
     """Check for placeholders that stand for nothing."""
     for name in placeholders.used(text):
-        known = [item for item in environment.PLACEHOLDERS if item != "secret.NAME"]
         if name.startswith("secret.") and re.fullmatch(names.ENVIRONMENT_NAME, name[7:]):
             continue  # a missing one is a missing secret
-        if name.startswith("database.") and name in known:
-            if app.database is None:
-                message = f"${{{name}}} needs a database, and the app has none."
-                yield context.problem(where, message, {"database": True})
-            continue
-        if name not in known:
+        offer = next((one for one in environment.offers(ROLES) if name in one.placeholders), None)
+        if offer is not None and not offer.used_by(app):
+            message = f"${{{name}}} needs {offer.needs}, and the app has none."
+            yield context.problem(where, message, offer.setting)
+        elif offer is None:
+            known = [
+                item for item in environment.known_placeholders(ROLES) if item != "secret.NAME"
+            ]
             hint = did_you_mean(name, known)
             if hint.startswith("Known"):
                 hint = f"{hint[:-1]}, `secret.NAME`."

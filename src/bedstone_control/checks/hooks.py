@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from bedstone_control import names
 from bedstone_control.checks.context import did_you_mean
+from bedstone_control.roles import host_program
 from bedstone_control.settings import placeholders
-from bedstone_control.vault import required
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,10 +117,10 @@ def _mail(context: Context, settings: Settings) -> Iterator[Problem]:
 
 def _placeholders(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check for placeholders that stand for nothing here."""
-    for place, text in required.texts(settings):
+    for place, text in host_program.texts(settings):
         for name in placeholders.used(text):
-            secret = name.removeprefix(required.PREFIX)
-            if not name.startswith(required.PREFIX) or not re.fullmatch(
+            secret = name.removeprefix(host_program.PREFIX)
+            if not name.startswith(host_program.PREFIX) or not re.fullmatch(
                 names.ENVIRONMENT_NAME, secret
             ):
                 message = f"Unknown placeholder ${{{name}}}. Known is only `secret.NAME`."
@@ -141,10 +141,10 @@ def _secrets(context: Context, settings: Settings) -> Iterator[Problem]:
         return
     urls = {
         whole[1]
-        for where, text in required.texts(settings)
+        for where, text in host_program.texts(settings)
         if where[-1] == "webhook" and (whole := _WHOLE.fullmatch(text)) is not None
     }
-    for name in required.required_secrets(settings):
+    for name in host_program.required_secrets(settings):
         value = present.get(name)
         example = _edit(context, name, _URL_EXAMPLE if name in urls else "the secret")
         if value is None:

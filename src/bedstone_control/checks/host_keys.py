@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bedstone_control.checks.context import Context
 
 EXAMPLE = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]
-# What playbooks/group_vars/all.yml gives to ssh has this filter in it.
+# What playbooks/group_vars/all/wiring.yml gives to ssh has this filter in it.
 OWN_ARGUMENTS = "pinned_ssh_args"
 _MISSPELT = ("host_key", "hostkeys", "hosts_keys", "ssh_host_keys", "ansible_host_keys")
 NAMES = ("host_keys", "ansible_connection", "ansible_ssh_args", *_MISSPELT)

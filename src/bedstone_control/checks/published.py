@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone_control.checks.topology import PORTS
+from bedstone_control.checks.topology import ports_of
 from bedstone_control.settings.published_ports import ALL, Published, parse
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _of_the_host(context: Context) -> Iterator[tuple[Published, str]]:
     """Yield what listens on the servers that run apps."""
     for host in context.groups.get("app", []):
         variables = context.host_variables.get(host, {})
-        for name, usual, group in PORTS:
-            port = str(variables.get(name, usual))
-            if port.isdigit() and (group == "all" or host in context.groups.get(group, [])):
-                yield Published(ALL, int(port), int(port), "tcp"), f"`{name}`"
+        for port in ports_of(context, host):
+            number = str(variables.get(port.variable, port.default))
+            if number.isdigit():
+                yield Published(ALL, int(number), int(number), port.protocol), f"`{port.variable}`"

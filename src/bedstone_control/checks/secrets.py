@@ -13,18 +13,20 @@ from cryptography.hazmat.primitives import serialization
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import nearest, readable
 from bedstone_control.checks.problems import Problem
-from bedstone_control.settings import environment, placeholders
+from bedstone_control.roles import environment
+from bedstone_control.roles.registry import ROLES
+from bedstone_control.roles.secrets import secrets_of_app
+from bedstone_control.settings import placeholders
 from bedstone_control.vault import ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bedstone_control.checks.context import Context, Place
+    from bedstone_control.roles.role import Secret
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
 
-# `check --deploy` requires 50 for its secret key (security.W009).
-GENERATED = {"secret_key": 50, "database_password": 16, "database_migrate_password": 16}
 _FEWEST_DIFFERENT = 8
 _PLACEHOLDER = re.compile(
     r"change.?(?:me|it|this)|replace.?(?:me|this|with)|insert.?|your[-_ ]|^django-insecure-|"
@@ -56,7 +58,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
     yield from _authority(context)
     seen: dict[str, str] = {}
     for _, app in located(context, settings):
-        yield from _app(context, app, seen)
+        yield from _app(context, app, secrets_of_app(settings, app.name), seen)
 
 
 def _add(context: Context) -> str:
@@ -124,32 +126,36 @@ def _authority(context: Context) -> Iterator[Problem]:
         yield context.problem((*place, "certificate"), message, _add(context))
 
 
-def _app(context: Context, app: App, seen: dict[str, str]) -> Iterator[Problem]:
+def _app(
+    context: Context, app: App, wanted: Mapping[str, Secret], seen: dict[str, str]
+) -> Iterator[Problem]:
     """Check the secrets of one app."""
     place: Place = ("bedstone_secrets", "apps", app.name)
     secrets = context.app_secrets(app)
-    wanted = environment.required_secrets(app)
     missing = [name for name in wanted if secrets.get(name) is None]
     if missing:
         yield context.problem(
-            place, _missing(context, app, missing), _missing_example(context, app, missing)
+            place, _missing(context, app, missing), _missing_example(context, app, wanted, missing)
         )
     in_environment = {
-        name for text in environment.variables(app).values() for name in placeholders.used(text)
+        name
+        for text in environment.variables(app, ROLES).values()
+        for name in placeholders.used(text)
     }
     for name, value in secrets.items():
         where = (*place, name)
+        least = wanted[name].least if name in wanted else None
         strong = _edit(context, app, name, _RANDOM)
         if not isinstance(value, str):
             message = f"`{name}` is not a text; put it in quotes."
             yield context.problem(where, message, _edit(context, app, name, '"…"'))
             continue
-        if (fault := weakness(name, value)) is not None:
+        if (fault := weakness(value, least)) is not None:
             yield context.problem(where, f"`{name}` {fault}.", strong)
         fault = ssh_keys.private_key_fault(value) if name == "deploy_key" else None
         if fault is not None and name in wanted:
             yield context.problem(where, fault, _add(context))
-        single = name in GENERATED or f"secret.{name}" in in_environment
+        single = least is not None or f"secret.{name}" in in_environment
         if single and ("\n" in value or "\r" in value):
             message = (
                 f"`{name}` holds a line break, which an environment file can't carry. Use the "
@@ -158,7 +164,7 @@ def _app(context: Context, app: App, seen: dict[str, str]) -> Iterator[Problem]:
             yield context.problem(
                 where, message, {"target": "/app/key.pem", "content": f"${{secret.{name}}}"}
             )
-        if name in GENERATED and value:
+        if least is not None and value:
             here = f"{app.name}.{name}"
             other = seen.setdefault(value, here)
             if other != here:
@@ -177,31 +183,32 @@ def _missing(context: Context, app: App, missing: list[str]) -> str:
     return message + "".join(f" It has a `{match}`." for _, match in close if match)
 
 
-def _missing_example(context: Context, app: App, missing: list[str]) -> str:
+def _missing_example(
+    context: Context, app: App, wanted: Mapping[str, Secret], missing: list[str]
+) -> str:
     """Return how the missing secrets get into the vault."""
-    if all(name in {*GENERATED, "deploy_key"} for name in missing):
+    name = next((name for name in missing if wanted[name].make is None), None)
+    if name is None:
         return _add(context)
-    name = next(name for name in missing if name not in {*GENERATED, "deploy_key"})
     return _edit(context, app, name, "the secret")
 
 
-def weakness(name: str, value: str) -> str | None:
+def weakness(value: str, least: int | None) -> str | None:
     """Return what is wrong with a secret, None when nothing is.
 
     Args:
-        name: its name; those that Bedstone generates have to be long, those of others can't be
-            judged by their length.
         value: the secret.
+        least: the characters that it has at least; None where its length can't be judged.
 
     """
     if not value.strip():
         return "is empty"
     if _PLACEHOLDER.search(value.strip()):
         return "is a placeholder, not a secret"
-    if name not in GENERATED:
+    if least is None:
         return None
-    if len(value) < GENERATED[name]:
-        return f"is too short: {len(value)} characters where {GENERATED[name]} are the least"
+    if len(value) < least:
+        return f"is too short: {len(value)} characters where {least} are the least"
     if len(set(value)) < _FEWEST_DIFFERENT:
         return "is too simple: it has hardly any different characters"
     return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone_control import debian
 from bedstone_control.checks.problems import Problem
+from bedstone_control.roles.registry import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from bedstone_control.settings.backup import Backup
 
 OLDEST_PYTHON = (3, 11)
-# The programs that may hold a port of ours already.
-_OWN_PROGRAMS = {80: {"nginx"}, 443: {"nginx"}, 5432: {"postgres", "postgresql"}}
+# The programs that may listen on a port of ours already. Not sshd's: the survey came over it.
+OWN_PROGRAMS = {
+    port.default: frozenset(port.programs)
+    for role in ROLES
+    for port in role.ports
+    if port.variable != "ansible_port"
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def _clock(host: str, found: Mapping[str, Any], limits: Limits, now: float) -> I
 def _listeners(host: str, found: Mapping[str, Any]) -> Iterator[Problem]:
     """Check for ports of ours that another program holds."""
     for port, program in sorted(found["listeners"].items()):
-        if program not in _OWN_PROGRAMS[int(port)]:
+        if program not in OWN_PROGRAMS[int(port)]:
             message = f"The program `{program}` listens on port {port} already."
             yield _problem(
                 host, message, f"ss -ltnp 'sport = :{port}'   # stop and disable what it names"

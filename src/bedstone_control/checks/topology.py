@@ -6,21 +6,17 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.checks.context import readable
+from bedstone_control.roles.groups import EVERY_HOST
+from bedstone_control.roles.registry import ROLES, groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bedstone_control.checks.context import Context
     from bedstone_control.checks.problems import Problem
+    from bedstone_control.roles.role import Port
     from bedstone_control.settings.root import Settings
 
-# What listens on a server: variable, port when it is not set, group of its hosts.
-PORTS = (
-    ("ansible_port", 22, "all"),
-    ("nginx_http_port", 80, "proxy"),
-    ("nginx_https_port", 443, "proxy"),
-    ("postgresql_port", 5432, "postgresql"),
-)
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _LARGEST = 65535
 
@@ -47,12 +43,8 @@ def _is_address(text: object) -> bool:
 
 
 def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
-    """Check the groups, which are the topology: `proxy`, `app`, `postgresql`."""
-    wanted = {"app": "runs the containers"}
-    if any(app.domains for app in settings.apps):
-        wanted["proxy"] = "answers for the domains"
-    if any(app.database for app in settings.apps):
-        wanted["postgresql"] = "keeps the databases"
+    """Check the groups, which are the topology."""
+    wanted = {group.name: group.purpose for group in groups() if group.needed(settings)}
     for group, purpose in wanted.items():
         if not context.groups.get(group):
             message = f"The inventory's group `{group}` has no host; it {purpose}."
@@ -81,21 +73,30 @@ def of_hosts(context: Context, message: str, group: str, content: dict[str, Any]
     return type(problem)(message, f"group {group}", file, problem.example)
 
 
+def ports_of(context: Context, host: str) -> list[Port]:
+    """Return the ports on which the programs of a host's roles listen."""
+    return [
+        port
+        for role in ROLES
+        if role.group == EVERY_HOST or host in context.groups.get(role.group.name, [])
+        for port in role.ports
+    ]
+
+
 def _ports(context: Context, host: str, variables: Mapping[str, Any]) -> Iterator[Problem]:
     """Check that each port of a server belongs to one program."""
     taken: dict[int, str] = {}
     forwarded = str(variables.get("ansible_host", host)) in _LOOPBACK
-    for name, usual, group in PORTS:
-        if group != "all" and host not in context.groups.get(group, []):
-            continue
+    for port in ports_of(context, host):
+        name, usual = port.variable, port.default
         # A port of this machine that leads to the server is not one of the server's.
-        port = usual if name == "ansible_port" and forwarded else variables.get(name, usual)
+        value = usual if name == "ansible_port" and forwarded else variables.get(name, usual)
         example = {name: usual}
-        if not str(port).isdigit() or not 0 < int(port) <= _LARGEST:
-            message = f"Of the host {host}: {port!r} is no port."
+        if not str(value).isdigit() or not 0 < int(value) <= _LARGEST:
+            message = f"Of the host {host}: {value!r} is no port."
             yield context.problem((name,), message, example)
             continue
-        other = taken.setdefault(int(port), name)
+        other = taken.setdefault(int(value), name)
         if other != name:
-            message = f"On the host {host}, `{name}` and `{other}` are both {port}."
+            message = f"On the host {host}, `{name}` and `{other}` are both {value}."
             yield context.problem((name,), message, example)

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks.context import as_yaml
-from bedstone_control.settings import environment
+from bedstone_control.roles import environment
+from bedstone_control.roles.registry import ROLES
 from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def _null(context: Context, place: Place) -> Problem | None:
     """Return a problem for a variable without a value that has no default to take away."""
     if len(place) != 4 or place[2] != "env":  # noqa: PLR2004 - bedstone_apps, number, env, name
         return None
-    defaults = environment.DATABASE_VARIABLES | environment.APP_VARIABLES
-    if place[3] in defaults:
+    if place[3] in environment.default_variables(ROLES):
         return None
     message = (
         "There is no value. `null` takes a default variable away, and this is none of them; an "

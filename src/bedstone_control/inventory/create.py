@@ -16,6 +16,7 @@ import yaml
 from bedstone_control import names
 from bedstone_control.checks.domains import fault
 from bedstone_control.checks.operators import key_fault
+from bedstone_control.roles import registry, secrets
 from bedstone_control.settings.edit import SettingsLoader
 from bedstone_control.settings.root import Settings, from_variables
 from bedstone_control.vault import content as vault
@@ -100,7 +101,10 @@ class _Text(Template):
 def hosts_text(new: NewInventory) -> str:
     """Return the content of hosts.yml."""
     become = "" if new.user == "root" else "\n      ansible_become: true"
-    return _render("hosts.yml", host=new.host, user=new.user, become=become)
+    settings = Settings.model_validate(from_variables(yaml.safe_load(settings_text(new))))
+    groups = [group.name for group in registry.groups() if group.needed(settings)]
+    lines = "\n".join(f"    {name}: {{hosts: {{web1: }}}}" for name in groups)
+    return _render("hosts.yml", host=new.host, user=new.user, become=become, groups=lines)
 
 
 def settings_text(new: NewInventory) -> str:
@@ -149,9 +153,7 @@ def create(new: NewInventory, parent: Path) -> Path:
         (work / SETTINGS_FILE).write_text(settings_text(new), encoding="utf-8")
         (work / ".gitignore").write_text(f"{PASSWORD_FILE}\n", encoding="utf-8")
         vault.write_password(work / PASSWORD_FILE)
-        content = vault.new_secrets(
-            yaml.safe_load(settings_text(new)), authority=f"Bedstone CA {new.name}"
-        )
+        content = secrets.new_secrets(yaml.safe_load(settings_text(new)), inventory=new.name)
         vault.write_vault(work / VAULT_FILE, content, work / PASSWORD_FILE)
         work.chmod(0o755)
         work.rename(target)
@@ -182,8 +184,8 @@ def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[lis
     password = password_file or directory / PASSWORD_FILE
     vault_file = directory / VAULT_FILE
     present = vault_content(directory, password_file)
-    content = vault.new_secrets(given, present, authority=f"Bedstone CA {directory.name}")
-    before, after = (vault.missing_secrets(given, item) for item in (present, content))
+    content = secrets.new_secrets(given, present, directory.name)
+    before, after = (secrets.missing_secrets(given, item) for item in (present, content))
     if content != present:
         if not password.exists():
             vault.write_password(password)

@@ -1,4 +1,4 @@
-"""List the files and directories that role app creates on a server for the declared apps."""
+"""Role app: the apps' arguments, and the files and directories that the role makes of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 from bedstone.apps import environment, limits
 from bedstone.core import names as host_names
 from bedstone_control import names
+from bedstone_control.roles import app_config, groups
+from bedstone_control.roles.environment import environment as environment_of
+from bedstone_control.roles.environment import overridden
+from bedstone_control.roles.role import Offer, Placeholder, Role, Secret, Stage, ssh_key, token
+from bedstone_control.settings import gitserver, placeholders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-App = dict[str, Any]
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
 
 UNITS = "/etc/systemd/system"
 # Mounts the directory of what the apps' containers write, so that nothing there is run.
@@ -193,3 +200,99 @@ def _environment(app: Mapping[str, Any], key: str) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def arguments(site: Site) -> list[dict[str, Any]]:
+    """Return the role's apps: configuration, environments, files and source archives."""
+    if not site.has("app"):
+        return []
+    return [
+        {
+            "name": app.name,
+            "config": app_config.host_config(site, app),
+            "environment": environment_of(site, app),
+            "migrate_environment": environment_of(site, app, migrate=True),
+            "source_archive": app_config.source_archive(site, app),
+            "files": app_config.app_files(site, app),
+            "registry": app_config.registry(site, app),
+            "source_secrets": app_config.source_secrets(site, app),
+        }
+        for app in site.settings.apps
+    ]
+
+
+_HTTPS = 443
+_SECRET = "secret."  # noqa: S105 - how the placeholders of secrets begin
+
+_VARIABLES = {
+    "SECRET_KEY": "${app.secret_key}",
+    "ALLOWED_HOSTS": "${app.domains}",
+    "CSRF_TRUSTED_ORIGINS": "${app.origins}",
+    # gunicorn and uvicorn read it: the proxies to trust that a request came over HTTPS. Only nginx
+    # and the app's own containers reach the port, and nginx overwrites what strangers send.
+    "FORWARDED_ALLOW_IPS": "*",
+}
+
+
+def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]:  # noqa: ARG001, FBT001 - see Offer
+    """Return the placeholders `app.*` and `secret.*`."""
+    secrets, https_port = site.app_secrets(app), site.port("nginx_https_port")
+    port = "" if https_port == _HTTPS else f":{https_port}"
+    return {
+        **({"app.secret_key": secrets["secret_key"]} if "secret_key" in secrets else {}),
+        "app.domains": ",".join(app.domains),
+        "app.origins": ",".join(f"https://{domain}{port}" for domain in app.domains),
+        **{f"{_SECRET}{name}": value for name, value in secrets.items()},
+    }
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    for app in settings.apps:
+        place = ("apps", app.name)
+        mentioned = {name for text in _texts(app) for name in placeholders.used(text)}
+        named = {name.removeprefix(_SECRET) for name in mentioned if name.startswith(_SECRET)}
+        if "app.secret_key" in mentioned or "secret_key" in named:
+            # `check --deploy` requires 50 characters (security.W009); 48 bytes give 64.
+            yield Secret((*place, "secret_key"), "${app.secret_key}", token(48), least=50)
+        if app.source.registry_user is not None:
+            yield Secret((*place, "registry_password"), "of the registry's account")
+        server = gitserver.parse(app.source.git) if app.source.git is not None else None
+        if server is not None and server.ssh:
+            yield Secret((*place, "deploy_key"), "fetches the source", ssh_key)
+        for name in sorted(named - {"", "secret_key"}):
+            yield Secret((*place, name), f"any other: ${{secret.{name}}}")
+
+
+def _texts(app: App) -> list[str]:
+    """Return the texts of an app's settings that may name its secrets."""
+    return [
+        *overridden(app, _VARIABLES).values(),
+        *(file.content or "" for file in app.files),
+        *app.build.args.values(),
+        *app.build.secrets.values(),
+        app.source.git or "",
+    ]
+
+
+_OFFER = Offer(
+    needs="nothing",
+    setting={},
+    used_by=lambda _app: True,
+    placeholders={
+        "app.secret_key": Placeholder("the app's own secret key", secret=True),
+        "app.domains": Placeholder("the domains, separated by commas"),
+        "app.origins": Placeholder("the domains with https:// in front, separated by commas"),
+        "secret.NAME": Placeholder("NAME of the app's secrets in the vault", secret=True),
+    },
+    variables=_VARIABLES,
+    values=_placeholder_values,
+)
+
+ROLE = Role(
+    name="app",
+    group=groups.APP,
+    stage=Stage.RELEASE,
+    arguments={"app_apps": arguments},
+    secrets=_secrets,
+    offer=_OFFER,
+)

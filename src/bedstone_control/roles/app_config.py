@@ -8,14 +8,13 @@ from urllib.parse import quote
 
 from bedstone.core import names as host_names
 from bedstone_control import names
-from bedstone_control.roles import guesses
-from bedstone_control.settings import gitserver, placeholders
-from bedstone_control.settings.environment import (
-    database_login,
+from bedstone_control.roles import guesses, postgresql
+from bedstone_control.roles.environment import (
     login_variables,
     placeholder_values,
     secret_variables,
 )
+from bedstone_control.settings import gitserver, placeholders
 from bedstone_control.settings.placeholders import expand
 from bedstone_control.settings.published_ports import parse
 from bedstone_control.source import archive
@@ -47,15 +46,7 @@ def _prepared(site: Site, app: App) -> archive.Prepared:
 
 def app_files(site: Site, app: App) -> list[dict[str, Any]]:
     """Return the further files of an app: where on the host, and source or content."""
-    secrets = site.app_secrets(app)
-    values: dict[str, str] = {}
-    if app.files:
-        values = placeholder_values(
-            app,
-            secrets,
-            https_port=site.https_port,
-            client_certificates=site.client_certificates,
-        )
+    values = placeholder_values(site, app) if app.files else {}
     result = []
     for number, file in enumerate(app.files):
         entry: dict[str, Any] = {"path": _file_on_host(app, number)}
@@ -79,7 +70,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "schema": 1,
         "name": app.name,
         "domains": list(app.domains),
-        "https_port": site.https_port,
+        "https_port": site.port("nginx_https_port"),
         "image": _image(site, app),
         "services": services(site, app),
         "jobs": {name: job.model_dump() for name, job in app.jobs.items()},
@@ -88,10 +79,10 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "restore_point": app.restore_point,
         "environment_file": f"{directory}/app.env",
         "migrate_environment_file": f"{directory}/migrate.env",
-        "secret_variables": secret_variables(app),
-        "login_variables": login_variables(app) if app.database else [],
+        "secret_variables": secret_variables(app, site.roles),
+        "login_variables": login_variables(app, site.roles) if app.database else [],
         "network": host_names.network(app.name),
-        "hosts": {names.DATABASE_HOST: site.database_address} if app.database else {},
+        "hosts": {names.DATABASE_HOST: postgresql.address(site)} if app.database else {},
         "mounts": [
             {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},
             *(
@@ -112,19 +103,11 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
 
 def _database(site: Site, app: App) -> dict[str, str] | None:
     """Return an app's database and its roles; the app's own role only where a login acts as it."""
-    found, secrets = database(app), site.app_secrets(app)
-    if found is None or site.client_certificates:
+    found = postgresql.database(app)
+    if found is None or postgresql.has_client_certificates(site):
         return found
-    login = database_login(app, secrets)
-    return {**found, "role": names.app_role(found["name"]), "login": str(login)}
-
-
-def database(app: App) -> dict[str, str] | None:
-    """Return an app's database and the role that owns it, if it has one."""
-    if not app.database:
-        return None
-    name = app.database.name or names.database_name(app.name)
-    return {"name": name, "owner": names.owner_role(name)}
+    own = {"role": names.app_role(found["name"]), "login": str(postgresql.login(site, app))}
+    return {**found, **own}
 
 
 def _commands(app: App) -> dict[str, Any]:

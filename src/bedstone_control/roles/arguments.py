@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control.roles import wiring
+from bedstone_control.roles import registry
 from bedstone_control.roles.site import Site, validated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from bedstone_control.settings.root import Settings
-
-# Each function of the wiring that needs nothing but the site is an argument.
-FUNCTIONS: dict[str, Callable[[Site], Any]] = {
-    name: function
-    for name, function in inspect.getmembers(wiring, inspect.isfunction)
-    if function.__module__ == wiring.__name__
-    and not name.startswith("_")
-    and list(inspect.signature(function).parameters) == ["site"]
-}
 
 
 def compute(
@@ -37,20 +27,21 @@ def compute(
             can't be used.
 
     """
+    functions = registry.arguments()
     known: dict[str, Settings] = {}  # the same for all hosts, as a rule
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for host, variables in inputs.items():
         given = variables["settings"]
         text = repr(given)
         if text not in known:
             known[text] = validated(given)
-        site = Site.from_variables({**variables, "addresses": addresses}, known[text])
-        result[host] = {name: _call(name, site) for name in FUNCTIONS}
+        site = Site.from_variables(
+            {**variables, "addresses": addresses}, registry.ROLES, known[text]
+        )
+        result[host] = {}
+        for name, function in functions.items():
+            try:
+                result[host][name] = function(site)
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{name} of {host}: {error}") from error
     return result
-
-
-def _call(name: str, site: Site) -> Any:
-    try:
-        return FUNCTIONS[name](site)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{name} of {site.host}: {error}") from error

@@ -1,13 +1,24 @@
-"""Shape role backup's destinations: the host program's file, and the files of keys."""
+"""Role backup: databases and uploads, when and how long, destinations and their files of keys."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control import names
+from bedstone_control.roles import pgbackrest, postgresql
+from bedstone_control.roles.groups import POSTGRESQL
+from bedstone_control.roles.role import Role, Secret, Stage, ssh_key
+from bedstone_control.settings import calendar
+from bedstone_control.vault import backup_key, content
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.root import Settings
 
 DIRECTORY = "/etc/bedstone/destinations"
 
@@ -114,3 +125,111 @@ def backup_key_directories(
 def _value(entry: Mapping[str, Any], name: str) -> Any:
     value = entry.get(name)
     return _DEFAULTS.get(name) if value is None else value
+
+
+def databases(site: Site) -> list[dict[str, Any]]:
+    """Return role backup's databases on this host, each with its app and its owner."""
+    if not site.has("postgresql"):
+        return []
+    return [
+        {"app": app.name, **found}
+        for app in site.settings.apps
+        if (found := postgresql.database(app)) is not None
+    ]
+
+
+def media(site: Site) -> list[dict[str, str]]:
+    """Return role backup's directories of uploads on this host, each with its app."""
+    if not site.has("app"):
+        return []
+    return [
+        {"app": app.name, "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/media"}
+        for app in site.settings.apps
+        if app.media
+    ]
+
+
+def verify_schedule(site: Site) -> str:
+    """Return when backups are verified: as said, else on Sundays two hours after the backup."""
+    if site.settings.backup.verify_schedule is not None:
+        return site.settings.backup.verify_schedule
+    days, later = calendar.shifted(site.settings.timezone, site.settings.backup.time, hours=2)
+    return f"{'Mon' if days else 'Sun'} *-*-* {later}:00"
+
+
+def checks(site: Site) -> dict[str, list[str]]:
+    """Return the SQL of each app that is true in a backup that is whole."""
+    if not site.has("postgresql"):
+        return {}
+    return {
+        app.name: app.backup_checks
+        for app in site.settings.apps
+        if app.database is not None and app.backup_checks
+    }
+
+
+def verify_host(site: Site) -> str:
+    """Return the host that verifies this one's backups, empty when it does so itself."""
+    hosts = site.groups.get("verify", [])
+    return hosts[0] if hosts and site.has("postgresql") else ""
+
+
+def origins(site: Site) -> list[dict[str, Any]]:
+    """Return the hosts whose backups this one verifies, with the ways to their destinations."""
+    if not site.has("verify"):
+        return []
+    return [
+        {
+            "name": origin.host,
+            "databases": databases(origin),
+            "media": media(origin),
+            "checks": checks(origin),
+            "destinations": pgbackrest.destinations_of(origin),
+            "key": pgbackrest.key(origin),
+            "point_in_time": pgbackrest.point_in_time(origin),
+            "stanza": pgbackrest.STANZA,
+        }
+        for host in site.groups.get("postgresql", [])
+        for origin in [replace(site, host=host)]
+    ]
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    purpose = "encrypts all that leaves the servers; make backup-key"
+    yield Secret(("backup", "key"), purpose, lambda _inventory: backup_key.make())
+    for there in settings.backup.destinations:
+        for name in content.secrets_of(there):
+            place = ("backup", "destinations", there.name, name)
+            if name == "private_key":
+                yield Secret(place, "of an SFTP server: an ssh key", ssh_key)
+            else:
+                yield Secret(place, "of an S3 bucket")
+
+
+ROLE = Role(
+    name="backup",
+    group=POSTGRESQL,
+    stage=Stage.DATA,
+    arguments={
+        "backup_databases": databases,
+        "backup_media": media,
+        "backup_schedule": lambda site: f"*-*-* {site.settings.backup.time}:00",
+        "backup_keep_days": lambda site: site.settings.backup.keep_days,
+        "backup_keep_weeks": lambda site: site.settings.backup.keep_weeks,
+        "backup_keep_months": lambda site: site.settings.backup.keep_months,
+        "backup_directory": lambda site: site.settings.backup.directory,
+        "backup_verify_schedule": verify_schedule,
+        "backup_checks": checks,
+        "backup_verify_host": verify_host,
+        "backup_origins": origins,
+        "backup_destinations": pgbackrest.destinations_of,
+        "backup_key": pgbackrest.key,
+        "backup_point_in_time": pgbackrest.point_in_time,
+        "backup_keep_point_in_time_days": pgbackrest.keep_days,
+    },
+    expressions={
+        "backup_postgresql_version": "pgbackrest_postgresql_version",
+        "backup_postgresql_packages": "postgresql_extra_packages | default([])",
+    },
+    secrets=_secrets,
+)

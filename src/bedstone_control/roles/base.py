@@ -1,4 +1,4 @@
-"""Check the operator's keys and the certificate files of role base on the controller."""
+"""Role base: the operator's account, time, and further authorities, checked on the controller."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.roles.groups import EVERY_HOST
+from bedstone_control.roles.role import Port, Role, Stage
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bedstone_control.roles.site import Site
 
 KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+={0,2})(?:\s|$)")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -119,3 +124,33 @@ def _certificates_of(path: Path) -> list[str]:
             f"base_extra_ca_certificates: a certificate in {path} is damaged: {error}"
         ) from error
     return list(found)
+
+
+def operator_name(site: Site) -> str:
+    """Return the name of the administrators' account, empty for none."""
+    return site.settings.operator.name if site.settings.operator else ""
+
+
+def operator_authorized_keys(site: Site) -> list[str]:
+    """Return the public keys that may log in to it."""
+    return list(site.settings.operator.authorized_keys) if site.settings.operator else []
+
+
+def extra_ca_certificates(site: Site) -> list[str]:
+    """Return the PEM files on the controller with further certificate authorities."""
+    return [site.path(path) for path in site.settings.extra_ca_certificates]
+
+
+ROLE = Role(
+    name="base",
+    group=EVERY_HOST,
+    stage=Stage.MACHINE,
+    arguments={
+        "base_operator_name": operator_name,
+        "base_operator_authorized_keys": operator_authorized_keys,
+        "base_timezone": lambda site: site.settings.timezone,
+        "base_extra_ca_certificates": extra_ca_certificates,
+    },
+    ports=(Port("ansible_port", 22, "ssh", ("sshd", "systemd")),),
+    filters=(operator_problems, trusted_certificate_files),
+)

@@ -1,7 +1,21 @@
-"""List the files of a server's trusted authorities."""
+"""Role ca: the servers' certificates, and the files of trusted authorities."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from bedstone_control import names
+from bedstone_control.pki.authority import make_authority
+from bedstone_control.roles.groups import EVERY_HOST
+from bedstone_control.roles.role import Role, Secret, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.root import Settings
+
+_AUTHORITY_DAYS = 3650
 BUNDLE = "/etc/bedstone/tls/ca.crt"
 # update-ca-certificates reads these, one certificate a file.
 ANCHOR = "/usr/local/share/ca-certificates/bedstone-ca-{number}.crt"
@@ -21,3 +35,53 @@ def authority_files(certificate: str, also_trusted: list[str]) -> list[dict[str,
         for number, text in enumerate(texts, start=1)
     ]
     return [{"path": BUNDLE, "content": "".join(texts)}, *anchors]
+
+
+def certificates(site: Site) -> list[dict[str, Any]]:
+    """Return role ca's certificates for this host: PostgreSQL's, and each site's of its own."""
+    result: list[dict[str, Any]] = []
+    if site.has("postgresql"):
+        answers_to = [names.DATABASE_HOST, "localhost", site.host, site.addresses[site.host]]
+        result.append(
+            {
+                "name": "postgresql",
+                "common_name": names.DATABASE_HOST,
+                "names": list(dict.fromkeys(answers_to)),
+                "usage": "server",
+                "reload": ["postgresql.service"],
+            }
+        )
+    if site.has("proxy"):
+        result.extend(
+            {
+                "name": app.name,
+                "names": list(app.domains),
+                "usage": "server",
+                "reload": ["nginx.service"],
+            }
+            for app in site.settings.apps
+            if app.domains and app.tls is None
+        )
+    return result
+
+
+def _secrets(_settings: Settings) -> Iterator[Secret]:
+    def make(inventory: str) -> dict[str, str]:
+        certificate, key = make_authority(f"Bedstone CA {inventory}".strip(), _AUTHORITY_DAYS)
+        return {"certificate": certificate, "key": key}
+
+    yield Secret(("ca",), "certificate and key of Bedstone's own certificate authority", make)
+
+
+ROLE = Role(
+    name="ca",
+    group=EVERY_HOST,
+    stage=Stage.MACHINE,
+    arguments={"ca_certificates": certificates},
+    expressions={
+        "ca_certificate": "bedstone_secrets.ca.certificate",
+        "ca_key": "bedstone_secrets.ca.key",
+    },
+    secrets=_secrets,
+    filters=(authority_files,),
+)

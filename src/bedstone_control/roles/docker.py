@@ -1,12 +1,17 @@
-"""Docker's daemon.json from role docker's arguments and the operator's own settings."""
+"""Role docker: daemon.json from the role's arguments and the operator's own settings."""
 
 from __future__ import annotations
 
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.roles.groups import APP
+from bedstone_control.roles.role import Role, Stage
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from bedstone_control.roles.site import Site
 
 # These take max-size and max-file; another driver refuses to start a container with them.
 DRIVERS_WITH_LIMITS = ("local", "json-file")
@@ -108,3 +113,26 @@ def _check_pools(pools: Sequence[Mapping[str, Any]], bridge_address: str) -> Non
                 f"docker_address_pools has {network}, which overlaps docker_bridge_address "
                 f"({bridge_address}): Docker would hand out addresses twice."
             )
+
+
+def bridge_address(site: Site) -> str:
+    """Return the address of this host on its own Docker bridge."""
+    return str(ip_interface(site.variables["docker_bridge_address"]).ip)
+
+
+def networks(site: Site) -> list[str]:
+    """Return the networks of this host's containers."""
+    bridge = ip_interface(site.variables["docker_bridge_address"]).network
+    return [str(bridge), *(str(pool["base"]) for pool in site.variables["docker_address_pools"])]
+
+
+ROLE = Role(
+    name="docker",
+    group=APP,
+    stage=Stage.MACHINE,
+    variables={
+        "docker_bridge_address": "172.17.0.1/16",
+        "docker_address_pools": [{"base": "172.20.0.0/14", "size": 24}],
+    },
+    filters=(docker_daemon,),
+)

@@ -1,4 +1,4 @@
-"""Check role nginx's arguments, and list the files that its templates make of them.
+"""Role nginx: its sites, and the files that its templates make of them.
 
 nginx's syntax has no safe way to quote, so what goes into a configuration file is held against
 a pattern here; a value that doesn't fit is an error that names it.
@@ -10,9 +10,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control import names as shared
+from bedstone_control.roles.app_config import service_routes
+from bedstone_control.roles.groups import PROXY
+from bedstone_control.roles.role import Port, Role, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.app import App, Content
 
 DIRECTORY = "/etc/nginx/bedstone"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -203,3 +209,81 @@ def _claim(taken: set[str], value: str, message: str) -> None:
     if value in taken:
         raise ValueError(message)
     taken.add(value)
+
+
+def sites(site: Site) -> list[dict[str, Any]]:
+    """Return role nginx's sites: one for each app with domains."""
+    return [
+        {
+            "name": app.name,
+            "domains": list(app.domains),
+            "certificate": f"{_tls_directory(app)}/{app.name}.crt",
+            "certificate_key": f"{_tls_directory(app)}/{app.name}.key",
+            "routes": [
+                {"path": path, "upstream": shared.upstream(app.name, service)}
+                for service, path in service_routes(app).items()
+            ],
+            "static": _served(app.static, f"{shared.CONTENT_DIRECTORY}/{app.name}/static/current"),
+            "media": _served(app.media, f"{shared.CONTENT_DIRECTORY}/{app.name}/media"),
+            "max_body_mb": app.max_body_mb,
+            "timeout_seconds": app.timeout_seconds,
+        }
+        for app in site.settings.apps
+        if app.domains
+    ]
+
+
+def _tls_directory(app: App) -> str:
+    """Return where the certificate of an app's site is: role ca's directory or role nginx's."""
+    return shared.OWN_TLS_DIRECTORY if app.tls else shared.TLS_DIRECTORY
+
+
+def _served(content: Content | None, directory: str) -> dict[str, str] | None:
+    """Return what nginx serves of a directory; nothing when it has no URL."""
+    if content is None or content.url is None:
+        return None
+    return {"url": content.url, "directory": directory}
+
+
+def upstreams(site: Site) -> list[str]:
+    """Return the names of nginx's upstreams: one for each HTTP service with a route."""
+    return [
+        shared.upstream(app.name, service)
+        for app in site.settings.apps
+        for service in service_routes(app)
+    ]
+
+
+def certificate_files(site: Site) -> list[dict[str, str]]:
+    """Return the operator's own certificates: name, and PEM files on the controller."""
+    return [
+        {
+            "name": app.name,
+            "certificate": site.path(app.tls.certificate),
+            "key": site.path(app.tls.key),
+        }
+        for app in site.settings.apps
+        if app.tls and app.domains
+    ]
+
+
+ROLE = Role(
+    name="nginx",
+    group=PROXY,
+    stage=Stage.FRONT,
+    arguments={
+        "nginx_sites": sites,
+        "nginx_upstreams": upstreams,
+        "nginx_certificate_files": certificate_files,
+    },
+    ports=(
+        Port("nginx_http_port", 80, "HTTP, which leads to HTTPS", ("nginx",)),
+        Port("nginx_https_port", 443, "HTTPS", ("nginx",)),
+    ),
+    filters=(
+        nginx_certificate_files,
+        nginx_header_values,
+        nginx_site_files,
+        nginx_upstream_files,
+    ),
+)

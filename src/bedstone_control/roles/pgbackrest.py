@@ -1,17 +1,26 @@
-"""Shape role pgbackrest's destinations: numbered repositories, files of keys, errors."""
+"""Role pgbackrest: the WAL's destinations as numbered repositories, files of keys, errors."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.roles.destinations import entries as destination_entries
+from bedstone_control.roles.groups import POSTGRESQL
+from bedstone_control.roles.role import Role, Stage
+from bedstone_control.settings import calendar
+from bedstone_control.vault import content
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from bedstone_control.roles.site import Site
 
 DIRECTORY = "/etc/pgbackrest/destinations"
 # 1 is the server itself.
 FIRST_NUMBER = 2
 SSH_PORT = 22
+STANZA = "main"
 
 _KEY_TYPE = re.compile(r"^(ssh|ecdsa|sk)-\S+$")
 _NEEDED = {
@@ -111,3 +120,55 @@ def _problem(entry: Mapping[str, Any], *, has_key: bool) -> str | None:
             f" {entry['host']}` prints, compared with those on the server. Nothing was changed."
         )
     return None
+
+
+def point_in_time(site: Site) -> bool:
+    """Return whether this host has a database of which any moment can be restored."""
+    return site.has("postgresql") and site.settings.backup.point_in_time
+
+
+def keep_days(site: Site) -> int:
+    """Return of how many days any moment can be restored."""
+    return site.settings.backup.keep_point_in_time_days
+
+
+def archive_command(site: Site) -> str:
+    """Return what archives PostgreSQL's WAL, empty when nothing does."""
+    return f"/usr/bin/pgbackrest --stanza={STANZA} archive-push %p" if point_in_time(site) else ""
+
+
+def destinations_of(site: Site) -> list[dict[str, Any]]:
+    """Return the destinations other than the host, secrets included."""
+    return destination_entries(site) if site.has("postgresql") else []
+
+
+def key(site: Site) -> str:
+    """Return what encrypts all that leaves the host, empty when it backs nothing up."""
+    found = content.backup_key({"bedstone_secrets": dict(site.secrets)})
+    return str(found) if found is not None and site.has("postgresql") else ""
+
+
+def _hour_before(site: Site) -> str:
+    """Return the time an hour before the nightly backup: both at once would slow each other."""
+    return calendar.shifted(site.settings.timezone, site.settings.backup.time, hours=-1)[1]
+
+
+ROLE = Role(
+    name="pgbackrest",
+    group=POSTGRESQL,
+    stage=Stage.DATA,
+    arguments={
+        "pgbackrest_point_in_time": point_in_time,
+        "pgbackrest_keep_days": keep_days,
+        "pgbackrest_full_schedule": lambda site: f"Sun *-*-* {_hour_before(site)}:00",
+        "pgbackrest_incremental_schedule": lambda site: f"Mon..Sat *-*-* {_hour_before(site)}:00",
+        "pgbackrest_destinations": destinations_of,
+        "pgbackrest_key": key,
+    },
+    expressions={
+        # The version that an inventory gives to role postgresql.
+        "pgbackrest_postgresql_version": "postgresql_version"
+        " | default(ansible_facts.distribution_release | debian_postgresql_major)",
+    },
+    filters=(pgbackrest_checks, pgbackrest_files, pgbackrest_repositories),
+)

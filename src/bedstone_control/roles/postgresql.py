@@ -1,11 +1,23 @@
-"""Compute PostgreSQL's memory settings from the host's size, and pg_hba.conf's lines."""
+"""Role postgresql: databases and logins, memory settings of the host's size, pg_hba.conf."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from bedstone_control import names
+from bedstone_control.roles import docker, pgbackrest
+from bedstone_control.roles.groups import POSTGRESQL
+from bedstone_control.roles.role import Offer, Placeholder, Port, Role, Secret, Stage, token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
 
 MIN_CONNECTIONS, MANY_CONNECTIONS = 50, 100
 SMALL_SERVER_MB = 1024
@@ -167,3 +179,217 @@ def postgresql_value(value: Any) -> str:
         raise ValueError("a setting of PostgreSQL is one line")
     doubled = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{doubled}'"
+
+
+def database(app: App) -> dict[str, str] | None:
+    """Return an app's database and the role that owns it, if it has one."""
+    if not app.database:
+        return None
+    name = app.database.name or names.database_name(app.name)
+    return {"name": name, "owner": names.owner_role(name)}
+
+
+def login(site: Site, app: App) -> str | None:
+    """Return the role that an app logs in to its database as, None without a database.
+
+    With client certificates it is the app's role, since the name in a certificate can't change
+    with the password.
+
+    Raises:
+        ValueError: the password is missing.
+
+    """
+    found = database(app)
+    if found is None:
+        return None
+    if has_client_certificates(site):
+        return names.app_role(found["name"])
+    return names.app_login(found["name"], _password(site, app, "database_password"))
+
+
+def has_client_certificates(site: Site) -> bool:
+    """Return whether PostgreSQL asks for a certificate with the role's name."""
+    return bool(site.variables["postgresql_client_certificates"])
+
+
+def _password(site: Site, app: App, name: str) -> str:
+    secrets = site.app_secrets(app)
+    if name not in secrets:
+        raise ValueError(f"The vault has no {name} for the app {app.name}.")
+    return secrets[name]
+
+
+def databases(site: Site) -> list[dict[str, Any]]:
+    """Return role postgresql's databases: owner, migration role, app role and its login."""
+    result = []
+    for app in site.settings.apps:
+        found = database(app)
+        if app.database is None or found is None:
+            continue
+        name, secrets = found["name"], site.app_secrets(app)
+        result.append(
+            {
+                "name": name,
+                "owner": found["owner"],
+                "migrate_role": names.migrate_role(name),
+                "migrate_password": secrets["database_migrate_password"],
+                "app_role": names.app_role(name),
+                "app_password": secrets["database_password"],
+                "app_login": None if has_client_certificates(site) else login(site, app),
+                "extensions": list(app.database.extensions),
+                "lock_timeout_seconds": app.database.lock_timeout_seconds,
+                "connections": app.database.connections,
+                "settings": dict(app.database.settings),
+            }
+        )
+    return result
+
+
+def _database_clients(site: Site) -> list[str]:
+    """Return the app hosts that use this host's PostgreSQL.
+
+    An app host with a PostgreSQL of its own uses that one (`address`).
+    """
+    databases = site.groups.get("postgresql", [])
+    return [
+        host for host in site.groups.get("app", []) if host == site.host or host not in databases
+    ]
+
+
+def listen_addresses(site: Site) -> list[str]:
+    """Return where PostgreSQL listens: only where something of ours connects from."""
+    addresses = ["localhost"]
+    clients = _database_clients(site)
+    if site.host in clients:
+        addresses.append(docker.bridge_address(site))
+    if any(host != site.host for host in clients):
+        addresses.append(site.addresses[site.host])
+    return addresses
+
+
+def allowed_networks(site: Site) -> list[str]:
+    """Return the networks from which roles may log in, with TLS and a password."""
+    networks = []
+    for host in _database_clients(site):
+        if host == site.host:
+            networks += docker.networks(site)
+        else:
+            address = ipaddress.ip_address(site.addresses[host])
+            networks.append(f"{address}/{address.max_prefixlen}")
+    return sorted(set(networks))
+
+
+def address(site: Site) -> str:
+    """Return the address under which this host's containers reach PostgreSQL."""
+    hosts = site.groups.get("postgresql", [])
+    if not hosts or site.host in hosts:
+        return docker.bridge_address(site)
+    return site.addresses[hosts[0]]
+
+
+def after_units(site: Site) -> list[str]:
+    """Return what PostgreSQL starts after: Docker makes the bridge whose address it listens on."""
+    units = ["network-online.target"]
+    return [*units, "docker.service"] if site.has("app") else units
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    for app in settings.apps:
+        if app.database:
+            place = ("apps", app.name)
+            for name, purpose in (
+                ("database_migrate_password", "of the role that changes the schema"),
+                ("database_password", "of the role the app uses"),
+            ):
+                yield Secret((*place, name), purpose, token(32), least=16)
+
+
+def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]:  # noqa: FBT001 - see Offer
+    """Return the placeholders `database.*`."""
+    found = database(app)
+    if found is None:
+        return {}
+    name = found["name"]
+    if migrate:
+        role, password = names.migrate_role(name), _password(site, app, "database_migrate_password")
+    else:
+        role, password = str(login(site, app)), _password(site, app, "database_password")
+    options = urlencode(
+        {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}, safe="/", quote_via=quote
+    )
+    host, port = names.DATABASE_HOST, str(site.port("postgresql_port"))
+    place = f"{role}:{quote(password, safe='')}@{host}:{port}/{name}?{options}"
+    return {
+        "database.url": f"postgresql://{place}",
+        "database.postgres_url": f"postgres://{place}",
+        "database.host": host,
+        "database.port": port,
+        "database.name": name,
+        "database.user": role,
+        "database.password": password,
+        "database.sslmode": "verify-full",
+        "database.sslrootcert": names.CA_IN_CONTAINER,
+    }
+
+
+_OFFER = Offer(
+    needs="a database",
+    setting={"database": True},
+    used_by=lambda app: app.database is not None,
+    placeholders={
+        "database.url": Placeholder(
+            "postgresql://… with user, password, host, port, name and TLS options",
+            secret=True,
+            login=True,
+        ),
+        "database.postgres_url": Placeholder(
+            "the same as postgres://…, for an app that takes no postgresql://",
+            secret=True,
+            login=True,
+        ),
+        "database.host": Placeholder("name of the database's host, as its certificate has it"),
+        "database.port": Placeholder("its port"),
+        "database.name": Placeholder("the app's database"),
+        "database.user": Placeholder(
+            "the role to log in as, another one with each password; the migration role in "
+            "migrations",
+            login=True,
+        ),
+        "database.password": Placeholder("that role's password", secret=True),
+        "database.sslmode": Placeholder("verify-full"),
+        "database.sslrootcert": Placeholder("path in the container of the authority's certificate"),
+    },
+    variables={
+        "DATABASE_URL": "${database.url}",
+        "POSTGRES_DB": "${database.name}",
+        "POSTGRES_USER": "${database.user}",
+        "POSTGRES_PASSWORD": "${database.password}",
+        "POSTGRES_HOST": "${database.host}",
+        "POSTGRES_PORT": "${database.port}",
+        "POSTGRES_SSL_MODE": "${database.sslmode}",
+        "POSTGRES_SSL_ROOT_CERT": "${database.sslrootcert}",
+        # libpq reads it where an address names no authority.
+        "PGSSLROOTCERT": "${database.sslrootcert}",
+    },
+    values=_placeholder_values,
+)
+
+ROLE = Role(
+    name="postgresql",
+    group=POSTGRESQL,
+    stage=Stage.DATA,
+    arguments={
+        "postgresql_databases": databases,
+        "postgresql_listen_addresses": listen_addresses,
+        "postgresql_allowed_networks": allowed_networks,
+        "postgresql_after_units": after_units,
+        "postgresql_archive_command": pgbackrest.archive_command,
+    },
+    variables={"postgresql_client_certificates": False},
+    ports=(
+        Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), allowed_networks),
+    ),
+    secrets=_secrets,
+    offer=_OFFER,
+    filters=(postgresql_hba, postgresql_ident, postgresql_memory, postgresql_value),
+)

@@ -1,18 +1,19 @@
-"""Hold the input of the wiring: settings, secrets, topology, and the current host."""
+"""Hold the input of the roles' arguments: settings, secrets, topology, and the current host."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.ansible_support.plain import plain
+from bedstone_control.roles.role import defaults
 from bedstone_control.settings.root import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bedstone_control.roles.role import Role
     from bedstone_control.settings.app import App
 
 
@@ -38,12 +39,10 @@ class Site:
         groups: the inventory's groups and their hosts: the topology.
         host: the host whose arguments are asked for.
         addresses: the IP address of each host.
-        bridge: the address of a host on its own Docker bridge, with its network's length.
-        address_pools: where Docker takes the networks of the apps from.
-        https_port: the port on which nginx answers.
         inventory_directory: where paths of the settings start.
         cache_directory: where source archives are kept on the controller.
-        client_certificates: whether PostgreSQL asks for a certificate with the role's name.
+        roles: all roles.
+        variables: the host's values of the roles' arguments that the controller reads.
 
     """
 
@@ -52,19 +51,23 @@ class Site:
     groups: Mapping[str, list[str]]
     host: str
     addresses: Mapping[str, str]
-    bridge: str
-    address_pools: list[dict[str, Any]]
-    https_port: int
     inventory_directory: Path
     cache_directory: Path
-    client_certificates: bool = False
+    roles: tuple[Role, ...]
+    variables: Mapping[str, Any]
 
     @classmethod
-    def from_variables(cls, variables: Mapping[str, Any], settings: Settings | None = None) -> Site:
+    def from_variables(
+        cls,
+        variables: Mapping[str, Any],
+        roles: tuple[Role, ...],
+        settings: Settings | None = None,
+    ) -> Site:
         """Make a site of Ansible's variables.
 
         Args:
-            variables: `__wiring` of playbooks/group_vars/all.yml, and `addresses`.
+            variables: what the action `wiring` collects of a host.
+            roles: all roles.
             settings: the settings of these variables, where they have been validated already.
 
         Raises:
@@ -78,12 +81,10 @@ class Site:
             groups=values["groups"],
             host=values["host"],
             addresses=values["addresses"],
-            bridge=values["bridge"],
-            address_pools=values["address_pools"],
-            https_port=int(values["https_port"]),
             inventory_directory=Path(values["inventory_directory"]),
             cache_directory=Path(values["cache_directory"]),
-            client_certificates=bool(values.get("client_certificates", False)),
+            roles=roles,
+            variables=defaults(roles) | values.get("variables", {}),
         )
 
     def has(self, group: str) -> bool:
@@ -98,15 +99,6 @@ class Site:
         """Return the secrets of one app."""
         return dict(self.secrets.get("apps", {}).get(app.name, {}))
 
-    @property
-    def bridge_address(self) -> str:
-        """The address of this host on its own Docker bridge."""
-        return str(ip_interface(self.bridge).ip)
-
-    @property
-    def database_address(self) -> str:
-        """The address under which this host's containers reach PostgreSQL."""
-        hosts = self.groups.get("postgresql", [])
-        if not hosts or self.host in hosts:
-            return self.bridge_address
-        return self.addresses[hosts[0]]
+    def port(self, variable: str) -> int:
+        """Return a port of this host, by the variable that sets it."""
+        return int(self.variables[variable])

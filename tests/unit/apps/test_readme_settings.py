@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from bedstone_control.settings import environment
+from bedstone_control.roles.environment import environment
+from bedstone_control.roles.secrets import secrets_of_app
 from bedstone_control.settings.root import Settings
 from tests.unit.fixtures.checkout import ROOT
+from tests.unit.fixtures.roles import site_of
 
 READMES = {
     "payments": ROOT / "app/README.md",
@@ -33,20 +35,22 @@ def shown(name: str) -> dict[str, Any]:
 
 
 def variables(name: str) -> dict[str, str]:
-    (app,) = Settings.model_validate({"apps": shown(name)["bedstone_apps"]}).apps
-    return environment.environment(app, dict.fromkeys(SECRETS[name], "x" * 60))
+    secrets = {"apps": {name: dict.fromkeys(SECRETS[name], "x" * 60)}}
+    site = site_of({"apps": shown(name)["bedstone_apps"]}, secrets)
+    return environment(site, site.settings.apps[0])
 
 
 @pytest.mark.parametrize("name", READMES)
 def test_the_settings_are_accepted_and_lead_to_the_source(name: str) -> None:
     settings = shown(name)
     assert set(settings) == {"bedstone_apps"}
-    (app,) = Settings.model_validate({"apps": settings["bedstone_apps"]}).apps
+    given = Settings.model_validate({"apps": settings["bedstone_apps"]})
+    (app,) = given.apps
     assert app.name == name
     assert app.source.path is not None
     source = (ROOT / "inventories/production" / app.source.path).resolve()
     assert source == READMES[name].parent
-    assert environment.required_secrets(app) == SECRETS[name]
+    assert sorted(secrets_of_app(given, name)) == SECRETS[name]
 
 
 def test_payments_gets_every_variable_that_it_needs_and_none_that_it_does_not_know() -> None:

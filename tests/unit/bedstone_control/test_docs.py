@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from bedstone_control import docs
-from bedstone_control.settings.environment import APP_VARIABLES, DATABASE_VARIABLES
+from bedstone_control.roles import environment, secrets
+from bedstone_control.roles.registry import ROLES
 from bedstone_control.settings.root import Settings
-from bedstone_control.vault import content
 from tests.unit.bedstone_control.checks.test_sources import made
 from tests.unit.fixtures import destinations
 from tests.unit.fixtures.checkout import ROOT
@@ -32,9 +32,12 @@ BLOCKS = [
 ]
 
 
-def test_settings_page_is_current() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text()
-    assert page == docs.settings_page(ROOT / "roles"), "run: python -m bedstone_control docs"
+GENERATED = docs.generated(ROOT / "roles")
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_file_is_current(name: str) -> None:
+    assert (ROOT / name).read_text() == GENERATED[name], "run: python -m bedstone_control docs"
 
 
 def test_settings_page_has_every_setting_and_every_role() -> None:
@@ -47,7 +50,7 @@ def test_settings_page_has_every_setting_and_every_role() -> None:
 
 def test_page_on_apps_names_every_default_variable() -> None:
     page = PAGES[0].read_text()
-    for name in DATABASE_VARIABLES | APP_VARIABLES:
+    for name in environment.default_variables(ROLES):
         assert f"`{name}`" in page
 
 
@@ -112,8 +115,8 @@ def test_example_is_right(path: Path, block: str, site: Site) -> None:
     for there in places:
         there.get("sftp", {})["host_keys"] = [destinations.HOST_KEY]  # of no server, in a page
     authority = {"ca": site.secrets["bedstone_secrets"]["ca"]}
-    site.secrets = content.new_secrets(site.settings, {"bedstone_secrets": authority})
-    for lacking in content.missing_secrets(site.settings, site.secrets):
+    site.secrets = secrets.new_secrets(site.settings, {"bedstone_secrets": authority})
+    for lacking in secrets.missing_secrets(site.settings, site.secrets):
         *way, name = lacking.split(".")
         place = site.secrets["bedstone_secrets"]
         for part in way:

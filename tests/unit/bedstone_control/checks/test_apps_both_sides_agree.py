@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,8 +13,8 @@ from bedstone.apps import config
 from bedstone_control.checks import apps, content, domains, jobs, published, sources
 from bedstone_control.checks.context import Context
 from bedstone_control.roles.app_config import host_config
-from bedstone_control.roles.site import Site
 from bedstone_control.settings.root import Settings
+from tests.unit.fixtures.roles import site_of
 
 # Right ones, and what is right on one side only as soon as the two differ.
 TEXTS = st.sampled_from(
@@ -124,18 +123,8 @@ def read(app: dict[str, Any]) -> None:
     found = accepted(app)
     if found is None:
         return
-    site = Site(
-        settings=found,
-        secrets={"apps": {found.apps[0].name: {"database_password": "p"}}},
-        groups={"app": ["web1"], "postgresql": ["web1"]},
-        host="web1",
-        addresses={"web1": "192.0.2.1"},
-        bridge="172.17.0.1/16",
-        address_pools=[],
-        https_port=443,
-        inventory_directory=Path("/nonexistent"),
-        cache_directory=Path("/nonexistent"),
-    )
+    secrets = {"apps": {found.apps[0].name: {"database_password": "p"}}}
+    site = site_of({"apps": [app]}, secrets)
     text = json.dumps(host_config(site, found.apps[0]), allow_nan=False)
     config.parse(json.loads(text), "app.json", text)
 

@@ -74,8 +74,7 @@ def test_machine_with_another_key_is_told_with_its_fingerprint() -> None:
 
 def play(place: Path, keys: list[str] | None, environment: dict[str, str]) -> str:
     """Return the command line of ssh when a play with the playbooks' variables connects."""
-    (place / "group_vars").mkdir()
-    shutil.copy(ROOT / "playbooks/group_vars/all.yml", place / "group_vars/all.yml")
+    shutil.copytree(ROOT / "playbooks/group_vars", place / "group_vars")
     (place / "ssh").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {place}/said\nexit 255\n')
     (place / "ssh").chmod(0o755)
     host: dict[str, Any] = {

@@ -10,11 +10,12 @@ import pytest
 
 from bedstone_control.checks.operators import host_key_fault
 from bedstone_control.roles.app_config import host_config, source_secrets
+from bedstone_control.roles.environment import environment
+from bedstone_control.roles.secrets import new_secrets
 from bedstone_control.settings import gitserver
 from bedstone_control.settings.app import App, Build
-from bedstone_control.settings.environment import environment
 from bedstone_control.source import archive as source
-from bedstone_control.vault import content
+from tests.unit.fixtures.roles import site_of
 from tests.unit.fixtures.sites import PUBLIC_KEY
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def test_repository_by_ssh_needs_host_keys_and_a_deploy_key(site: Site) -> None:
     assert "deploy_key" in key.message
     assert "bedstone_control secrets" in key.example
     site.app["source"]["host_keys"] = [f"git.example.com {PUBLIC_KEY}"]
-    site.secrets = content.new_secrets(site.settings, site.secrets)
+    site.secrets = new_secrets(site.settings, site.secrets)
     assert site.check() == []
     site.app_secrets["deploy_key"] = "nonsense"
     (problem,) = site.check()
@@ -288,25 +289,15 @@ SECRET_APP = {
 }
 
 
-class Wired:
-    """What `app_config` asks of a site."""
-
-    https_port = 443
-
-    def app_secrets(self, _app: App) -> dict[str, str]:
-        return {"git_token": "a/b@c", "key": "K", "npm": "N"}
-
-    def path(self, text: str) -> str:
-        return text
-
-
 def test_secrets_of_a_source_are_in_a_file_of_their_own() -> None:
-    app = App.model_validate(SECRET_APP)
-    config: Any = host_config(Wired(), app)  # type: ignore[arg-type]
+    secrets = {"git_token": "a/b@c", "key": "K", "npm": "N"}
+    site = site_of({"apps": [SECRET_APP]}, {"apps": {"shop": secrets}})
+    (app,) = site.settings.apps
+    config = host_config(site, app)
     assert config["image"]["url"] == app.source.git
     assert config["image"]["args"] == {"PLAIN": "${HOME}", "KEY": "k-${secret.key}"}
     assert config["image"]["secrets"] == ["NPM_TOKEN"]
-    assert source_secrets(Wired(), app) == {  # type: ignore[arg-type]
+    assert source_secrets(site, app) == {
         "url": "https://deploy:a%2Fb%40c@git.example.com/shop.git",
         "args": {"KEY": "k-K"},
         "secrets": {"NPM_TOKEN": "N"},
@@ -344,7 +335,8 @@ def test_both_schemes_of_the_databases_address_and_the_authority_are_offered() -
         }
     )
     secrets = {"database_password": "p", "secret_key": "k"}
-    found = environment(app, secrets)
+    site = site_of({"apps": [app.model_dump(exclude_unset=True)]}, {"apps": {"shop": secrets}})
+    found = environment(site, app)
     assert found["DATABASE_URL"].startswith(
         "postgres://shop_app_ee873911:p@postgres:5432/shop?sslmode="
     )

@@ -11,19 +11,23 @@ from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
 from bedstone.storage import destinations as host_destinations
 from bedstone_control.checks import verifier
+from bedstone_control.roles import registry
 from bedstone_control.roles import verifier as origins_layout
-from bedstone_control.roles import wiring
 from bedstone_control.roles.site import Site as Known
 from tests.unit.bedstone_control.checks.test_check_settings import Case, both, put
 from tests.unit.bedstone_control.checks.test_check_settings import (
     test_mistake_is_told_alone_with_place_and_example as told_alone,
 )
 from tests.unit.fixtures import destinations
+from tests.unit.fixtures.roles import site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.unit.fixtures.sites import Site
+
+
+ARGUMENTS = registry.arguments()
 
 
 def group(*hosts: str) -> Callable[[Site], object]:
@@ -104,34 +108,29 @@ def known(site: Site, host: str) -> Known:
     there = settings["backup"]["destinations"]
     there[0]["sftp"]["path"] = "/srv/bedstone/${host}"
     settings["apps"][0]["backup_checks"] = ["SELECT true"]
-    return Known.from_variables(
-        {
-            "settings": settings,
-            "secrets": site.secrets["bedstone_secrets"],
-            "groups": {"postgresql": ["db1", "db2"], "app": ["db1"], "verify": ["proofs1"]},
-            "host": host,
-            "addresses": {},
-            "bridge": "172.17.0.1/16",
-            "address_pools": [],
-            "https_port": 443,
-            "inventory_directory": str(site.directory),
-            "cache_directory": str(site.directory),
-        }
+    return site_of(
+        settings,
+        site.secrets["bedstone_secrets"],
+        groups={"postgresql": ["db1", "db2"], "app": ["db1"], "verify": ["proofs1"]},
+        host=host,
+        addresses={},
+        inventory_directory=str(site.directory),
+        cache_directory=str(site.directory),
     )
 
 
 def test_each_server_with_a_database_is_proved_by_the_host_of_the_group(declared: Site) -> None:
-    assert wiring.backup_verify_host(known(declared, "db1")) == "proofs1"
-    assert wiring.backup_verify_host(known(declared, "proofs1")) == ""
-    assert wiring.backup_origins(known(declared, "db1")) == []
-    first, second = wiring.backup_origins(known(declared, "proofs1"))
+    assert ARGUMENTS["backup_verify_host"](known(declared, "db1")) == "proofs1"
+    assert ARGUMENTS["backup_verify_host"](known(declared, "proofs1")) == ""
+    assert ARGUMENTS["backup_origins"](known(declared, "db1")) == []
+    first, second = ARGUMENTS["backup_origins"](known(declared, "proofs1"))
     assert [first["name"], second["name"]] == ["db1", "db2"]
     # As the servers themselves have it.
     for origin in (first, second):
         server = known(declared, origin["name"])
-        assert origin["destinations"] == wiring.backup_destinations(server)
-        assert origin["databases"] == wiring.backup_databases(server) != []
-        assert origin["key"] == wiring.backup_key(server) != ""
+        assert origin["destinations"] == ARGUMENTS["backup_destinations"](server)
+        assert origin["databases"] == ARGUMENTS["backup_databases"](server) != []
+        assert origin["key"] == ARGUMENTS["backup_key"](server) != ""
     assert first["destinations"][0]["path"] == "/srv/bedstone/db1"
     assert [len(first["media"]), len(second["media"])] == [1, 0]
 
@@ -150,7 +149,7 @@ def files(origins: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_host_program_reads_what_the_role_lays_out(declared: Site) -> None:
-    found = files(wiring.backup_origins(known(declared, "proofs1")))
+    found = files(ARGUMENTS["backup_origins"](known(declared, "proofs1")))
     home = "/etc/bedstone/verify/db2"
     data = json.loads(found[f"{home}/backup.json"]["content"])
     settings, how = backup_settings.parse(data), verify_settings.parse(data)
@@ -170,7 +169,7 @@ def test_host_program_reads_what_the_role_lays_out(declared: Site) -> None:
 
 
 def test_secrets_are_for_those_who_need_them_and_never_shown(declared: Site) -> None:
-    origins = wiring.backup_origins(known(declared, "proofs1"))
+    origins = ARGUMENTS["backup_origins"](known(declared, "proofs1"))
     secrets = [origins[0]["key"], "BEGIN OPENSSH PRIVATE KEY", "sk/+="]
     for path, entry in files(origins).items():
         if any(secret in entry["content"] for secret in secrets):
@@ -186,7 +185,7 @@ def test_secrets_are_for_those_who_need_them_and_never_shown(declared: Site) -> 
 def test_without_a_log_there_is_nothing_of_pgbackrest(declared: Site) -> None:
     origins = [
         {**origin, "point_in_time": False}
-        for origin in wiring.backup_origins(known(declared, "proofs1"))
+        for origin in ARGUMENTS["backup_origins"](known(declared, "proofs1"))
     ]
     assert not [path for path in files(origins) if "pgbackrest" in path]
     assert "pgbackrest" not in origins_layout.packages(origins)
@@ -195,7 +194,7 @@ def test_without_a_log_there_is_nothing_of_pgbackrest(declared: Site) -> None:
 
 
 def test_each_origin_has_a_timer_of_its_own(declared: Site) -> None:
-    origins = wiring.backup_origins(known(declared, "proofs1"))
+    origins = ARGUMENTS["backup_origins"](known(declared, "proofs1"))
     names = [unit["name"] for unit in origins_layout.units(origins)]
     assert names == ["bedstone-verify@db1.timer", "bedstone-verify@db2.timer"]
     laid_out = [entry["path"] for entry in origins_layout.timers(origins, "a.timer.j2")]

@@ -71,8 +71,7 @@ def inventory(place: Path, **more: Any) -> dict[str, Any]:
 
 def play(place: Path, tasks: list[dict[str, Any]], *options: str, **more: Any) -> tuple[int, str]:
     """Run tasks on the hosts with the playbooks' variables; return exit code and output."""
-    (place / "group_vars").mkdir()
-    shutil.copy(ROOT / "playbooks/group_vars/all.yml", place / "group_vars/all.yml")
+    shutil.copytree(ROOT / "playbooks/group_vars", place / "group_vars")
     (place / "hosts.yml").write_text(yaml.safe_dump(inventory(place, **more)))
     plays = [{"hosts": "all", "gather_facts": False, "tasks": [task]} for task in tasks]
     (place / "play.yml").write_text(json.dumps(plays))
@@ -164,9 +163,6 @@ def test_equal_settings_are_validated_once(monkeypatch: pytest.MonkeyPatch) -> N
         "settings": {"apps": [APP]},
         "secrets": SECRETS,
         "groups": {"all": ["a", "b", "c"]},
-        "bridge": "172.17.0.1/16",
-        "address_pools": [],
-        "https_port": 443,
         "inventory_directory": "/",
         "cache_directory": "/",
     }

@@ -7,11 +7,13 @@ from zoneinfo import TZPATH, available_timezones
 
 import pytest
 
-from bedstone_control.roles import wiring
+from bedstone_control.roles import registry
 from bedstone_control.settings import calendar
 from bedstone_control.settings.backup import Backup
-from tests.unit.bedstone_control.roles import test_wiring_jobs_and_hooks as jobs_and_hooks
+from tests.unit.bedstone_control.roles import test_arguments_jobs_and_hooks as jobs_and_hooks
 from tests.unit.fixtures.sites import Site
+
+ARGUMENTS = registry.arguments()
 
 
 def _rules(zone: str) -> bytes:
@@ -82,9 +84,9 @@ def test_what_follows_the_backup_exists_every_day_too() -> None:
     for zone in ZONES:
         made = jobs_and_hooks.site(timezone=zone)
         schedules = [
-            wiring.pgbackrest_full_schedule(made),
-            wiring.pgbackrest_incremental_schedule(made),
-            wiring.backup_verify_schedule(made),
+            ARGUMENTS["pgbackrest_full_schedule"](made),
+            ARGUMENTS["pgbackrest_incremental_schedule"](made),
+            ARGUMENTS["backup_verify_schedule"](made),
         ]
         assert [text for text in schedules if calendar.schedule_missing_on(zone, text)] == [], zone
 

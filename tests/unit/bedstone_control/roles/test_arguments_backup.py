@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from bedstone_control.roles import destinations, wiring
-from tests.unit.bedstone_control.roles import test_wiring_jobs_and_hooks as jobs_and_hooks
+from bedstone_control.roles import destinations, registry
+from tests.unit.bedstone_control.roles import test_arguments_jobs_and_hooks as jobs_and_hooks
 from tests.unit.fixtures.destinations import BUCKET, HOST_KEY, OFFSITE
 from tests.unit.fixtures.sites import Site
+
+ARGUMENTS = registry.arguments()
 
 CHECK = "SELECT count(*) > 0 FROM payments_request"
 
@@ -27,13 +29,13 @@ CHECK = "SELECT count(*) > 0 FROM payments_request"
 def test_verification_follows_the_backup_unless_it_has_a_time_of_its_own(
     backup: dict[str, str], expected: str
 ) -> None:
-    assert wiring.backup_verify_schedule(jobs_and_hooks.site(backup=backup)) == expected
+    assert ARGUMENTS["backup_verify_schedule"](jobs_and_hooks.site(backup=backup)) == expected
 
 
 def test_checks_reach_the_role_by_app() -> None:
     asked = jobs_and_hooks.APP | {"backup_checks": [CHECK]}
     silent = jobs_and_hooks.APP | {"name": "shop", "domains": ["shop.example.com"]}
-    assert wiring.backup_checks(jobs_and_hooks.site(asked, silent)) == {"payments": [CHECK]}
+    assert ARGUMENTS["backup_checks"](jobs_and_hooks.site(asked, silent)) == {"payments": [CHECK]}
 
 
 @pytest.mark.parametrize(
@@ -150,36 +152,40 @@ def test_cluster_is_backed_up_an_hour_before_the_dumps(
     backup: dict[str, str], full: str, incremental: str
 ) -> None:
     made = jobs_and_hooks.site(backup=backup)
-    assert wiring.pgbackrest_full_schedule(made) == full
-    assert wiring.pgbackrest_incremental_schedule(made) == incremental
+    assert ARGUMENTS["pgbackrest_full_schedule"](made) == full
+    assert ARGUMENTS["pgbackrest_incremental_schedule"](made) == incremental
 
 
 def test_log_is_archived_unless_nobody_wants_it() -> None:
     made = jobs_and_hooks.site()
     command = "/usr/bin/pgbackrest --stanza=main archive-push %p"
-    assert wiring.postgresql_archive_command(made) == command
-    assert wiring.pgbackrest_point_in_time(made) is wiring.backup_point_in_time(made) is True
-    assert wiring.pgbackrest_keep_days(made) == 7
+    assert ARGUMENTS["postgresql_archive_command"](made) == command
+    assert (
+        ARGUMENTS["pgbackrest_point_in_time"](made)
+        is ARGUMENTS["backup_point_in_time"](made)
+        is True
+    )
+    assert ARGUMENTS["pgbackrest_keep_days"](made) == 7
     without = jobs_and_hooks.site(backup={"point_in_time": False, "keep_point_in_time_days": 14})
-    assert wiring.postgresql_archive_command(without) == ""
-    assert wiring.pgbackrest_point_in_time(without) is False
-    assert wiring.pgbackrest_keep_days(without) == 14
-    assert wiring.backup_keep_point_in_time_days(without) == 14
+    assert ARGUMENTS["postgresql_archive_command"](without) == ""
+    assert ARGUMENTS["pgbackrest_point_in_time"](without) is False
+    assert ARGUMENTS["pgbackrest_keep_days"](without) == 14
+    assert ARGUMENTS["backup_keep_point_in_time_days"](without) == 14
 
 
 def test_key_and_secrets_reach_only_hosts_with_a_database() -> None:
     made = jobs_and_hooks.site(backup={"destinations": [BUCKET]})
     secrets = {**made.secrets, "backup": {"key": "k", "destinations": {"bucket": KEYS}}}
     made = dataclasses.replace(made, secrets=secrets)
-    assert wiring.pgbackrest_key(made) == "k"
-    assert [there["name"] for there in wiring.pgbackrest_destinations(made)] == ["bucket"]
-    assert wiring.backup_key(made) == "k"
-    assert wiring.backup_destinations(made) == wiring.pgbackrest_destinations(made)
+    assert ARGUMENTS["pgbackrest_key"](made) == "k"
+    assert [there["name"] for there in ARGUMENTS["pgbackrest_destinations"](made)] == ["bucket"]
+    assert ARGUMENTS["backup_key"](made) == "k"
+    assert ARGUMENTS["backup_destinations"](made) == ARGUMENTS["pgbackrest_destinations"](made)
     elsewhere = dataclasses.replace(made, groups={**made.groups, "postgresql": ["db1"]})
-    assert wiring.pgbackrest_key(elsewhere) == ""
-    assert wiring.pgbackrest_destinations(elsewhere) == []
-    assert wiring.postgresql_archive_command(elsewhere) == ""
+    assert ARGUMENTS["pgbackrest_key"](elsewhere) == ""
+    assert ARGUMENTS["pgbackrest_destinations"](elsewhere) == []
+    assert ARGUMENTS["postgresql_archive_command"](elsewhere) == ""
 
 
 def test_without_a_key_there_is_none() -> None:
-    assert wiring.pgbackrest_key(jobs_and_hooks.site()) == ""
+    assert ARGUMENTS["pgbackrest_key"](jobs_and_hooks.site()) == ""

@@ -1,16 +1,20 @@
-"""Build hooks.json for a server's host program from the settings."""
+"""Role host_program: the hooks of the host program, and how it sends mail."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.roles.groups import EVERY_HOST
+from bedstone_control.roles.role import Role, Secret, Stage
 from bedstone_control.settings import placeholders
-from bedstone_control.vault.required import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bedstone_control.roles.site import Site
+    from bedstone_control.settings.root import Settings
+
+PREFIX = "secret."
 
 
 def entries(site: Site) -> list[dict[str, Any]]:
@@ -64,3 +68,32 @@ def _expanded(text: str, values: Mapping[str, str], where: str) -> str:
             missing = name.removeprefix(PREFIX)
             raise ValueError(f"{where}: the vault has no bedstone_secrets.hooks.{missing}.")
     return placeholders.expand(text, values)
+
+
+def texts(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Return the texts that may hold placeholders, each with its place in the settings."""
+    for index, hook in enumerate(settings.hooks):
+        if hook.webhook is not None:
+            yield ("bedstone_hooks", index, "webhook"), hook.webhook
+    if settings.mail is not None and settings.mail.password is not None:
+        yield ("bedstone_mail", "password"), settings.mail.password
+
+
+def required_secrets(settings: Settings) -> list[str]:
+    """Return the names of the secrets that the hooks need in the vault."""
+    used = {name for _, text in texts(settings) for name in placeholders.used(text)}
+    return sorted(name.removeprefix(PREFIX) for name in used if name.startswith(PREFIX))
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    for name in required_secrets(settings):
+        yield Secret(("hooks", name), f"of bedstone_hooks and bedstone_mail: ${{secret.{name}}}")
+
+
+ROLE = Role(
+    name="host_program",
+    group=EVERY_HOST,
+    stage=Stage.MACHINE,
+    arguments={"host_program_hooks": entries, "host_program_mail": mail},
+    secrets=_secrets,
+)

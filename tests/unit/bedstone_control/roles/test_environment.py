@@ -8,19 +8,29 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from bedstone_control import names
+from bedstone_control.roles import environment as roles_environment
+from bedstone_control.roles.registry import ROLES
+from bedstone_control.roles.secrets import secrets_of_app
 from bedstone_control.settings import placeholders
 from bedstone_control.settings.app import App
-from bedstone_control.settings.environment import (
-    environment,
-    login_variables,
-    required_secrets,
-    variables,
-)
+from bedstone_control.settings.root import Settings
+from tests.unit.fixtures.roles import site_of
 
 SECRETS = {"secret_key": "k", "database_password": "p/w@1", "database_migrate_password": "m"}
 
 
 LOGIN = names.app_login("pay_me", "p/w@1")
+
+
+def environment(app: App, secrets: dict[str, str], *, migrate: bool = False, **given: Any) -> Any:
+    """Return an app's environment; `given` are arguments of roles from the inventory."""
+    settings = {"apps": [app.model_dump(exclude_unset=True)]}
+    site = site_of(settings, {"apps": {app.name: secrets}}, variables=given)
+    return roles_environment.environment(site, site.settings.apps[0], migrate=migrate)
+
+
+def required_secrets(app: App) -> list[str]:
+    return sorted(secrets_of_app(Settings.model_validate({"apps": [app]}), app.name))
 
 
 def app(**changes: Any) -> App:
@@ -85,15 +95,25 @@ def test_login_is_another_one_with_each_password_app_and_the_same_for_the_same()
 
 
 def test_with_client_certificates_the_role_itself_logs_in() -> None:
-    found = environment(app(), SECRETS, client_certificates=True)
+    found = environment(app(), SECRETS, postgresql_client_certificates=True)
     assert found["POSTGRES_USER"] == "pay_me_app"
     assert "//pay_me_app:" in found["DATABASE_URL"]
 
 
 def test_variables_with_the_login_are_named() -> None:
     own = {"DSN": "user=${database.user} host=${database.host}", "URL": "${database.postgres_url}"}
-    assert login_variables(app(env=own)) == ["DATABASE_URL", "DSN", "POSTGRES_USER", "URL"]
-    assert login_variables(app(default_env=False, env={"DB_HOST": "${database.host}"})) == []
+    assert roles_environment.login_variables(app(env=own), ROLES) == [
+        "DATABASE_URL",
+        "DSN",
+        "POSTGRES_USER",
+        "URL",
+    ]
+    assert (
+        roles_environment.login_variables(
+            app(default_env=False, env={"DB_HOST": "${database.host}"}), ROLES
+        )
+        == []
+    )
 
 
 def test_default_is_overridden_or_taken_away() -> None:
@@ -107,8 +127,14 @@ def test_app_without_a_database_gets_none_of_its_variables() -> None:
     assert not [name for name in found if name.startswith(("POSTGRES_", "DATABASE_"))]
 
 
+def test_database_url_names_an_unusual_port() -> None:
+    found = environment(app(), SECRETS, postgresql_port=5433)
+    assert urlsplit(found["DATABASE_URL"]).port == 5433
+    assert found["POSTGRES_PORT"] == "5433"
+
+
 def test_origins_name_an_unusual_port() -> None:
-    found = environment(app(), SECRETS, https_port=8443)
+    found = environment(app(), SECRETS, nginx_https_port=8443)
     assert found["CSRF_TRUSTED_ORIGINS"].startswith("https://pay.example.com:8443,")
     assert found["ALLOWED_HOSTS"].startswith("pay.example.com,")
 
@@ -148,7 +174,6 @@ def test_only_needed_secrets_are_required() -> None:
 
 
 def test_every_default_variable_has_a_known_placeholder() -> None:
-    values = {name for text in variables(app()).values() for name in placeholders.used(text)}
-    from bedstone_control.settings.environment import PLACEHOLDERS
-
-    assert values <= set(PLACEHOLDERS)
+    texts = roles_environment.variables(app(), ROLES).values()
+    values = {name for text in texts for name in placeholders.used(text)}
+    assert values <= set(roles_environment.known_placeholders(ROLES))

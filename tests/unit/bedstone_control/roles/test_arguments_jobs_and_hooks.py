@@ -10,14 +10,17 @@ import pytest
 from bedstone.apps import config
 from bedstone.notify import settings as host_hooks
 from bedstone_control.checks.jobs import schedule_fault
-from bedstone_control.roles import wiring
+from bedstone_control.roles import host_program, registry
 from bedstone_control.roles.app_config import host_config
-from bedstone_control.roles.site import Site
 from bedstone_control.settings.root import Settings
-from bedstone_control.vault import required
+from tests.unit.fixtures.roles import site_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bedstone_control.roles.site import Site
+
+ARGUMENTS = registry.arguments()
 
 APP: dict[str, Any] = {
     "name": "payments",
@@ -39,22 +42,9 @@ TIMES = (
 
 def site(*apps: dict[str, Any], secrets: dict[str, Any] | None = None, **settings: Any) -> Site:
     given = list(apps) or [APP]
-    return Site.from_variables(
-        {
-            "settings": {"apps": given, **settings},
-            "secrets": {
-                "apps": {app["name"]: SECRETS for app in given},
-                "hooks": HOOKS if secrets is None else secrets,
-            },
-            "groups": {name: ["web1"] for name in ("all", "app", "proxy", "postgresql")},
-            "host": "web1",
-            "addresses": {"web1": "192.0.2.10"},
-            "bridge": "172.17.0.1/16",
-            "address_pools": [{"base": "172.20.0.0/14", "size": 24}],
-            "https_port": 443,
-            "inventory_directory": "/inventory",
-            "cache_directory": "/cache",
-        }
+    own = {app["name"]: SECRETS for app in given}
+    return site_of(
+        {"apps": given, **settings}, {"apps": own, "hooks": HOOKS if secrets is None else secrets}
     )
 
 
@@ -153,7 +143,9 @@ def test_times_that_systemd_takes_pass(text: str) -> None:
 
 
 def test_lock_timeout_is_the_database_s() -> None:
-    (database,) = wiring.postgresql_databases(site(APP | {"database": {"lock_timeout_seconds": 9}}))
+    (database,) = ARGUMENTS["postgresql_databases"](
+        site(APP | {"database": {"lock_timeout_seconds": 9}})
+    )
     assert database["lock_timeout_seconds"] == 9
 
 
@@ -172,7 +164,7 @@ def test_hooks_get_their_secrets_and_one_way_each() -> None:
         },
     )
     every = ["release", "failure", "rollback"]
-    assert wiring.host_program_hooks(made) == [
+    assert ARGUMENTS["host_program_hooks"](made) == [
         {
             "events": ["failure"],
             "apps": ["payments"],
@@ -187,7 +179,7 @@ def test_hooks_get_their_secrets_and_one_way_each() -> None:
             "command": ["/usr/local/bin/tell", "the pager"],
         },
     ]
-    assert wiring.host_program_mail(made) == {
+    assert ARGUMENTS["host_program_mail"](made) == {
         "server": "mail.example.com",
         "port": 587,
         "security": "starttls",
@@ -198,20 +190,20 @@ def test_hooks_get_their_secrets_and_one_way_each() -> None:
 
 
 def test_without_hooks_nobody_is_told() -> None:
-    assert wiring.host_program_hooks(site(secrets={})) == []
-    assert wiring.host_program_mail(site(secrets={})) is None
+    assert ARGUMENTS["host_program_hooks"](site(secrets={})) == []
+    assert ARGUMENTS["host_program_mail"](site(secrets={})) is None
 
 
 def test_missing_secret_of_a_hook_is_named() -> None:
     made = site(hooks=[{"webhook": "${secret.chat_url}"}], secrets={})
     with pytest.raises(ValueError, match=r"hook 1: the vault has no bedstone_secrets\.hooks\.chat"):
-        wiring.host_program_hooks(made)
+        ARGUMENTS["host_program_hooks"](made)
 
 
 def test_secrets_of_hooks_are_listed_once() -> None:
     url = "https://${secret.host}/${secret.token}"
     given = {"apps": [APP], "hooks": [{"webhook": url}, {"webhook": url}]}
-    assert required.required_secrets(Settings.model_validate(given)) == ["host", "token"]
+    assert host_program.required_secrets(Settings.model_validate(given)) == ["host", "token"]
 
 
 def test_host_program_reads_the_hooks_that_are_written_for_it(
@@ -229,8 +221,8 @@ def test_host_program_reads_the_hooks_that_are_written_for_it(
     path.parent.mkdir(parents=True)
     written = {
         "schema": 1,
-        "hooks": wiring.host_program_hooks(made),
-        "mail": wiring.host_program_mail(made),
+        "hooks": ARGUMENTS["host_program_hooks"](made),
+        "mail": ARGUMENTS["host_program_mail"](made),
     }
     path.write_text(json.dumps(written))
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from bedstone.apps import config
 from bedstone_control import names
-from bedstone_control.roles import wiring
+from bedstone_control.roles import registry
 from bedstone_control.roles.app_config import host_config
-from bedstone_control.roles.arguments import FUNCTIONS
 from bedstone_control.roles.site import Site
-from tests.unit.fixtures.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+ARGUMENTS = registry.arguments()
 
 APPS: list[dict[str, Any]] = [
     {
@@ -73,9 +71,6 @@ def variables(tmp_path: Path) -> dict[str, Any]:
         "groups": {"all": ["web1"], "app": ["web1"], "proxy": ["web1"], "postgresql": ["web1"]},
         "host": "web1",
         "addresses": {"web1": "192.0.2.10"},
-        "bridge": "172.17.0.1/16",
-        "address_pools": [{"base": "172.20.0.0/14", "size": 24}],
-        "https_port": 443,
         "inventory_directory": str(tmp_path),
         "cache_directory": str(tmp_path / "cache"),
     }
@@ -83,11 +78,11 @@ def variables(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def site(variables: dict[str, Any]) -> Site:
-    return Site.from_variables(variables)
+    return Site.from_variables(variables, registry.ROLES)
 
 
 def test_host_program_reads_what_is_written_for_it(site: Site) -> None:
-    for app in wiring.app_apps(site):
+    for app in ARGUMENTS["app_apps"](site):
         read = config.parse(app["config"])
         assert read.name == app["name"]
 
@@ -130,7 +125,7 @@ def test_config_of_a_ready_image(site: Site) -> None:
 
 
 def test_app_s_files_environments_and_login(site: Site) -> None:
-    first, second = wiring.app_apps(site)
+    first, second = ARGUMENTS["app_apps"](site)
     assert first["files"] == [
         {"path": "/etc/bedstone/apps/pay-me/files/0-k.pem", "content": "x\ny"}
     ]
@@ -171,12 +166,12 @@ def test_project_without_a_dockerfile_is_served_by_gunicorn(
 
 
 def _first(variables: dict[str, Any]) -> tuple[Site, Any]:
-    site = Site.from_variables(variables)
+    site = Site.from_variables(variables, registry.ROLES)
     return site, site.settings.apps[0]
 
 
 def test_nginx_sites(site: Site) -> None:
-    first, second = wiring.nginx_sites(site)
+    first, second = ARGUMENTS["nginx_sites"](site)
     assert first["domains"] == ["pay.example.com", "www.pay.example.com"]
     assert first["certificate"] == "/etc/bedstone/tls/pay-me.crt"
     assert first["routes"] == [{"path": "/", "upstream": "pay-me-web"}]
@@ -190,15 +185,15 @@ def test_nginx_sites(site: Site) -> None:
         "/api/": "shop-api",
     }
     assert second["certificate"] == "/etc/nginx/bedstone/tls/shop.crt"
-    assert wiring.nginx_upstreams(site) == ["pay-me-web", "shop-web", "shop-api"]
+    assert ARGUMENTS["nginx_upstreams"](site) == ["pay-me-web", "shop-web", "shop-api"]
 
 
 def test_certificates_only_where_no_own_ones_are_given(site: Site) -> None:
-    found = {item["name"]: item for item in wiring.ca_certificates(site)}
+    found = {item["name"]: item for item in ARGUMENTS["ca_certificates"](site)}
     assert set(found) == {"postgresql", "pay-me"}
     assert found["postgresql"]["names"] == ["postgres", "localhost", "web1", "192.0.2.10"]
     assert found["pay-me"]["names"] == ["pay.example.com", "www.pay.example.com"]
-    own = wiring.nginx_certificate_files(site)
+    own = ARGUMENTS["nginx_certificate_files"](site)
     assert [item["name"] for item in own] == ["shop"]
     assert own[0]["key"] == str(site.inventory_directory / "files/shop.key")
 
@@ -206,15 +201,17 @@ def test_certificates_only_where_no_own_ones_are_given(site: Site) -> None:
 def test_with_client_certificates_no_name_changes_with_the_password(
     variables: dict[str, Any],
 ) -> None:
-    site = Site.from_variables(variables | {"client_certificates": True})
-    assert wiring.postgresql_databases(site)[0]["app_login"] is None
-    first, _ = wiring.app_apps(site)
+    site = Site.from_variables(
+        variables | {"variables": {"postgresql_client_certificates": True}}, registry.ROLES
+    )
+    assert ARGUMENTS["postgresql_databases"](site)[0]["app_login"] is None
+    first, _ = ARGUMENTS["app_apps"](site)
     assert first["config"]["database"] == {"name": "pay_me", "owner": "pay_me_owner"}
     assert first["environment"]["POSTGRES_USER"] == "pay_me_app"
 
 
 def test_databases_have_their_roles_and_a_login(site: Site) -> None:
-    assert wiring.postgresql_databases(site) == [
+    assert ARGUMENTS["postgresql_databases"](site) == [
         {
             "name": "pay_me",
             "owner": "pay_me_owner",
@@ -229,23 +226,27 @@ def test_databases_have_their_roles_and_a_login(site: Site) -> None:
             "settings": {},
         }
     ]
-    assert wiring.backup_databases(site) == [
+    assert ARGUMENTS["backup_databases"](site) == [
         {"app": "pay-me", "name": "pay_me", "owner": "pay_me_owner"}
     ]
-    assert wiring.backup_media(site) == [
+    assert ARGUMENTS["backup_media"](site) == [
         {"app": "pay-me", "directory": "/srv/bedstone/pay-me/media"}
     ]
 
 
 def test_backups_are_kept_as_the_settings_say(site: Site) -> None:
-    kept = wiring.backup_keep_days, wiring.backup_keep_weeks, wiring.backup_keep_months
+    kept = (
+        ARGUMENTS["backup_keep_days"],
+        ARGUMENTS["backup_keep_weeks"],
+        ARGUMENTS["backup_keep_months"],
+    )
     assert [function(site) for function in kept] == [30, 8, 6]
 
 
 def test_on_one_server_postgresql_answers_to_its_containers_alone(site: Site) -> None:
-    assert wiring.postgresql_listen_addresses(site) == ["localhost", "172.17.0.1"]
-    assert wiring.postgresql_allowed_networks(site) == ["172.17.0.0/16", "172.20.0.0/14"]
-    assert wiring.postgresql_after_units(site) == ["network-online.target", "docker.service"]
+    assert ARGUMENTS["postgresql_listen_addresses"](site) == ["localhost", "172.17.0.1"]
+    assert ARGUMENTS["postgresql_allowed_networks"](site) == ["172.17.0.0/16", "172.20.0.0/14"]
+    assert ARGUMENTS["postgresql_after_units"](site) == ["network-online.target", "docker.service"]
 
 
 def test_complete_servers_side_by_side_keep_their_databases_to_themselves(
@@ -255,9 +256,9 @@ def test_complete_servers_side_by_side_keep_their_databases_to_themselves(
     variables["groups"] = {"app": both, "proxy": both, "postgresql": both}
     variables["addresses"] = {"web1": "10.0.0.1", "web2": "10.0.0.2"}
     for host in both:
-        site = Site.from_variables(variables | {"host": host})
-        assert wiring.postgresql_listen_addresses(site) == ["localhost", "172.17.0.1"]
-        assert wiring.postgresql_allowed_networks(site) == ["172.17.0.0/16", "172.20.0.0/14"]
+        site = Site.from_variables(variables | {"host": host}, registry.ROLES)
+        assert ARGUMENTS["postgresql_listen_addresses"](site) == ["localhost", "172.17.0.1"]
+        assert ARGUMENTS["postgresql_allowed_networks"](site) == ["172.17.0.0/16", "172.20.0.0/14"]
 
 
 def test_database_on_a_server_of_its_own(variables: dict[str, Any]) -> None:
@@ -265,12 +266,12 @@ def test_database_on_a_server_of_its_own(variables: dict[str, Any]) -> None:
     variables["addresses"] = {"web1": "10.0.0.1", "db1": "10.0.0.2"}
     site, app = _first(variables)
     assert host_config(site, app)["hosts"] == {"postgres": "10.0.0.2"}
-    assert [item["name"] for item in wiring.ca_certificates(site)] == ["pay-me"]
-    database = Site.from_variables(variables | {"host": "db1"})
-    assert wiring.postgresql_listen_addresses(database) == ["localhost", "10.0.0.2"]
-    assert wiring.postgresql_allowed_networks(database) == ["10.0.0.1/32"]
-    assert wiring.postgresql_after_units(database) == ["network-online.target"]
-    assert [item["name"] for item in wiring.ca_certificates(database)] == ["postgresql"]
+    assert [item["name"] for item in ARGUMENTS["ca_certificates"](site)] == ["pay-me"]
+    database = Site.from_variables(variables | {"host": "db1"}, registry.ROLES)
+    assert ARGUMENTS["postgresql_listen_addresses"](database) == ["localhost", "10.0.0.2"]
+    assert ARGUMENTS["postgresql_allowed_networks"](database) == ["10.0.0.1/32"]
+    assert ARGUMENTS["postgresql_after_units"](database) == ["network-online.target"]
+    assert [item["name"] for item in ARGUMENTS["ca_certificates"](database)] == ["postgresql"]
 
 
 def test_servers_that_hold_everything_keep_to_themselves(variables: dict[str, Any]) -> None:
@@ -282,72 +283,17 @@ def test_servers_that_hold_everything_keep_to_themselves(variables: dict[str, An
 
 
 def test_base_gets_operator_time_and_authorities(variables: dict[str, Any]) -> None:
-    empty = Site.from_variables(variables)
-    assert wiring.base_operator_name(empty) == ""
-    assert wiring.base_operator_authorized_keys(empty) == []
-    assert wiring.base_timezone(empty) == "Etc/UTC"
+    empty = Site.from_variables(variables, registry.ROLES)
+    assert ARGUMENTS["base_operator_name"](empty) == ""
+    assert ARGUMENTS["base_operator_authorized_keys"](empty) == []
+    assert ARGUMENTS["base_timezone"](empty) == "Etc/UTC"
     variables["settings"] |= {
         "operator": {"name": "alice", "authorized_keys": ["ssh-ed25519 A"]},
         "extra_ca_certificates": ["files/ca.crt"],
     }
-    full = Site.from_variables(variables)
-    assert wiring.base_operator_name(full) == "alice"
-    assert wiring.base_operator_authorized_keys(full) == ["ssh-ed25519 A"]
-    assert wiring.base_extra_ca_certificates(full) == [
+    full = Site.from_variables(variables, registry.ROLES)
+    assert ARGUMENTS["base_operator_name"](full) == "alice"
+    assert ARGUMENTS["base_operator_authorized_keys"](full) == ["ssh-ed25519 A"]
+    assert ARGUMENTS["base_extra_ca_certificates"](full) == [
         str(full.inventory_directory / "files/ca.crt")
     ]
-
-
-# --- the wiring file -----------------------------------------------------------------------
-
-WIRING = ROOT / "playbooks" / "group_vars" / "all.yml"
-
-
-def arguments(role: str) -> set[str]:
-    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
-    return set(yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"])
-
-
-def role_of(name: str) -> str:
-    """Return the role that an argument belongs to: the longest name that it begins with."""
-    roles = [path.name for path in (ROOT / "roles").iterdir()]
-    return max((role for role in roles if name.startswith(f"{role}_")), key=len)
-
-
-def test_wiring_file_is_short() -> None:
-    assert len(WIRING.read_text().splitlines()) < 150
-
-
-def test_every_line_of_the_wiring_is_an_argument_of_its_role() -> None:
-    for name in yaml.safe_load(WIRING.read_text()):
-        if not name.startswith(("__", "ansible_")):
-            assert name in arguments(role_of(name))
-
-
-def test_roles_accept_what_the_wiring_gives_them(site: Site) -> None:
-    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-    for name, function in FUNCTIONS.items():
-        path = ROOT / "roles" / role_of(name) / "meta" / "argument_specs.yml"
-        options = yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
-        result = ArgumentSpecValidator({name: options[name]}).validate({name: function(site)})
-        assert result.error_messages == [], name
-
-
-def test_every_function_is_wired_and_every_line_names_a_function() -> None:
-    lines = re.findall(r'^(\w+): "{{ __arguments\.(\w+) }}"', WIRING.read_text(), re.MULTILINE)
-    assert sorted(part for _, part in lines) == sorted(FUNCTIONS)
-    assert [argument for argument, part in lines if argument != part] == []
-
-
-def test_assumed_defaults_are_those_of_the_roles() -> None:
-    text = WIRING.read_text()
-    docker = yaml.safe_load((ROOT / "roles/docker/defaults/main.yml").read_text())
-    assert f"default('{docker['docker_bridge_address']}')" in text
-    assert [pool["base"] for pool in docker["docker_address_pools"]] == ["172.20.0.0/14"]
-    assert "default([{'base': '172.20.0.0/14'}])" in text
-    nginx = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
-    assert f"default({nginx['nginx_https_port']})" in text
-    postgresql = yaml.safe_load((ROOT / "roles/postgresql/defaults/main.yml").read_text())
-    assert postgresql["postgresql_client_certificates"] is False
-    assert "postgresql_client_certificates | default(false)" in text

@@ -1,0 +1,110 @@
+"""Build the environment variables of an app from what the roles offer to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedstone_control.settings import placeholders
+from bedstone_control.settings.placeholders import used
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bedstone_control.roles.role import Offer, Placeholder, Role
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.app import App
+
+
+def offers(roles: Iterable[Role]) -> list[Offer]:
+    """Return what the roles offer to apps."""
+    return [role.offer for role in roles if role.offer is not None]
+
+
+def default_variables(roles: Iterable[Role]) -> dict[str, str]:
+    """Return the variables that an app gets by default when it uses all that is offered."""
+    return {name: text for offer in offers(roles) for name, text in offer.variables.items()}
+
+
+def known_placeholders(roles: Iterable[Role]) -> dict[str, Placeholder]:
+    """Return all placeholders by name; `secret.NAME` stands for those of the app's secrets."""
+    return {name: item for offer in offers(roles) for name, item in offer.placeholders.items()}
+
+
+def variables(app: App, roles: Iterable[Role]) -> dict[str, str]:
+    """Return an app's variables with their placeholders still in place."""
+    return overridden(app, *(o.variables for o in offers(roles) if o.used_by(app)))
+
+
+def overridden(app: App, *defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return default variables as an app's settings change them."""
+    result: dict[str, str] = {}
+    for each in defaults if app.default_env else ():
+        result |= each
+    for name, value in app.env.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = value
+    return result
+
+
+def secret_variables(app: App, roles: Iterable[Role]) -> list[str]:
+    """Return the names of the variables whose values hold a secret, sorted."""
+    known = known_placeholders(roles)
+    return sorted(
+        name
+        for name, text in variables(app, roles).items()
+        if any(
+            item.startswith("secret.") or (item in known and known[item].secret)
+            for item in used(text)
+        )
+    )
+
+
+def login_variables(app: App, roles: Iterable[Role]) -> list[str]:
+    """Return the names of the variables whose values change with a login's password, sorted."""
+    logins = {name for name, item in known_placeholders(roles).items() if item.login}
+    return sorted(
+        name for name, text in variables(app, roles).items() if logins.intersection(used(text))
+    )
+
+
+def placeholder_values(site: Site, app: App, *, migrate: bool = False) -> dict[str, str]:
+    """Return what each placeholder of an app stands for.
+
+    Args:
+        site: the input of all functions.
+        app: the app.
+        migrate: whether the values are for migrations, which use a role of their own.
+
+    Raises:
+        ValueError: a secret is missing.
+
+    """
+    values: dict[str, str] = {}
+    for offer in offers(site.roles):
+        if offer.used_by(app):
+            values |= offer.values(site, app, migrate)
+    return values
+
+
+def environment(site: Site, app: App, *, migrate: bool = False) -> dict[str, str]:
+    """Return an app's environment with every placeholder replaced.
+
+    Args:
+        site: the input of all functions.
+        app: the app.
+        migrate: whether it is for migrations.
+
+    Raises:
+        ValueError: a secret is missing or a placeholder unknown.
+
+    """
+    values = placeholder_values(site, app, migrate=migrate)
+    result = {}
+    for name, text in variables(app, site.roles).items():
+        try:
+            result[name] = placeholders.expand(text, values)
+        except ValueError as error:
+            raise ValueError(f"App {app.name}, variable {name}: {error}") from error
+    return result

@@ -1,0 +1,18 @@
+"""Name the inventory's groups that several roles share: the topology."""
+
+from __future__ import annotations
+
+from bedstone_control.roles.role import Group
+
+EVERY_HOST = Group("all", "is every host", lambda _settings: False)
+APP = Group("app", "runs the containers", lambda _settings: True)
+POSTGRESQL = Group(
+    "postgresql",
+    "keeps the databases",
+    lambda settings: any(app.database for app in settings.apps),
+)
+PROXY = Group(
+    "proxy",
+    "answers for the domains",
+    lambda settings: any(app.domains for app in settings.apps),
+)

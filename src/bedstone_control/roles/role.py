@@ -1,0 +1,190 @@
+"""Describe a role to the controller: one object, from which all that depends on roles is derived.
+
+Each module `roles/<role>.py` ends with its `ROLE`; roles/registry.py lists them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from bedstone_control.vault.ssh_keys import make_private_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bedstone_control.roles.site import Site
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
+
+
+class Stage(IntEnum):
+    """When a role is applied, and so what a rebuild does with it."""
+
+    MACHINE = 1  # before any data: a rebuild applies it to the bare server
+    DATA = 2  # keeps data: rebuild.yml restores it between the stages before and after
+    FRONT = 3  # after the data
+    RELEASE = 4  # by deploy.yml alone
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the inventory: the hosts of a role.
+
+    Attributes:
+        name: its name in hosts.yml.
+        purpose: what its hosts do, after "it": "keeps the databases".
+        needed: whether settings need a host in it.
+
+    """
+
+    name: str
+    purpose: str
+    needed: Callable[[Settings], bool]
+
+
+def public(_site: Site) -> list[str] | None:
+    """Return the reach of a port that everyone may connect to."""
+    return None
+
+
+def local(_site: Site) -> list[str] | None:
+    """Return the reach of a port that only its own host connects to."""
+    return []
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port on which a role's program listens.
+
+    Attributes:
+        variable: the role's argument that sets it.
+        default: the port when it is not set.
+        purpose: what it serves.
+        programs: the names of the processes that may listen on it.
+        reach: the networks that may connect to it on a host, None for everyone; `public`, `local`
+            or a function of the role's own.
+        protocol: `tcp` or `udp`.
+
+    """
+
+    variable: str
+    default: int
+    purpose: str
+    programs: tuple[str, ...]
+    reach: Callable[[Site], list[str] | None] = public
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret that settings need in the vault.
+
+    Attributes:
+        place: the keys that lead to it, below `bedstone_secrets`.
+        purpose: what it is for.
+        make: makes it, given the inventory's name; None for one that only the operator knows.
+        least: the characters that a strong one has at least, where its length can be judged.
+
+    """
+
+    place: tuple[str, ...]
+    purpose: str
+    make: Callable[[str], Any] | None = None
+    least: int | None = None
+
+
+def ssh_key(_inventory: str) -> str:
+    """Make a private ssh key."""
+    return make_private_key()
+
+
+def token(size: int) -> Callable[[str], str]:
+    """Return a function that makes a password of so many random bytes."""
+    return lambda _inventory: secrets.token_urlsafe(size)
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A placeholder in an app's environment and files.
+
+    Attributes:
+        purpose: what it stands for.
+        secret: whether that is or contains a secret.
+        login: whether that changes with a password, as the name of a login does.
+
+    """
+
+    purpose: str
+    secret: bool = False
+    login: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a role offers to the apps that use it.
+
+    Attributes:
+        needs: what an app has that uses it, as in "needs a database".
+        setting: an example of the setting that asks for it.
+        used_by: whether an app uses it.
+        placeholders: its placeholders by name.
+        variables: the variables that the app gets by default, with placeholders.
+        values: the placeholders' values for an app, and whether for its migrations.
+
+    """
+
+    needs: str
+    setting: Mapping[str, Any]
+    used_by: Callable[[App], bool]
+    placeholders: Mapping[str, Placeholder]
+    variables: Mapping[str, str]
+    values: Callable[[Site, App, bool], Mapping[str, str]]
+
+
+def no_secrets(_settings: Settings) -> Iterable[Secret]:
+    """Return the secrets of a role that needs none."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role.
+
+    Attributes:
+        name: the name of its folder, and the prefix of its arguments.
+        group: the hosts that get it.
+        stage: when it is applied.
+        arguments: the arguments that follow from settings, secrets and topology, each with its
+            function. All are computed once in a run (roles/arguments.py).
+        expressions: arguments that follow from other variables of Ansible's, as expressions that
+            Ansible evaluates where they are used.
+        variables: arguments set in the inventory that the controller reads, with the role's
+            defaults; ports are read in any case.
+        ports: where its programs listen.
+        secrets: the secrets that settings need for it.
+        offer: what it offers to apps.
+        filters: the functions that its tasks call as filters, by their own names.
+
+    """
+
+    name: str
+    group: Group
+    stage: Stage
+    arguments: Mapping[str, Callable[[Site], Any]] = field(default_factory=dict)
+    expressions: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    secrets: Callable[[Settings], Iterable[Secret]] = no_secrets
+    offer: Offer | None = None
+    filters: tuple[Callable[..., Any], ...] = ()
+
+
+def defaults(roles: Iterable[Role]) -> dict[str, Any]:
+    """Return the variables that the controller reads of each host, with their defaults."""
+    found: dict[str, Any] = {}
+    for role in roles:
+        found |= {port.variable: port.default for port in role.ports} | dict(role.variables)
+    return found
