@@ -22,7 +22,6 @@ CA_ON_HOST = f"{TLS_DIRECTORY}/ca.crt"
 CA_IN_CONTAINER = "/run/bedstone/ca.crt"
 
 DATABASE_HOST = "postgres"
-DATABASE_PORT = 5432
 
 
 def database_name(app: str) -> str:

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from bedstone_control import names
 from bedstone_control.roles import docker, pgbackrest
 from bedstone_control.roles.groups import POSTGRESQL
@@ -209,7 +211,8 @@ def login(site: Site, app: App) -> str | None:
 
 def has_client_certificates(site: Site) -> bool:
     """Return whether PostgreSQL asks for a certificate with the role's name."""
-    return bool(site.variables["postgresql_client_certificates"])
+    # The command line (`-e name=false`) gives a text.
+    return bool(boolean(site.variables["postgresql_client_certificates"]))
 
 
 def _password(site: Site, app: App, name: str) -> str:

@@ -103,7 +103,7 @@ def test_servers_that_nobody_has_looked_at_are_not_compared() -> None:
 
 
 def known(site: Site, host: str) -> Known:
-    """Return the wiring's values for a host in an inventory with two servers and a verifier."""
+    """Return the arguments' input of a host in an inventory with two servers and a verifier."""
     settings = {name.removeprefix("bedstone_"): v for name, v in site.settings.items()}
     there = settings["backup"]["destinations"]
     there[0]["sftp"]["path"] = "/srv/bedstone/${host}"

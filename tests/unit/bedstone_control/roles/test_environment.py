@@ -98,6 +98,8 @@ def test_with_client_certificates_the_role_itself_logs_in() -> None:
     found = environment(app(), SECRETS, postgresql_client_certificates=True)
     assert found["POSTGRES_USER"] == "pay_me_app"
     assert "//pay_me_app:" in found["DATABASE_URL"]
+    written = environment(app(), SECRETS, postgresql_client_certificates="false")
+    assert written["POSTGRES_USER"] == LOGIN
 
 
 def test_variables_with_the_login_are_named() -> None:
