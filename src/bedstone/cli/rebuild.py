@@ -10,8 +10,8 @@ from bedstone.cli.main import add_command
 from bedstone.core import names
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
-from bedstone.rebuild import serve
-from bedstone.rebuild.run import finish, rebuild, say, settle
+from bedstone.rebuild import hold
+from bedstone.rebuild.run import finish, prepare, rebuild, serve_kept
 from bedstone.restore import source
 from bedstone.storage import destinations
 
@@ -53,10 +53,12 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="don't ask")
     parser.add_argument(
-        "--settle",
+        "--prepare",
         action="store_true",
-        help="only finish what a killed rebuild has left half done; nothing otherwise",
+        help="only the start: refuse a server with data, hold the backups back, settle a rebuild"
+        " that was killed",
     )
+    parser.add_argument("--resume", action="store_true", help="only let the backups run again")
     parser.add_argument(
         "--finish",
         action="store_true",
@@ -64,21 +66,24 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--serve",
-        nargs="+",
+        nargs="*",
         metavar="APP",
-        help="only start the releases of these apps that were brought back",
+        help="only start the releases of these apps that were restored; print as JSON of which"
+        " apps there is none",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    if arguments.settle:
-        settle()
+    if arguments.prepare:
+        prepare()
+        return 0
+    if arguments.resume:
+        hold.resume()
         return 0
     with terminable():
-        if arguments.serve:
-            for app in arguments.serve:
-                serve.serve(app, say)
+        if arguments.serve is not None:
+            print(json.dumps(serve_kept(arguments.serve)))
             return 0
         if arguments.finish:
             facts = finish()

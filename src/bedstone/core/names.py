@@ -17,6 +17,7 @@ HTTP_SLOTS = ("blue", "green")
 BACKUP_UNIT = "bedstone-backup.service"
 COPY_UNIT = "bedstone-copy.service"
 FULL_BACKUP_UNIT = "bedstone-wal-full.service"
+INCREMENTAL_BACKUP_UNIT = "bedstone-wal-incremental.service"
 UPGRADE_UNIT = "bedstone-upgrade.service"
 BUILD_SLICE = "bedstone-build.slice"
 

@@ -18,7 +18,9 @@ from bedstone.core import lock, names
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.offsite import sync
-from bedstone.rebuild import cluster, files
+from bedstone.postgres import content
+from bedstone.postgres.server import Server
+from bedstone.rebuild import cluster, files, hold, serve
 from bedstone.rebuild import dumps as rebuild_dumps
 from bedstone.rebuild import journal as rebuild_journal
 from bedstone.storage import destinations
@@ -26,14 +28,16 @@ from bedstone.system.systemd import Systemd
 from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bedstone.backup.settings import Settings
-    from bedstone.postgres.server import Server
     from bedstone.rebuild.journal import Journal
     from bedstone.storage.destinations import Destination, Destinations
 
 logger = logging.getLogger(__name__)
 
-# Role pgbackrest's.
+# Debian's.
+_SOCKET = "/var/run/postgresql"
 
 
 def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
@@ -164,6 +168,47 @@ def _prepare_archive(known: Destinations, server: Server) -> list[str]:
         # The next archiving run reports what to do; the data needn't wait for it.
         return [f"Archiving isn't prepared everywhere: {error.message}"]
     return []
+
+
+def prepare() -> None:
+    """Check that the server is new, hold its backups back, and settle a rebuild that was killed.
+
+    Needs neither configuration nor Bedstone on the server: a bare one has none.
+
+    Raises:
+        RefusedError: the server has data; nothing was changed.
+
+    """
+    if rebuild_journal.load() is None:
+        try:
+            server = cluster.of_host(backup_settings.load())
+        except BedstoneError:
+            server = Server(_SOCKET, cluster.PORT)
+        # `rebuild` counts row by row; but by then PostgreSQL archives nothing.
+        if found := content.tables_with_content(server):
+            raise RefusedError(
+                f"This server has data in its databases ({', '.join(found)}), and a rebuild is for"
+                " a new server: nothing was touched.",
+                hint="Is its address in hosts.yml the new one's? On a server with data restore.yml"
+                " brings an app's data back.",
+            )
+    hold.hold()
+    settle()
+
+
+def serve_kept(apps: Sequence[str]) -> dict[str, list[str]]:
+    """Start the releases of apps that came back; return those of which none did, as `without`.
+
+    Raises:
+        BedstoneError: a release doesn't start.
+
+    """
+    journal = rebuild_journal.load()
+    kept = journal.facts.get("releases") or {} if journal is not None else {}
+    served = [app for app in apps if app in kept]
+    for app in served:
+        serve.serve(app, say)
+    return {"served": served, "without": [app for app in apps if app not in kept]}
 
 
 def settle() -> None:

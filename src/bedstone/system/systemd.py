@@ -130,6 +130,10 @@ class Systemd:
         """Make a unit read its configuration again."""
         self._run(["systemctl", "reload", unit])
 
+    def read_units(self) -> None:
+        """Read the files of all units again."""
+        self._run(["systemctl", "daemon-reload"])
+
     def states(self, units: Sequence[str]) -> dict[str, UnitState]:
         """Return the state of each of the units."""
         return {

@@ -14,9 +14,11 @@ from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.offsite import copies
-from bedstone.rebuild import cluster, dumps, files, run
+from bedstone.postgres import content
+from bedstone.rebuild import cluster, dumps, files, hold, run, serve
 from bedstone.rebuild import journal as rebuild_journal
 from bedstone.rebuild.cluster import Recovered
+from bedstone.system.systemd import Systemd
 
 BACKUP = {
     "schema": 1,
@@ -271,3 +273,64 @@ def test_settling_without_a_rebuild_does_nothing(world: World) -> None:
     run.settle()
     assert world.done == []
     assert not (paths.state() / "rebuild.json").exists()
+
+
+# --- before: a server that may have nothing, not even the program ------------------------------
+
+
+@pytest.fixture
+def held(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The drop-in that holds the nightly backup back; nothing is in the databases."""
+    monkeypatch.setattr(content, "tables_with_content", world.step("tables_with_content", []))
+    monkeypatch.setattr(Systemd, "read_units", world.step("daemon-reload"))
+    return paths.host("/run/systemd/system/bedstone-backup.service.d/rebuild.conf")
+
+
+def test_a_new_server_is_prepared_and_its_backups_run_again_afterwards(
+    world: World, held: Path
+) -> None:
+    (paths.host("/etc/bedstone") / "backup.json").unlink()  # a bare one has no configuration
+    run.prepare()
+    assert world.done == ["tables_with_content", "daemon-reload"]
+    assert "ConditionPathExists=!/run" in held.read_text()
+    directories = sorted(path.name for path in held.parents[1].iterdir())
+    assert directories == [
+        "bedstone-backup.service.d",
+        "bedstone-copy.service.d",
+        "bedstone-wal-full.service.d",
+        "bedstone-wal-incremental.service.d",
+    ]
+    run.prepare()  # of a call that was killed they are there already
+    hold.resume()
+    assert list(held.parents[1].iterdir()) == []
+    assert world.done[-1] == "daemon-reload"
+
+
+def test_a_server_with_data_is_not_prepared(
+    world: World, held: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "tables_with_content", lambda _server: ["shop: entry"])
+    with pytest.raises(RefusedError, match=r"has data in its databases \(shop: entry\)"):
+        run.prepare()
+    assert not held.exists()
+    assert world.done == []
+
+
+def test_a_killed_rebuild_is_settled_and_not_taken_for_data(world: World, held: Path) -> None:
+    journal = rebuild_journal.begin("offsite", None, world.data)
+    journal.at(rebuild_journal.SWAPPING)
+    journal.side.mkdir()
+    run.prepare()
+    assert world.done == ["daemon-reload", "start"]
+    assert held.exists()
+
+
+def test_apps_without_a_restored_release_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "serve", lambda app, _say: world.done.append(app))
+    assert run.serve_kept(["shop"]) == {"served": [], "without": ["shop"]}
+    journal = rebuild_journal.begin("offsite", None, world.data)
+    journal.at(rebuild_journal.FILES, releases={"shop": "r1"})
+    assert run.serve_kept(["shop", "wiki"]) == {"served": ["shop"], "without": ["wiki"]}
+    assert world.done == ["shop"]
