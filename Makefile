@@ -26,7 +26,7 @@ check: setup  ## lint, types and unit tests (under two minutes)
 
 .PHONY: test
 test: setup  ## everything: check, the app, every Molecule scenario, the demo (under an hour)
-	@$(BIN)/python tests/run.py
+	@$(BIN)/python -m tests.run
 
 .PHONY: test-faults
 test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed import images
+from testbed import images, usage
 from testbed.errors import TestbedError
 from testbed.host import Host, detect
 from testbed.paths import ROOT, SERVERS, SHARED, SSH, lock, make_directories, write
@@ -492,6 +492,7 @@ def down(found: list[dict[str, Any]]) -> list[str]:
         name = labels["name"]
         with lock(f"server-{name}"):
             hang_up(name)
+            usage.note(name, container["Id"])
             podman(["rm", "-f", "-v", "-t", "0", container["Id"]])
             shutil.rmtree(SERVERS / name, ignore_errors=True)
         names.append(name)

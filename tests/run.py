@@ -1,6 +1,6 @@
 """Run every stage of the test suite and say where the time went.
 
-    .venv/bin/python tests/run.py [STAGE...] [--jobs N]
+    .venv/bin/python -m tests.run [STAGE...] [--jobs N]
 
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real
 PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic),
@@ -9,8 +9,10 @@ random places; BEDSTONE_FAULT_SEED repeats a run), ``drill`` (a server burns dow
 write, and is rebuilt), ``newcomer`` (`make setup && make check` in a fresh clone on a bare Debian,
 which then provisions another one with the newest ansible) and ``demo`` (the README's first command,
 end to end, and what a test server does to the kernel of this machine). Each stage's output goes to
-a file of its own; a failing stage's last lines are shown. A deprecation warning of ansible-core
-fails its stage. Exit code 0 only when every stage passed.
+a file of its own, each line with its second; a failing stage's last lines are shown. A
+deprecation warning of ansible-core fails its stage. The table at the end says where the seconds
+went: Molecule's actions, dpkg ("apt"), and the CPU seconds of the stage's programs on this machine
+("cpu-here") and on its servers ("cpu-there"). Exit code 0 only when every stage passed.
 """
 
 from __future__ import annotations
@@ -20,17 +22,22 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from testbed.usage import VARIABLE as USAGE
+from tests import stage_times
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test-logs"
 SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 2700
+OUTPUT_SECONDS = 10
 # ansible-core's announcement of what a later release removes.
 DEPRECATION = "DEPRECATION WARNING"
 # The words of pytest, Ansible and make that say what it was, wherever Molecule puts them.
@@ -38,13 +45,19 @@ _TELLING = re.compile(
     r"\bE {3,}\S|\bFAILED\b|Error:|\bfatal: |\bstopped: |is not idempotent"
     rf"|{DEPRECATION}"
 )
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TOLD_LINES = 12
 TOLD_WIDTH = 200
-# The longest first, so that the two workers end together.
-LONG_SCENARIOS = (
-    "release", "pgbackrest", "backup", "app", "upgrade", "postgresql", "base", "site",
-)  # fmt: skip
+# Seconds of each stage, two at a time on two cores; the longest start first, so that the workers
+# end together. Measured on 2026-11-29; a stage that is not here starts before the shortest.
+SECONDS = {
+    "molecule-release": 900, "molecule-backup": 850, "molecule-pgbackrest": 790,
+    "molecule-postgresql": 420, "molecule-app": 400, "newcomer": 400, "drill": 350, "check": 300,
+    "molecule-site": 264, "molecule-upgrade": 242, "molecule-docker": 227, "molecule-base": 205,
+    "faults": 202, "molecule-nginx": 183, "demo": 150, "molecule-ca": 107,
+    "molecule-converge": 104, "integration": 102, "molecule-host_program": 83,
+    "molecule-preflight": 54, "app": 45,
+}  # fmt: skip
+SECONDS_OF_A_NEW_STAGE = 100
 # Of the whole table (`make test-faults`), a sample that is another one each time.
 FAULT_CELLS = 6
 # With the reason of whatever was skipped.
@@ -69,6 +82,7 @@ class Outcome:
     seconds: float
     returncode: int
     log: Path
+    used: stage_times.Used
 
 
 def scenarios() -> list[str]:
@@ -77,52 +91,71 @@ def scenarios() -> list[str]:
 
 
 def all_stages() -> list[Stage]:
-    """Return every stage; the long ones first, so that the workers end together."""
-    longest, *others = [
-        Stage(f"molecule-{name}", (".venv/bin/molecule", "test", "-s", name))
-        for name in sorted(scenarios(), key=_place)
-    ]
-    return [
-        longest,
+    """Return every stage, the longest first."""
+    stages = [
         Stage("check", ("make", "check")),
         Stage("demo", (*E2E, "tests/e2e/test_machine.py", "tests/e2e/test_demo.py")),
         Stage("newcomer", (*E2E, "tests/e2e/test_newcomer.py")),
         Stage("faults", (".venv/bin/python", "-m", "tests.faults", f"--sample={FAULT_CELLS}")),
         Stage("drill", (".venv/bin/python", "-m", "tests.drill", f"--seconds={DRILL_SECONDS}")),
-        *others,
         Stage("app", ("make", "-C", "app", "check")),
         Stage("integration", (".venv/bin/pytest", "-q", "tests/integration")),
     ]
-
-
-def _place(scenario: str) -> tuple[int, str]:
-    found = scenario in LONG_SCENARIOS
-    return (LONG_SCENARIOS.index(scenario) if found else len(LONG_SCENARIOS), scenario)
+    stages += [
+        Stage(f"molecule-{name}", (".venv/bin/molecule", "test", "-s", name))
+        for name in scenarios()
+    ]
+    return sorted(stages, key=lambda stage: -SECONDS.get(stage.name, SECONDS_OF_A_NEW_STAGE))
 
 
 def run_stage(stage: Stage) -> Outcome:
     """Run one stage with its output in a file; a stage over its limit counts as failed."""
     log = LOGS / f"{stage.name}.log"
+    usage = LOGS / f"{stage.name}.usage"
+    usage.write_text("")
     started = time.monotonic()
     print(f"--> {stage.name}", flush=True)
-    with log.open("wb") as output:
-        try:
-            returncode = subprocess.run(
-                stage.command,
-                cwd=ROOT,
-                env=os.environ | {"PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=STAGE_LIMIT_SECONDS,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            output.write(f"\nstopped: over {STAGE_LIMIT_SECONDS} s\n".encode())
-            returncode = 124
+    process = subprocess.Popen(
+        stage.command,
+        cwd=ROOT,
+        env=os.environ
+        | {"PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}", USAGE: str(usage)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    stamping = threading.Thread(target=_stamp, args=(process.stdout, log, started), daemon=True)
+    stamping.start()
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        process.kill()
+
+    limit = threading.Timer(STAGE_LIMIT_SECONDS, stop)
+    limit.start()
+    # Not process.wait(): the kernel tells the CPU seconds of this stage only here.
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    limit.cancel()
+    # A program that a stage left running may hold the pipe.
+    stamping.join(timeout=OUTPUT_SECONDS)
+    returncode = process.returncode
+    if stopped.is_set():
+        with log.open("a") as output:
+            output.write(f"\nstopped: over {STAGE_LIMIT_SECONDS} s\n")
+        returncode = 124
     if returncode == 0 and DEPRECATION in log.read_text(errors="replace"):
         returncode = 1
-    return Outcome(stage, time.monotonic() - started, returncode, log)
+    cpu = used.ru_utime + used.ru_stime
+    took = time.monotonic() - started
+    return Outcome(stage, took, returncode, log, stage_times.read(log, usage, cpu))
+
+
+def _stamp(output: IO[bytes], log: Path, started: float) -> None:
+    with output, log.open("wb", buffering=0) as file:
+        for line in output:
+            file.write(stage_times.stamped(time.monotonic() - started, line))
 
 
 def report(outcome: Outcome) -> None:
@@ -137,24 +170,12 @@ def report(outcome: Outcome) -> None:
 
 def telling(log: Path) -> list[str]:
     """Return the lines of a failed stage's output that say what it was, cut to a screen's width."""
-    text = log.read_text(errors="replace")
-    lines = [line.lstrip(" │-'") for line in _COLOUR.sub("", text).splitlines()]
+    text = stage_times.COLOUR.sub("", log.read_text(errors="replace"))
+    lines = [stage_times.unstamped(line).lstrip(" │-'") for line in text.splitlines()]
     found = [line for line in lines if _TELLING.search(line)] or lines
     # Each once: Molecule shows a failed task's words several times.
     told = list(dict.fromkeys(line[:TOLD_WIDTH] for line in found))
     return told[-TOLD_LINES:]
-
-
-def table(outcomes: Iterable[Outcome], total: float) -> str:
-    """Return where the time went, the slowest stage first."""
-    rows = sorted(outcomes, key=lambda outcome: -outcome.seconds)
-    lines = [f"{'stage':<24}{'seconds':>9}  result"]
-    lines += [
-        f"{row.stage.name:<24}{row.seconds:>9.0f}  {'ok' if row.returncode == 0 else 'FAILED'}"
-        for row in rows
-    ]
-    lines.append(f"{'wall clock':<24}{total:>9.0f}")
-    return "\n".join(lines)
 
 
 def main() -> int:
@@ -173,6 +194,7 @@ def main() -> int:
     # What a killed run left would only take memory from this one.
     subprocess.run(["python3", "-m", "testbed", "prune"], cwd=ROOT, check=True)
     started = time.monotonic()
+    machine = stage_times.Machine()
     outcomes = []
     with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
         for future in as_completed([pool.submit(run_stage, stage) for stage in chosen]):
@@ -180,8 +202,14 @@ def main() -> int:
             report(outcomes[-1])
     failed = [outcome for outcome in outcomes if outcome.returncode != 0]
     print()
-    print(table(outcomes, time.monotonic() - started))
-    print()
+    seconds = time.monotonic() - started
+    rows = sorted(
+        ((o.stage.name, o.seconds, o.used) for o in outcomes), key=lambda row: row[1], reverse=True
+    )
+    print(stage_times.table(rows), end="\n\n")
+    print("slowest tests", stage_times.slowest(rows), sep="\n", end="\n\n")
+    print(f"wall clock: {seconds:.0f} s, stages at a time: {arguments.jobs}")
+    print(machine.stop(seconds), end="\n\n")
     for outcome in failed:
         # Again at the end: who sees only the last lines sees what it was.
         print(f"{outcome.stage.name}:", *(f"    {line}" for line in telling(outcome.log)), sep="\n")
