@@ -33,7 +33,7 @@ shell_scripts() {
   done
 }
 
-gate ansible-lint "$bin/ansible-lint" --offline -q &
+gate ansible-lint "$bin/python" scripts/ansible_lint.py --offline -q &
 lint=$!
 gate ruff "$bin/ruff" check . || failed=1
 gate ruff-format "$bin/ruff" format --check . || failed=1
