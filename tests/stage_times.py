@@ -17,7 +17,8 @@ from pathlib import Path
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 STAMP = re.compile(r"^ *(\d+\.\d) ")
 ACTION = re.compile(r"➜ (\w+): (Executing|Executed)")
-TEST = re.compile(r"(\d+\.\d+)s (?:call|setup|teardown) +(\S+)")
+# Ansible folds a long line, so the test's name may be on the next one.
+TEST = re.compile(r"(\d+\.\d+)s (?:call|setup|teardown) +(?:\n *\d+\.\d +│? *)?(\S+)", re.MULTILINE)
 # The check run is Molecule's side_effect; what is not Molecule's is one column.
 COLUMNS = {
     "create": ("create",),
@@ -59,9 +60,9 @@ def actions(lines: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def slow_tests(lines: Iterable[str]) -> list[tuple[float, str]]:
+def slow_tests(text: str) -> list[tuple[float, str]]:
     """Return what pytest listed as its slowest, as (seconds, test)."""
-    return [(float(found[1]), found[2]) for line in lines if (found := TEST.search(line))]
+    return [(float(seconds), test) for seconds, test in TEST.findall(text)]
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class Used:
 
 def read(log: Path, usage: Path, controller_cpu: float) -> Used:
     """Return what a stage used, from its log and from what its servers left."""
-    lines = COLOUR.sub("", log.read_text(errors="replace")).splitlines()
+    text = COLOUR.sub("", log.read_text(errors="replace"))
     servers = [json.loads(line) for line in usage.read_text().splitlines()]
     return Used(
-        actions(lines),
-        tuple(slow_tests(lines)),
+        actions(text.splitlines()),
+        tuple(slow_tests(text)),
         controller_cpu,
         sum(server["cpu_seconds"] for server in servers),
         sum(server["apt_seconds"] for server in servers),

@@ -13,6 +13,8 @@ MOLECULE = """\
    10.5 INFO     ca ➜ create: Executed: Successful
    10.5 INFO     ca ➜ verify: Executing
    20.0   │     - 7.25s call     molecule/ca/test_ca.py::test_chain[ssh://molecule-ca-trixie]
+   20.1   │     - 6.50s setup \x1b[0m
+   20.1 \x1b[2m\x1b[32m  │\x1b[0m       molecule/ca/test_ca.py::test_folded[ssh://molecule-ca-trixie]
    20.5 INFO     ca ➜ verify: Executed: Successful
    21.0 INFO     ca ➜ destroy: Executing
    23.5 INFO     ca ➜ destroy: Executed: Successful
@@ -53,6 +55,7 @@ def test_slowest_tests_of_all_stages_are_shown_in_order(used: stage_times.Used) 
     assert shown == [
         "9.0", "molecule/x.py::test_y",
         "7.2", "molecule/ca/test_ca.py::test_chain[ssh://molecule-ca-trixie]",
+        "6.5", "molecule/ca/test_ca.py::test_folded[ssh://molecule-ca-trixie]",
     ]  # fmt: skip
 
 
