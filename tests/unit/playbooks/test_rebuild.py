@@ -58,19 +58,21 @@ def rebuild(place: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("-efrom=offsite",), "`from` is called `destination` now"),
-        (("-edestination=offsite",), "A rebuild makes one server anew"),
-        (("-edestination=offsite", "--limit=web1"), "web1 keeps no database"),
-        (("-edestination=offsite", "--limit=db1"), "db1 has no `host_keys` in hosts.yml"),
-        (("-edestination=offsite", "--limit=db1"), "ssh-keyscan -t ed25519 192.0.2.1"),
+        (("-efrom=offsite",), ["`from` is called `destination` now"]),
+        (("-edestination=offsite",), ["A rebuild makes one server anew"]),
+        (("-edestination=offsite", "--limit=web1"), ["web1 keeps no database"]),
+        (
+            ("-edestination=offsite", "--limit=db1"),
+            ["db1 has no `host_keys` in hosts.yml", "ssh-keyscan -t ed25519 192.0.2.1"],
+        ),
     ],
 )
 def test_what_can_not_be_done_is_refused_before_anything_is_touched(
-    tmp_path: Path, arguments: tuple[str, ...], words: str
+    tmp_path: Path, arguments: tuple[str, ...], words: list[str]
 ) -> None:
     said = rebuild(tmp_path, *arguments)
     assert "Nothing was touched" in said
-    assert words in said
+    assert [missing for missing in words if missing not in said] == []
 
 
 @pytest.mark.parametrize(

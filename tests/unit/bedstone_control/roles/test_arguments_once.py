@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -40,6 +40,13 @@ SHOW = {
     },
     "vars": {"__names": "{{ ca_certificates | map(attribute='name') }}"},
 }
+
+
+class Run(NamedTuple):
+    """The output of a run, and how often it evaluated a setting."""
+
+    output: str
+    evaluated: int
 
 
 def inventory(place: Path, **more: Any) -> dict[str, Any]:
@@ -103,18 +110,29 @@ def evaluated(place: Path) -> int:
     return len((place / "evaluated").read_text().splitlines())
 
 
-def test_settings_are_evaluated_once_for_a_host_in_a_run(tmp_path: Path) -> None:
-    code, output = play(tmp_path, [WIRE, SHOW, WIRE, SHOW, SHOW])
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that computes the arguments twice and uses them three times."""
+    place = tmp_path_factory.mktemp("run")
+    code, output = play(place, [WIRE, SHOW, WIRE, SHOW, SHOW])
     assert code == 0, output
-    assert output.count("Europe/Vienna ['shop-web']") == 9
-    assert evaluated(tmp_path) == len(HOSTS)
+    return Run(output, evaluated(place))
 
 
-def test_each_host_gets_its_own_arguments(tmp_path: Path) -> None:
-    code, output = play(tmp_path, [WIRE, SHOW])
-    assert code == 0, output
-    found = re.findall(r"ok: \[(\w+)\] => \n +msg: .* (\[.*\])", output)
-    assert dict(found) == {"web1": "['shop']", "web2": "[]", "db1": "['postgresql']"}
+def test_settings_are_evaluated_once_for_a_host_in_a_run(run: Run) -> None:
+    assert run.output.count("Europe/Vienna ['shop-web']") == 9
+    assert run.evaluated == len(HOSTS)
+
+
+def test_each_host_gets_its_own_arguments(run: Run) -> None:
+    found = re.findall(r"ok: \[(\w+)\] => \n +msg: .* (\[.*\])", run.output)
+    own = {("web1", "['shop']"), ("web2", "[]"), ("db1", "['postgresql']")}
+    assert (len(found), set(found)) == (9, own)
+
+
+def test_no_warning_and_no_deprecation(run: Run) -> None:
+    assert "WARNING" not in run.output
+    assert "DEPRECATION" not in run.output
 
 
 def test_a_limited_run_knows_the_addresses_of_all_hosts(tmp_path: Path) -> None:
@@ -130,12 +148,6 @@ def test_no_secret_is_shown_or_written_to_a_cache_of_facts(tmp_path: Path) -> No
     assert code == 0, output
     assert SECRET not in output
     assert [path for path in (tmp_path / "facts").glob("*") if SECRET in path.read_text()] == []
-
-
-def test_no_warning_and_no_deprecation(tmp_path: Path) -> None:
-    _, output = play(tmp_path, [WIRE, SHOW])
-    assert "WARNING" not in output
-    assert "DEPRECATION" not in output
 
 
 def test_wrong_settings_are_shown(tmp_path: Path) -> None:
