@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bedstone_control import docs
+from bedstone_control import docs, version
 from bedstone_control.checks.problems import schema_report
 from bedstone_control.inventory import backup_key_dialog, create
 
@@ -19,6 +19,7 @@ INVENTORIES = PROJECT / "inventories"
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     result = argparse.ArgumentParser(prog="python -m bedstone_control", description=__doc__)
+    result.add_argument("--version", action="version", version=f"bedstone {version.version()}")
     commands = result.add_subparsers(required=True, metavar="COMMAND")
 
     new = commands.add_parser(

@@ -8,6 +8,8 @@ import os
 import zipfile
 from pathlib import Path
 
+from bedstone_control.version import with_version
+
 INTERPRETER = b"#!/usr/bin/python3\n"
 # The zip format's first moment: times of the checkout must not change the file.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
@@ -26,7 +28,7 @@ def content(source: Path | None = None) -> bytes:
         source: the package's directory (``src/bedstone`` by default).
 
     Files are stored, not compressed: the bytes are then the same with every
-    version of zlib, and the program starts faster.
+    version of zlib, and the program starts faster. Its version names the commit.
 
     Raises:
         ValueError: the directory isn't the package.
@@ -40,7 +42,8 @@ def content(source: Path | None = None) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "__main__.py", _MAIN.encode())
         for module in modules:
-            _add(archive, f"bedstone/{module.relative_to(source)}", module.read_bytes())
+            name = f"bedstone/{module.relative_to(source)}"
+            _add(archive, name, with_version(source, module))
     return INTERPRETER + buffer.getvalue()
 
 

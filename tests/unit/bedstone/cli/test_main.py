@@ -14,21 +14,24 @@ import pytest
 from bedstone import __version__
 from bedstone.cli import main
 from bedstone_control.roles import zipapp
+from bedstone_control.version import version
 from tests.unit.fixtures.release import root
 
 __all__ = ["root"]
 
 
 def test_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
-    copy = tmp_path / "bedstone"
-    for path in zipapp.source_directory().rglob("*.py"):
-        target = copy / path.relative_to(zipapp.source_directory())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-        os.utime(target, (1, 1))
-    assert zipapp.content(copy) == zipapp.content()
-    (copy / "cli" / "main.py").write_text("changed")
-    assert zipapp.content(copy) != zipapp.content()
+    copies = [tmp_path / name / "bedstone" for name in ("one", "two")]
+    for seconds, copy in enumerate(copies, 1):
+        for path in zipapp.source_directory().rglob("*.py"):
+            target = copy / path.relative_to(zipapp.source_directory())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+            os.utime(target, (seconds, seconds))
+    one, two = copies
+    assert zipapp.content(one) == zipapp.content(two)
+    (two / "cli" / "main.py").write_text("changed")
+    assert zipapp.content(one) != zipapp.content(two)
 
 
 def test_built_program_runs_without_the_checkout(tmp_path: Path) -> None:
@@ -41,7 +44,8 @@ def test_built_program_runs_without_the_checkout(tmp_path: Path) -> None:
         check=True,
         cwd="/",
     )
-    assert ran.stdout == f"bedstone {__version__}\n"
+    assert ran.stdout == f"bedstone {version()}\n"
+    assert version().startswith(f"{__version__}+")
 
 
 def test_wrong_directory_is_told(tmp_path: Path) -> None:
