@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from bedstone_control.checks.context import as_yaml, did_you_mean, nearest
-from bedstone_control.settings import root
+from bedstone_control.settings import renamed, root
 from bedstone_control.settings.app import App
 from bedstone_control.settings.root import Settings
 
@@ -69,6 +69,9 @@ def _problem(context: Context, error: ErrorDetails) -> Problem:
     model = _model_at(location[:-1])
     if kind == "extra_forbidden":
         known = list(model.model_fields) if model else []
+        new = renamed.RENAMED_KEYS.get((model.__name__, name)) if model else None
+        if new is not None:
+            return context.problem(place, f"`{name}` is called `{new}` now.", _example(model, new))
         match = nearest(name, known)
         example = _example(model, match or (known[0] if known else name))
         return context.problem(place, f"Unknown key `{name}`. {did_you_mean(name, known)}", example)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bedstone_control.checks.context import did_you_mean
+from bedstone_control.settings import renamed
 from bedstone_control.settings.root import OTHER_VARIABLES, Settings
 
 if TYPE_CHECKING:
@@ -24,9 +25,18 @@ def check(context: Context) -> Iterator[Problem]:
             if name in seen:
                 continue
             seen.add(name)
-            problem = _name(context, name)
+            problem = _old(context, name) or _name(context, name)
             if problem:
                 yield problem
+
+
+def _old(context: Context, name: str) -> Problem | None:
+    """Return a problem when an earlier version had this name."""
+    if (new := renamed.RENAMED.get(name)) is not None:
+        return context.problem((name,), f"`{name}` is called `{new}` now.", f"{new}: …")
+    if (instead := renamed.REMOVED.get(name)) is not None:
+        return context.problem((name,), f"`{name}` was removed. {instead}", f"# {name}: …")
+    return None
 
 
 def _name(context: Context, name: str) -> Problem | None:

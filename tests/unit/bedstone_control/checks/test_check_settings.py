@@ -161,6 +161,11 @@ CASES = [
         "nginx_hsts_seconds", line="nginx_hsts_second:",
     ),
     Case(
+        "removed argument of a role", put("nginx_debian_release", "bookworm"),
+        "nginx_debian_release", "`nginx_debian_release` was removed. The release of Debian is read",
+        "# nginx_debian_release", line="nginx_debian_release:",
+    ),
+    Case(
         "text for a number", app("services", "web", "port", "http"),
         f"{PAYMENTS}.services.web.port", "must be a whole number, and is a text", "port: 8000",
         line="port: http",
@@ -857,6 +862,20 @@ def test_all_problems_are_in_one_report(site: Site) -> None:
     for part in ("servces", "scheme", "One of `path`", "Mars", "`proxy`", "`secret_key`"):
         assert part in text
     assert re.findall(r"^(\d+)\. ", text, re.MULTILINE) == list("123456")
+
+
+def test_old_names_are_told_with_the_new_ones(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bedstone_control.settings import renamed
+
+    monkeypatch.setattr(renamed, "RENAMED", {"nginx_hsts_age": "nginx_hsts_seconds"})
+    monkeypatch.setattr(renamed, "RENAMED_KEYS", {("App", "hostnames"): "domains"})
+    site.settings["nginx_hsts_age"] = 1
+    site.app["hostnames"] = site.app.pop("domains")
+    problems = {problem.message: problem.example for problem in site.check()}
+    assert problems["`nginx_hsts_age` is called `nginx_hsts_seconds` now."].startswith(
+        "nginx_hsts_seconds:"
+    )
+    assert problems["`hostnames` is called `domains` now."] == "domains:\n- pay.example.com"
 
 
 def test_no_report_ever_shows_a_secret(site: Site) -> None:
