@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.backup import media_snapshots
 from bedstone.backup.manifest import RESTIC, Media
-from bedstone.core import guarded, safe_tree
+from bedstone.core import process, safe_tree
 from bedstone.core.errors import BedstoneError, CommandError
 
 if TYPE_CHECKING:
@@ -46,16 +46,17 @@ def archive(media: Path, directory: Path, *, watch: Callable[[], None]) -> Media
     suffix = ".zst" if shutil.which("zstd") else ".gz"
     name = f"media.tar{suffix}"
     try:
-        warnings = guarded.run(
+        warnings = process.run(
             [
                 "tar", "--create", f"--file={directory / name}",
                 "--numeric-owner", "--one-file-system",
                 f"--use-compress-program={_PROGRAMS[suffix]}", f"--directory={media}", ".",
             ],
+            timeout=None,
             watch=watch,
             env={"LC_ALL": "C.UTF-8"},
             allowed=(0, _CHANGED),
-        )  # fmt: skip
+        ).stderr  # fmt: skip
     except CommandError as error:
         raise BedstoneError(
             f"The media in {media} could not be archived.", details=error.details
@@ -79,7 +80,7 @@ def check(path: Path, *, watch: Callable[[], None]) -> tuple[int, int]:
     """
     with tempfile.TemporaryFile() as listing:
         try:
-            guarded.run(
+            process.run(
                 [
                     "tar",
                     "--list",
@@ -88,6 +89,7 @@ def check(path: Path, *, watch: Callable[[], None]) -> tuple[int, int]:
                     f"--file={path}",
                     f"--use-compress-program={_PROGRAMS[path.suffix]}",
                 ],
+                timeout=None,
                 watch=watch,
                 stdout=listing,
                 env={"LC_ALL": "C.UTF-8"},
@@ -154,12 +156,13 @@ def extract(path: Path, directory: Path, *, watch: Callable[[], None], sync: boo
         side = Path(name) / "media"
         side.mkdir(mode=0o700)
         try:
-            guarded.run(
+            process.run(
                 [
                     "tar", "--extract", f"--file={path}", "--numeric-owner",
                     "--preserve-permissions", "--same-owner",
                     f"--use-compress-program={_PROGRAMS[path.suffix]}", f"--directory={side}",
                 ],
+                timeout=None,
                 watch=watch,
                 env={"LC_ALL": "C.UTF-8"},
             )  # fmt: skip

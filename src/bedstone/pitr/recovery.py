@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import guarded, paths
+from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
-from bedstone.core.process import Completed, tail
+from bedstone.core.process import Completed, tail, watched
 from bedstone.postgres import queries, temporary
 from bedstone.postgres import server as postgres
 from bedstone.postgres.server import USER, PostgresError, Server
@@ -102,8 +102,8 @@ def fetched(
     for directory in (home, data):
         directory.mkdir(mode=0o700)
         os.chown(directory, account.pw_uid, account.pw_gid)
-    watched = type(stanza)(stanza.destinations, server=stanza.server, runner=_watching(home, watch))
-    watched.restore(destination, data, target=target, label=label)
+    own = type(stanza)(stanza.destinations, server=stanza.server, runner=_watching(home, watch))
+    own.restore(destination, data, target=target, label=label)
     automatic = data / "postgresql.auto.conf"
     command = _restore_command(automatic.read_text(encoding="utf-8"))
     # The origin's own settings, and those of pgBackRest: what is needed is given here.
@@ -265,7 +265,7 @@ def _account() -> pwd.struct_passwd:
 
 def _watching(home: Path, watch: Callable[[], None]) -> Runner:
     """Return a runner of programs that watches the disk while they run."""
-    watched = guarded.runner(watch)
+    run = watched(watch)
 
     def call(argv: Sequence[str], **options: Any) -> Completed:
         arguments = list(argv)
@@ -274,6 +274,6 @@ def _watching(home: Path, watch: Callable[[], None]) -> Runner:
             # empties the queue of the WAL that goes out.
             arguments += [f"--{name}-path={home}" for name in ("lock", "spool")]
             arguments.append("--log-level-file=off")
-        return watched(arguments, **options)
+        return run(arguments, **options)
 
     return call

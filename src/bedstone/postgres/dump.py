@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import guarded, safe_tree
+from bedstone.core import process, safe_tree
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres import restore_role
@@ -94,7 +94,7 @@ def dump(
         # helpers of their own, which would take the processors from those that the app waits for.
         counting.begin(f"SET LOCAL max_parallel_workers_per_gather = 0;\n{COUNTS}")
         try:
-            guarded.run(
+            process.run(
                 server.command(
                     program,
                     "--format=directory",
@@ -108,7 +108,9 @@ def dump(
                     f"--dbname={_connection(database)}",
                 ),
                 env=server.environment(),
+                cwd="/",
                 descriptors=(descriptor,),
+                timeout=None,
                 watch=watch,
             )
         except CommandError as error:
@@ -227,9 +229,11 @@ def _restore(
     watch: Callable[[], None],
 ) -> None:
     try:
-        guarded.run(
+        process.run(
             server.command(server.program("pg_restore"), *arguments, read_everything=True),
             env=server.environment(),
+            cwd="/",
+            timeout=None,
             watch=watch,
         )
     except CommandError as error:

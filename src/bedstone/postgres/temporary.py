@@ -16,7 +16,7 @@ import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bedstone.core import guarded, paths
+from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
 from bedstone.postgres import dump, queries, restore_role
@@ -117,13 +117,15 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
         os.chown(directory, owner.pw_uid, owner.pw_gid)
     server = Server(str(socket), PORT, owner.pw_name)
     try:
-        guarded.run(
+        run(
             server.command(
                 str(programs / "initdb"), f"--pgdata={data}", f"--username={USER}",
                 "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C.UTF-8",
                 "--no-sync", "--no-instructions",
             ),
             env=_environment(server),
+            cwd="/",
+            timeout=None,
             watch=watch,
         )  # fmt: skip
     except CommandError as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import followed, paths
+from bedstone.core import paths, process
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.storage import destinations, reachability, restic_errors
 from bedstone.storage.restic_errors import LOCKED, MISSING, OTHER, UNREACHABLE, ResticError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
     from pathlib import Path
 
-    from bedstone.core.followed import Ended
+    from bedstone.core.process import Completed
     from bedstone.storage.destinations import Destination
 
 # What asks and answers a few bytes.
@@ -43,6 +43,8 @@ _WAIT_STEP_SECONDS = 5.0
 _READS = {"cat", "snapshots", "ls", "stats", "dump"}
 _TIME = re.compile(r"\[[\d:]+\]")
 _STATUS_EVERY = "0.2"
+# A list of all snapshots is one text.
+_KEPT_CHARACTERS = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ class Repository:
                 files += entry.get("type") != "dir"
 
         ended = self._run(
-            ["ls", "--json", snapshot], on_line=line, still_seconds=STILL_SECONDS, lock=False
+            ["ls", "--json", snapshot], on_stdout=line, still_seconds=STILL_SECONDS, lock=False
         )
         if ended.returncode != 0:
             raise self._error(ended)
@@ -269,7 +271,7 @@ class Repository:
         lines: list[str] = []
         ended = self._run(
             ["dump", snapshot, path],
-            on_line=lines.append,
+            on_stdout=lines.append,
             still_seconds=STILL_SECONDS,
             lock=False,
         )
@@ -339,7 +341,7 @@ class Repository:
 
     def unlock(self) -> None:
         """Remove the locks of runs that are dead; those of live ones stay."""
-        self._run(["unlock"], seconds=self._short_seconds, lock=False)
+        self._run(["unlock"], timeout=self._short_seconds, lock=False)
 
     def as_source(self) -> list[str]:
         """Return the arguments that name it as the repository to copy from.
@@ -348,17 +350,17 @@ class Repository:
         """
         return [f"--from-repo={self.location}", f"--from-password-file={destinations.key_path()}"]
 
-    def _call(self, *arguments: str) -> Ended:
-        ended = self._run(list(arguments), seconds=self._short_seconds)
+    def _call(self, *arguments: str) -> Completed:
+        ended = self._run(list(arguments), timeout=self._short_seconds)
         if ended.returncode != 0:
             raise self._error(ended)
         return ended
 
-    def _run(self, arguments: list[str], *, lock: bool = True, **options: Any) -> Ended:
+    def _run(self, arguments: list[str], *, lock: bool = True, **options: Any) -> Completed:
         ended = self._once(arguments, **options)
         if lock and ended.returncode != 0 and restic_errors.reason(ended) == LOCKED:
             # Of a run that was killed? restic detects that, and removes no lock of a live one.
-            self._once(["unlock"], seconds=self._short_seconds)
+            self._once(["unlock"], timeout=self._short_seconds)
             ended = self._once(arguments, **options)
         # A backup waits while old data is being freed.
         deadline = time.monotonic() + (WAIT_SECONDS if arguments[0] in _WAITS else 0)
@@ -376,9 +378,11 @@ class Repository:
         self,
         arguments: list[str],
         *,
+        cwd: str = "/",
+        timeout: float | None = None,
         progress: Callable[[str], Hashable] | None = None,
         **options: Any,
-    ) -> Ended:
+    ) -> Completed:
         if not destinations.has_key():
             raise ResticError(
                 f"There is no backup key ({destinations.key_path()}), without which nothing can be"
@@ -397,13 +401,17 @@ class Repository:
             *self._cache(), *self._options(), *self._unlocked(arguments[0]), *arguments,
         ]  # fmt: skip
         try:
-            return followed.run(
+            return process.run(
                 command,
+                check=False,
+                cwd=cwd,
+                timeout=timeout,
                 env={"RESTIC_PROGRESS_FPS": _STATUS_EVERY, **self._secrets()},
                 progress=progress or _progress,
+                kept_characters=_KEPT_CHARACTERS,
                 **options,
             )
-        except followed.TooLongError as error:
+        except process.TooLongError as error:
             raise ResticError(
                 f"restic came to no end at {self.destination.name}:"
                 f" {error.message.partition('` ')[2]}",
@@ -449,11 +457,11 @@ class Repository:
                 hint="Run `provision.yml`, which writes it.",
             ) from error
 
-    def _error(self, ended: Ended) -> ResticError:
+    def _error(self, ended: Completed) -> ResticError:
         return restic_errors.explain(ended, self.destination, self.location)
 
 
-def _messages(ended: Ended) -> list[dict[str, Any]]:
+def _messages(ended: Completed) -> list[dict[str, Any]]:
     found = []
     for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines()):
         with suppress(ValueError):

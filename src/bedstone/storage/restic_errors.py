@@ -11,7 +11,7 @@ from bedstone.core.process import tail
 from bedstone.storage import destinations, reachability
 
 if TYPE_CHECKING:
-    from bedstone.core.followed import Ended
+    from bedstone.core.process import Completed
     from bedstone.storage.destinations import Destination
 
 KEY = "key"
@@ -56,7 +56,7 @@ class ResticError(reachability.ReachError):
     """restic failed; ``reason`` says in one word why."""
 
 
-def reason(ended: Ended) -> str:
+def reason(ended: Completed) -> str:
     """Return in one word why restic failed."""
     if ended.returncode in _CODES:
         return _CODES[ended.returncode]
@@ -67,7 +67,7 @@ def reason(ended: Ended) -> str:
     return OTHER
 
 
-def explain(ended: Ended, destination: Destination, location: str) -> ResticError:
+def explain(ended: Completed, destination: Destination, location: str) -> ResticError:
     """Return the error for a failed call of restic.
 
     Args:
@@ -139,7 +139,7 @@ def _sentence(why: str, destination: Destination, location: str) -> tuple[str, s
     return sentences.get(why, (f"restic failed at {name}.", ""))
 
 
-def _text(ended: Ended) -> str:
+def _text(ended: Completed) -> str:
     lines = []
     for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines()):
         if line.startswith("{"):

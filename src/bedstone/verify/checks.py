@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from bedstone.backup import manifest, media, media_snapshots
 from bedstone.backup.manifest import differences, kinds
-from bedstone.core import disk, guarded
+from bedstone.core import disk
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import tail
+from bedstone.core.process import run, tail
 from bedstone.ledger.verifications import LOCAL, MEDIA
 from bedstone.postgres import dump, queries, restore_role, temporary
 from bedstone.postgres.server import SETTINGS, PostgresError, identifier
@@ -202,12 +202,14 @@ def amcheck(server: Server, watch: Callable[[], None], database: str = temporary
         return "tables and indexes were not looked at, since this server has no extension amcheck"
     with tempfile.TemporaryFile() as report:
         try:
-            guarded.run(
+            run(
                 server.command(
                     server.program("pg_amcheck"), "--install-missing", "--heapallindexed",
                     "--no-password", database,
                 ),
                 env=server.environment(),
+                cwd="/",
+                timeout=None,
                 watch=watch,
                 stdout=report,
             )  # fmt: skip

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bedstone.backup import settings as backup_settings
-from bedstone.core import guarded, paths
+from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
 from bedstone.core.lock import LockedError
-from bedstone.core.process import run
+from bedstone.core.process import run, watched
 from bedstone.postgres import queries
 from bedstone.postgres.server import OPTIONS, Server
 from bedstone.storage.destinations import SFTP
@@ -202,7 +202,7 @@ class Stanza:
             destination=destination,
             what=_WORDS[kind],
             seconds=None,
-            runner=guarded.runner(watch) if watch is not None else None,
+            runner=watched(watch) if watch is not None else None,
         )
         return self.info(destination)
 

@@ -32,8 +32,6 @@ STARTS_PROGRAMS = (
     "bedstone/migrations/commands.py",
     "bedstone/migrations/in_image/",  # programs of their own, which run in an app's image
     "bedstone/core/process.py",
-    "bedstone/core/guarded.py",
-    "bedstone/core/followed.py",
     "bedstone/apps/supervisor.py",  # becomes container_watch
 )
 HOLDS_SQL = (
@@ -90,7 +88,6 @@ KNOWN: dict[str, set[str]] = {
 }
 
 _STARTERS = re.compile(r"exec[lv]\w*|spawn\w+|posix_spawnp?|fork(pty)?|system|popen")
-_PROCESS_MODULES = {"process", "guarded", "followed"}
 _PROGRAM_MODULES = {"subprocess", "multiprocessing", "pty"}
 _OBJECT = (
     "AGGREGATE|DATABASE|DEFAULT PRIVILEGES|EXTENSION|FUNCTION|INDEX|OWNED|POLICY|PROCEDURE"
@@ -159,7 +156,7 @@ def programs(tree: ast.AST) -> Iterator[str]:
             if (
                 first in _PROGRAM_MODULES
                 or (first == "os" and _STARTERS.fullmatch(rest))
-                or (core[0] in _PROCESS_MODULES and core[1:] in ([], ["run"], ["runner"]))
+                or (core[0] == "process" and core[1:] in ([], ["run"], ["watched"]))
             ):
                 yield name
         if (
@@ -255,7 +252,7 @@ def test_the_host_program_imports_nothing_of_the_control_side() -> None:
         (programs, "import subprocess", True),
         (programs, "from subprocess import run", True),
         (programs, "from bedstone.core.process import run", True),
-        (programs, "from bedstone.core import guarded", True),
+        (programs, "from bedstone.core import process", True),
         (programs, "from bedstone.core.process import tail, Completed", False),
         (programs, "os.execvp('docker', [])", True),
         (programs, "os.path.exists('x')", False),

@@ -14,7 +14,7 @@ import pytest
 
 from bedstone.backup import catalog, create, manifest, media
 from bedstone.cli import main
-from bedstone.core import disk, files, guarded, lock
+from bedstone.core import disk, files, lock, process
 from bedstone.core.disk import DiskFullError
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.ledger import backups
@@ -161,7 +161,7 @@ def test_backup_that_outgrows_its_estimate_is_stopped_and_removed(
     monkeypatch.setattr(disk, "free_bytes", lambda _: next(free, 10**6))
 
     def slow(*_: object, watch: Callable[[], None], **__: object) -> None:
-        guarded.run(["sleep", "60"], watch=watch, every_seconds=0.01)
+        process.run(["sleep", "60"], timeout=None, watch=watch)
 
     monkeypatch.setattr(dump, "dump", slow)
     with pytest.raises(DiskFullError, match="was stopped"):

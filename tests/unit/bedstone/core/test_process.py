@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from bedstone.core import process as module
 from bedstone.core.errors import CommandError
-from bedstone.core.process import run
+from bedstone.core.process import Completed, TooLongError, run, watched
 
 PYTHON = sys.executable
 
@@ -77,3 +78,70 @@ def test_output_can_go_to_a_file(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as handle:
         assert run(["echo", "x"], stdout=handle).stdout == ""
     assert (tmp_path / "out").read_text() == "x\n"
+
+
+def test_raw_lines_of_standard_output_are_not_kept() -> None:
+    lines: list[str] = []
+    done = run(["sh", "-c", "printf 'a\\033\nb\n'; echo err >&2"], on_stdout=lines.append)
+    assert (lines, done.stdout, done.stderr) == (["a\033\n", "b\n"], "", "err\n")
+
+
+def test_a_character_of_several_bytes_stays_whole_in_a_long_line() -> None:
+    code = "print('x' + 'é' * 2_000_000)"
+    done = run([PYTHON, "-X", "utf8", "-c", code], kept_characters=3_000_000)
+    assert done.stdout == "x" + "é" * 2_000_000 + "\n"
+
+
+def test_an_allowed_exit_code_is_no_failure() -> None:
+    assert run(["sh", "-c", "exit 3"], allowed=(0, 3)).returncode == 3
+    with pytest.raises(CommandError, match="exit code 4"):
+        run(["sh", "-c", "exit 4"], allowed=(0, 3))
+
+
+def test_a_program_that_prints_the_same_makes_no_progress() -> None:
+    code = "import time\nwhile True: print('same', flush=True); time.sleep(0.01)"
+    with pytest.raises(TooLongError, match=r"made no progress for 0\.5 seconds"):
+        run([PYTHON, "-c", code], still_seconds=0.5)
+
+
+def test_a_program_that_makes_progress_goes_on() -> None:
+    code = "import time\nfor i in range(15): print(i, flush=True); time.sleep(0.1)"
+    assert run([PYTHON, "-c", code], still_seconds=1).returncode == 0
+
+
+def test_progress_is_the_part_of_a_line_that_counts() -> None:
+    code = "import time\nfor i in range(200): print(i, flush=True); time.sleep(0.05)"
+    with pytest.raises(TooLongError, match="no progress"):
+        run([PYTHON, "-c", code], still_seconds=0.5, progress=lambda _: "same")
+
+
+def watching(argv: Sequence[str], watch: Callable[[], None]) -> Completed:
+    return run(argv, timeout=None, watch=watch)
+
+
+def watched_runner(argv: Sequence[str], watch: Callable[[], None]) -> Completed:
+    return watched(watch)(argv, timeout=0.01)
+
+
+@pytest.mark.parametrize("start", [watching, watched_runner])
+def test_the_exception_of_a_watch_ends_the_program_and_its_children(
+    tmp_path: Path, start: Callable[[Sequence[str], Callable[[], None]], Completed]
+) -> None:
+    pid = tmp_path / "pid"
+
+    def watch() -> None:
+        if pid.exists() and pid.read_text():
+            raise CommandError("stop", returncode=None, output="")
+
+    script = f"sh -c 'trap \"\" TERM; echo $$ >{pid}; sleep 60; sleep 60' & wait"
+    with pytest.raises(CommandError, match="stop"):
+        start(["sh", "-c", script], watch)
+    assert not alive(int(pid.read_text()))
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; one that its new parent hasn't reaped doesn't."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False

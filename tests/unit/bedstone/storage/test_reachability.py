@@ -1,16 +1,13 @@
-"""Whether a destination can be reached, and a program that stands still."""
+"""Whether a destination can be reached."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone.core import followed
-from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.storage import reachability
 from bedstone.storage.destinations import Destination
@@ -18,8 +15,6 @@ from bedstone.storage.reachability import ReachError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PYTHON = sys.executable
 
 
 @pytest.fixture
@@ -99,45 +94,3 @@ def test_an_ssh_that_works_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
     assert reachability.ssh_problem(sftp(22)) is None
-
-
-# --- Programs that take long ------------------------------------------------------------------
-
-
-def test_a_program_ends_with_what_it_said() -> None:
-    script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-
-    assert followed.run([PYTHON, "-c", script]) == followed.Ended(3, "out\n", "err\n")
-
-
-def test_a_program_that_says_the_same_again_and_again_stands_still() -> None:
-    script = "import time\nwhile True: print('same', flush=True); time.sleep(0.01)"
-
-    with pytest.raises(followed.TooLongError, match="has not got on"):
-        followed.run([PYTHON, "-c", script], still_seconds=0.5)
-
-
-def test_a_program_that_gets_on_is_left_alone() -> None:
-    script = "import time\nfor i in range(15): print(i, flush=True); time.sleep(0.1)"
-
-    ended = followed.run([PYTHON, "-c", script], still_seconds=1)
-
-    assert ended.returncode == 0
-
-
-def test_a_program_has_a_limit_of_its_own() -> None:
-    with pytest.raises(followed.TooLongError, match="took too long"):
-        followed.run([PYTHON, "-c", "import time; time.sleep(600)"], seconds=0.3)
-
-
-def test_what_a_watch_raises_ends_the_program() -> None:
-    def watch() -> None:
-        raise CommandError("stop", returncode=None, output="")
-
-    with pytest.raises(CommandError, match="stop"):
-        followed.run([PYTHON, "-c", "import time; time.sleep(600)"], watch=watch)
-
-
-def test_a_program_that_is_not_there_is_told() -> None:
-    with pytest.raises(CommandError, match="can't be started"):
-        followed.run(["bedstone-no-such-program"])

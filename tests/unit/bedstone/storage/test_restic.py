@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bedstone.core import followed
-from bedstone.core.followed import Ended
+from bedstone.core import process
+from bedstone.core.process import Completed
 from bedstone.storage import destinations, reachability, restic_errors
 from bedstone.storage.reachability import ReachError
 from bedstone.storage.restic import Contents, Repository
@@ -129,9 +129,13 @@ SAID = [
 ]
 
 
+def completed(code: int, stdout: str, stderr: str) -> Completed:
+    return Completed(("restic",), code, stdout, stderr, 0.1)
+
+
 @pytest.mark.parametrize(("code", "said", "meaning"), SAID)
 def test_words_of_both_versions_are_understood(code: int, said: str, meaning: str) -> None:
-    assert restic_errors.reason(Ended(code, "", said)) == meaning
+    assert restic_errors.reason(completed(code, "", said)) == meaning
 
 
 class Program:
@@ -140,19 +144,19 @@ class Program:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
-        self.answers: dict[str, Ended | Callable[[], Ended]] = {}
+        self.answers: dict[str, Completed | Callable[[], Completed]] = {}
 
-    def __call__(self, argv: list[str], *, env: dict[str, str], **options: object) -> Ended:
+    def __call__(self, argv: list[str], *, env: dict[str, str], **options: object) -> Completed:
         self.calls.append(argv)
         self.environments.append(env)
         known = {"cat", "init", "backup", "copy", "snapshots", "ls", "stats", "forget", "unlock"}
         command = next(word for word in argv if word in known | {"restore", "prune", "check"})
-        answer = self.answers.get(command, Ended(0, "", ""))
+        answer = self.answers.get(command, completed(0, "", ""))
         ended = answer() if callable(answer) else answer
-        on_line = options.get("on_line")
-        if callable(on_line):
+        on_stdout = options.get("on_stdout")
+        if callable(on_stdout):
             for line in ended.stdout.splitlines():
-                on_line(line)
+                on_stdout(line)
         return ended
 
 
@@ -160,7 +164,7 @@ class Program:
 def program(monkeypatch: pytest.MonkeyPatch, key: object) -> Program:
     del key
     found = Program()
-    monkeypatch.setattr(followed, "run", found)
+    monkeypatch.setattr(process, "run", found)
     monkeypatch.setattr(reachability, "require", lambda _: None)
     monkeypatch.setattr(reachability, "ssh_problem", lambda _: None)
     return found
@@ -251,7 +255,7 @@ def test_a_repository_is_made_only_where_there_is_none(
     repository.ready(Repository(known.local))
     assert not any("init" in call for call in program.calls)
 
-    program.answers["cat"] = Ended(10, "", "Fatal: repository does not exist")
+    program.answers["cat"] = completed(10, "", "Fatal: repository does not exist")
     repository.ready(Repository(known.local))
 
     init = program.calls[-1]
@@ -263,7 +267,7 @@ def test_a_repository_is_made_only_where_there_is_none(
 def test_a_repository_of_another_key_is_never_made_anew(
     program: Program, known: Destinations
 ) -> None:
-    program.answers["cat"] = Ended(1, "", "Fatal: wrong password or no key found")
+    program.answers["cat"] = completed(1, "", "Fatal: wrong password or no key found")
 
     with pytest.raises(ResticError) as raised:
         Repository(known.get("offsite")).ready()
@@ -287,7 +291,7 @@ LISTED = json.dumps(
 
 
 def test_snapshots_are_read(program: Program, known: Destinations) -> None:
-    program.answers["snapshots"] = Ended(0, LISTED, "")
+    program.answers["snapshots"] = completed(0, LISTED, "")
 
     (found,) = Repository(known.local).snapshots({"app": "payments", "kind": "media"})
 
@@ -298,7 +302,7 @@ def test_snapshots_are_read(program: Program, known: Destinations) -> None:
 
 
 def test_an_empty_repository_has_no_snapshots(program: Program, known: Destinations) -> None:
-    program.answers["snapshots"] = Ended(0, "null\n", "")
+    program.answers["snapshots"] = completed(0, "null\n", "")
 
     assert Repository(known.local).snapshots() == []
 
@@ -306,7 +310,7 @@ def test_an_empty_repository_has_no_snapshots(program: Program, known: Destinati
 def test_a_backup_that_says_nothing_of_a_snapshot_is_none(
     program: Program, known: Destinations, root: Path
 ) -> None:
-    program.answers["backup"] = Ended(0, "", "")
+    program.answers["backup"] = completed(0, "", "")
 
     with pytest.raises(ResticError, match="made no snapshot"):
         Repository(known.local).backup(root, ["media"], {"app": "payments"})
@@ -317,16 +321,16 @@ GONE = {"Op": "lstat", "Path": "media/gone", "Err": 2}
 UNREADABLE = {"message": "open media/here: input/output error"}
 
 
-def partly(error: object, item: str) -> Ended:
+def partly(error: object, item: str) -> Completed:
     error_line = json.dumps({"message_type": "error", "error": error, "item": item})
     summary = json.dumps({"message_type": "summary", "snapshot_id": "950314ca"})
-    return Ended(3, summary, error_line)
+    return completed(3, summary, error_line)
 
 
 def test_a_file_that_was_removed_meanwhile_is_told(
     program: Program, known: Destinations, root: Path
 ) -> None:
-    program.answers["snapshots"] = Ended(0, LISTED, "")
+    program.answers["snapshots"] = completed(0, LISTED, "")
     program.answers["backup"] = partly(GONE, str(root / "media/gone"))
 
     _, changed = Repository(known.local).backup(root, ["media"], {})
@@ -339,7 +343,7 @@ def test_a_file_that_can_not_be_read_is_a_failure_and_its_snapshot_goes(
 ) -> None:
     (root / "media").mkdir()
     (root / "media/here").write_text("x")
-    program.answers["snapshots"] = Ended(0, LISTED, "")
+    program.answers["snapshots"] = completed(0, LISTED, "")
     program.answers["backup"] = partly(UNREADABLE, str(root / "media/here"))
 
     with pytest.raises(ResticError, match="Not all of"):
@@ -351,7 +355,7 @@ def test_a_file_that_can_not_be_read_is_a_failure_and_its_snapshot_goes(
 def test_the_lock_of_a_dead_run_is_removed_and_the_call_made_again(
     program: Program, known: Destinations
 ) -> None:
-    answers = [Ended(1, "", "repository is already locked by PID 1"), Ended(0, "", "")]
+    answers = [completed(1, "", "repository is already locked by PID 1"), completed(0, "", "")]
     program.answers["prune"] = lambda: answers.pop(0)
 
     Repository(known.local).prune()
@@ -364,8 +368,8 @@ def test_a_backup_waits_while_old_data_is_freed(
 ) -> None:
     waited: list[float] = []
     monkeypatch.setattr("bedstone.storage.restic.time.sleep", waited.append)
-    locked = Ended(11, "", "repository is already locked exclusively by PID 1")
-    made = Ended(0, json.dumps({"message_type": "summary", "snapshot_id": "950314ca"}), "")
+    locked = completed(11, "", "repository is already locked exclusively by PID 1")
+    made = completed(0, json.dumps({"message_type": "summary", "snapshot_id": "950314ca"}), "")
     answers = [locked, locked, locked, made]
     program.answers["backup"] = lambda: answers.pop(0)
 
@@ -375,7 +379,7 @@ def test_a_backup_waits_while_old_data_is_freed(
 
 
 def test_a_live_lock_is_told(program: Program, known: Destinations) -> None:
-    program.answers["prune"] = Ended(11, "", "repository is already locked by PID 1")
+    program.answers["prune"] = completed(11, "", "repository is already locked by PID 1")
 
     with pytest.raises(ResticError, match="locked by a run that is still alive"):
         Repository(known.local).prune()
@@ -390,8 +394,8 @@ def test_files_and_links_are_counted_and_directories_are_not(
         {"struct_type": "node", "type": "file", "path": "/media/a", "size": 10},
         {"struct_type": "node", "type": "symlink", "path": "/media/b"},
     ]
-    program.answers["ls"] = Ended(0, "\n".join(json.dumps(line) for line in lines), "")
-    program.answers["stats"] = Ended(0, '{"total_size": 10, "total_file_count": 3}', "")
+    program.answers["ls"] = completed(0, "\n".join(json.dumps(line) for line in lines), "")
+    program.answers["stats"] = completed(0, '{"total_size": 10, "total_file_count": 3}', "")
 
     assert Repository(known.local).count("950314ca") == Contents("950314cabf66", 2, 10)
 
@@ -399,9 +403,9 @@ def test_files_and_links_are_counted_and_directories_are_not(
 def test_a_server_that_stands_still_is_ended_and_told(
     program: Program, known: Destinations
 ) -> None:
-    def still() -> Ended:
-        raise followed.TooLongError(
-            "`nice` has not got on for 1200 seconds and was ended.", returncode=None, output=""
+    def still() -> Completed:
+        raise process.TooLongError(
+            "`nice` made no progress for 1200 seconds and was ended.", returncode=None, output=""
         )
 
     program.answers["backup"] = still
@@ -410,13 +414,13 @@ def test_a_server_that_stands_still_is_ended_and_told(
         Repository(known.get("offsite")).backup(Path("/"), ["x"], {})
 
     assert raised.value.reason == restic_errors.UNREACHABLE
-    assert "came to no end at offsite: has not got on for 1200 seconds" in raised.value.message
+    assert "came to no end at offsite: made no progress for 1200 seconds" in raised.value.message
 
 
 def test_what_ssh_says_is_told_when_restic_has_lost_it(
     program: Program, known: Destinations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program.answers["cat"] = Ended(1, "", "unable to start the sftp session, error: read |0")
+    program.answers["cat"] = completed(1, "", "unable to start the sftp session, error: read |0")
     monkeypatch.setattr(
         reachability,
         "ssh_problem",
