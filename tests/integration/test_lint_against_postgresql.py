@@ -7,8 +7,8 @@ import pytest
 from bedstone.migrations import Pending, Report, Table, lint
 from bedstone.migrations.pg_types import change, parse
 from bedstone.migrations.rules import BIG_ROWS
+from bedstone.postgres.queries import drop_invalid_indexes
 from bedstone.postgres.server import PostgresError
-from bedstone.release.schema import drop_invalid
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Create
 
@@ -260,8 +260,8 @@ def test_an_invalid_index_of_a_stopped_build_is_dropped_and_no_other(
                 f'CREATE UNIQUE INDEX CONCURRENTLY "{index}" ON twice (n)', name
             )
     cluster.administrator.execute("CREATE INDEX valid ON twice (n)", name)
-    assert drop_invalid(cluster.server, name, ["Left over", "valid"]) == ["Left over"]
-    assert drop_invalid(cluster.server, name, ["Left over", "valid"]) == []
+    assert drop_invalid_indexes(cluster.server, name, ["Left over", "valid"]) == ["Left over"]
+    assert drop_invalid_indexes(cluster.server, name, ["Left over", "valid"]) == []
     left = cluster.administrator.execute(
         "SELECT relname FROM pg_class WHERE relkind = 'i' AND relname IN"
         " ('Left over', 'other', 'valid') ORDER BY 1",

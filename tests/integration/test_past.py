@@ -131,7 +131,6 @@ class CopiedStanza:
 
     destinations: Any
     server: Any = None
-    runner: Any = None
     hide: set[str] = field(default_factory=set)
 
     def info(self, _: Destination) -> Info:
@@ -153,11 +152,8 @@ class CopiedStanza:
             if len(path.name) == 24
         )
 
-    def restore(
-        self, _: Destination, into: Path, *, target: datetime | None = None, label: str = ""
-    ) -> str:
+    def restore(self, _: Destination, into: Path, *, label: str = "", **__: object) -> str:
         origin: Origin = self.destinations
-        del target
         as_postgres("cp", "-a", f"{origin.home / label}/.", str(into))
         settings = into / "postgresql.auto.conf"
         with settings.open("a") as file:

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.postgres import dump, restore_role, schema_digest
+from bedstone.postgres import compare, dump, restore_role, schema_digest, soundness
 from bedstone.postgres.server import SETTINGS
-from bedstone.upgrade import compare
-from bedstone.verify import checks
 from tests.integration.cluster import ADMINISTRATOR, Cluster
 
 OWNER = "shop_owner"
@@ -317,8 +315,8 @@ def test_no_session_of_the_superuser_runs_a_function_of_the_app(
     assert dump.count(cluster.server, source) == found.rows
     assert compare.contents(cluster.server)["rows"][source] == found.rows
     schema_digest.of_database(cluster.server, source)
-    checks.amcheck(cluster.server, lambda: None, source)
-    checks.ask(cluster.server, "SELECT count(*) = 2 FROM payment", OWNER, source)
+    soundness.amcheck(cluster.server, lambda: None, source)
+    soundness.ask(cluster.server, "SELECT count(*) = 2 FROM payment", OWNER, source)
     loaded(cluster, tmp_path / "dump", target := create())
     assert dump.count(cluster.server, target) == found.rows
     assert not trap.exists()

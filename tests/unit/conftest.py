@@ -18,7 +18,7 @@ def cgroup(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     # Not in the test's own directory, which may have to be empty.
     path = tmp_path_factory.mktemp("cgroup") / "cgroup-of-a-test"
     path.write_text("0::/system.slice/bedstone-backup.service\n")
-    monkeypatch.setattr("bedstone.core.priority._CGROUP", path)
+    monkeypatch.setattr("bedstone.system.priority._CGROUP", path)
     return path
 
 

@@ -8,12 +8,14 @@ killed after it is finished.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bedstone.appdata import swap
 from bedstone.apps import config, maintenance, services
 from bedstone.core import files, paths
 from bedstone.core import journal as journal_file
@@ -22,6 +24,9 @@ from bedstone.postgres import queries
 from bedstone.postgres.server import Server
 
 logger = logging.getLogger(__name__)
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,7 @@ def finish(journal: Journal) -> None:
         return
     path, side, old = Path(media.path), Path(media.side), Path(media.old)
     if not _media_swapped(media):
-        swap.directory(path, side, old)
+        _swap_directory(path, side, old)
     elif side.exists():
         # Exchanged, but not yet given its last name.
         side.rename(old)
@@ -223,3 +228,29 @@ def hide(journal: Journal) -> None:
     """Remove the maintenance page, if it is the restore's."""
     if journal.page:
         maintenance.turn_off(journal.app)
+
+
+def _swap_directory(path: Path, side: Path, old: Path) -> None:
+    """Replace the directory ``path`` by ``side``, and keep it as ``old``."""
+    if not path.exists():
+        side.rename(path)
+    else:
+        _exchange(path, side)
+        side.rename(old)
+    files.sync_directory(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two directories atomically (renameat2(2))."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    ):
+        number = ctypes.get_errno()
+        if number not in {errno.EINVAL, errno.ENOSYS}:
+            raise OSError(number, os.strerror(number), str(one))
+        # A file system without it: a moment with nothing in place can't be avoided.
+        spare = one.with_name(f".exchange_{one.name}")
+        one.rename(spare)
+        other.rename(one)
+        spare.rename(other)

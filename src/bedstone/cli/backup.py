@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import Made, cause, create, remember, server_of
 from bedstone.cli.main import add_command
-from bedstone.core import disk, priority
+from bedstone.core import disk
 from bedstone.core.errors import BedstoneError
 from bedstone.core.signals import terminable
 from bedstone.status import growth as measurements
+from bedstone.system import priority
 
 if TYPE_CHECKING:
     import argparse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from contextlib import suppress
@@ -12,6 +11,7 @@ from bedstone.apps import config, containers, current, jobs
 from bedstone.cli import main
 from bedstone.core import names
 from bedstone.core.errors import BedstoneError
+from bedstone.system import docker, systemd
 from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
@@ -99,11 +99,7 @@ def logs(arguments: argparse.Namespace) -> int:
         services = [_service(found, name)] if name else found.app.services
         # All slots: the log of the previous release is often the one that is needed.
         units = [names.slot_units(arguments.app, service) for service in services]
-    argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(arguments.lines)]
-    argv += [part for unit in units for part in ("--unit", unit)]
-    argv += ["--follow"] if arguments.follow else []
-    sys.stdout.flush()
-    os.execvp("journalctl", argv)  # noqa: S606 - no shell is needed
+    systemd.become_journal(units, lines=arguments.lines, follow=arguments.follow)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -113,9 +109,8 @@ def execute(arguments: argparse.Namespace) -> int:
     service = _service(found, arguments.service) if arguments.service else None
     key = next(key for key in found.slot_keys() if service in {None, key.partition("@")[0]})
     name, _, slot = key.partition("@")
-    argv = ["docker", "exec", "--interactive", *(["--tty"] if _at_terminal() else [])]
-    argv += [names.slot_container(arguments.app, name, slot), *command]
-    os.execvp("docker", argv)  # noqa: S606 - no shell is needed
+    container = names.slot_container(arguments.app, name, slot)
+    docker.become_exec(container, command, terminal=_at_terminal())
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import sqlite3
 import time
@@ -15,13 +14,13 @@ from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
 from bedstone.cli.main import add_command
 from bedstone.core import paths
-from bedstone.core.errors import BedstoneError, CommandError, RefusedError
-from bedstone.core.process import run
+from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, verifications
 from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
 from bedstone.offsite import verification_reports
 from bedstone.storage import destinations
+from bedstone.system import priority
 from bedstone.verify.run import KINDS, alone, clear, verify, verify_wal
 from bedstone.wal.stanza import Stanza
 
@@ -147,13 +146,6 @@ def _tasks(
     return tasks + [(SERVER, place) for place in places if wal and place.pgbackrest is not None]
 
 
-def _lowest_priority() -> None:
-    os.nice(_NICE)
-    # In a container without the right to, it is only less polite.
-    with suppress(CommandError):
-        run(["ionice", "--class", "3", "--pid", str(os.getpid())], check=False)
-
-
 def _command(arguments: argparse.Namespace) -> int:
     if arguments.of is not None:
         _require_origin(arguments.of)
@@ -188,7 +180,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         )
     kinds = tuple(arguments.kind or KINDS)
     tasks = _tasks(arguments, names, kinds)
-    _lowest_priority()
+    priority.step_back_fully(_NICE)
     with terminable(), _alone(arguments, how):
         clear(how)
         if arguments.clean_up:

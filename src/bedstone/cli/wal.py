@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bedstone.cli import main
-from bedstone.core import age, disk, lock, priority
+from bedstone.core import age, disk, lock
 from bedstone.core.errors import BedstoneError
 from bedstone.storage import destinations
+from bedstone.system import priority
 from bedstone.wal import backup as pgbackrest_run
 from bedstone.wal import setup
 from bedstone.wal.info import FULL

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from bedstone import __version__
 from bedstone.core import disk, files, names, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.core.process import run
 from bedstone.ledger import database, releases
 from bedstone.ledger.observations import CONFIGURATION, SERVER
 from bedstone.offsite.copies import IMAGE, of_kind
+from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 # The key would lie in what it encrypts; the others come with the settings.
 _LEFT_OUT = ("backup.key", "destinations")
-_SAVE_SECONDS = 3600.0
 _KEPT_IMAGES = 3
 
 
@@ -121,17 +120,16 @@ def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
 
     """
     name = names.image(app, release)
-    found = run(["docker", "image", "inspect", "--format", "{{.Id}} {{.Size}}", name], check=False)
-    if found.returncode != 0:
+    docker = Docker()
+    size = docker.image_size(name)
+    if size is None:
         raise BedstoneError(
-            f"The image {name} ({image[:19]}) of the release that serves isn't on this server.",
-            details=found.stderr,
+            f"The image {name} ({image[:19]}) of the release that serves isn't on this server."
         )
     directory = paths.ensure_private(place() / IMAGE)
-    size = int(found.stdout.split()[1])
     disk.require(directory, size, reserve_bytes, f"The image of {app}")
     target = directory / f"{app}.tar"
-    run(["docker", "image", "save", "--output", str(target), name], timeout=_SAVE_SECONDS)
+    docker.save(name, target)
     return target
 
 

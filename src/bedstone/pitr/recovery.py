@@ -11,30 +11,24 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import signal
-import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
-from bedstone.core.process import Completed, tail, watched
+from bedstone.core.process import tail
 from bedstone.postgres import queries, temporary
 from bedstone.postgres import server as postgres
-from bedstone.postgres.server import USER, PostgresError, Server
+from bedstone.postgres.server import USER, Server
 from bedstone.postgres.temporary import ThrowawayError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from bedstone.core.process import Runner
     from bedstone.storage.destinations import Destination
     from bedstone.wal.stanza import Stanza
-
-_STOP_SECONDS = 120.0
 
 _RAN_OUT = "recovery ended before configured recovery target was reached"
 _LAST_TIME = re.compile(r"last completed transaction was at log time (\S+ \S+)")
@@ -102,8 +96,7 @@ def fetched(
     for directory in (home, data):
         directory.mkdir(mode=0o700)
         os.chown(directory, account.pw_uid, account.pw_gid)
-    own = type(stanza)(stanza.destinations, server=stanza.server, runner=_watching(home, watch))
-    own.restore(destination, data, target=target, label=label)
+    stanza.restore(destination, data, target=target, label=label, aside=home, watch=watch)
     automatic = data / "postgresql.auto.conf"
     command = _restore_command(automatic.read_text(encoding="utf-8"))
     # The origin's own settings, and those of pgBackRest: what is needed is given here.
@@ -149,12 +142,12 @@ def recovered(
         moment = f"{target.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f+00}"
         options |= {"recovery_target_time": moment, "recovery_target_action": "promote"}
     log = place / "recovery.log"
-    with temporary.launched(server, programs(data), data, log, options, network=True) as process:
-        if _promoted(server, process, watch):
+    with temporary.launched(server, programs(data), data, log, options, network=True) as running:
+        if running.is_promoted(watch):
             at, lsn = queries.end_of_recovery(server)
-            _shut_down(process, log)
+            running.shut_down()
             return Ended(at, lsn, reached=True)
-    return _failed(log.read_text(encoding="utf-8", errors="replace"))
+    return _failed(running.said())
 
 
 def own_settings(place: Path, data: Path) -> dict[str, str]:
@@ -224,30 +217,6 @@ def _write_access(place: Path) -> None:
         path.chmod(0o644)
 
 
-def _promoted(server: Server, process: subprocess.Popen[bytes], watch: Callable[[], None]) -> bool:
-    """Wait for the end of the recovery, and return whether the cluster then took a session."""
-    while process.poll() is None:
-        try:
-            return not queries.is_in_recovery(server)
-        except PostgresError:
-            try:
-                process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                watch()
-    return False
-
-
-def _shut_down(process: subprocess.Popen[bytes], log: Path) -> None:
-    process.send_signal(signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_SECONDS)
-    if process.returncode != 0:
-        raise ThrowawayError(
-            "The recovered cluster doesn't shut down.",
-            details=tail(log.read_text(encoding="utf-8", errors="replace")),
-        )
-
-
 def _failed(log: str) -> Ended:
     time, done = _LAST_TIME.findall(log), _REDO_DONE.findall(log)
     return Ended(
@@ -261,19 +230,3 @@ def _failed(log: str) -> Ended:
 
 def _account() -> pwd.struct_passwd:
     return pwd.getpwnam(USER) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-
-
-def _watching(home: Path, watch: Callable[[], None]) -> Runner:
-    """Return a runner of programs that watches the disk while they run."""
-    run = watched(watch)
-
-    def call(argv: Sequence[str], **options: Any) -> Completed:
-        arguments = list(argv)
-        if "restore" in arguments:
-            # Others may restore, too; the log is for what happens to production; and a restore
-            # empties the queue of the WAL that goes out.
-            arguments += [f"--{name}-path={home}" for name in ("lock", "spool")]
-            arguments.append("--log-level-file=off")
-        return run(arguments, **options)
-
-    return call

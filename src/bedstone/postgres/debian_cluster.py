@@ -7,12 +7,13 @@ import pwd
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import run
-from bedstone.postgres.server import USER, PostgresError, Server
+from bedstone.core.process import run, tail
+from bedstone.postgres import queries
+from bedstone.postgres.server import OPTIONS, USER, PostgresError, Server
 from bedstone.postgres.snapshot import MAP, READER
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ AUTOMATIC, MANUAL = "auto", "manual"
 
 _START_SECONDS = 300.0
 _STOP_SECONDS = 600.0
+_CHECK_SECONDS = 600.0
+_UPGRADE_SECONDS = 12 * 3600.0
 # PostgreSQL numbers users' objects from here on (FirstNormalObjectId).
 _FIRST_OWN = 16384
 _RELATION = re.compile(r"(\d+)(?:[._].*)?")
@@ -181,6 +184,108 @@ class Cluster:
             ) from error
         if server.major() != self.major:
             raise PostgresError(f"Another PostgreSQL than {self.major} answers on {server.port}.")
+
+    def rejects(self, other: Cluster) -> str | None:
+        """Return why this version doesn't understand another's configuration, or None."""
+        try:
+            run(
+                [*_as_user(), str(self.programs / "postgres"), "-C", "port",
+                 "-D", str(other.settings)],
+                cwd="/",
+            )  # fmt: skip
+        except CommandError as error:
+            return next(iter(error.details.splitlines()), error.message)
+        return None
+
+    def program_version(self) -> str:
+        """Return the installed minor version of its programs."""
+        # It says: postgres (PostgreSQL) 17.6 (Debian 17.6-0+deb13u1).
+        return run([str(self.programs / "postgres"), "--version"]).stdout.split()[2]
+
+    def check_upgrade(self, source: Cluster, server: Server, place: Path) -> None:
+        """Run this version's `pg_upgrade --check` on a running cluster; it changes nothing there.
+
+        Args:
+            source: the running cluster.
+            server: where it answers.
+            place: PostgreSQL's user's directory, which is removed afterwards.
+
+        Raises:
+            BedstoneError: pg_upgrade refuses the cluster; the details say why.
+
+        """
+        encoding, collate, kind = queries.template_locale(server)
+        options: dict[str, Any] = {
+            "cwd": str(place), "timeout": _CHECK_SECONDS,
+            "env": {"PGDATA": "", "HOME": "/nonexistent", "PGOPTIONS": OPTIONS},
+        }  # fmt: skip
+        try:
+            run(
+                server.command(
+                    str(self.programs / "initdb"), f"--pgdata={place / 'data'}",
+                    f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={kind}",
+                    "--data-checksums", "--no-sync", "--no-instructions", "--auth=peer",
+                ), **options,
+            )  # fmt: skip
+            run(
+                server.command(
+                    str(self.programs / "pg_upgrade"), "--check",
+                    f"--old-bindir={source.programs}", f"--new-bindir={self.programs}",
+                    f"--old-datadir={source.settings}", f"--new-datadir={place / 'data'}",
+                    f"--old-port={server.port}", f"--new-port={free_port(server.port)}",
+                ), **options,
+            )  # fmt: skip
+        except CommandError as error:
+            reports = sorted(place.glob("data/pg_upgrade_output.d/**/*.txt"))
+            texts = [path.read_text(encoding="utf-8", errors="replace") for path in reports]
+            raise BedstoneError(
+                f"PostgreSQL {self.major} doesn't take the cluster as it is.",
+                details=tail("\n".join([error.details, *texts])),
+                hint="Nothing was touched. What pg_upgrade says has to be put right first.",
+            ) from error
+
+    def copy_from(self, source: Cluster, *, jobs: int) -> None:
+        """Copy another version's stopped cluster by pg_upgrade; this one isn't started.
+
+        Args:
+            source: the cluster, which is only read.
+            jobs: parallel processes.
+
+        Raises:
+            BedstoneError: pg_upgradecluster failed.
+
+        """
+        try:
+            run(
+                [
+                    "pg_upgradecluster", "--method=upgrade", "--keep-port", "--no-start",
+                    f"--jobs={jobs}", "-v", str(self.major), str(source.major), NAME,
+                ],
+                timeout=_UPGRADE_SECONDS,
+                env={"LC_ALL": "C.UTF-8", "PGOPTIONS": OPTIONS},
+                cwd="/",
+            )  # fmt: skip
+        except CommandError as error:
+            raise BedstoneError(
+                f"pg_upgradecluster failed; PostgreSQL {source.major} has not been changed.",
+                details=tail(error.details),
+            ) from error
+
+    def analyze(self, server: Server, *, jobs: int) -> None:
+        """Gather the statistics of all databases.
+
+        Args:
+            server: where it answers.
+            jobs: parallel processes.
+
+        """
+        run(
+            server.command(
+                str(self.programs / "vacuumdb"), "--all", "--analyze-only", "--quiet",
+                f"--jobs={jobs}", "--no-password",
+            ),
+            env=server.environment(), timeout=_UPGRADE_SECONDS, cwd="/",
+        )  # fmt: skip
 
     def drop(self) -> None:
         """Remove it with its data, half-made ones too."""

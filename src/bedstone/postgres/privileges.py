@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.postgres.server import identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bedstone.postgres.server import Server
 
@@ -48,6 +48,34 @@ def statements(server: Server, database: str) -> str:
             *(_default(entry) for entry in entries),
         ]
     )
+
+
+def for_foreign_dump(
+    server: Server,
+    database: str,
+    owner: str,
+    properties: Mapping[str, Any],
+    extensions: Iterable[str],
+) -> str:
+    """Return the statements that prepare a new database for the dump of another app's.
+
+    Args:
+        server: where it is.
+        database: the app's own database, whose defaults and privileges apply.
+        owner: its owner.
+        properties: of the dumped database.
+        extensions: of the dumped database.
+
+    """
+    owners = properties.get("extension_owners") or {}
+    made = []
+    for name in extensions:
+        create = f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
+        if owners.get(name) == properties["owner"]:
+            create = f"SET ROLE {identifier(owner)}; {create} RESET ROLE;"
+        made.append(create)
+    # The database is new: nothing of an app is in it yet.
+    return "\n".join([statements(server, database), "SET search_path TO public;", *made])
 
 
 def _schema(entries: list[dict[str, Any]]) -> Iterator[str]:

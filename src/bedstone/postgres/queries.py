@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bedstone.postgres.server import identifier, literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bedstone.postgres.server import Server
 
 _SIZES = """
@@ -18,6 +20,17 @@ SELECT json_build_array(datname, pg_database_size(oid)) FROM pg_database
 _SET_ASIDE = """
 SELECT json_build_array(d.datname, pg_catalog.pg_database_size(d.oid))
   FROM pg_catalog.pg_database d WHERE d.datname ~ '_before_restore_[0-9]{8}_[0-9]{6}$';
+"""
+_LOCK_WAIT = "20s"
+_INVALID_INDEXES = """
+SELECT pg_catalog.json_build_array(n.nspname, c.relname)
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE NOT i.indisvalid AND c.relname IN (NAMES)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
+                    WHERE p.index_relid = c.oid)
+ ORDER BY 1::text
 """
 _ARCHIVER = """
 SELECT json_build_object(
@@ -57,6 +70,13 @@ def available_extensions(server: Server) -> set[str]:
     return set(server.rows("SELECT to_json(name::text) FROM pg_available_extensions"))
 
 
+def extensions(server: Server, database: str) -> list[str]:
+    """Return the names of the extensions of a database."""
+    return [
+        str(n) for n in server.rows("SELECT to_json(extname::text) FROM pg_extension", database)
+    ]
+
+
 def template_locale(server: Server) -> tuple[str, str, str]:
     """Return encoding, collation and character type of a new cluster that is like this one."""
     encoding, collate, kind = server.execute(
@@ -88,6 +108,24 @@ def set_aside_sizes(server: Server) -> list[tuple[str, int]]:
 def drop_database(server: Server, name: str) -> None:
     """Remove a database, with its sessions; nothing if it isn't there."""
     server.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE);", timeout=300)
+
+
+def drop_invalid_indexes(server: Server, database: str, names: Sequence[str]) -> list[str]:
+    """Drop those of the named indexes that are invalid and not being built; return them."""
+    listed = ", ".join(map(literal, names))
+    dropped = []
+    for schema, index in server.rows(_INVALID_INDEXES.replace("NAMES", listed), database):
+        name = f"{identifier(schema)}.{identifier(index)}"
+        server.execute(
+            f"SET lock_timeout = '{_LOCK_WAIT}'; DROP INDEX CONCURRENTLY {name};", database
+        )
+        dropped.append(str(index))
+    return dropped
+
+
+def analyze(server: Server, database: str) -> None:
+    """Gather the statistics of a database, without which it is slow."""
+    server.execute("ANALYZE;", database, timeout=None)
 
 
 def archiver(server: Server) -> dict[str, Any]:

@@ -143,6 +143,11 @@ class Server:
         lines = self.execute(query, database).splitlines()
         return lines[0] if lines else None
 
+    def is_ready(self) -> bool:
+        """Return whether it accepts connections."""
+        ask = ["pg_isready", "-q", "-h", self.socket, "-p", str(self.port)]
+        return run(ask, check=False).returncode == 0
+
     def major(self) -> int:
         """Return the server's major version."""
         return int(self.execute("SHOW server_version_num")) // 10_000

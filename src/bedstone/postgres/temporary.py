@@ -13,12 +13,14 @@ import os
 import pwd
 import signal
 import subprocess
+import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import run, tail
+from bedstone.core.process import end, run, tail
 from bedstone.postgres import dump, queries, restore_role
 from bedstone.postgres import properties as database_properties
 from bedstone.postgres.server import USER, PostgresError, Server, identifier
@@ -39,7 +41,8 @@ PORT = 5432
 EMPTY_BYTES = 400 * 1024 * 1024
 
 _START_SECONDS = 120.0
-_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 120.0
 
 # Nothing in it has to survive a power cut, and it shares the server with the apps.
 _OPTIONS = {
@@ -96,6 +99,74 @@ def major_for(found: Database, name: str) -> int:
     return fit[0]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A temporary cluster that was started.
+
+    Attributes:
+        server: where it will answer.
+        process: PostgreSQL.
+        log: the file of its output.
+
+    """
+
+    server: Server
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        """Return its output so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait(self, watch: Callable[[], None]) -> None:
+        """Wait until it answers.
+
+        Raises:
+            ThrowawayError: it doesn't start; the details say why.
+
+        """
+        limit = time.monotonic() + _START_SECONDS
+        while time.monotonic() < limit and self.process.poll() is None:
+            try:
+                self.server.execute("SELECT 1", timeout=10)
+            except PostgresError:
+                self._pause(watch)
+            else:
+                return
+        raise ThrowawayError("The throwaway cluster didn't start.", details=tail(self.said()))
+
+    def is_promoted(self, watch: Callable[[], None]) -> bool:
+        """Wait for the end of its recovery, and return whether it then took a session."""
+        while self.process.poll() is None:
+            try:
+                return not queries.is_in_recovery(self.server)
+            except PostgresError:
+                self._pause(watch)
+        return False
+
+    def shut_down(self) -> None:
+        """Stop it with a checkpoint: its files are a whole cluster afterwards.
+
+        Raises:
+            ThrowawayError: it doesn't.
+
+        """
+        self.process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_STOP_SECONDS)
+        if self.process.returncode != 0:
+            raise ThrowawayError(
+                "The recovered cluster doesn't shut down.", details=tail(self.said())
+            )
+
+    def _pause(self, watch: Callable[[], None]) -> None:
+        # Ends at once when the server does.
+        try:
+            self.process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            watch()
+
+
 @contextmanager
 def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[Server]:
     """Make and start a cluster in a directory for a block.
@@ -150,7 +221,7 @@ def started(
     options: Mapping[str, str],
     *,
     watch: Callable[[], None],
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Running]:
     """Run a cluster for a block; it ends with it, and with this process.
 
     Args:
@@ -165,9 +236,9 @@ def started(
         ThrowawayError: it doesn't start; the details say why.
 
     """
-    with launched(server, programs, data, log, options) as process:
-        _wait(server, process, log, watch)
-        yield process
+    with launched(server, programs, data, log, options) as running:
+        running.wait(watch)
+        yield running
 
 
 @contextmanager
@@ -179,7 +250,7 @@ def launched(
     options: Mapping[str, str],
     *,
     network: bool = False,
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Running]:
     """Start a cluster for a block without waiting until it answers; see :func:`started`.
 
     Args:
@@ -210,9 +281,10 @@ def launched(
             start_new_session=True,
         )
     try:
-        yield process
+        yield Running(server, process, log)
     finally:
-        _stop(process)
+        # SIGQUIT is PostgreSQL's immediate shutdown.
+        end(process, signal.SIGQUIT)
 
 
 def restore(
@@ -298,34 +370,3 @@ def _ending_with_us(account: str) -> list[str]:
 def _environment(server: Server) -> dict[str, str]:
     # PGDATA and the like of a caller's shell name the server's own cluster.
     return {**server.environment(), "PGDATA": "", "PGSERVICE": "", "PGDATABASE": ""}
-
-
-def _wait(
-    server: Server, process: subprocess.Popen[bytes], log: Path, watch: Callable[[], None]
-) -> None:
-    waited = 0.0
-    while waited < _START_SECONDS and process.poll() is None:
-        try:
-            server.execute("SELECT 1", timeout=10)
-        except PostgresError:
-            # Ends at once when the server does; else it is the pause between two looks.
-            try:
-                process.wait(0.1)
-            except subprocess.TimeoutExpired:
-                waited += 0.1
-                watch()
-        else:
-            return
-    raise ThrowawayError(
-        "The throwaway cluster didn't start.",
-        details=tail(log.read_text(encoding="utf-8", errors="replace")),
-    )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGQUIT)
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -9,9 +9,10 @@ from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database
 from bedstone.release import operations
-from bedstone.release.context import Host, Rollout
+from bedstone.release.context import Rollout
 from bedstone.release.steps import prepare
 from bedstone.release.steps.static import static
+from bedstone.system.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from bedstone.apps import config
 from bedstone.core import paths
 from bedstone.ledger import database, releases
 from bedstone.release import fingerprint, reconcile, source
-from bedstone.release.context import Host
 from bedstone.release.outcome import Outcome
 from bedstone.release.steps import prepare
+from bedstone.system.host import Host
 
 if TYPE_CHECKING:
     import sqlite3

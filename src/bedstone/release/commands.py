@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from bedstone.apps.config import App
     from bedstone.core.process import Completed
-    from bedstone.release.context import Host, Rollout
+    from bedstone.release.context import Rollout
+    from bedstone.system.host import Host
 
 CHECK_SECONDS = 300.0
 MIGRATE_SECONDS = 3600.0

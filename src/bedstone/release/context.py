@@ -1,4 +1,4 @@
-"""Hold the state of a running operation: its server, and the results of its steps."""
+"""Hold the state of a running operation: the results of its steps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING
 
 from bedstone.apps.slots import Made, Slot
 from bedstone.core import names, paths
-from bedstone.core.process import Runner, run
-from bedstone.system import http_check, nginx
-from bedstone.system.docker import Docker
-from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,22 +17,7 @@ if TYPE_CHECKING:
     from bedstone.apps.current import Current
     from bedstone.ledger.releases import Serving
     from bedstone.migrations import Report
-
-
-@dataclass
-class Host:
-    """The server's parts that a release moves; tests put fakes in their place."""
-
-    run: Runner = run
-    front_door: Callable[[str, str, int], http_check.Answer] = http_check.front_door
-    docker: Docker = field(init=False)
-    systemd: Systemd = field(init=False)
-    nginx: nginx.Nginx = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.docker = Docker(self.run)
-        self.systemd = Systemd(self.run)
-        self.nginx = nginx.Nginx(self.run, self.systemd)
+    from bedstone.system.host import Host
 
 
 @dataclass(frozen=True)

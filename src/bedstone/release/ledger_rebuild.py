@@ -23,10 +23,9 @@ from bedstone.apps import slots
 from bedstone.backup import catalog, settings
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger import database, releases
+from bedstone.ledger import database, releases, salvage
 
 RECORD = "record.json"
-_SIDE_FILES = ("", "-wal", "-shm")
 _stand_in_lock = threading.Lock()
 _stand_in_path: list[Path] = []
 
@@ -58,7 +57,7 @@ def rebuild() -> tuple[Path | None, list[str]]:
         for app in _apps():
             stack.enter_context(lock.held(app, "bedstone ledger rebuild"))
         fresh = path.with_name(f"{path.name}.rebuilt")
-        for suffix in _SIDE_FILES:
+        for suffix in salvage.SIDE_FILES:
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         paths.ensure_private(path.parent)
         try:
@@ -96,12 +95,11 @@ def _fill(fresh: Path, old: Path) -> list[str]:
     with closing(database.connect_file(fresh)) as connection:
         # One transaction: a sync of the disk for each row would take minutes.
         with database.transaction(connection):
-            lost = _salvage(connection, old)
+            lost = salvage.copy_readable(connection, old)
             for app in _apps():
                 lost += _app(connection, app)
             _backups(connection)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA journal_mode = DELETE")
+        salvage.close_file(connection)
     fresh.chmod(0o600)
     return lost
 
@@ -110,77 +108,15 @@ def _put_in_place(fresh: Path, path: Path) -> Path | None:
     kept = None
     if path.exists():
         kept = path.with_name(f"ledger.damaged-{datetime.now(UTC):%Y%m%d_%H%M%S}.sqlite")
-        for suffix in _SIDE_FILES:
+        for suffix in salvage.SIDE_FILES:
             with suppress(FileNotFoundError):
                 os.link(path.with_name(path.name + suffix), kept.with_name(kept.name + suffix))
     # A log of changes to the old file must not be applied to the new one.
-    for suffix in _SIDE_FILES[1:]:
+    for suffix in salvage.SIDE_FILES[1:]:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     fresh.replace(path)
     files.sync_directory(path.parent)
     return kept
-
-
-def _salvage(connection: sqlite3.Connection, old: Path) -> list[str]:
-    """Copy what can still be read of the old file, table by table."""
-    if not old.exists():
-        return ["the old file: it is gone"]
-    tables = [
-        str(row["name"])
-        for row in connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        )
-    ]
-    # Parents before what refers to them.
-    tables.sort(key=lambda name: name.endswith("_steps"))
-    lost = []
-    with tempfile.TemporaryDirectory(dir=paths.ensure_private(paths.runtime())) as name:
-        # A copy: SQLite would write to the file that it reads, if only to apply its log.
-        copy = Path(name) / "old.sqlite"
-        for suffix in _SIDE_FILES[:2]:
-            with suppress(OSError):
-                shutil.copyfile(
-                    old.with_name(old.name + suffix), copy.with_name(copy.name + suffix)
-                )
-        for table in tables:
-            try:
-                _copy_table(connection, copy, table)
-            except (sqlite3.Error, OSError) as error:
-                lost.append(f"{_WORDS.get(table, table)} ({error})")
-    return lost
-
-
-_WORDS = {
-    "releases": "how releases went, but for those that are kept",
-    "apps": "what the old file says of what serves",
-    "operations": "who released and rolled back, when, and how it went",
-    "operation_steps": "the steps of releases and rollbacks",
-    "backups": "failed attempts at backups",
-    "verifications": "which backups were proved: none counts as proved until the next proof",
-    "measurements": "how databases and disks have grown",
-    "copies": "attempts to copy backups elsewhere",
-    "arrivals": "what lies at the destinations: `bedstone destinations` looks again",
-    "alarms": "which alarms were told: they are told again",
-    "verification_marks": "which proofs of other hosts were read: they are read again",
-}
-
-
-def _copy_table(connection: sqlite3.Connection, copy: Path, table: str) -> None:
-    columns = [str(row["name"]) for row in connection.execute(f"PRAGMA table_info({table})")]
-    with closing(sqlite3.connect(copy)) as source:
-        source.execute("PRAGMA query_only = ON")
-        there = {str(row[1]) for row in source.execute(f"PRAGMA table_info({table})")}
-        names = ", ".join(name for name in columns if name in there)
-        if not names:
-            raise sqlite3.DatabaseError("the table isn't there")
-        marks = ", ".join("?" for name in columns if name in there)
-        for row in source.execute(f"SELECT {names} FROM {table}"):  # noqa: S608 - our own names
-            # A row that the schema doesn't take was damaged.
-            with suppress(sqlite3.IntegrityError):
-                connection.execute(
-                    f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})",  # noqa: S608
-                    row,
-                )
 
 
 def _apps() -> list[str]:
@@ -202,7 +138,7 @@ def _app(connection: sqlite3.Connection, app: str) -> list[str]:
             lost += _release(connection, app, directory)
     serving = slots.serving(app)
     if serving is not None and paths.release(app, serving[0]).is_dir():
-        connection.execute("INSERT OR REPLACE INTO apps VALUES (?, ?, ?)", (app, *serving))
+        salvage.enter_serving(connection, app, *serving)
     elif slots.keys(app):
         lost.append(
             f"which release of {app} serves: its slots run several, and no file says it;"
@@ -227,19 +163,14 @@ def _release(connection: sqlite3.Connection, app: str, directory: Path) -> list[
         started = datetime.strptime(time, releases.ID_TIME).replace(tzinfo=UTC).isoformat()
     except ValueError:
         return [f"the release {directory.name} of {app}: its name has no time"]
-    connection.execute(
-        "INSERT OR REPLACE INTO releases (app, id, version, image, fingerprint, declared, build,"
-        " state, started_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'succeeded', ?, ?)",
-        (
-            *(app, directory.name, str(record.get("version", version)), made.image),
-            *(str(record.get("fingerprint", "")), record.get("declared"), record.get("build")),
-            *(str(record.get("started_at", started)), started),
-        ),
-    )
-    connection.execute(
-        "INSERT INTO operations (app, kind, release, state, started_at, finished_at)"
-        " VALUES (?, 'release', ?, 'succeeded', ?, ?)",
-        (app, directory.name, started, started),
+    salvage.enter_release(
+        connection,
+        app,
+        directory.name,
+        image=made.image,
+        version=version,
+        record=record,
+        started=started,
     )
     if record.get("fingerprint"):
         return []
@@ -254,21 +185,15 @@ def _backups(connection: sqlite3.Connection) -> None:
         directory = settings.load().directory
     if not directory.is_dir():
         return
-    known = {row["path"] for row in connection.execute("SELECT path FROM backups")}
     for place in sorted(path for path in directory.iterdir() if path.is_dir()):
         for backup in reversed(catalog.backups(place)):
             manifest = backup.manifest
             if manifest is None or not backup.good:
                 continue
-            connection.execute(
-                "UPDATE operations SET restore_point = ?"
-                " WHERE app = ? AND release = ? AND restore_point IS NULL",
-                (backup.name, manifest.app, manifest.label),
+            salvage.enter_backup(
+                connection,
+                manifest.app,
+                backup.path,
+                label=manifest.label,
+                started=manifest.started.isoformat(),
             )
-            if str(backup.path) not in known:
-                started = manifest.started.isoformat()
-                connection.execute(
-                    "INSERT INTO backups (app, path, label, state, started_at, finished_at)"
-                    " VALUES (?, ?, ?, 'succeeded', ?, ?)",
-                    (manifest.app, str(backup.path), manifest.label, started, started),
-                )

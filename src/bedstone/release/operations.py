@@ -14,8 +14,9 @@ from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.release import changes, fingerprint, plans, reconcile, source, transaction
-from bedstone.release.context import Host, ReleaseOptions, Rollout
+from bedstone.release.context import ReleaseOptions, Rollout
 from bedstone.release.outcome import Outcome, StepReport, StreamedOutput
+from bedstone.system.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bedstone.apps.config import App
     from bedstone.apps.slots import Made
     from bedstone.ledger.releases import Serving
-    from bedstone.release.context import Host
     from bedstone.release.steps.reverse import Pending
     from bedstone.release.steps.uploads import Shared
+    from bedstone.system.host import Host
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from bedstone.apps import config, maintenance, slots
 from bedstone.core import files, lock, names, paths
 from bedstone.ledger import database, releases
-from bedstone.release.context import Host
 from bedstone.release.steps.stop import end
 from bedstone.system import container, nginx
+from bedstone.system.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

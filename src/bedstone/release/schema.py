@@ -15,8 +15,7 @@ from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import server_of
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import schema_digest
-from bedstone.postgres import server as postgres
+from bedstone.postgres import queries, schema_digest
 from bedstone.release import commands
 
 if TYPE_CHECKING:
@@ -24,24 +23,12 @@ if TYPE_CHECKING:
 
     from bedstone.apps.config import App
     from bedstone.migrations import Report
-    from bedstone.postgres.server import Server
     from bedstone.release.commands import Image
-    from bedstone.release.context import Host
+    from bedstone.system.host import Host
 
 PROBE_SECONDS = 300.0
 SCRIPT_IN_CONTAINER = "/run/bedstone-probe.py"
 _FILE = "schema.json"
-_DROP_LOCK_WAIT = "20s"
-_INVALID_INDEXES = """
-SELECT pg_catalog.json_build_array(n.nspname, c.relname)
-  FROM pg_catalog.pg_index i
-  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE NOT i.indisvalid AND c.relname IN (NAMES)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
-                    WHERE p.index_relid = c.oid)
- ORDER BY 1::text
-"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,7 @@ class Record:
     Attributes:
         applied: migrations that were applied, or None when no tool says.
         breaking: those of them that this release applied and that the release before it
-            could not have lived with.
+            is incompatible with.
         unknown: those of them that it doesn't know: squashed long ago, or a newer release's.
         digest: of the whole schema, or None when the database is on another host.
 
@@ -156,22 +143,9 @@ def drop_invalid_indexes(
     settings = backup_settings.of_app(app.name)
     if not names or app.database is None or settings is None:
         return
-    for index in drop_invalid(server_of(settings), app.database.name, names):
+    for index in queries.drop_invalid_indexes(server_of(settings), app.database.name, names):
         if on_line is not None:
             on_line(f"Dropped the invalid index {index}, which a stopped migration left.")
-
-
-def drop_invalid(server: Server, database: str, names: Sequence[str]) -> list[str]:
-    """Drop those of the named indexes that are invalid and not being built; return them."""
-    listed = ", ".join(map(postgres.literal, names))
-    dropped = []
-    for schema, index in server.rows(_INVALID_INDEXES.replace("NAMES", listed), database):
-        name = f"{postgres.identifier(schema)}.{postgres.identifier(index)}"
-        server.execute(
-            f"SET lock_timeout = '{_DROP_LOCK_WAIT}'; DROP INDEX CONCURRENTLY {name};", database
-        )
-        dropped.append(str(index))
-    return dropped
 
 
 def digest(app: App) -> str | None:

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone.appdata import journal as restore_journal
-from bedstone.appdata import swap
 from bedstone.appdata.journal import Journal
 from bedstone.backup import media
 from bedstone.backup.create import DUMP, server_of
 from bedstone.backup.manifest import differences
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import dump, privileges, queries, restore_role
+from bedstone.postgres import dump, privileges, queries, rename, restore_role
 from bedstone.postgres import properties as database_properties
-from bedstone.postgres.server import identifier
 
 if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
@@ -195,7 +193,13 @@ def _database_beside(
     journal.save()
     server.execute(database_properties.like(side, plan.owner, properties))
     if plan.foreign and plan.database is not None:
-        server.execute(_prepared_for_foreign(server, plan), side)
+        recorded = plan.manifest.database
+        server.execute(
+            privileges.for_foreign_dump(
+                server, plan.database, plan.owner, recorded.properties, recorded.extensions
+            ),
+            side,
+        )
     data = queries.data_directory(server)
     expected = plan.manifest.database.rows
     found = plan.manifest.database
@@ -226,36 +230,15 @@ def _database_beside(
             details="\n".join(different[:20]),
         )
     # Without statistics the first hours would be slow.
-    server.execute("ANALYZE;", side, timeout=None)
+    queries.analyze(server, side)
     return journal, sum(counted.values())
-
-
-def _prepared_for_foreign(server: Server, plan: Plan) -> str:
-    assert plan.manifest.database is not None
-    assert plan.database is not None
-    owners = plan.manifest.database.properties.get("extension_owners") or {}
-    apps = plan.manifest.database.properties["owner"]
-    extensions = []
-    for name in plan.manifest.database.extensions:
-        create = f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
-        if owners.get(name) == apps:
-            create = f"SET ROLE {identifier(str(plan.owner))}; {create} RESET ROLE;"
-        extensions.append(create)
-    return "\n".join(
-        [
-            privileges.statements(server, plan.database),
-            # The database is new: nothing of an app is in it yet.
-            "SET search_path TO public;",
-            *extensions,
-        ]
-    )
 
 
 def _swap_database(server: Server, journal: Journal) -> str | None:
     assert journal.database is not None
     part = journal.database
     if server.oid(part.name) is None:
-        swap.new_database(server, part.name, part.side)
+        rename.rename(server, part.name, part.side)
         return None
-    swap.database(server, part.name, part.side, part.old)
+    rename.swap(server, part.name, part.side, part.old)
     return part.old

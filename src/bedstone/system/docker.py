@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bedstone.core import names, paths
 from bedstone.core.errors import BedstoneError, CommandError, ConfigError
@@ -22,7 +22,7 @@ from bedstone.system.container import LABEL_APP
 from bedstone.system.entrypoint import swallows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bedstone.system.container import Container
 
@@ -193,6 +193,15 @@ class Docker:
                 details="\n".join(names),
             )
         return names[0]
+
+    def save(self, name: str, target: Path) -> None:
+        """Write an image into a file, as :meth:`load` takes it."""
+        self._run(["docker", "image", "save", "--output", str(target), name], timeout=BUILD_SECONDS)
+
+    def image_size(self, reference: str) -> int | None:
+        """Return the bytes of an image, or None when it isn't here."""
+        found = self._inspect("image", reference)
+        return None if found is None else int(found["Size"])
 
     def image(self, reference: str) -> ImageFacts | None:
         """Return what is known of an image, or None when it isn't here."""
@@ -514,6 +523,12 @@ def environment_prefix(container: str) -> str:
     """Return how the names of a container's short-lived environment files begin."""
     # A dot is in no name: `web-blue` and `web` are distinguished.
     return f"environment-{container}."
+
+
+def become_exec(container: str, command: Sequence[str], *, terminal: bool) -> NoReturn:
+    """Become `docker exec` of a command in a running container."""
+    argv = ["docker", "exec", "--interactive", *(["--tty"] if terminal else [])]
+    os.execvp("docker", [*argv, container, *command])  # noqa: S606 - no shell is needed
 
 
 class _environment_file:  # noqa: N801 - reads as a function at its uses

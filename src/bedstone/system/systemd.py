@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bedstone.core.errors import CommandError, printable
 from bedstone.core.process import Runner, run
@@ -86,6 +88,23 @@ class Systemd:
         argv = ["systemd-run", "--quiet", "--no-block", f"--unit={unit}"]
         argv += [f"--description={description}", *(f"--property={each}" for each in properties)]
         self._run([*argv, "--", *command])
+
+    def running(self, pattern: str) -> list[str]:
+        """Return the services and timers with names that fit a pattern and that run or start."""
+        output = self._run(
+            [
+                "systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
+                "--type=service,timer", pattern,
+            ]
+        ).stdout  # fmt: skip
+        return [line.split()[0] for line in output.splitlines() if line.strip()]
+
+    def clock_is_synchronized(self, *, timeout: float) -> bool:
+        """Return whether a time service keeps the kernel's clock right."""
+        output = self._run(
+            ["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout=timeout
+        ).stdout
+        return output.strip() == "yes"
 
     def active(self, unit: str) -> str:
         """Return a unit's state in one word: ``active``, ``activating``, ``inactive``..."""
@@ -238,6 +257,22 @@ class Systemd:
         return self._run(
             ["journalctl", "--no-pager", *arguments], check=False, timeout=_JOURNAL_SECONDS
         ).stdout
+
+
+def become_journal(units: Iterable[str], *, lines: int, follow: bool) -> NoReturn:
+    """Become `journalctl` for units.
+
+    Args:
+        units: names or patterns.
+        lines: how many lines at most.
+        follow: show new lines until the operator stops it.
+
+    """
+    argv = ["journalctl", "--no-hostname", "--output", "short-iso", "--lines", str(lines)]
+    argv += [part for unit in units for part in ("--unit", unit)]
+    argv += ["--follow"] if follow else []
+    sys.stdout.flush()
+    os.execvp("journalctl", argv)  # noqa: S606 - no shell is needed
 
 
 def _moment_of(entry: dict[str, Any], *, before: int = 0) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from bedstone.apps import config, current, health, maintenance
 from bedstone.core import names, parallel, paths
 from bedstone.core.errors import BedstoneError, CommandError, RefusedError
-from bedstone.core.process import run
 from bedstone.release.steps.verify import front_door_path, is_right
 from bedstone.system import http_check
 from bedstone.system.systemd import Systemd
@@ -77,13 +76,7 @@ def running_units(apps: Iterable[str]) -> list[str]:
     """Return the units of apps that run: services, timers of jobs."""
     found: list[str] = []
     for app in apps:
-        said = run(
-            [
-                "systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
-                "--type=service,timer", names.app_units(app),
-            ]
-        ).stdout  # fmt: skip
-        found += [line.split()[0] for line in said.splitlines() if line.strip()]
+        found += Systemd().running(names.app_units(app))
     return sorted(dict.fromkeys(found))
 
 

@@ -21,11 +21,10 @@ from bedstone.apps import config
 from bedstone.backup import create as backups
 from bedstone.backup.create import server_of
 from bedstone.core import files, lock, names
-from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import run, tail
+from bedstone.core.errors import BedstoneError
+from bedstone.postgres import compare
 from bedstone.postgres.debian_cluster import AUTOMATIC, MANUAL, NAME, Cluster
-from bedstone.postgres.server import OPTIONS
-from bedstone.upgrade import compare, downtime, journal, wal
+from bedstone.upgrade import downtime, journal, wal
 from bedstone.upgrade.journal import ASKED, BEGUN, OPENED, SWITCHED, Journal
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_UPGRADE_SECONDS = 12 * 3600.0
 _WAIT_SECONDS = 120.0
 _SHOWN = 20
 _END_SECONDS = 30.0
@@ -147,21 +145,7 @@ def _copy(settings: Settings, found: Journal) -> Journal:
     # The new one gets a copy of this: after a power cut, neither starts until it is settled.
     source.set_start(MANUAL)
     logger.info("Copying the cluster: pg_upgradecluster %s -> %s.", source.major, target.major)
-    try:
-        run(
-            [
-                "pg_upgradecluster", "--method=upgrade", "--keep-port", "--no-start",
-                f"--jobs={settings.jobs}", "-v", str(target.major), str(source.major), NAME,
-            ],
-            timeout=_UPGRADE_SECONDS,
-            env={"LC_ALL": "C.UTF-8", "PGOPTIONS": OPTIONS},
-            cwd="/",
-        )  # fmt: skip
-    except CommandError as error:
-        raise BedstoneError(
-            f"pg_upgradecluster failed; PostgreSQL {source.major} has not been changed.",
-            details=tail(error.details),
-        ) from error
+    target.copy_from(source, jobs=settings.jobs)
     target.set_start(MANUAL)
     _carry_configuration(source, target)
     return found
@@ -208,13 +192,7 @@ def _compare(settings: Settings, found: Journal, before: compare.Contents) -> No
             len(before["databases"]),
             len(before["roles"]),
         )
-        run(
-            aside.command(
-                str(target.programs / "vacuumdb"), "--all", "--analyze-only", "--quiet",
-                f"--jobs={settings.jobs}", "--no-password",
-            ),
-            env=aside.environment(), timeout=_UPGRADE_SECONDS, cwd="/",
-        )  # fmt: skip
+        target.analyze(aside, jobs=settings.jobs)
     finally:
         target.stop()
 

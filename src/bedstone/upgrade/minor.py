@@ -15,10 +15,9 @@ from bedstone.apps import config
 from bedstone.backup import create as backups
 from bedstone.backup.create import server_of
 from bedstone.core import lock
-from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import run
 from bedstone.postgres import queries
 from bedstone.postgres.debian_cluster import Cluster
+from bedstone.system import apt
 from bedstone.upgrade import downtime, journal
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_INSTALL_SECONDS = 1800.0
 _ASK_EVERY_SECONDS = 0.1
 
 
@@ -52,11 +50,12 @@ def install(settings: Settings, found: Waiting) -> float:
         made = backups.create(settings, entry.app, label=f"before {found.candidate}").backup
         logger.info("%s: backed up as %s.", entry.app, made.name)
     with lock.held(journal.LOCK, "bedstone upgrade postgresql"):
-        packages = _related(cluster.major)
-        _apt("install", "--only-upgrade", "--download-only", *packages)
+        # Its extensions come along.
+        packages = sorted(apt.installed(*_packages(cluster.major), held=False))
+        apt.upgrade(*packages, download_only=True)
         started = _started(settings)
         with _Watch(settings) as watch:
-            _apt("install", "--only-upgrade", *packages)
+            apt.upgrade(*packages)
             if _started(settings) == started:
                 # The package didn't restart it: the old program would go on in memory.
                 cluster.stop()
@@ -72,14 +71,14 @@ class _Watch(threading.Thread):
     def __init__(self, settings: Settings) -> None:
         super().__init__(daemon=True)
         self.away = 0.0
-        self._ask = ["pg_isready", "-q", "-h", settings.socket, "-p", str(settings.port)]
+        self._server = server_of(settings)
         self._over = threading.Event()
 
     def run(self) -> None:
         """Ask repeatedly."""
         last = time.monotonic()
         while not self._over.wait(_ASK_EVERY_SECONDS):
-            answers = run(self._ask, check=False).returncode == 0
+            answers = self._server.is_ready()
             now = time.monotonic()
             self.away += 0 if answers else now - last
             last = now
@@ -93,30 +92,8 @@ class _Watch(threading.Thread):
         self.join()
 
 
-def _apt(*arguments: str) -> None:
-    try:
-        run(
-            ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Options::=--force-confdef",
-             "-o", "Dpkg::Options::=--force-confold", *arguments],
-            timeout=_INSTALL_SECONDS,
-            env={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
-    except CommandError as error:
-        raise BedstoneError(
-            "apt could not install the new minor version.",
-            details=error.details,
-            hint="See `systemctl status 'postgresql*'`; `dpkg --configure -a` ends what was begun.",
-        ) from error
-
-
-def _related(major: int) -> list[str]:
-    """Return the version's installed packages: its extensions come along."""
-    said = run(
-        ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}\t${Package}\n",
-         f"postgresql-{major}", f"postgresql-{major}-*", f"postgresql-client-{major}"],
-        check=False,
-    ).stdout  # fmt: skip
-    return [line.partition("\t")[2] for line in said.splitlines() if line.startswith("ii")]
+def _packages(major: int) -> tuple[str, ...]:
+    return f"postgresql-{major}", f"postgresql-{major}-*", f"postgresql-client-{major}"
 
 
 def _started(settings: Settings) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bedstone.core.process import run
+from bedstone.system import apt
 from bedstone.upgrade import journal
 
 # So long may a fix wait: a weekend and a quiet evening after it.
 MOST_DAYS = 7
-
-_INSTALLED = re.compile(r"^\s*Installed: (\S+)", re.MULTILINE)
-_CANDIDATE = re.compile(r"^\s*Candidate: (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -50,19 +46,16 @@ def waiting(major: int) -> Waiting | None:
     What is seen first is written down: apt doesn't tell since when it knows a version.
     """
     package = f"postgresql-{major}"
-    said = run(["apt-cache", "policy", package], env={"LC_ALL": "C"}, check=False).stdout
-    installed, candidate = _INSTALLED.search(said), _CANDIDATE.search(said)
-    if installed is None or candidate is None or installed.group(1) == "(none)":
-        return None
-    if installed.group(1) == candidate.group(1):
+    update = apt.update(package)
+    if update is None:
         if journal.recorded("waiting") is not None:
             journal.forget("waiting")
         return None
-    key = [package, candidate.group(1)]
+    key = [package, update.candidate]
     seen = journal.recorded("waiting")
     if seen is None or seen.get("what") != key:
         seen = {"what": key, "since": datetime.now(UTC).isoformat(timespec="seconds")}
         journal.record("waiting", seen)
     return Waiting(
-        package, installed.group(1), candidate.group(1), datetime.fromisoformat(seen["since"])
+        package, update.installed, update.candidate, datetime.fromisoformat(seen["since"])
     )

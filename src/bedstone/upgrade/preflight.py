@@ -9,10 +9,12 @@ from bedstone.apps import config
 from bedstone.backup import catalog
 from bedstone.backup.create import server_of
 from bedstone.core import disk, lock, paths
-from bedstone.core.errors import BedstoneError, CommandError, RefusedError
-from bedstone.core.process import run
+from bedstone.core.errors import BedstoneError, RefusedError
+from bedstone.postgres import compare, obstacles, queries
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster, all_clusters
-from bedstone.upgrade import compare, journal, wal
+from bedstone.postgres.obstacles import some
+from bedstone.system import apt
+from bedstone.upgrade import journal, wal
 from bedstone.verify.run import LOCK as VERIFY_LOCK
 from bedstone.wal import backup
 
@@ -27,47 +29,6 @@ if TYPE_CHECKING:
 _MARGIN = 1.1
 _EMPTY_BYTES = 100 * 1024 * 1024
 _POINT_MARGIN = 1.25
-_COLLATIONS_SINCE = 15
-
-# Query -> what prevents the upgrade, when the answer has rows.
-_OBSTACLES = (
-    (
-        "SELECT gid FROM pg_prepared_xacts",
-        "transactions that were prepared and neither committed nor rolled back",
-        "COMMIT PREPARED or ROLLBACK PREPARED each of them",
-    ),
-    (
-        "SELECT slot_name FROM pg_replication_slots",
-        "replication slots, which don't come along",
-        "drop them (pg_drop_replication_slot), and make them anew after the upgrade",
-    ),
-    (
-        "SELECT subname FROM pg_subscription",
-        "subscriptions, which would have to be looked after by hand",
-        "drop them, and make them anew after the upgrade",
-    ),
-    (
-        "SELECT spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')",
-        "tablespaces of their own, which this command doesn't take along",
-        "move their tables to the default one (ALTER TABLE ... SET TABLESPACE pg_default)",
-    ),
-    (
-        "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'",
-        "databases that nobody may connect to, which pg_upgrade can't read",
-        "ALTER DATABASE ... WITH ALLOW_CONNECTIONS true, or drop them",
-    ),
-)
-
-_COLLATION_OF_DATABASES = """
-SELECT datname FROM pg_database
- WHERE datcollversion <> pg_database_collation_actual_version(oid)
-"""
-_COLLATION_OF_INDEXES = """
-SELECT DISTINCT d.objid::regclass FROM pg_depend d JOIN pg_collation c
-    ON d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid
- WHERE c.collversion <> pg_collation_actual_version(c.oid) AND d.classid = 'pg_class'::regclass
-   AND d.objid IN (SELECT indexrelid FROM pg_index)
-"""
 
 
 def serving(settings: Settings) -> Cluster:
@@ -124,9 +85,7 @@ def _obstacles(
     yield from _clusters(source, wanted, server)
     yield from busy(settings)
     yield from _packages(source, wanted)
-    for query, what, cure in _OBSTACLES:
-        if names := _names(server, query):
-            yield f"there are {what}: {_some(names)}; {cure}"
+    yield from obstacles.objects(server)
     yield from _extensions(server, wanted)
     if compare.setting(server, "data_checksums") != "on":
         yield (
@@ -135,7 +94,7 @@ def _obstacles(
         )
     if (missing := wal.obstacle(wanted.major)) is not None:
         yield missing
-    yield from _collations(server, source)
+    yield from obstacles.collations(server)
     yield from _configuration(source, wanted)
     yield from _room(settings, server, wanted)
 
@@ -157,7 +116,7 @@ def _clusters(source: Cluster, wanted: Cluster, server: Server) -> Iterator[str]
         if each not in {source, wanted} and each.starts() == AUTOMATIC
     ]
     if others:
-        yield f"another cluster starts at boot as well: {_some(others)}"
+        yield f"another cluster starts at boot as well: {some(others)}"
     if former is not None and former != source and former.exists:
         yield (
             f"the cluster {former.name} of the upgrade before is still there:"
@@ -178,14 +137,7 @@ def busy(settings: Settings) -> Iterator[str]:
 
 
 def _packages(source: Cluster, wanted: Cluster) -> Iterator[str]:
-    said = run(
-        ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}\t${Package}\n",
-         f"postgresql*-{source.major}*", f"postgresql*-{wanted.major}*"],
-        check=False,
-    ).stdout  # fmt: skip
-    installed = {
-        line.partition("\t")[2] for line in said.splitlines() if line.startswith(("ii", "hi"))
-    }
+    installed = apt.installed(f"postgresql*-{source.major}*", f"postgresql*-{wanted.major}*")
     missing = [
         package.replace(f"-{source.major}", f"-{wanted.major}", 1)
         for package in sorted(installed)
@@ -200,12 +152,12 @@ def _extensions(server: Server, wanted: Cluster) -> Iterator[str]:
     shared = paths.host(f"/usr/share/postgresql/{wanted.major}/extension")
     missing: dict[str, list[str]] = {}
     for database in compare.databases(server):
-        for name in server.rows("SELECT to_json(extname::text) FROM pg_extension", database):
+        for name in queries.extensions(server, database):
             if not (shared / f"{name}.control").exists():
                 missing.setdefault(str(name), []).append(database)
     for name, databases in sorted(missing.items()):
         yield (
-            f"the extension {name} of {_some(databases)} isn't there for PostgreSQL"
+            f"the extension {name} of {some(databases)} isn't there for PostgreSQL"
             f" {wanted.major}: install its package (postgresql-{wanted.major}-NAME)"
         )
     libraries = [
@@ -219,34 +171,8 @@ def _extensions(server: Server, wanted: Cluster) -> Iterator[str]:
             yield f"`shared_preload_libraries` names {name}, which {wanted.major} doesn't have"
 
 
-def _collations(server: Server, source: Cluster) -> Iterator[str]:
-    if source.major < _COLLATIONS_SINCE:
-        return
-    if names := _names(server, _COLLATION_OF_DATABASES):
-        yield (
-            f"the system sorts in another way than when these databases were made: {_some(names)};"
-            " REINDEX DATABASE, then ALTER DATABASE ... REFRESH COLLATION VERSION"
-        )
-    for database in compare.databases(server):
-        if names := _names(server, _COLLATION_OF_INDEXES, database):
-            yield (
-                f"indexes of {database} were sorted by an older version of their collation:"
-                f" {_some(names)}; REINDEX them, then ALTER COLLATION ... REFRESH VERSION"
-            )
-
-
 def _configuration(source: Cluster, wanted: Cluster) -> Iterator[str]:
-    """Check with the new version the old one's configuration, which it will be given."""
-    try:
-        run(
-            [
-                "setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups", "--",
-                str(wanted.programs / "postgres"), "-C", "port", "-D", str(source.settings),
-            ],
-            cwd="/",
-        )  # fmt: skip
-    except CommandError as error:
-        reason = next(iter(error.details.splitlines()), error.message)
+    if (reason := wanted.rejects(source)) is not None:
         yield (
             f"PostgreSQL {wanted.major} doesn't understand the configuration in"
             f" {source.settings}: {reason}"
@@ -273,13 +199,3 @@ def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
             disk.require(place, size, settings.reserve_bytes, "The copy of the cluster")
         except BedstoneError as error:
             yield error.message.removesuffix(".")
-
-
-def _names(server: Server, query: str, database: str = "postgres") -> list[str]:
-    text = server.execute(f"{query};", database)
-    return [line for line in text.splitlines() if line]
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -19,12 +19,10 @@ from bedstone.backup import catalog, verify_settings
 from bedstone.backup import create as backups
 from bedstone.backup.create import server_of
 from bedstone.core import disk, lock, scratch
-from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import run, tail
-from bedstone.postgres import queries
-from bedstone.postgres.debian_cluster import free_port
-from bedstone.postgres.server import OPTIONS, USER
-from bedstone.upgrade import compare, journal
+from bedstone.core.errors import BedstoneError
+from bedstone.postgres import compare
+from bedstone.postgres.server import USER
+from bedstone.upgrade import journal
 from bedstone.verify import checks
 from bedstone.verify.run import LOCK
 
@@ -39,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 # Older ones say little about the data of today, or about today's packages.
 FRESH = timedelta(days=1)
-_ENVIRONMENT = {"PGDATA": "", "HOME": "/nonexistent", "PGOPTIONS": OPTIONS}
-_CHECK_SECONDS = 600.0
 # Stopping, starting and asking the apps whether they are well.
 _BESIDES_SECONDS = 30.0
 
@@ -51,7 +47,8 @@ def recent(source: Cluster, target: Cluster) -> dict[str, Any] | None:
     if found is None or (found["source"], found["target"]) != (source.major, target.major):
         return None
     age = datetime.now(UTC) - datetime.fromisoformat(found["at"])
-    return found if timedelta() <= age <= FRESH and found["program"] == _version(target) else None
+    same = found["program"] == target.program_version()
+    return found if same and timedelta() <= age <= FRESH else None
 
 
 def rehearse(settings: Settings, source: Cluster, target: Cluster) -> dict[str, Any]:
@@ -83,7 +80,7 @@ def rehearse(settings: Settings, source: Cluster, target: Cluster) -> dict[str, 
     document = {
         "source": source.major,
         "target": target.major,
-        "program": _version(target),
+        "program": target.program_version(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - begun, 1),
         "apps": apps,
@@ -144,48 +141,14 @@ def _look(settings: Settings, source: Cluster, target: Cluster, home: Path) -> N
     """Run pg_upgrade's check on the running cluster; it changes nothing there."""
     server = server_of(settings)
     account = pwd.getpwnam(USER)
-    encoding, collate, kind = queries.template_locale(server)
     with scratch.place(home, app=None, backup=None, part="check") as place:
         here = place / "check"
         here.mkdir(mode=0o700)
         os.chown(here, account.pw_uid, account.pw_gid)
-        try:
-            run(
-                server.command(
-                    str(target.programs / "initdb"), f"--pgdata={here / 'data'}",
-                    f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={kind}",
-                    "--data-checksums", "--no-sync", "--no-instructions", "--auth=peer",
-                ),
-                cwd=str(here), timeout=_CHECK_SECONDS, env=_ENVIRONMENT,
-            )  # fmt: skip
-            run(
-                server.command(
-                    str(target.programs / "pg_upgrade"), "--check",
-                    f"--old-bindir={source.programs}", f"--new-bindir={target.programs}",
-                    f"--old-datadir={source.settings}", f"--new-datadir={here / 'data'}",
-                    f"--old-port={settings.port}", f"--new-port={free_port(settings.port)}",
-                ),
-                cwd=str(here), timeout=_CHECK_SECONDS, env=_ENVIRONMENT,
-            )  # fmt: skip
-        except CommandError as error:
-            raise BedstoneError(
-                f"PostgreSQL {target.major} doesn't take the cluster as it is.",
-                details=tail(f"{error.details}\n{_reports(here)}"),
-                hint="Nothing was touched. What pg_upgrade says has to be put right first.",
-            ) from error
+        target.check_upgrade(source, server, here)
     rows = compare.databases(server)
     logger.info(
         "pg_upgrade of PostgreSQL %s finds nothing in the way (%s databases).",
         target.major,
         len(rows),
     )
-
-
-def _reports(directory: Path) -> str:
-    found = sorted(directory.glob("data/pg_upgrade_output.d/**/*.txt"))
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in found)
-
-
-def _version(cluster: Cluster) -> str:
-    # It says: postgres (PostgreSQL) 17.6 (Debian 17.6-0+deb13u1).
-    return run([str(cluster.programs / "postgres"), "--version"]).stdout.split()[2]

@@ -8,8 +8,9 @@ import re
 
 from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError
-from bedstone.core.process import run
 from bedstone.storage import destinations
+from bedstone.system.systemd import Systemd
+from bedstone.wal import stanza
 from bedstone.wal.stanza import Stanza
 
 logger = logging.getLogger(__name__)
@@ -18,21 +19,18 @@ _CONFIGURATION = "/etc/pgbackrest/pgbackrest.conf"
 _PATH = re.compile(r"^pg1-path=.*$", re.MULTILINE)
 # PostgreSQL's major version -> the first version of pgBackRest that supports it.
 _KNOWN_SINCE = {16: (2, 48), 17: (2, 52), 18: (2, 55)}
-_VERSION = re.compile(r"pgBackRest (\d+)\.(\d+)")
-# Of role pgbackrest: makes a full backup at each destination.
 
 
 def obstacle(major: int) -> str | None:
     """Return why the write-ahead log of a version could not be archived, or None."""
     if not paths.host(_CONFIGURATION).exists():
         return None
-    said = run(["pgbackrest", "version"], check=False).stdout
-    found = _VERSION.search(said)
+    found = stanza.program_version()
     needed = _KNOWN_SINCE.get(major)
-    if found is None or needed is None or (int(found[1]), int(found[2])) >= needed:
+    if found is None or needed is None or found >= needed:
         return None
     return (
-        f"pgBackRest {found[1]}.{found[2]}, which archives the write-ahead log, doesn't know"
+        f"pgBackRest {found[0]}.{found[1]}, which archives the write-ahead log, doesn't know"
         f" PostgreSQL {major}: upgrade it to {needed[0]}.{needed[1]} or newer"
         " (`apt-get install pgbackrest`)"
     )
@@ -57,7 +55,7 @@ def follow(major: int) -> None:
             return
         _point_to(major)
         Stanza(known).upgrade()
-        run(["systemctl", "start", "--no-block", names.FULL_BACKUP_UNIT])
+        Systemd().start_soon(names.FULL_BACKUP_UNIT)
     except (BedstoneError, OSError) as error:
         reason = error.text() if isinstance(error, BedstoneError) else str(error)
         logger.warning(

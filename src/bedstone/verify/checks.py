@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone.backup import manifest, media, media_snapshots
 from bedstone.backup.manifest import differences, kinds
 from bedstone.core import disk
-from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.core.process import run, tail
+from bedstone.core.errors import BedstoneError
 from bedstone.ledger.verifications import LOCAL, MEDIA
-from bedstone.postgres import dump, queries, restore_role, temporary
-from bedstone.postgres.server import SETTINGS, PostgresError, identifier
+from bedstone.postgres import dump, soundness, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,16 +19,10 @@ if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App
-    from bedstone.postgres.server import Server
 
 # Indexes are built next to their tables: a restored database is a little larger than it was.
 _MARGIN = 1.1
-_CHECK_SECONDS = 600
 _SHOWN = 20
-_REPORT_BYTES = 100_000
-
-# pg_amcheck's exit code for "something is broken".
-_BROKEN = 2
 
 
 @dataclass(frozen=True)
@@ -107,8 +97,8 @@ def prove_dump(
                 details="\n".join(different[:_SHOWN]),
             )
         for check in checks:
-            ask(server, check, str(found.properties["owner"]))
-        sound = amcheck(server, watch)
+            soundness.ask(server, check, str(found.properties["owner"]), temporary.DATABASE)
+        sound = soundness.amcheck(server, watch, temporary.DATABASE)
     rows = sum(counted.values())
     said = f"the {rows} rows of {len(counted)} tables are as they were counted"
     if checks:
@@ -153,75 +143,3 @@ def prove_media(
             f" {found.files} files with {found.bytes} bytes."
         )
     return Proof(None, size, f"files ({files}, {disk.human(size)}) are as they were recorded")
-
-
-def ask(server: Server, check: str, owner: str, database: str = temporary.DATABASE) -> None:
-    """Run one of an app's `backup_checks`.
-
-    Raises:
-        BedstoneError: it isn't true.
-
-    """
-    # As the owner, in a session that is no superuser's, and as a part of an expression: it can only
-    # look, and finds names as the app does.
-    expression = check.strip().rstrip(";")
-    script = (
-        f"SET statement_timeout = '{_CHECK_SECONDS}s'; SET ROLE {identifier(owner)};\n"
-        f"SET default_transaction_read_only = on;\nSELECT to_json((\n{expression}\n));"
-    )
-    try:
-        with restore_role.login(server, owner):
-            asked = replace(server, role=restore_role.NAME, options=SETTINGS)
-            said = asked.execute(script, database, timeout=_CHECK_SECONDS + 60).strip()
-    except PostgresError as error:
-        raise BedstoneError(
-            f"The check {expression!r} can't be answered by what was restored: {error.message}",
-            hint="Either the data isn't whole, or `backup_checks` of the app is out of date.",
-        ) from error
-    try:
-        answer = json.loads(said) if said else None
-    except ValueError:
-        answer = said
-    if answer is not True:
-        raise BedstoneError(
-            f"The check {expression!r} isn't true for what was restored: it says"
-            f" {'nothing' if answer is None else json.dumps(answer)}.",
-            hint="Either the data isn't whole, or `backup_checks` of the app is out of date.",
-        )
-
-
-def amcheck(server: Server, watch: Callable[[], None], database: str = temporary.DATABASE) -> str:
-    """Check tables and indexes for corruption, and return the result in words.
-
-    Raises:
-        BedstoneError: something is broken.
-
-    """
-    available = queries.available_extensions(server)
-    if "amcheck" not in available:
-        return "tables and indexes were not looked at, since this server has no extension amcheck"
-    with tempfile.TemporaryFile() as report:
-        try:
-            run(
-                server.command(
-                    server.program("pg_amcheck"), "--install-missing", "--heapallindexed",
-                    "--no-password", database,
-                ),
-                env=server.environment(),
-                cwd="/",
-                timeout=None,
-                watch=watch,
-                stdout=report,
-            )  # fmt: skip
-        except CommandError as error:
-            if error.returncode is None:
-                return "tables and indexes were not looked at, since pg_amcheck isn't here"
-            report.seek(0)
-            found = report.read(_REPORT_BYTES).decode("utf-8", "replace")
-            raise BedstoneError(
-                "pg_amcheck finds tables or indexes of the restored database broken."
-                if error.returncode == _BROKEN
-                else "pg_amcheck of the restored database failed.",
-                details=tail(f"{found}\n{error.details}"),
-            ) from error
-    return "tables and indexes are sound (amcheck)"

@@ -9,9 +9,8 @@ from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.offsite import copies
 from bedstone.pitr import cluster, window
-from bedstone.postgres import dump
+from bedstone.postgres import dump, soundness
 from bedstone.postgres import properties as database_properties
-from bedstone.verify import checks
 from bedstone.verify.checks import Proof
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def prove(
         apps = [app for app in settings.apps if app.database]
         for app in apps:
             rows += _whole(settings, how, app, destination, found)
-            sound = checks.amcheck(found.server, watch, str(app.database))
+            sound = soundness.amcheck(found.server, watch, str(app.database))
         said = (
             f"the cluster is back up to {window.text_of(found.ended_at)} (WAL {found.lsn}):"
             f" {len(apps)} databases with {rows} rows"
@@ -90,7 +89,7 @@ def _whole(
     if recorded and sum(recorded.values()) and not rows:
         raise BedstoneError(f"All tables of {app.app} are empty in it.")
     for check in how.checks.get(app.app, ()):
-        checks.ask(found.server, check, str(properties["owner"]), app.database)
+        soundness.ask(found.server, check, str(properties["owner"]), app.database)
     return rows
 
 

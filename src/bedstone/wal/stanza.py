@@ -7,6 +7,7 @@ destination is a repository there, named by its number. `pgbackrest_errors` tran
 from __future__ import annotations
 
 import json
+import re
 import socket
 import tempfile
 import time
@@ -53,6 +54,7 @@ _CONNECT_SECONDS = 10
 # comes from the same address: the WAL, too (PerSourcePenalties).
 _REACHED_SECONDS = 60
 _HTTPS = 443
+_VERSION = re.compile(r"pgBackRest (\d+)\.(\d+)")
 _WORDS = {"full": "The full backup", "incr": "The incremental backup"}
 
 
@@ -294,6 +296,8 @@ class Stanza:
         target: datetime | None = None,
         label: str | None = None,
         databases: Sequence[str] | None = None,
+        aside: Path | None = None,
+        watch: Callable[[], None] | None = None,
     ) -> str:
         """Put the files of a cluster into an empty directory, ready to recover; return the label.
 
@@ -307,6 +311,10 @@ class Stanza:
             target: the moment to recover to; None for all the WAL there is.
             label: the backup to begin from; by default the newest one that leads to the target.
             databases: only these (others become empty files); None for all.
+            aside: a directory for pgBackRest's own files, next to production's: others may restore,
+                too, the log is for what happens to production, and a restore empties the queue of
+                the WAL that goes out.
+            watch: called repeatedly while it runs; its exception stops it.
 
         Raises:
             RefusedError: before anything was written: there is no such backup, no backup that
@@ -335,12 +343,16 @@ class Stanza:
         else:
             moment = target.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
             arguments += ["--type=time", f"--target={moment}"]
+        if aside is not None:
+            arguments += [f"--{name}-path={aside}" for name in ("lock", "spool")]
+            arguments.append("--log-level-file=off")
         self._call(
             "restore",
             *arguments,
             destination=destination,
             what="The restore of the cluster",
             seconds=None,
+            runner=watched(watch) if watch is not None else None,
         )
         return begin
 
@@ -438,6 +450,12 @@ class Stanza:
             )
             return kind(f"{what} failed: {error.message}", details=error.details)
         return explained(error.details or error.message, destination, what)
+
+
+def program_version() -> tuple[int, int] | None:
+    """Return the version of the installed pgBackRest, or None when it isn't understood."""
+    found = _VERSION.search(run(["pgbackrest", "version"], check=False).stdout)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def number(destination: Destination) -> int:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import settings as backup_settings
 from bedstone.core import age, paths
 from bedstone.core import disk as space
-from bedstone.core.process import Runner, run
 from bedstone.ledger import database
 from bedstone.notify.alarms import Alarm
 from bedstone.postgres import queries
@@ -123,25 +122,20 @@ class Clock:
     up: timedelta
 
 
-def gather_clock(runner: Runner = run) -> Clock:
+def gather_clock(manager: Systemd | None = None) -> Clock:
     """Ask systemd and the kernel (through timedatectl) whether the clock is set."""
     if in_container():
         return Clock(container=True, services={}, synchronized=False, up=timedelta())
-    shown = Systemd(runner).properties(
-        _TIME_SERVICES, ("ActiveState", "UnitFileState"), timeout=_SECONDS
-    )
+    manager = manager or Systemd()
+    shown = manager.properties(_TIME_SERVICES, ("ActiveState", "UnitFileState"), timeout=_SECONDS)
     services = {
         unit: state.get("ActiveState", "")
         for unit, state in shown.items()
         if state.get("UnitFileState") == "enabled"
     }
-    said = ""
-    if services:
-        said = runner(
-            ["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout=_SECONDS
-        ).stdout
+    synchronized = bool(services) and manager.clock_is_synchronized(timeout=_SECONDS)
     seconds = float(paths.host("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return Clock(False, services, said.strip() == "yes", timedelta(seconds=seconds))
+    return Clock(False, services, synchronized, timedelta(seconds=seconds))
 
 
 def judge_clock(found: Clock, now: datetime) -> Iterator[Alarm]:

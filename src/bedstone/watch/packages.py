@@ -11,9 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bedstone.core import age, names, paths
-from bedstone.core.process import Runner, run
 from bedstone.notify.alarms import Alarm
-from bedstone.system import systemd
+from bedstone.system import apt, systemd
 from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ _LOCK = struct.Struct("hhqqi4x")
 _STATUS = re.compile(
     r"^Package: (\S+)$\n(?:^\S.*\n| .*\n)*?^Status: (\S+) (\S+) (\S+)$", re.MULTILINE
 )
-_CANDIDATE = re.compile(r"^\s*Candidate: (\S+)", re.MULTILINE)
-_INSTALLED = re.compile(r"^\s*Installed: (\S+)", re.MULTILINE)
 _MAPPED = re.compile(r"^\S+ ..x. \S+ \S+ \S+\s+(/\S.*) \(deleted\)$", re.MULTILINE)
 _UNIT = re.compile(r"/([^/\n]+\.service)(?=/|$)", re.MULTILINE)
 _CONTAINER = re.compile(r"/docker[-/]|/libpod|/containerd", re.MULTILINE)
@@ -145,7 +142,7 @@ class Dpkg:
     held: Mapping[str, str] | None = None
 
 
-def gather_dpkg(runner: Runner = run) -> Dpkg:
+def gather_dpkg() -> Dpkg:
     """Read dpkg's own files; apt is asked only of packages that are on hold."""
     base = paths.host("/var/lib/dpkg")
     if is_locked(base / "lock-frontend") or is_locked(base / "lock"):
@@ -162,7 +159,12 @@ def gather_dpkg(runner: Runner = run) -> Dpkg:
             on_hold.append(package)
     updates = base / "updates"
     interrupted = updates.is_dir() and any(path.name.isdigit() for path in updates.iterdir())
-    return Dpkg(False, broken, interrupted, _security_updates(on_hold, runner))
+    held = {
+        package: update.candidate
+        for package in on_hold
+        if (update := apt.update(package)) and update.security
+    }
+    return Dpkg(False, broken, interrupted, held)
 
 
 def judge_dpkg(found: Dpkg, now: datetime) -> Iterator[Alarm]:
@@ -187,23 +189,6 @@ def judge_dpkg(found: Dpkg, now: datetime) -> Iterator[Alarm]:
             f"`apt-mark unhold {' '.join(found.held)} && apt-get install --only-upgrade"
             f" {' '.join(found.held)}`",
         )
-
-
-def _security_updates(packages: Sequence[str], runner: Runner) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        said = runner(
-            ["apt-cache", "policy", package], env={"LC_ALL": "C"}, check=False, timeout=_SECONDS
-        ).stdout
-        installed, candidate = _INSTALLED.search(said), _CANDIDATE.search(said)
-        if not installed or not candidate or installed[1] == candidate[1]:
-            continue
-        # The lines below a version name where it comes from.
-        _, _, sources = said.partition(f" {candidate[1]} ")
-        sources = sources.partition("\n     ")[2].partition("\n *** ")[0]
-        if "security" in sources:
-            found[package] = candidate[1]
-    return found
 
 
 def is_locked(path: Path) -> bool:

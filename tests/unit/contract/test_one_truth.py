@@ -18,7 +18,7 @@ NO_NAMES = {
     "bedstone_control/roles/zipapp.py",
     "bedstone_control/inventory/create.py",
     "bedstone_control/roles/base.py",
-    "bedstone/core/priority.py",
+    "bedstone/system/priority.py",
     "bedstone/notify/webhook.py",
 }
 UNITS_OF_THE_HOST = re.compile(

@@ -15,7 +15,7 @@ from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import server_of
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.postgres.server import identifier, literal
+from bedstone.postgres import logins
 from bedstone.release.steps import prepare
 from bedstone.system.container import LABEL_APP
 
@@ -29,26 +29,6 @@ if TYPE_CHECKING:
 # PostgreSQL sees the end of a container's connections at once, or nearly.
 SESSIONS_END_SECONDS = 10.0
 _PAUSE_SECONDS = 0.5
-_LOCK_WAIT = "20s"
-# What the control side's `names.app_login` puts behind the name of an app's role.
-_SUFFIX = "_[0-9a-f]{8}"
-# What role postgresql writes at the app's role, in front of the login that the settings want: after
-# provision.yml it is there, and what runs doesn't use it yet.
-_COMMENT = "logs in as "
-# A role that logs in itself is one of an earlier version of Bedstone.
-_LOGINS = """
-SELECT json_build_array(r.rolname, (SELECT count(*) FROM pg_stat_activity a
-                                     WHERE a.usesysid = r.oid))
-  FROM pg_roles r
- WHERE r.rolcanlogin
-   AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.rolname = {role}
-                    AND shobj_description(g.oid, 'pg_authid') = {comment} || r.rolname)
-   AND (r.rolname = {role}
-        OR (r.rolname ~ {pattern}
-            AND EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                         WHERE m.member = r.oid AND g.rolname = {role})))
- ORDER BY r.rolname;
-"""
 
 
 def require(app: App) -> None:
@@ -91,7 +71,9 @@ def drop_unused(rollout: Rollout) -> str:
     if database is None or database.role is None or server is None:
         return "none on this server"
     texts = [*_kept_values(rollout, declared), *_running_values(rollout)]
-    unused = [name for name in _sessions(server, database) if not is_used(name, texts)]
+    unused = [
+        name for name in logins.sessions(server, str(database.role)) if not is_used(name, texts)
+    ]
     if database.login in unused:
         unused.remove(database.login)
     deadline = time.monotonic() + SESSIONS_END_SECONDS
@@ -102,10 +84,10 @@ def drop_unused(rollout: Rollout) -> str:
         if name in open_:
             said.append(f"{name} stays: {open_[name]} sessions of it are open")
         elif name == database.role:
-            server.execute(f"ALTER ROLE {identifier(name)} NOLOGIN PASSWORD NULL;")
+            logins.close(server, name)
             said.append(f"{name} can't log in any more")
         else:
-            server.execute(_dropped(name, database.role), database.name)
+            logins.drop(server, database.name, name, database.role)
             said.append(f"{name} dropped")
     return ", ".join(said) or "nothing to drop"
 
@@ -119,27 +101,8 @@ def is_used(name: str, texts: Iterable[str]) -> bool:
     return any(pattern.search(text) for text in texts)
 
 
-def _dropped(name: str, role: str) -> str:
-    login, heir = identifier(name), identifier(role)
-    # After a pooler's DISCARD ALL a session is the login's own, and so is what it makes:
-    # large objects, nothing else.
-    return (
-        f"BEGIN; SET LOCAL lock_timeout = '{_LOCK_WAIT}'; REASSIGN OWNED BY {login} TO {heir};"
-        f" DROP OWNED BY {login}; DROP ROLE {login}; COMMIT;"
-    )
-
-
-def _sessions(server: Server, database: Database) -> dict[str, int]:
-    """Return the app's logins, each with how many sessions it has."""
-    role = str(database.role)
-    query = _LOGINS.format(
-        role=literal(role), pattern=literal(f"^{role}{_SUFFIX}$"), comment=literal(_COMMENT)
-    )
-    return {str(name): int(count) for name, count in server.rows(query)}
-
-
 def _open(server: Server, database: Database, names: Iterable[str]) -> dict[str, int]:
-    found = _sessions(server, database) if names else {}
+    found = logins.sessions(server, str(database.role)) if names else {}
     return {name: found[name] for name in names if found.get(name)}
 
 

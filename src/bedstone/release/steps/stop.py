@@ -11,7 +11,7 @@ from bedstone.system.container_watch import KILLED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bedstone.release.context import Host
+    from bedstone.system.host import Host
 
 
 def killed(host: Host, units: Sequence[str], since: float) -> str:

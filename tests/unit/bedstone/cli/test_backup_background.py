@@ -10,7 +10,7 @@ import pytest
 from bedstone.backup import catalog
 from bedstone.backup import settings as backup_settings
 from bedstone.cli import main
-from bedstone.core import priority
+from bedstone.system import priority
 from tests.unit.fixtures.backup import (
     configure,
     in_a_process_of_its_own,

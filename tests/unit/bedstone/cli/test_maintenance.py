@@ -15,7 +15,7 @@ from bedstone.apps import maintenance
 from bedstone.cli import main
 from bedstone.core.process import Completed
 from bedstone.release import retire
-from bedstone.release.context import Host
+from bedstone.system.host import Host
 
 
 @pytest.fixture

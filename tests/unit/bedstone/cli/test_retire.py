@@ -16,9 +16,9 @@ from bedstone.core import paths
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
 from bedstone.release import retire
-from bedstone.release.context import Host
 from bedstone.status import gather, screen
 from bedstone.system.docker import Docker
+from bedstone.system.host import Host
 from bedstone.system.systemd import Systemd
 from tests.unit.fixtures.checkout import ROOT
 

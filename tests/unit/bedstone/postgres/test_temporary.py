@@ -16,6 +16,7 @@ from bedstone.core import scratch
 from bedstone.core.deadline import OutOfTimeError, limit
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import temporary
+from bedstone.storage import tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +150,7 @@ def test_unpacked_media_have_the_bytes_that_were_archived(tmp_path: Path) -> Non
     assert (archived.files, archived.bytes) == (5, 1000)
 
     unpacked = tmp_path / "unpacked"
-    media.extract(backup_directory / archived.archive, unpacked, watch=lambda: None, sync=False)
+    tar.extract(backup_directory / archived.archive, unpacked, watch=lambda: None, sync=False)
     assert (media.count(unpacked), media.regular_bytes(unpacked)) == (5, 1000)
 
 

@@ -129,7 +129,7 @@ def test_reference_is_pulled_to_know_its_image(server: Server) -> None:
     assert identity == f"image:{IMAGE}"
     assert ["docker", "pull", "--quiet", "registry.example.com/shop:2.1"] in server.calls
     assert source.version(app.image, identity) == "2.1-11111111"
-    assert source.obtain(app, identity, Docker(server.run)).id == IMAGE
+    assert source.obtain(app, identity, Docker(server.run), server.run).id == IMAGE
 
 
 def test_digest_that_is_here_is_not_pulled(server: Server) -> None:
@@ -164,7 +164,7 @@ def test_registry_password_goes_by_standard_input_and_is_not_kept(server: Server
 def test_archive_is_loaded(server: Server) -> None:
     app = app_with(kind="load", archive="/var/lib/bedstone/apps/shop/source.tar.gz")
     identity = source.identify(app, Docker(server.run), server.run)
-    assert source.obtain(app, identity, Docker(server.run)).id == IMAGE
+    assert source.obtain(app, identity, Docker(server.run), server.run).id == IMAGE
 
 
 def test_archive_with_many_images_is_refused(server: Server, tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone.appdata import journal, swap
+from bedstone.appdata import journal
 from bedstone.apps import services
 from bedstone.backup import create, manifest
-from bedstone.backup import media as media_archive
 from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.postgres import dump
+from bedstone.postgres import dump, rename
 from bedstone.restore import check
+from bedstone.storage import tar
 from tests.unit.fixtures.backup import in_a_process_of_its_own, killed_in
 
 if TYPE_CHECKING:
@@ -292,9 +292,9 @@ STEPS_BEFORE = [
     (dump, "load", False),
     (dump, "load", True),
     (dump, "count", False),
-    (media_archive, "extract", False),
-    (media_archive, "extract", True),
-    (swap, "database", False),
+    (tar, "extract", False),
+    (tar, "extract", True),
+    (rename, "swap", False),
 ]
 
 
@@ -322,8 +322,8 @@ def test_killed_before_the_swap_the_old_data_serves_and_the_next_run_cleans_up(
 
 @pytest.mark.parametrize(
     ("module", "step", "after"),
-    [(swap, "database", True), (swap, "directory", False), (swap, "_exchange", True),
-     (swap, "directory", True), (journal.Journal, "clear", False)],
+    [(rename, "swap", True), (journal, "_swap_directory", False), (journal, "_exchange", True),
+     (journal, "_swap_directory", True), (journal.Journal, "clear", False)],
 )  # fmt: skip
 @pytest.mark.usefixtures("made")
 def test_killed_after_the_swap_the_next_run_finishes(
@@ -385,7 +385,7 @@ def test_failure_while_restoring_removes_what_was_beside(
     def fail(*_: object, **__: object) -> None:
         raise BedstoneError("pg_restore failed")
 
-    monkeypatch.setattr(media_archive, "extract", fail)
+    monkeypatch.setattr(tar, "extract", fail)
     assert run("latest", "--yes") == 1
     assert postgres.names() == ["payments"]
     assert [path.name for path in media.parent.iterdir()] == ["media"]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone.appdata import journal, swap
+from bedstone.appdata import journal
 from bedstone.apps import maintenance, services
 from bedstone.backup import create
 from bedstone.cli import main
 from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
-from bedstone.postgres import dump
+from bedstone.postgres import dump, rename
 from bedstone.restore import settle
 from tests.unit.fixtures.backup import in_a_process_of_its_own, killed_in
 from tests.unit.fixtures.daily import APP as SHOP
@@ -63,7 +63,7 @@ def test_it_is_shown_from_the_copy_to_the_restart_and_gone_afterwards(
     made: str, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_copy = seen(monkeypatch, site, dump, "load")
-    at_swap = seen(monkeypatch, site, swap, "database")
+    at_swap = seen(monkeypatch, site, rename, "swap")
     at_restart = seen(monkeypatch, site, services, "restart", ("a unit",))
     assert run(made, "--yes") == 0
     assert (at_copy, at_swap, at_restart) == ([True], [True], [True])
@@ -74,7 +74,7 @@ def test_kept_serving_it_is_shown_for_the_swap_alone(
     made: str, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_copy = seen(monkeypatch, site, dump, "load")
-    at_swap = seen(monkeypatch, site, swap, "database")
+    at_swap = seen(monkeypatch, site, rename, "swap")
     assert run(made, "--yes", "--keep-serving") == 0
     assert (at_copy, at_swap) == ([False], [True])
     assert not site.exists()
@@ -122,8 +122,8 @@ def test_it_is_gone_when_the_app_does_not_start_again(
         (maintenance, "turn_on", False, 9),
         (maintenance, "turn_on", True, 9),
         (dump, "load", False, 9),
-        (swap, "database", False, 9),
-        (swap, "database", True, 3),
+        (rename, "swap", False, 9),
+        (rename, "swap", True, 3),
         (services, "restart", False, 3),
         (maintenance, "turn_off", False, 3),
         (maintenance, "turn_off", True, 3),

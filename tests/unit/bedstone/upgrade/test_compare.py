@@ -13,8 +13,10 @@ from bedstone.core import lock
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
 from bedstone.core.terminal import Paint
+from bedstone.postgres import compare
 from bedstone.postgres.debian_cluster import Cluster, all_clusters
-from bedstone.upgrade import compare, journal, pending, preflight, status
+from bedstone.system import apt
+from bedstone.upgrade import journal, pending, preflight, status
 from bedstone.wal import backup
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def _cluster(root: Path, major: int, start: str, *files: str) -> Cluster:
 
 
 def _apt_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(pending, "run", lambda argv, **_: Completed(tuple(argv), 0, text, "", 0.1))
+    monkeypatch.setattr(apt, "run", lambda argv, **_: Completed(tuple(argv), 0, text, "", 0.1))
 
 
 def test_a_cluster_as_its_package_leaves_it_is_empty(root: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from bedstone.core.errors import BedstoneError
 from bedstone.core.process import Completed
 from bedstone.storage import destinations
+from bedstone.system.systemd import Systemd
 from bedstone.upgrade import wal
+from bedstone.wal import stanza
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +58,8 @@ def _programs(monkeypatch: pytest.MonkeyPatch, version: str = "2.55.1") -> list[
         called.append(" ".join(argv))
         return Completed(tuple(argv), 0, f"pgBackRest {version}\n", "", 0.1)
 
-    monkeypatch.setattr(wal, "run", run)
+    monkeypatch.setattr(stanza, "run", run)
+    monkeypatch.setattr(wal, "Systemd", lambda: Systemd(run))
     return called
 
 
@@ -68,7 +71,7 @@ def test_a_new_archive_begins_with_a_full_backup(
     assert configuration.read_text() == CONFIGURATION.format("/var/lib/postgresql/17/main")
     assert configuration.stat().st_mode & 0o777 == 0o640
     assert Stanza.upgraded == 1
-    assert called == ["systemctl start --no-block bedstone-wal-full.service"]
+    assert called[-1] == "systemctl start --no-block bedstone-wal-full.service"
     assert capsys.readouterr().err == (
         "A new archive of the write-ahead log has begun; a full backup is being made.\n"
     )

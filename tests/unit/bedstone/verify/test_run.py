@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bedstone.backup import catalog, create, manifest, media, verify_settings
+from bedstone.backup import catalog, create, manifest, verify_settings
 from bedstone.cli import main
-from bedstone.cli import verify as command
 from bedstone.core import disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import verifications
 from bedstone.postgres import dump, restore_role, temporary
 from bedstone.postgres.server import PostgresError, Server
+from bedstone.storage import tar
+from bedstone.system import priority
 from bedstone.verify import run
 from tests.unit.fixtures.backup import in_a_process_of_its_own, killed_in
 
@@ -91,7 +92,7 @@ def elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> Throwaway:
     """A temporary cluster; from now on, no code may ask the production server."""
     assert made.is_dir()
     fake = Throwaway()
-    monkeypatch.setattr(command, "_lowest_priority", lambda: None)
+    monkeypatch.setattr(priority, "step_back_fully", lambda _: None)
     monkeypatch.setattr(temporary, "cluster", fake.cluster)
     monkeypatch.setattr(temporary, "restore", fake.restore)
     monkeypatch.setattr(dump, "count", lambda *_: fake.rows)
@@ -266,7 +267,7 @@ CASES = {
         dump="prevented",
     ),
     "disk that is full for the media": Case(
-        _fails(media, "extract", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        _fails(tar, "extract", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
         "the disk is full",
         dump="succeeded",
         media="prevented",
@@ -353,7 +354,7 @@ def test_backup_whose_media_are_not_verified_is_not_verified(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full = OSError(errno.ENOSPC, "full")
-    monkeypatch.setattr(media, "extract", lambda *_, **__: (_ for _ in ()).throw(full))
+    monkeypatch.setattr(tar, "extract", lambda *_, **__: (_ for _ in ()).throw(full))
     assert main.main(["verify"]) == 3
     capsys.readouterr()
     main.main(["backups", "--json"])
@@ -502,7 +503,7 @@ def test_verification_that_is_ended_leaves_nothing(monkeypatch: pytest.MonkeyPat
 def test_what_a_killed_one_left_goes_with_the_next(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
 ) -> None:
-    module, step = {"dump": (temporary, "restore"), "media": (media, "extract")}[part]
+    module, step = {"dump": (temporary, "restore"), "media": (tar, "extract")}[part]
     with monkeypatch.context() as patched:
         patched.setattr(module, step, killed_in(module, step, after=True))
         ended = in_a_process_of_its_own(lambda: main.main(["verify"]))

@@ -15,7 +15,6 @@ import pytest
 from bedstone.backup import create, manifest
 from bedstone.backup.verify_settings import VerifySettings
 from bedstone.cli import main
-from bedstone.cli import verify as command
 from bedstone.core import paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
@@ -23,11 +22,12 @@ from bedstone.offsite import copies, verification_reports
 from bedstone.offsite.copies import Remote
 from bedstone.pitr import cluster as past
 from bedstone.pitr.cluster import GapError
-from bedstone.postgres import dump, properties, temporary
+from bedstone.postgres import dump, properties, soundness, temporary
 from bedstone.postgres.server import Server
 from bedstone.storage.reachability import UNREACHABLE
 from bedstone.storage.restic_errors import DAMAGED, ResticError
-from bedstone.verify import checks, run
+from bedstone.system import priority
+from bedstone.verify import run
 from bedstone.wal.errors import UnreachableError
 from bedstone.wal.info import Backup, Info
 from bedstone.wal.stanza import Stanza
@@ -102,11 +102,11 @@ def world(
     def cluster(place: Path, *_: object, **__: object) -> Iterator[Server]:
         yield Server(str(place), 5432)
 
-    monkeypatch.setattr(command, "_lowest_priority", lambda: None)
+    monkeypatch.setattr(priority, "step_back_fully", lambda _: None)
     monkeypatch.setattr(temporary, "cluster", cluster)
     monkeypatch.setattr(temporary, "restore", lambda *_, **__: None)
     monkeypatch.setattr(dump, "count", lambda *_: world.rows)
-    monkeypatch.setattr(checks, "amcheck", lambda *_: "sound (amcheck)")
+    monkeypatch.setattr(soundness, "amcheck", lambda *_: "sound (amcheck)")
     monkeypatch.setattr(
         properties,
         "read",

@@ -111,11 +111,11 @@ def test_clock_of_a_container_is_its_machines(root: Path) -> None:
         return Completed(tuple(argv), 0, said, "", 0.0)
 
     container = put(root, "run/systemd/container", "podman")
-    assert list(machine.judge_clock(machine.gather_clock(run), NOW)) == []
+    assert list(machine.judge_clock(machine.gather_clock(Systemd(run)), NOW)) == []
     assert asked == []
     container.unlink()
     put(root, "proc/uptime", "90000.00 1.0\n")
-    [alarm] = machine.judge_clock(machine.gather_clock(run), NOW)
+    [alarm] = machine.judge_clock(machine.gather_clock(Systemd(run)), NOW)
     assert (alarm.severity, alarm.check) == ("warning", "clock")
     assert "systemctl restart chrony.service" in alarm.command
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bedstone.core.process import Completed
+from bedstone.system import apt
 from bedstone.system.systemd import Systemd
 from bedstone.watch import packages
 from bedstone.watch.packages import Dpkg, Replaced, Upgrades
@@ -46,6 +47,7 @@ openssl:
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+    monkeypatch.setattr(apt, "run", fails)
     return tmp_path
 
 
@@ -141,7 +143,7 @@ def fails(argv: Sequence[str], **_: Any) -> Completed:
 
 def test_whole_packages_are_silent_and_ask_apt_nothing(root: Path) -> None:
     status(root, ("bash", "install ok installed"), ("old", "deinstall ok config-files"))
-    found = packages.gather_dpkg(fails)
+    found = packages.gather_dpkg()
     assert list(packages.judge_dpkg(found, NOW)) == []
 
 
@@ -151,7 +153,7 @@ def test_whole_packages_are_silent_and_ask_apt_nothing(root: Path) -> None:
 )
 def test_half_installed_package_is_red(root: Path, state: str) -> None:
     status(root, ("bash", "install ok installed"), ("openssl", state))
-    [alarm] = packages.judge_dpkg(packages.gather_dpkg(fails), NOW)
+    [alarm] = packages.judge_dpkg(packages.gather_dpkg(), NOW)
     assert (alarm.severity, alarm.name) == ("red", "dpkg/interrupted")
     assert "(openssl)" in alarm.words
     assert "dpkg --configure -a" in alarm.command
@@ -160,17 +162,17 @@ def test_half_installed_package_is_red(root: Path, state: str) -> None:
 def test_interrupted_dpkg_is_red(root: Path) -> None:
     status(root, ("bash", "install ok installed"))
     (root / "var/lib/dpkg/updates/0001").touch()
-    [alarm] = packages.judge_dpkg(packages.gather_dpkg(fails), NOW)
+    [alarm] = packages.judge_dpkg(packages.gather_dpkg(), NOW)
     assert alarm.severity == "red"
 
 
 @pytest.mark.parametrize(("suite", "held"), [("debian-security", True), ("debian", False)])
 def test_held_package_counts_when_what_waits_is_a_security_update(
-    root: Path, suite: str, *, held: bool
+    root: Path, monkeypatch: pytest.MonkeyPatch, suite: str, *, held: bool
 ) -> None:
     status(root, ("openssl", "hold ok installed"))
-    suffix = "-security" if held else ""
-    alarms = list(packages.judge_dpkg(packages.gather_dpkg(policy(suite, suffix)), NOW))
+    monkeypatch.setattr(apt, "run", policy(suite, "-security" if held else ""))
+    alarms = list(packages.judge_dpkg(packages.gather_dpkg(), NOW))
     assert [alarm.name for alarm in alarms] == (["dpkg/held"] if held else [])
     if held:
         assert "openssl 3.5.0-2" in alarms[0].words
@@ -193,7 +195,7 @@ def test_dpkg_at_work_is_not_judged(root: Path) -> None:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
         assert packages.is_locked(lock)
-        assert packages.gather_dpkg(fails) == Dpkg(running=True)
+        assert packages.gather_dpkg() == Dpkg(running=True)
         assert list(packages.judge_dpkg(Dpkg(running=True, broken=["x"]), NOW)) == []
         holder.communicate()
     # To look at it must not take it.

@@ -1,28 +1,21 @@
-"""Replace the serving data by the restored data in one swap."""
+"""Rename databases."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import signal
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bedstone.core import files
 from bedstone.core.errors import BedstoneError
+from bedstone.core.process import end
 from bedstone.postgres.server import MAINTENANCE, identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bedstone.postgres.server import Server
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-_INTERRUPT_SECONDS = 5.0
 
 # Ends the sessions of a database for as long as the renaming may wait for them (five
 # seconds, by PostgreSQL's own rule), and a little longer.
@@ -39,7 +32,7 @@ END $$;
 """
 
 
-def database(server: Server, name: str, side: str, old: str) -> None:
+def swap(server: Server, name: str, side: str, old: str) -> None:
     """Rename ``name`` to ``old`` and ``side`` to ``name``, both or neither.
 
     The renaming locks the database, so that no new session starts, while its sessions are ended
@@ -59,19 +52,9 @@ def database(server: Server, name: str, side: str, old: str) -> None:
         )
 
 
-def new_database(server: Server, name: str, side: str) -> None:
-    """Give a restored database its name on a server that has none of this name."""
+def rename(server: Server, name: str, side: str) -> None:
+    """Give the database ``side`` the name ``name``, which no other has."""
     server.execute(f"ALTER DATABASE {identifier(side)} RENAME TO {identifier(name)};")
-
-
-def directory(path: Path, side: Path, old: Path) -> None:
-    """Replace the directory ``path`` by ``side``, and keep it as ``old``."""
-    if not path.exists():
-        side.rename(path)
-    else:
-        _exchange(path, side)
-        side.rename(old)
-    files.sync_directory(path.parent)
 
 
 @contextmanager
@@ -86,37 +69,16 @@ def _sessions_ended(server: Server, name: str) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
         env={**os.environ, **server.environment()},
         cwd="/",
-        text=True,
+        start_new_session=True,
     )
     try:
         stdin = terminator.stdin
         assert stdin is not None
         with stdin:
-            stdin.write(statement)
+            stdin.write(statement.encode())
         yield
     except BrokenPipeError as error:
         raise BedstoneError("PostgreSQL doesn't answer on this server.") from error
     finally:
         # psql passes an interrupt on to the server, where a kill would leave the loop running.
-        terminator.send_signal(signal.SIGINT)
-        try:
-            terminator.wait(_INTERRUPT_SECONDS)
-        except subprocess.TimeoutExpired:
-            terminator.kill()
-            terminator.wait()
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two directories atomically (renameat2(2))."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.renameat2(
-        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
-    ):
-        number = ctypes.get_errno()
-        if number not in {errno.EINVAL, errno.ENOSYS}:
-            raise OSError(number, os.strerror(number), str(one))
-        # A file system without it: a moment with nothing in place can't be avoided.
-        spare = one.with_name(f".exchange_{one.name}")
-        one.rename(spare)
-        other.rename(one)
-        spare.rename(other)
+        end(terminator, signal.SIGINT)

@@ -35,6 +35,19 @@ def step_back() -> None:
         run(scope(os.getpid()), timeout=_SECONDS, check=False)
 
 
+def step_back_fully(niceness: int) -> None:
+    """Lower this process's priority below all others' for the disks.
+
+    Args:
+        niceness: how much nicer it gets.
+
+    """
+    os.nice(niceness)
+    # In a container without the right to, it is only less polite.
+    with suppress(BedstoneError):
+        run(["ionice", "--class", "3", "--pid", str(os.getpid())], check=False)
+
+
 def scope(pid: int) -> list[str]:
     """Return the command that moves a process into a scope of its own."""
     name = f"bedstone-by-hand-{secrets.token_hex(4)}.scope"
