@@ -91,24 +91,26 @@ def backups(directory: Path) -> list[Backup]:
     )
 
 
-def newest_good(directory: Path) -> Backup | None:
-    """Return an app's newest backup that is complete, or None.
+def usable(directory: Path, *, points: bool = False) -> list[Backup]:
+    """Return an app's complete backups, newest first.
 
-    One from the future is never the newest: it would be for years.
+    One from the future isn't among them: it would be the newest for years.
+
+    Args:
+        directory: the app's backups.
+        points: restore points, too.
+
     """
-    return next(
-        (found for found in backups(directory) if found.good and not found.from_the_future), None
-    )
+    return [
+        found
+        for found in backups(directory)
+        if (found.good if points else found.full) and not found.from_the_future
+    ]
 
 
-def newest_full(directory: Path) -> Backup | None:
-    """Return an app's newest backup that is complete and no mere restore point, or None.
-
-    One from the future is never the newest.
-    """
-    return next(
-        (found for found in backups(directory) if found.full and not found.from_the_future), None
-    )
+def newest(directory: Path, *, points: bool = False) -> Backup | None:
+    """Return the first of :func:`usable`, or None."""
+    return next(iter(usable(directory, points=points)), None)
 
 
 def leftovers(directory: Path) -> list[Path]:
@@ -147,8 +149,8 @@ def resolve(directory: Path, wanted: str) -> Path:
 
     """
     if wanted == LATEST:
-        newest = newest_full(directory)
-        if newest is None:
+        found = newest(directory)
+        if found is None:
             good = [backup for backup in backups(directory) if backup.good]
             but = "."
             if any(backup.full for backup in good):
@@ -158,7 +160,7 @@ def resolve(directory: Path, wanted: str) -> Path:
             raise RefusedError(
                 f"There is no complete backup in {directory}{but}", hint=_present(directory)
             )
-        return newest.path
+        return found.path
     candidate = Path(wanted)
     if "/" not in wanted:
         candidate = directory / wanted

@@ -188,7 +188,7 @@ def _needed(settings: Settings, entry: App, home: Path, *, point: bool, deduplic
     if entry.database:
         properties = database_properties.read(server_of(settings), entry.database)
         size = int(properties["size"]) if properties else 0
-    last = catalog.newest_good(home) if point else catalog.newest_full(home)
+    last = catalog.newest(home, points=point)
     return estimate(
         last.manifest if last else None,
         size,

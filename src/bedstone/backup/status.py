@@ -28,7 +28,7 @@ def app_status(app: str, first_served: str | None) -> dict[str, Any] | None:
     settings = backup_settings.load()
     if app not in {entry.app for entry in settings.apps}:
         return None
-    newest = catalog.newest_full(settings.directory / app)
+    newest = catalog.newest(settings.directory / app)
     failure = backups.last_failure(app)
     old = newest.age if newest else None
     problem = None

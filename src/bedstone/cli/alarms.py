@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from bedstone import watch
 from bedstone.cli import main
 from bedstone.core import terminal
-from bedstone.notify import alarms, events
+from bedstone.notify import alarms
+from bedstone.notify.report import report
 
 if TYPE_CHECKING:
     import argparse
 
-    from bedstone.notify.alarms import Alarm
     from bedstone.watch import Look
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def show(arguments: argparse.Namespace) -> int:
     found = watch.run_checks()
     if arguments.tell:
         watch.save(found)
-        for warning in report(found):
+        for warning in report(watch.SCOPE, found.alarms, found.unjudged):
             logger.warning("%s", warning)
     if arguments.json:
         print(json.dumps(_as_json(found), indent=2))
@@ -70,51 +70,6 @@ def show(arguments: argparse.Namespace) -> int:
             print(f"Nothing needs attention: {len(found.facts)} checks are well.")
     red = any(alarm.severity == "red" for alarm in found.alarms)
     return 1 if red and not arguments.tell else 0
-
-
-def report(found: Look) -> tuple[str, ...]:
-    """Report new and ended alarms to the hooks; return warnings.
-
-    An alarm that no hook could deliver is reported again the next time.
-    """
-    news = alarms.news(watch.SCOPE, found.alarms, found.unjudged)
-    taken = {"begun": True, "over": True}
-    warnings: tuple[str, ...] = ()
-    if news.begun:
-        taken["begun"], said = events.send(_begun(news.begun))
-        warnings += said
-    if news.over:
-        taken["over"], said = events.send(_over(news.over))
-        warnings += said
-    alarms.remember(watch.SCOPE, news, **taken)
-    return warnings
-
-
-def _begun(begun: list[Alarm]) -> events.Event:
-    first = begun[0]
-    return events.Event(
-        kind="failure",
-        title=f"{_sentence(first.words)}{_more(len(begun))}",
-        error=f"{first.severity}: {first.words}",
-        hint=first.command,
-        details="\n".join(f"{alarm.severity}: {alarm.text()}" for alarm in begun),
-    )
-
-
-def _over(over: list[str]) -> events.Event:
-    return events.Event(
-        kind="recovered",
-        title=f"Recovered: {over[0]}{_more(len(over))}",
-        details="\n".join(f"recovered: {words}" for words in over),
-    )
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _more(number: int) -> str:
-    return f", and {number - 1} more." if number > 1 else "."
 
 
 def _as_json(found: Look) -> dict[str, object]:

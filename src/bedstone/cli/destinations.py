@@ -11,7 +11,8 @@ from bedstone.cli.main import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
 from bedstone.core.signals import terminable
-from bedstone.notify import alarms, events
+from bedstone.notify.alarms import Alarm
+from bedstone.notify.report import report
 from bedstone.offsite import freshness, sync
 from bedstone.offsite import observe as arrivals_measured
 from bedstone.storage import destinations
@@ -99,7 +100,8 @@ def _destinations(arguments: argparse.Namespace) -> int:
     items = freshness.items(settings, known)
     red = [item for item in items if item.problem]
     if arguments.tell:
-        for warning in (*report(items), *alerts.report(settings)):
+        found = report(_SCOPE, as_alarms(items), about="Backups aren't where they should be:")
+        for warning in (*found, *alerts.report(settings)):
             logger.warning("%s", warning)
     if arguments.json:
         print(json.dumps(_as_json(known, items), indent=2))
@@ -121,32 +123,14 @@ def check(settings: Settings, known: Destinations) -> None:
     observe.measure_all(known)
 
 
-def report(items: Sequence[Item]) -> tuple[str, ...]:
-    """Report to the hooks what has turned red, and what has been so for a day; return warnings.
-
-    An alarm that no hook could deliver is reported again the next time.
-    """
-    red = {item.name: item for item in items if item.problem}
-    due = alarms.due(_SCOPE, red)
-    if not due:
-        return ()
-    first = red[due[0]]
-    apps = {red[name].app for name in due}
-    more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    taken, warnings = events.send(
-        events.Event(
-            kind="failure",
-            # What concerns more than one app goes to every hook.
-            app=first.app if len(apps) == 1 and first.app else None,
-            title=f"Backups aren't where they should be: {first.words()}{more}.",
-            error=first.problem,
-            hint="`bedstone destinations --check` looks at all of them.",
-            details="\n".join(red[name].words() for name in due),
-        )
-    )
-    if not taken:
-        alarms.again(_SCOPE, due)
-    return warnings
+def as_alarms(items: Sequence[Item]) -> list[Alarm]:
+    """Return the problems as alarms."""
+    command = "`bedstone destinations --check` looks at all of them."
+    return [
+        Alarm(item.name, "red", item.words(), command, item.app or None)
+        for item in items
+        if item.problem
+    ]
 
 
 def _copy(arguments: argparse.Namespace) -> int:

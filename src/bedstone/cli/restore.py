@@ -189,7 +189,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 
 def _tell_of_newer_point(home: Path, path: Path) -> None:
-    newest = catalog.newest_good(home)
+    newest = catalog.newest(home, points=True)
     if newest is not None and newest.name != path.name and newest.manifest is not None:
         print(
             f"`latest` is {path.name}, the newest full backup. The restore point {newest.name}"

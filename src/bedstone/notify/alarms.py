@@ -35,6 +35,7 @@ class Alarm:
         severity: ``red``: something is down or soon will be; ``warning``: there is time.
         words: one sentence without its full stop, with the reason.
         command: what mends it, or shows what does.
+        app: whose; None for the whole server's.
 
     """
 
@@ -42,6 +43,7 @@ class Alarm:
     severity: Severity
     words: str
     command: str
+    app: str | None = None
 
     @property
     def check(self) -> str:
@@ -69,12 +71,12 @@ class News:
 
     Attributes:
         begun: alarms that weren't reported yet, that became red, or that have been red for a day.
-        over: the sentences of those that are over.
+        over: the sentences of those that are over, each with its app.
 
     """
 
     begun: list[Alarm]
-    over: list[str]
+    over: list[tuple[str, str | None]]
     _memory: _Memory = field(default_factory=dict, repr=False)
     _over: list[str] = field(default_factory=list, repr=False)
 
@@ -103,6 +105,7 @@ def news(scope: str, present: Sequence[Alarm], unjudged: Collection[str] = ()) -
             "told_at": told_at,
             "severity": severity,
             "words": alarm.words,
+            "app": alarm.app,
         }
     names = {alarm.name for alarm in present}
     for name, known in memory.items():
@@ -112,7 +115,8 @@ def news(scope: str, present: Sequence[Alarm], unjudged: Collection[str] = ()) -
         if known["missing"] >= MISSING_LOOKS:
             forgotten.append(name)
             if known.get("told_at"):
-                over.append(known["words"])
+                # Earlier versions recorded no words.
+                over.append((known.get("words") or name, known.get("app")))
     return News(begun, over, memory, forgotten)
 
 
@@ -134,29 +138,6 @@ def remember(scope: str, found: News, *, begun: bool, over: bool) -> None:
         if over or not memory[name].get("told_at"):
             del memory[name]
     _save(scope, memory)
-
-
-def due(scope: str, red: Collection[str]) -> list[str]:
-    """Return the names of red alarms that are to be reported now, and record that.
-
-    Args:
-        scope: whose names they are; those of it that aren't red any longer are forgotten.
-        red: the names.
-
-    """
-    now = datetime.now(UTC)
-    before = _load(scope)
-    memory = {name: before.get(name) or {"since": now.isoformat()} for name in red}
-    told = [name for name, known in memory.items() if _is_old(known.get("told_at"), now)]
-    for name in told:
-        memory[name]["told_at"] = now.isoformat()
-    _save(scope, memory)
-    return told
-
-
-def again(scope: str, names: Collection[str]) -> None:
-    """Remove these names from the reported ones, because no alarm was delivered for them."""
-    _save(scope, {name: known for name, known in _load(scope).items() if name not in names})
 
 
 def since(scope: str) -> dict[str, str]:

@@ -127,7 +127,7 @@ def _without_uploads(backups: Sequence[Backup], known: Collection[str]) -> list[
 
 
 def _local_dump(settings: Settings, app: App) -> None:
-    newest = catalog.newest_full(settings.directory / app.app)
+    newest = catalog.newest(settings.directory / app.app)
     found = newest.manifest if newest else None
     observations.record(
         destinations.LOCAL,
@@ -140,11 +140,7 @@ def _local_dump(settings: Settings, app: App) -> None:
 
 
 def _local_media(settings: Settings, app: App, snapshots: list[Snapshot]) -> None:
-    full = [
-        backup
-        for backup in catalog.backups(settings.directory / app.app)
-        if backup.full and not backup.from_the_future
-    ]
+    full = catalog.usable(settings.directory / app.app)
     newest = full[0] if full else None
     found = newest.manifest if newest else None
     media = found.media if found else None

@@ -144,7 +144,7 @@ class Collector:
         with database.opened() as connection:
             for entry in settings.apps:
                 kinds = _kinds(entry)
-                newest = catalog.newest_full(settings.directory / entry.app)
+                newest = catalog.newest(settings.directory / entry.app)
                 if newest is not None and newest.manifest is not None:
                     made = newest.manifest
                     for kind in manifest.kinds(made):

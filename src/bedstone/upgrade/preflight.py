@@ -191,7 +191,7 @@ def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
 
     need(wanted.data.parent.parent, int(compare.size(server) * _MARGIN) + _EMPTY_BYTES)
     for entry in settings.apps:
-        last = catalog.newest_good(settings.directory / entry.app)
+        last = catalog.newest(settings.directory / entry.app, points=True)
         if last is not None and last.manifest is not None and last.manifest.database is not None:
             need(settings.directory, int(last.manifest.bytes * _POINT_MARGIN))
     for place, size in needs.values():

@@ -92,7 +92,7 @@ def rehearse(settings: Settings, source: Cluster, target: Cluster) -> dict[str, 
 
 def _backup(settings: Settings, entry: App) -> tuple[Backup, float]:
     """Return an app's newest full backup, made now if it is older than a day, and its time."""
-    found = catalog.newest_full(settings.directory / entry.app)
+    found = catalog.newest(settings.directory / entry.app)
     if found is None or found.age is None or not timedelta() <= found.age <= FRESH:
         logger.info("%s: a full backup first, since the newest is older than a day.", entry.app)
         found = backups.create(settings, entry.app, label="before an upgrade").backup

@@ -68,7 +68,7 @@ def lacks_backup(app: str) -> bool:
         settings = backup_settings.of_app(app)
     except BedstoneError:
         return False
-    return settings is not None and catalog.newest_full(settings.directory / app) is None
+    return settings is not None and catalog.newest(settings.directory / app) is None
 
 
 def first_backup(rollout: Rollout) -> str:

@@ -127,7 +127,7 @@ def test_killed_backup_has_no_name_and_the_next_one_cleans_up(
         ended = in_a_process_of_its_own(lambda: create.create(settings, "payments"))
     assert ended == -signal.SIGKILL
     assert all(name.startswith(catalog.INCOMPLETE) for name in entries(settings))
-    assert catalog.newest_good(settings.directory / "payments") is None
+    assert catalog.newest(settings.directory / "payments", points=True) is None
 
     made = create.create(settings, "payments").backup
     assert entries(settings) == [made.name]

@@ -234,7 +234,7 @@ def test_restore_point_of_a_kept_release_is_never_removed(made: list[Made], rule
 
 
 @given(ENTRIES, RULES)
-def test_every_period_that_counts_keeps_its_newest_full_one(made: list[Made], rules: Rules) -> None:
+def test_every_period_that_counts_keeps_its_newest_one(made: list[Made], rules: Rules) -> None:
     gone = removed(made, rules=rules)
     full = [entry for entry in past(made) if entry.good and not entry.point]
 

@@ -63,7 +63,7 @@ def test_app_without_media_has_full_backups_too(
 
 
 @pytest.mark.usefixtures("point")
-def test_latest_is_the_newest_full_one(
+def test_latest_is_the_newest_one(
     point: Backup, postgres: FakePostgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["restore", "payments", "latest", "--yes"]) == 0
@@ -137,7 +137,7 @@ def test_status_does_not_take_a_restore_point_for_last_nights_backup(
     assert shown is not None
     assert shown["newest"] == full.name
     assert shown["problem"] == "the last backup is 2 days old"
-    assert catalog.newest_good(settings.directory / "payments") != catalog.load(full.path)
+    assert catalog.newest(settings.directory / "payments", points=True) != catalog.load(full.path)
 
 
 def _begun(found: Backup, started: datetime) -> manifest.Manifest:

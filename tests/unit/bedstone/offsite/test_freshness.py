@@ -289,10 +289,25 @@ def test_what_is_well_again_is_told_when_it_turns_red_anew(
     main.main(["destinations", "--tell"])
     world.fresh()
     main.main(["destinations", "--tell"])
+    main.main(["destinations", "--tell"])
     world.seen("offsite", 30)
     main.main(["destinations", "--tell"])
 
-    assert len(told) == 2
+    assert [event.kind for event in told] == ["failure", "recovered", "failure"]
+
+
+def test_what_is_well_for_one_look_only_is_told_once(
+    world: World, told: list[events.Event]
+) -> None:
+    world.fresh()
+    world.seen("offsite", 30)
+    main.main(["destinations", "--tell"])
+    world.fresh()
+    main.main(["destinations", "--tell"])
+    world.seen("offsite", 30)
+    main.main(["destinations", "--tell"])
+
+    assert len(told) == 1
 
 
 @pytest.mark.usefixtures("told")
@@ -330,10 +345,12 @@ def test_all_that_turns_red_at_once_is_one_message(world: World, told: list[even
 
 def test_alarms_of_others_are_left_alone(root: object) -> None:
     del root
-    assert alarms.due("watch", ["disk"]) == ["disk"]
-    assert alarms.due("destinations", []) == []
+    disk = [alarms.Alarm("disk", "red", "full", "df")]
+    alarms.remember("watch", alarms.news("watch", disk), begun=True, over=True)
+    for _ in range(2):
+        alarms.remember("destinations", alarms.news("destinations", []), begun=True, over=True)
 
-    assert alarms.due("watch", ["disk"]) == []
+    assert alarms.news("watch", disk).begun == []
 
 
 # --- Showing --------------------------------------------------------------------------------

@@ -446,7 +446,7 @@ def test_backup_that_is_old_failed_or_missing_is_a_problem(
 ) -> None:
     del backed_up
     found = None if hours is None else _Backup(hours)
-    monkeypatch.setattr("bedstone.backup.catalog.newest_full", lambda _: found)
+    monkeypatch.setattr("bedstone.backup.catalog.newest", lambda _: found)
     now = datetime.now(UTC)
     if failed:
         backup_history.failed("shop", None, now, "no space\nleft")
@@ -470,7 +470,7 @@ def test_backup_is_on_the_screen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     del world, backed_up
-    monkeypatch.setattr("bedstone.backup.catalog.newest_full", lambda _: _Backup(50))
+    monkeypatch.setattr("bedstone.backup.catalog.newest", lambda _: _Backup(50))
     said = screen(capsys)
     assert "  backup  backup_20261120_020000, 2 days ago; the last backup is 2 days old" in said
     assert "shop: the last backup is 2 days old" in said

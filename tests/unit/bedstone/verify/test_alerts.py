@@ -250,7 +250,7 @@ def test_never_proved_is_red_and_says_the_command(hosts: Hosts) -> None:
     )
 
 
-def test_hooks_are_told_once_of_a_failure_and_not_of_what_was_made_good(
+def test_hooks_are_told_once_of_a_failure_and_once_that_it_is_over(
     hosts: Hosts, told: list[Any]
 ) -> None:
     hosts.prove(ago=timedelta(hours=2))
@@ -268,7 +268,9 @@ def test_hooks_are_told_once_of_a_failure_and_not_of_what_was_made_good(
     hosts.look()
     alerts.report(hosts.settings)
     assert len(told) == 1
-    assert alarms.due("verifications", []) == []
+    alerts.report(hosts.settings)
+    assert [event.kind for event in told] == ["failure", "recovered"]
+    assert alarms.since("verifications") == {}
 
 
 def test_server_that_proves_its_own_leaves_that_to_its_unit(

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from bedstone import watch
-from bedstone.cli import alarms as command
 from bedstone.cli import main
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
 from bedstone.notify import alarms, events
 from bedstone.notify import settings as hook_settings
 from bedstone.notify.alarms import Alarm
+from bedstone.notify.report import report
 from bedstone.status import gather as overview
 from bedstone.status.metrics import Collector
 from bedstone.status.prometheus import render
@@ -47,6 +47,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[events.Event]:
 
     monkeypatch.setattr(events, "send", tell)
     return found
+
+
+def report_look(found: Look) -> tuple[str, ...]:
+    return report(watch.SCOPE, found.alarms, found.unjudged)
 
 
 def seen(*found: Alarm, unjudged: tuple[str, ...] = ()) -> Look:
@@ -111,11 +115,11 @@ def test_real_checks_have_names_of_their_own_and_judge_an_empty_server() -> None
 
 def test_begin_and_end_are_told_once_each(told: list[events.Event]) -> None:
     for _ in range(3):
-        command.report(seen(OLD))
+        report_look(seen(OLD))
     assert [(event.kind, event.title) for event in told] == [("failure", "X ends in 20 days.")]
     assert (told[0].hint, told[0].app) == ("`deploy.yml`", None)
     for _ in range(4):
-        command.report(seen())
+        report_look(seen())
     assert [(event.kind, event.title) for event in told[1:]] == [
         ("recovered", "Recovered: x ends in 20 days.")
     ]
@@ -123,7 +127,7 @@ def test_begin_and_end_are_told_once_each(told: list[events.Event]) -> None:
 
 def test_what_comes_and_goes_is_told_once(told: list[events.Event]) -> None:
     for present in (True, False, True, False, True):
-        command.report(seen(*([OLD] if present else [])))
+        report_look(seen(*([OLD] if present else [])))
     assert [event.kind for event in told] == ["failure"]
 
 
@@ -132,7 +136,7 @@ def test_warning_that_turns_red_is_told_again_but_not_one_that_gets_better(
 ) -> None:
     red = Alarm(OLD.name, "red", "x ends in 9 days", "`deploy.yml`")
     for alarm in (OLD, red, red, OLD):
-        command.report(seen(alarm))
+        report_look(seen(alarm))
     assert [event.error for event in told] == [
         "warning: x ends in 20 days",
         "red: x ends in 9 days",
@@ -140,25 +144,25 @@ def test_warning_that_turns_red_is_told_again_but_not_one_that_gets_better(
 
 
 def test_red_is_told_again_each_day_and_a_warning_is_not(told: list[events.Event]) -> None:
-    command.report(seen(FULL, OLD))
+    report_look(seen(FULL, OLD))
     place = alarms.path(watch.SCOPE)
     memory = json.loads(place.read_text())
     for known in memory["told"].values():
         known["told_at"] = (NOW - timedelta(hours=25)).isoformat()
     place.write_text(json.dumps(memory))
-    command.report(seen(FULL, OLD))
+    report_look(seen(FULL, OLD))
     assert told[1].details == f"red: {FULL.text()}"
     assert told[0].details == f"red: {FULL.text()}\nwarning: {OLD.text()}"
     assert told[0].title.endswith(", and 1 more.")
 
 
 def test_check_that_could_not_be_judged_ends_no_alarm(told: list[events.Event]) -> None:
-    command.report(seen(OLD))
+    report_look(seen(OLD))
     for _ in range(4):
-        command.report(seen(unjudged=("certificates",)))
+        report_look(seen(unjudged=("certificates",)))
     assert [event.kind for event in told] == ["failure"]
-    command.report(seen())
-    command.report(seen())
+    report_look(seen())
+    report_look(seen())
     assert [event.kind for event in told] == ["failure", "recovered"]
 
 
@@ -171,7 +175,7 @@ def test_what_no_hook_took_is_told_the_next_time(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(events, "send", tell)
     for found in (seen(OLD), seen(OLD), seen(OLD), seen(), seen(), seen(), seen()):
-        command.report(found)
+        report_look(found)
     assert kinds == ["failure", "failure", "recovered", "recovered"]
 
 
@@ -186,7 +190,7 @@ def test_what_ended_before_it_could_be_told_is_not_recovered(
 
     monkeypatch.setattr(events, "send", tell)
     for found in (seen(OLD), seen(), seen(), seen()):
-        command.report(found)
+        report_look(found)
     assert kinds == ["failure"]
 
 
@@ -195,8 +199,8 @@ def test_damaged_memory_tells_all_again(told: list[events.Event], text: str) -> 
     place = alarms.path(watch.SCOPE)
     place.parent.mkdir(parents=True)
     place.write_text(text)
-    command.report(seen(OLD))
-    command.report(seen(OLD))
+    report_look(seen(OLD))
+    report_look(seen(OLD))
     assert len(told) == 1
 
 
@@ -209,7 +213,7 @@ def test_disk_that_takes_no_file_silences_nothing(
     monkeypatch.setattr(files, "write", write)
     found = seen(FULL)
     watch.save(found)
-    command.report(found)
+    report_look(found)
     assert len(told) == 1
 
 
