@@ -13,14 +13,13 @@ from pathlib import Path
 
 from bedstone.backup import manifest as manifests
 from bedstone.backup.manifest import Manifest, ManifestError
+from bedstone.core import clock
 from bedstone.core.errors import RefusedError
 
 NAME = re.compile(r"backup_\d{8}_\d{6}")
 INCOMPLETE = ".incomplete-"
 DELETING = ".deleting-"
 LATEST = "latest"
-# Two servers' clocks may differ by so much.
-TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,12 @@ class Backup:
     @property
     def from_the_future(self) -> bool:
         """Return whether the clock was wrong when it was made, or is now."""
-        return self.manifest is not None and is_from_the_future(self.manifest.started)
+        return self.manifest is not None and clock.is_ahead(self.manifest.started)
 
     @property
     def age(self) -> timedelta | None:
         """Time since it was begun."""
         return datetime.now(UTC) - self.manifest.started if self.manifest else None
-
-
-def is_from_the_future(moment: datetime) -> bool:
-    """Return whether a clock was wrong at a moment, or is wrong now."""
-    return moment - datetime.now(UTC) > TOLERANCE
 
 
 def load(path: Path) -> Backup:

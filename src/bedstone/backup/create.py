@@ -38,11 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DUMP = "database"
 # The label of the backup that follows an app's first release by itself.
 FIRST = "first"
 _FIRST_SECONDS = 3600.0
-CONFIGURATION = "app.json"
 
 # An estimate from the last backup may be too small by this factor.
 _MARGIN = 1.25
@@ -213,7 +211,11 @@ def _fill(
     database = None
     if entry.database:
         database = dump.dump(
-            server, entry.database, directory / DUMP, jobs=settings.dump_jobs, watch=watch
+            server,
+            entry.database,
+            directory / manifest.DATABASE,
+            jobs=settings.dump_jobs,
+            watch=watch,
         )
     archived = None
     if entry.media and deduplicated:
@@ -222,10 +224,14 @@ def _fill(
         archived = media.archive(entry.media, directory, watch=watch)
     configuration = paths.app_config(entry.app)
     if configuration.exists():
-        shutil.copyfile(configuration, directory / CONFIGURATION)
-        (directory / CONFIGURATION).chmod(0o600)
+        shutil.copyfile(configuration, directory / manifest.APP_SETTINGS)
+        (directory / manifest.APP_SETTINGS).chmod(0o600)
     contents = _sync(directory)
-    if database is not None and dump.contents(server, directory / DUMP) == 0 and database.rows:
+    if (
+        database is not None
+        and dump.contents(server, directory / manifest.DATABASE) == 0
+        and database.rows
+    ):
         raise BedstoneError(f"The dump of {entry.database} is empty, although it has tables.")
     manifest.write(
         directory,

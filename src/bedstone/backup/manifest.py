@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger.verifications import DUMP, MEDIA
+from bedstone.ledger.kinds import DUMP, MEDIA
 from bedstone.postgres.dump import Database
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ KIND = "bedstone-backup"
 # 2: the uploaded files are in a repository, not in the backup's directory. A backup that has them
 # with it is written as 1, so that an older program restores it.
 SCHEMA = 2
+# The directory of the dump in a backup, and the description of the app.
+DATABASE, APP_SETTINGS = "database", "app.json"
 FILE = "manifest.json"
 TAR = "tar"
 RESTIC = "restic"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bedstone.backup.manifest import RESTIC, Media
 from bedstone.core import files, safe_tree
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger.observations import MEDIA
+from bedstone.ledger.kinds import MEDIA
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
 from bedstone.storage.restic_errors import MISSING, ResticError

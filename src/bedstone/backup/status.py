@@ -7,12 +7,10 @@ from typing import Any
 
 from bedstone.backup import catalog
 from bedstone.backup import settings as backup_settings
-from bedstone.core import age
+from bedstone.core import age, clock
 from bedstone.ledger import backups, database, observations
+from bedstone.ledger.kinds import MEDIA
 from bedstone.storage.destinations import LOCAL
-
-# A day, and what a night's backup may take longer than the one before.
-OLDEST = timedelta(hours=26)
 
 
 def app_status(app: str, first_served: str | None) -> dict[str, Any] | None:
@@ -34,9 +32,9 @@ def app_status(app: str, first_served: str | None) -> dict[str, Any] | None:
     problem = None
     if failure is not None:
         problem = f"the last backup failed: {failure[1].splitlines()[0]}"
-    elif old is not None and old > OLDEST:
+    elif old is not None and old > clock.NIGHTLY:
         problem = f"the last backup is {age.humanize(old.total_seconds())} old"
-    elif old is None and first_served and _age(first_served) > OLDEST:
+    elif old is None and first_served and _age(first_served) > clock.NIGHTLY:
         problem = f"there is no backup yet: `bedstone backup {app}` makes one"
     else:
         problem = _uploads(app)
@@ -52,9 +50,7 @@ def app_status(app: str, first_served: str | None) -> dict[str, Any] | None:
 def _uploads(app: str) -> str | None:
     """Return what was seen to be wrong with the uploads of the backups on this server."""
     with database.opened() as connection:
-        found = observations.last_seen(
-            connection, destination=LOCAL, app=app, kind=observations.MEDIA
-        )
+        found = observations.last_seen(connection, destination=LOCAL, app=app, kind=MEDIA)
     return next((seen.problem for seen in found if not seen.unseen), None)
 
 

@@ -17,7 +17,8 @@ from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.signals import terminable
 from bedstone.ledger import database, verifications
-from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
+from bedstone.ledger.kinds import DUMP, MEDIA, SERVER, WAL
+from bedstone.ledger.verifications import LOCAL
 from bedstone.offsite import verification_reports
 from bedstone.storage import destinations
 from bedstone.system import priority

@@ -17,16 +17,6 @@ from bedstone.ledger import database
 if TYPE_CHECKING:
     import sqlite3
 
-# What can arrive.
-DUMP = "dump"
-MEDIA = "media"
-CONFIGURATION = "configuration"
-WAL = "wal"
-KINDS = (DUMP, MEDIA, CONFIGURATION, WAL)
-
-# The app of what belongs to the whole server: WAL, the configuration.
-SERVER = ""
-
 
 @dataclass(frozen=True)
 class Arrival:

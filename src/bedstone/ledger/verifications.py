@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 
-# The parts of a backup.
-DUMP = "dump"
-MEDIA = "media"
-# The whole cluster, out of its WAL; no app's, but all of theirs.
-WAL = "wal"
-SERVER = ""
-
 _COLUMNS = (
     "app, kind, backup, destination, state, started_at, finished_at, seconds, rows, bytes, error,"
     " host"

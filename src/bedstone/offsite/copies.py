@@ -12,14 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone.backup import catalog, manifest, media_snapshots, retention
 from bedstone.backup import kept as kept_backups
+from bedstone.backup import manifest, media_snapshots, retention
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.catalog import Backup
 from bedstone.backup.manifest import Manifest
-from bedstone.core import disk, files, paths, safe_tree
+from bedstone.core import clock, disk, files, paths, safe_tree
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.storage import restic_errors
 from bedstone.storage.restic import Repository, Snapshot
 from bedstone.storage.restic_errors import ResticError
@@ -70,7 +70,7 @@ class Remote:
     @property
     def from_the_future(self) -> bool:
         """Return whether the clock was wrong when it was made, or is now."""
-        return catalog.is_from_the_future(self.started)
+        return clock.is_ahead(self.started)
 
 
 def listed(destination: Destination, app: str) -> list[Remote]:
@@ -135,7 +135,7 @@ def of_kind(snapshots: Sequence[Snapshot], app: str, kind: str) -> list[Snapshot
     Those from the future come before all, so that none of them is taken for the newest.
     """
     found = [s for s in snapshots if (s.tags.get("app"), s.tags.get("kind")) == (app, kind)]
-    return sorted(found, key=lambda s: (not catalog.is_from_the_future(s.time), s.time))
+    return sorted(found, key=lambda s: (not clock.is_ahead(s.time), s.time))
 
 
 def missing(

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone.backup import catalog
-from bedstone.core import age, names
+from bedstone.core import age, clock, names
 from bedstone.ledger import database, observations
-from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER, WAL
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, SERVER, WAL
 from bedstone.offsite import observe
 from bedstone.storage import destinations
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from bedstone.ledger.observations import Arrival
     from bedstone.storage.destinations import Destination, Destinations
 
-# A day, and what a night's run may take longer than the one before.
-OLDEST = timedelta(hours=26)
 # A first copy may take so long; a server may be away for so long.
 PATIENCE = timedelta(hours=2)
 # A check runs each hour.
@@ -160,7 +157,7 @@ def _judge(
     if seen.newest_at is not None:
         return _age_problem(place, now - seen.newest_at)
     if place.is_local:
-        if now - since > OLDEST:
+        if now - since > clock.NIGHTLY:
             return f"there is no backup yet: {_help(place)}"
     elif made is not None and now - max(made, since) > PATIENCE:
         return f"none has ever arrived there: {_help(place)}"
@@ -168,10 +165,10 @@ def _judge(
 
 
 def _age_problem(place: Destination, old: timedelta) -> str | None:
-    if old < -catalog.TOLERANCE:
+    if old < -clock.TOLERANCE:
         ahead = age.humanize(-old.total_seconds())
         return f"the newest there is {ahead} ahead of this server's clock: is that right (`date`)?"
-    if old > OLDEST:
+    if old > clock.NIGHTLY:
         return f"the newest there is {age.humanize(old.total_seconds())} old: {_help(place)}"
     return None
 

@@ -26,7 +26,7 @@ from bedstone import __version__
 from bedstone.core import disk, files, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, releases
-from bedstone.ledger.observations import CONFIGURATION, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, SERVER
 from bedstone.offsite.copies import IMAGE, of_kind
 from bedstone.system.docker import Docker
 

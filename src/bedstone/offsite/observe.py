@@ -9,7 +9,7 @@ from bedstone.backup import catalog
 from bedstone.backup.manifest import RESTIC
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
-from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.offsite import copies, verification_reports
 from bedstone.storage import destinations, restic_errors
 from bedstone.storage.reachability import ReachError

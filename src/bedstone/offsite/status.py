@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bedstone.backup import settings
-from bedstone.ledger.observations import CONFIGURATION, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, SERVER
 from bedstone.offsite import freshness
 from bedstone.storage import destinations
 

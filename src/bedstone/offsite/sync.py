@@ -13,7 +13,7 @@ from bedstone.backup import catalog, kept, media_snapshots
 from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import copies as copies_history
-from bedstone.ledger.observations import CONFIGURATION, DUMP, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, SERVER
 from bedstone.offsite import copies, host_state, observe, verification_reports
 from bedstone.offsite.copies import IMAGE
 from bedstone.storage import destinations

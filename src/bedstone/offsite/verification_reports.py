@@ -24,7 +24,8 @@ from bedstone.backup import verify_settings
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
-from bedstone.ledger.verifications import DUMP, MEDIA, WAL, Verification
+from bedstone.ledger.kinds import DUMP, MEDIA, WAL
+from bedstone.ledger.verifications import Verification
 from bedstone.storage.restic import Repository
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from bedstone import __version__
 from bedstone.backup import catalog, manifest
-from bedstone.backup.create import CONFIGURATION, DUMP
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import RefusedError
 from bedstone.postgres import dump, queries
@@ -57,7 +56,7 @@ def make(settings: Settings, app: App, home: Path, past: Past, target: datetime)
         database = dump.dump(
             past.server,
             app.database,
-            incomplete / DUMP,
+            incomplete / manifest.DATABASE,
             jobs=settings.dump_jobs,
             watch=lambda: disk.still(home, settings.reserve_bytes, what),
         )
@@ -76,8 +75,8 @@ def _complete(
     now = datetime.now(UTC)
     configuration = paths.app_config(app.app)
     if configuration.exists():
-        shutil.copyfile(configuration, directory / CONFIGURATION)
-        (directory / CONFIGURATION).chmod(0o600)
+        shutil.copyfile(configuration, directory / manifest.APP_SETTINGS)
+        (directory / manifest.APP_SETTINGS).chmod(0o600)
     contents = sorted(path for path in directory.rglob("*") if path.is_file())
     os.sync()
     manifest.write(

@@ -21,7 +21,7 @@ from bedstone.core.errors import BedstoneError
 from bedstone.pitr import recovery
 from bedstone.pitr import window as past_window
 from bedstone.pitr.window import UnreachableTimeError, text_of
-from bedstone.postgres import temporary
+from bedstone.postgres import queries, temporary
 from bedstone.postgres.server import Server
 from bedstone.wal import segments
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from bedstone.storage.destinations import Destination
     from bedstone.wal.info import Backup, Info
     from bedstone.wal.stanza import Stanza
-
-# WAL is replayed into the same files, which grow a little.
-_MARGIN = 1.1
 
 
 class Past(NamedTuple):
@@ -94,7 +91,7 @@ def cluster(
     begin = _begin(stanza, found, destination, target, label)
     disk.require(
         place,
-        int(begin.original_bytes * _MARGIN) + temporary.EMPTY_BYTES,
+        queries.restored_bytes(begin.original_bytes) + temporary.EMPTY_BYTES,
         reserve_bytes,
         f"The cluster of {destination.name}",
     )

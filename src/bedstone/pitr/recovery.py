@@ -23,6 +23,7 @@ from bedstone.postgres import queries, temporary
 from bedstone.postgres import server as postgres
 from bedstone.postgres.server import USER, Server
 from bedstone.postgres.temporary import ThrowawayError
+from bedstone.wal import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +71,7 @@ class Ended:
 
     def last_segment(self, segment_bytes: int) -> int:
         """Return the place of the last segment that was needed in the row of all."""
-        high, _, low = self.lsn.partition("/")
-        # A position is that of the next byte: after a whole segment, it is the next one's first.
-        return max((int(high, 16) << 32) + int(low, 16) - 1, 0) // segment_bytes
+        return segments.last_before(self.lsn, segment_bytes)
 
 
 def fetched(
@@ -181,7 +180,7 @@ def programs(data: Path) -> Path:
 
 def segment_bytes(data: Path) -> int:
     """Return the size of a cluster's WAL segments."""
-    return int(_controldata(data).get("Bytes per WAL segment", 16 * 1024 * 1024))
+    return int(_controldata(data).get("Bytes per WAL segment", segments.SEGMENT_BYTES))
 
 
 def _controldata(data: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from bedstone.postgres.server import Server
 
+_MARGIN = 1.1
 _SIZES = """
 SELECT json_build_array(datname, pg_database_size(oid)) FROM pg_database
  WHERE NOT datistemplate ORDER BY datname;
@@ -48,6 +49,14 @@ FROM pg_stat_archiver, (
   SELECT count(*) AS number, min(modification) AS oldest
   FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') AS ready;
 """
+
+
+def restored_bytes(size: int) -> int:
+    """Return the bytes that a restored or copied database takes, at most, by what it took.
+
+    Indexes are built next to their tables, and files are copied one by one.
+    """
+    return int(size * _MARGIN)
 
 
 def data_directory(server: Server) -> Path:

@@ -13,7 +13,7 @@ from bedstone.backup import manifest, media
 from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
-from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER
 from bedstone.offsite import copies
 from bedstone.storage.restic import Repository
 from bedstone.system.docker import Docker

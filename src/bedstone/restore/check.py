@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone.backup import catalog, manifest, media_snapshots
-from bedstone.backup.create import DUMP, server_of
+from bedstone.backup.create import server_of
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import dump, queries, restore_role
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import App, Settings
     from bedstone.postgres.server import Server
 
-# Indexes are built while their tables are there already: a restore takes a little more
-# than the database had.
-_MARGIN = 1.1
 # As in bedstone.release.steps.logins.
 _LOGIN = re.compile(r"_[0-9a-f]{8}$")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -128,7 +125,7 @@ def check(
         _room(settings, found)
     if database is not None and not foreign and not as_superuser:
         server = server_of(settings)
-        lines = dump.listing(server, path / DUMP).splitlines()
+        lines = dump.listing(server, path / manifest.DATABASE).splitlines()
         restore_role.refuse_strangers(server, str(app.owner), lines)
     if database is None and directory is None:
         raise RefusedError(f"{path.name} holds nothing that could be restored for {app.app}.")
@@ -197,7 +194,7 @@ def _database(
             hint=f"Install PostgreSQL {found.server_major} (`postgresql_version` in the settings).",
         )
     try:
-        if dump.contents(server, backup.path / DUMP) == 0 and found.rows:
+        if dump.contents(server, backup.path / manifest.DATABASE) == 0 and found.rows:
             raise RefusedError(f"The dump in {backup.name} is empty.")
     except BedstoneError as error:
         raise RefusedError(
@@ -219,7 +216,7 @@ def _room(settings: Settings, found: Manifest) -> None:
     assert found.database is not None
     disk.require(
         queries.data_directory(server_of(settings)),
-        int(found.database.bytes * _MARGIN),
+        queries.restored_bytes(found.database.bytes),
         settings.reserve_bytes,
         "The restored database",
     )

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.appdata import journal as restore_journal
 from bedstone.appdata.journal import Journal
-from bedstone.backup import media
-from bedstone.backup.create import DUMP, server_of
+from bedstone.backup import manifest, media
+from bedstone.backup.create import server_of
 from bedstone.backup.manifest import differences
 from bedstone.core import disk, lock, safe_tree
 from bedstone.core.errors import BedstoneError
@@ -219,7 +219,7 @@ def _database_beside(
             login = stack.enter_context(restore_role.login(server, plan.owner, roles, extensions))
             restore_role.require(server, side)
             load["login"] = login
-        dump.load(server, plan.backup.path / DUMP, side, **load)
+        dump.load(server, plan.backup.path / manifest.DATABASE, side, **load)
         if login is not None:
             restore_role.leave(server, side, plan.owner)
     counted = dump.count(server, side)

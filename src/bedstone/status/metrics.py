@@ -19,9 +19,10 @@ from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import backups as backups_history
 from bedstone.ledger import copies as copies_history
-from bedstone.ledger import database, observations, releases
+from bedstone.ledger import database, releases
 from bedstone.ledger import growth as ledger_growth
 from bedstone.ledger import verifications as verify_history
+from bedstone.ledger.kinds import DUMP, MEDIA, WAL
 from bedstone.offsite import freshness
 from bedstone.status import growth, operations
 from bedstone.status.prometheus import Family
@@ -152,7 +153,7 @@ class Collector:
                         size = sum(
                             file.bytes
                             for path, file in made.files.items()
-                            if (path == media) == (kind == verify_history.MEDIA)
+                            if (path == media) == (kind == MEDIA)
                         )
                         self._arrived(entry.app, kind, destinations.LOCAL, made.started, size)
                 self._failures(connection, entry.app, kinds)
@@ -379,7 +380,7 @@ class Collector:
         counts[""] += len(verifications.wal_problems())
         for item in _expected():
             # What lies on this server was counted, but for its WAL.
-            if item.destination != destinations.LOCAL or item.kind == observations.WAL:
+            if item.destination != destinations.LOCAL or item.kind == WAL:
                 counts[item.app] = counts.get(item.app, 0) + (item.problem is not None)
         for app, count in counts.items():
             self._add(
@@ -402,7 +403,7 @@ def _apps(connection: sqlite3.Connection) -> list[str]:
 
 
 def _kinds(entry: backup_settings.App) -> list[str]:
-    found = {verify_history.DUMP: entry.database, verify_history.MEDIA: entry.media}
+    found = {DUMP: entry.database, MEDIA: entry.media}
     return [kind for kind, there in found.items() if there]
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from bedstone.backup.settings import Settings
     from bedstone.postgres.server import Server
 
-# Files are copied one by one: a little in addition to the data itself.
-_MARGIN = 1.1
 _EMPTY_BYTES = 100 * 1024 * 1024
 _POINT_MARGIN = 1.25
 
@@ -189,7 +187,7 @@ def _room(settings: Settings, server: Server, wanted: Cluster) -> Iterator[str]:
         before = needs.get(device, (place, 0))
         needs[device] = (before[0], before[1] + size)
 
-    need(wanted.data.parent.parent, int(compare.size(server) * _MARGIN) + _EMPTY_BYTES)
+    need(wanted.data.parent.parent, queries.restored_bytes(compare.size(server)) + _EMPTY_BYTES)
     for entry in settings.apps:
         last = catalog.newest(settings.directory / entry.app, points=True)
         if last is not None and last.manifest is not None and last.manifest.database is not None:

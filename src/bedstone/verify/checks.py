@@ -9,8 +9,9 @@ from bedstone.backup import manifest, media, media_snapshots
 from bedstone.backup.manifest import differences, kinds
 from bedstone.core import disk
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger.verifications import LOCAL, MEDIA
-from bedstone.postgres import dump, soundness, temporary
+from bedstone.ledger.kinds import MEDIA
+from bedstone.ledger.verifications import LOCAL
+from bedstone.postgres import dump, queries, soundness, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from bedstone.backup.manifest import Manifest
     from bedstone.backup.settings import App
 
-# Indexes are built next to their tables: a restored database is a little larger than it was.
-_MARGIN = 1.1
 _SHOWN = 20
 
 
@@ -45,7 +44,7 @@ def needed_bytes(found: Manifest) -> int:
     """Return the disk space that the verification of a backup needs; its parts run one by one."""
     sizes = [found.media.bytes if found.media else 0]
     if found.database:
-        sizes.append(int(found.database.bytes * _MARGIN) + temporary.EMPTY_BYTES)
+        sizes.append(queries.restored_bytes(found.database.bytes) + temporary.EMPTY_BYTES)
     return max(sizes)
 
 
@@ -86,7 +85,7 @@ def prove_dump(
         BedstoneError: it isn't what it should be; says in which way.
 
     """
-    directory = backup.path / "database"
+    directory = backup.path / manifest.DATABASE
     major = major or temporary.major_for(found, backup.name)
     with temporary.cluster(place, major, watch=watch) as server:
         temporary.restore(server, found, directory, owner=app.owner, jobs=jobs, watch=watch)

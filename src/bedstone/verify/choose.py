@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bedstone.backup import catalog
+from bedstone.core import clock
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
 from bedstone.offsite import copies
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from bedstone.storage.destinations import Destination
 
 logger = logging.getLogger(__name__)
-
-# Two servers' clocks may differ by so much.
-_TOLERANCE = timedelta(minutes=5)
 
 
 class NothingToVerifyError(RefusedError):
@@ -51,7 +49,7 @@ def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[
     now = datetime.now(UTC)
     if wanted != "latest":
         backup = catalog.load(catalog.resolve(home, wanted))
-        notes = [_told_of_the_future(backup)] if _started(backup) > now + _TOLERANCE else []
+        notes = [_told_of_the_future(backup)] if clock.is_ahead(_started(backup), now) else []
         return backup, notes
     full = [
         backup
@@ -59,8 +57,8 @@ def choose(home: Path, app: App, wanted: str, points: Collection[str]) -> tuple[
         if backup.name not in points and _full(app, backup)
     ]
     full.sort(key=lambda backup: (_started(backup), backup.name), reverse=True)
-    notes = [_told_of_the_future(b) for b in full if _started(b) > now + _TOLERANCE]
-    chosen = next((b for b in full if _started(b) <= now + _TOLERANCE), None)
+    notes = [_told_of_the_future(b) for b in full if clock.is_ahead(_started(b), now)]
+    chosen = next((b for b in full if not clock.is_ahead(_started(b), now)), None)
     if chosen is None:
         raise NothingToVerifyError(
             " ".join([f"There is no full backup of {app.app} in {home} to verify.", *notes]),
@@ -101,16 +99,17 @@ def fetch(
 
     """
     there = copies.listed(destination, app.app)
-    now = datetime.now(UTC) + _TOLERANCE
+    now = datetime.now(UTC)
     notes = [
         f"{remote.name} at {destination.name} is from the future: is the clock right (`date`)?"
         for remote in there
-        if remote.full and remote.started > now
+        if remote.full and clock.is_ahead(remote.started, now)
     ]
     fitting = [
         remote
         for remote in there
-        if remote.name == wanted or (wanted == "latest" and remote.full and remote.started <= now)
+        if remote.name == wanted
+        or (wanted == "latest" and remote.full and not clock.is_ahead(remote.started, now))
     ]
     if not fitting:
         what = "full backup" if wanted == "latest" else f"backup {wanted}"

@@ -21,7 +21,8 @@ from bedstone.backup import manifest, verify_settings
 from bedstone.core import deadline, disk, lock, paths, scratch
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import verifications
-from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL, Verification
+from bedstone.ledger.kinds import DUMP, MEDIA, SERVER, WAL
+from bedstone.ledger.verifications import LOCAL, Verification
 from bedstone.storage import destinations
 from bedstone.verify import checks, choose
 from bedstone.verify import result as verify_result

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
 from bedstone.backup import verify_settings
-from bedstone.core import age, names
+from bedstone.core import age, clock, names
 from bedstone.ledger import backups as backups_history
 from bedstone.ledger import copies as copies_history
 from bedstone.ledger import database, verifications
-from bedstone.ledger.verifications import DUMP, LOCAL, MEDIA, SERVER, WAL
+from bedstone.ledger.kinds import DUMP, MEDIA, SERVER, WAL
+from bedstone.ledger.verifications import LOCAL
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 # A week, and a day for the run that was missed.
 OLDEST = timedelta(days=8)
-_TOLERANCE_SECONDS = 300
 _NOTHING = {"destination": LOCAL, "verified_at": None, "age_seconds": None, "backup": None}
 
 
@@ -202,7 +202,7 @@ def _age_problem(
             f"the last verification{where} is {age.humanize(last.age_seconds)} old:"
             f" `systemctl status {_timer(how)}`{_on(how)}"
         )
-    if last.age_seconds < -_TOLERANCE_SECONDS:
+    if clock.is_ahead(datetime.fromisoformat(last.finished_at)):
         return (
             f"the last verification{where} is from the future ({age.short(last.finished_at)}): the"
             f" server's clock was wrong (`timedatectl`){_on(how)}"

@@ -12,7 +12,7 @@ from bedstone.backup import retention_held, settings, verify_settings
 from bedstone.core import disk, files, lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, verifications
-from bedstone.ledger.observations import SERVER, WAL
+from bedstone.ledger.kinds import SERVER, WAL
 from bedstone.wal import observe, retention
 from bedstone.wal.info import FULL
 

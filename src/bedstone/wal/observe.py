@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bedstone.core import age
+from bedstone.core import age, clock
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import observations
+from bedstone.ledger.kinds import SERVER, WAL
 from bedstone.postgres import queries
 from bedstone.wal.archiver import MANY_READY
 from bedstone.wal.errors import UnreachableError
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from bedstone.wal.info import Info
     from bedstone.wal.segments import Segment
 
-# A day, and what one may take longer than the one before.
-OLDEST_BACKUP = timedelta(hours=26)
 # A slow connection is no fault, nor is a moment in which much is written.
 _LEAST_LATE = timedelta(minutes=5)
 _LATE_TIMEOUTS = 3
@@ -49,20 +48,18 @@ def measure(stanza: Stanza, destination: Destination) -> str | None:
         segments = stanza.segments(destination, info.archive) if info.archive else ()
     except UnreachableError as error:
         # It may be gone in an hour without an operator's action.
-        observations.unseen(destination.name, observations.SERVER, observations.WAL, error.message)
+        observations.unseen(destination.name, SERVER, WAL, error.message)
         return error.message
     except BedstoneError as error:
-        observations.unusable(
-            destination.name, observations.SERVER, observations.WAL, error.message
-        )
+        observations.unusable(destination.name, SERVER, WAL, error.message)
         return error.message
     now = datetime.now(UTC)
     problem = judge(info, segments, current, now, stanza.settings.archive_timeout_seconds)
     newest = segments[-1] if segments else None
     observations.record(
         destination.name,
-        observations.SERVER,
-        observations.WAL,
+        SERVER,
+        WAL,
         newest=info.newest.label if info.newest else None,
         newest_at=newest.arrived_at if newest else None,
         size=sum(backup.bytes for backup in info.backups),
@@ -101,7 +98,7 @@ def judge(
     # One that was made while the clock was ahead would be new for years.
     past = [backup for backup in info.backups if backup.finished_at <= now]
     old = now - past[-1].finished_at if past else timedelta(0)
-    if old > OLDEST_BACKUP:
+    if old > clock.NIGHTLY:
         return f"the last backup there is {age.humanize(old.total_seconds())} old"
     return _late(segments, current, now, archive_timeout_seconds)
 

@@ -43,6 +43,13 @@ def number(name: str, segment_bytes: int = SEGMENT_BYTES) -> int:
     return log * (_LOG_BYTES // segment_bytes) + segment
 
 
+def last_before(lsn: str, segment_bytes: int = SEGMENT_BYTES) -> int:
+    """Return the place of the segment that ends at a position in the WAL, or holds it."""
+    high, _, low = lsn.partition("/")
+    # A position is that of the next byte: after a whole segment, it is the next one's first.
+    return max(int(high, 16) * _LOG_BYTES + int(low, 16) - 1, 0) // segment_bytes
+
+
 def name_of(place: int, timeline: str, segment_bytes: int = SEGMENT_BYTES) -> str:
     """Return the name of the segment at a place, on a timeline (8 hexadecimal digits)."""
     log, segment = divmod(place, _LOG_BYTES // segment_bytes)

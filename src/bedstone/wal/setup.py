@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bedstone.core import disk, paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, observations
+from bedstone.ledger.kinds import WAL
 from bedstone.postgres import queries
 from bedstone.wal import archiver, observe
 from bedstone.wal.errors import UnreachableError
@@ -114,7 +115,5 @@ def _too_long_a_queue(stanza: Stanza) -> str | None:
 
 def _seen_before(destination: Destination) -> bool:
     with closing(database.connect()) as connection:
-        found = observations.last_seen(
-            connection, destination=destination.name, kind=observations.WAL
-        )
+        found = observations.last_seen(connection, destination=destination.name, kind=WAL)
     return any(arrival.checked_at is not None for arrival in found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import age
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database, observations
+from bedstone.ledger.kinds import WAL
 from bedstone.storage import destinations
 from bedstone.wal import archiver
 from bedstone.wal.stanza import Stanza
@@ -40,10 +41,7 @@ def wal_status() -> dict[str, Any] | None:
         # PostgreSQL's own line says that it doesn't answer.
         archiving = None
     with closing(database.connect()) as connection:
-        seen = {
-            entry.destination: entry
-            for entry in observations.last_seen(connection, kind=observations.WAL)
-        }
+        seen = {entry.destination: entry for entry in observations.last_seen(connection, kind=WAL)}
     return {
         "archiving": archiving,
         "destinations": [

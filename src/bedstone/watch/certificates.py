@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import age, paths
+from bedstone.core import age, clock, paths
 from bedstone.notify.alarms import Alarm, Severity
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # red after 79; one of an hour is judged as well as an authority of ten years.
 WARN_AT, RED_AT = 3 / 4, 7 / 8
 _SECONDS = 4.0
-_TOLERANCE = timedelta(minutes=5)
 _SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
 _COMMON_NAME = b"\x55\x04\x03"
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
@@ -141,7 +140,7 @@ def judge(found: Iterable[Found], now: datetime) -> Iterator[Alarm]:
 
 def _severity(certificate: Certificate, now: datetime) -> Severity | None:
     used = certificate.used(now)
-    if used >= RED_AT or certificate.start - now > _TOLERANCE:
+    if used >= RED_AT or clock.is_ahead(certificate.start, now):
         return "red"
     return "warning" if used >= WARN_AT else None
 

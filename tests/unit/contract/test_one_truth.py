@@ -93,3 +93,35 @@ def test_slack_of_units_and_operations_is_added_in_one_module() -> None:
         and any(isinstance(to, ast.Name) and "SLACK" in to.id for to in node.targets)
     ]
     assert others == []
+
+
+# Values of the host program that stand in one module, and the module of each.
+VALUES = {
+    "kinds of backups": (
+        "bedstone/ledger/kinds.py",
+        r"(DUMP|MEDIA|CONFIGURATION|WAL|SERVER) = '.*'",
+    ),
+    "age of what is made each night": ("bedstone/core/clock.py", r".* = timedelta\(hours=26\)"),
+    "tolerance for clocks": ("bedstone/core/clock.py", r"\w*TOLERANCE\w* = .*"),
+    "margin of a restored database": ("bedstone/postgres/queries.py", r".* = 1\.1"),
+    "size of a WAL segment": ("bedstone/wal/segments.py", r"\w*SEGMENT_BYTES = .*"),
+    "a log of WAL segments": ("bedstone/wal/segments.py", r".*(<< 32|\* _LOG_BYTES).*"),
+}
+# The rebuild of a server still has values of its own.
+OF_ITS_OWN = {
+    "kinds of backups": {"bedstone/rebuild/dumps.py"},
+    "a log of WAL segments": {"bedstone/rebuild/cluster.py"},
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_value_stands_in_one_module(value: str) -> None:
+    place, pattern = VALUES[value]
+    found = {
+        source
+        for source in SOURCES
+        if source.startswith("bedstone/") and not source.startswith("bedstone/migrations/")
+        for node in nodes(source)
+        if isinstance(node, ast.Assign) and re.fullmatch(pattern, ast.unparse(node))
+    }
+    assert found == {place, *OF_ITS_OWN.get(value, ())}

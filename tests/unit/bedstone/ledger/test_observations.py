@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone.ledger import database, observations
+from bedstone.ledger.kinds import SERVER
 
 if TYPE_CHECKING:
     from bedstone.ledger.observations import Arrival
@@ -103,7 +104,7 @@ def test_what_is_well_again_has_no_problem() -> None:
 def test_all_of_a_server_is_returned_in_order() -> None:
     record()
     observations.record("local", "payments", "dump", newest=None, newest_at=None)
-    observations.record("offsite", observations.SERVER, "wal", newest="x", newest_at=MONDAY)
+    observations.record("offsite", SERVER, "wal", newest="x", newest_at=MONDAY)
 
     with database.opened() as connection:
         found = observations.last_seen(connection)

@@ -16,7 +16,7 @@ from bedstone.cli import rebuild
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
-from bedstone.ledger.observations import CONFIGURATION, DUMP, MEDIA
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA
 from bedstone.offsite import copies
 from bedstone.offsite.copies import IMAGE, Remote
 from bedstone.rebuild import files, run

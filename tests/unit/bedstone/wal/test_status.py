@@ -10,6 +10,7 @@ import pytest
 
 from bedstone.core.terminal import Paint
 from bedstone.ledger import observations
+from bedstone.ledger.kinds import WAL
 from bedstone.storage import destinations
 from bedstone.storage.destinations import Destination, Destinations, PointInTime
 from bedstone.wal import archiver, status
@@ -37,7 +38,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def seen(destination: str, problem: str | None = None) -> None:
     observations.record(
-        destination, "", observations.WAL, newest="20261120-010000F", newest_at=datetime.now(UTC),
+        destination, "", WAL, newest="20261120-010000F", newest_at=datetime.now(UTC),
         problem=problem,
     )  # fmt: skip
 
@@ -79,7 +80,7 @@ def test_problem_at_a_destination_is_told_with_its_place() -> None:
 def test_archiving_that_fails_comes_first(known: dict[str, Any]) -> None:
     known.update(failing=True, failed="000000010000000000000009", failed_seconds=5.0, ready=2)
     seen("local")
-    observations.unseen("bucket", "", observations.WAL, "it can't be reached")
+    observations.unseen("bucket", "", WAL, "it can't be reached")
     problems = status.problems(status.wal_status())
     assert problems[0].startswith("WAL isn't archived: 000000010000000000000009")
     assert problems[1] == "WAL at bucket: it can't be reached"

@@ -1,0 +1,14 @@
+"""Name the kinds of what is backed up, as the ledger and tags of snapshots record them."""
+
+from __future__ import annotations
+
+# The parts of an app's backup.
+DUMP = "dump"
+MEDIA = "media"
+# The whole server's: its settings, and PostgreSQL's write-ahead log with the cluster's backups.
+CONFIGURATION = "configuration"
+WAL = "wal"
+KINDS = (DUMP, MEDIA, CONFIGURATION, WAL)
+
+# The app of what belongs to the whole server.
+SERVER = ""
