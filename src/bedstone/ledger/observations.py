@@ -139,6 +139,22 @@ def unusable(destination: str, app: str, kind: str, why: str) -> None:
     )
 
 
+def newest_entry(connection: sqlite3.Connection) -> datetime | None:
+    """Return the latest moment that this server's clock showed in the last entries, or None.
+
+    Of backups and verifications the last entry counts, not the one with the latest time: one that
+    was made while the clock was ahead would stand for years.
+    """
+    rows = connection.execute(
+        "SELECT finished_at FROM backups WHERE id = (SELECT max(id) FROM backups)"
+        " UNION ALL SELECT finished_at FROM verifications"
+        " WHERE id = (SELECT max(id) FROM verifications WHERE host IS NULL)"
+        " UNION ALL SELECT checked_at FROM arrivals UNION ALL SELECT problem_since FROM arrivals"
+    )
+    moments = (_moment(row[0]) for row in rows)
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
 def last_seen(
     connection: sqlite3.Connection,
     *,

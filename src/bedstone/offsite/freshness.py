@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from bedstone.backup import settings as backup_settings
 from bedstone.core import age, clock, names
 from bedstone.ledger import database, observations
 from bedstone.ledger.kinds import CONFIGURATION, DUMP, SERVER, WAL
@@ -102,6 +103,42 @@ def items(settings: Settings, known: Destinations) -> list[Item]:
             # How far WAL reaches is judged where it is measured: an idle server writes none.
             result.append(_wal(place, wal, since, now))
     return result
+
+
+def app_status(app: str) -> dict[str, Any] | None:
+    """Return what is known of an app's copies, or None when there are none to make.
+
+    The most worrying destination stands for all. What is on this server is looked at itself.
+    """
+    if not backup_settings.path().exists():
+        return None
+    known = destinations.load()
+    if not known.remote:
+        return None
+    found = items(backup_settings.load(), known)
+    own = [
+        item
+        for item in found
+        if item.destination != destinations.LOCAL
+        and (item.app == app or (item.app, item.kind) == (SERVER, CONFIGURATION))
+    ]
+    if not any(item.app == app for item in own):
+        return None
+    worst = min(own, key=lambda item: (item.problem is None, item.note is None, _newest(item)))
+    return {
+        "destination": worst.destination,
+        "kind": worst.kind,
+        "newest": worst.seen.newest if worst.seen else None,
+        "age_seconds": worst.as_json()["age_seconds"],
+        "note": worst.note,
+        "problem": worst.words() if worst.problem else None,
+        "ok": worst.problem is None,
+        "items": [item.as_json() for item in own],
+    }
+
+
+def _newest(item: Item) -> str:
+    return str(item.as_json()["newest_at"] or "")
 
 
 def _wal(place: Destination, seen: Arrival | None, since: datetime, now: datetime) -> Item:

@@ -18,7 +18,7 @@ from bedstone.core import parallel
 from bedstone.core.errors import BedstoneError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
-from bedstone.offsite import status as destinations
+from bedstone.offsite import freshness as destinations
 from bedstone.release import retire
 from bedstone.status import database, images, operations, written
 from bedstone.system.container import LABEL_APP

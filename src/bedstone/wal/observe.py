@@ -96,8 +96,11 @@ def judge(
             " after them can be brought back: `bedstone wal full` begins anew"
         )
     # One that was made while the clock was ahead would be new for years.
-    past = [backup for backup in info.backups if backup.finished_at <= now]
-    old = now - past[-1].finished_at if past else timedelta(0)
+    past = [backup for backup in info.backups if not clock.is_ahead(backup.finished_at, now)]
+    if not past:
+        ahead = age.humanize((info.newest.finished_at - now).total_seconds())
+        return f"the last backup there is {ahead} ahead of this server's clock: is that right?"
+    old = now - past[-1].finished_at
     if old > clock.NIGHTLY:
         return f"the last backup there is {age.humanize(old.total_seconds())} old"
     return _late(segments, current, now, archive_timeout_seconds)

@@ -23,8 +23,8 @@ from bedstone.core.process import run, watched
 from bedstone.postgres import queries
 from bedstone.postgres.server import OPTIONS, Server
 from bedstone.storage.destinations import SFTP
+from bedstone.wal import archiver
 from bedstone.wal import info as pgbackrest_info
-from bedstone.wal import wait
 from bedstone.wal.errors import (
     FOREIGN_HINT,
     GONE_HINT,
@@ -35,6 +35,7 @@ from bedstone.wal.errors import (
     explained,
 )
 from bedstone.wal.segments import Segment, segment_of
+from bedstone.wal.segments import number as number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,6 +50,7 @@ _QUICK_SECONDS = 180
 # A piece of WAL that can't be sent anywhere is given up within it.
 _LOCK_SECONDS = 180
 _PAUSE_SECONDS = 0.3
+_POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 10
 # An ssh server soon refuses a client that connects repeatedly and leaves, and with it all that
 # comes from the same address: the WAL, too (PerSourcePenalties).
@@ -260,10 +262,25 @@ class Stanza:
         """Wait until a segment is at a destination.
 
         Raises:
-            BedstoneError: it wasn't within the time.
+            BedstoneError: it wasn't within the time; says what holds it up, if that is known.
 
         """
-        wait.for_segment(self, destination, segment, seconds)
+        limit = time.monotonic() + seconds
+        while True:
+            newest = self.info(destination).newest_wal
+            if newest is not None and number_of(newest) >= number_of(segment):
+                return
+            if time.monotonic() > limit:
+                break
+            time.sleep(_POLL_SECONDS)
+        health = archiver.health(self.server, self.settings.archive_timeout_seconds)
+        raise BedstoneError(
+            f"The WAL segment {segment} didn't arrive at {destination.name}"
+            f" ({destination.words()}) within {seconds:.0f} seconds; the last one there is"
+            f" {newest or 'none'}.",
+            hint=health.problem
+            or "pgBackRest's own words are in /var/log/pgbackrest and /var/log/postgresql.",
+        )
 
     def segments(self, destination: Destination, archive: str) -> tuple[Segment, ...]:
         """Return the archived segments at a destination, with when they arrived there.

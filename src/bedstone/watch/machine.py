@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bedstone.backup import settings as backup_settings
-from bedstone.core import age, paths
+from bedstone.core import age, clock, paths
 from bedstone.core import disk as space
-from bedstone.ledger import database
+from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database, observations
 from bedstone.notify.alarms import Alarm
 from bedstone.postgres import queries
 from bedstone.postgres.debian_cluster import all_clusters
@@ -113,6 +116,7 @@ class Clock:
         services: the time services that are to run, with systemd's word for each.
         synchronized: what the kernel says.
         up: for how long the server has run.
+        newest: the latest moment in the last entries of the ledger.
 
     """
 
@@ -120,12 +124,17 @@ class Clock:
     services: Mapping[str, str]
     synchronized: bool
     up: timedelta
+    newest: datetime | None = None
 
 
 def gather_clock(manager: Systemd | None = None) -> Clock:
     """Ask systemd and the kernel (through timedatectl) whether the clock is set."""
+    newest = None
+    # An unreadable ledger is an alarm of another check.
+    with suppress(BedstoneError, sqlite3.Error), database.opened() as connection:
+        newest = observations.newest_entry(connection)
     if in_container():
-        return Clock(container=True, services={}, synchronized=False, up=timedelta())
+        return Clock(True, {}, False, timedelta(), newest)
     manager = manager or Systemd()
     shown = manager.properties(_TIME_SERVICES, ("ActiveState", "UnitFileState"), timeout=_SECONDS)
     services = {
@@ -135,12 +144,21 @@ def gather_clock(manager: Systemd | None = None) -> Clock:
     }
     synchronized = bool(services) and manager.clock_is_synchronized(timeout=_SECONDS)
     seconds = float(paths.host("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return Clock(False, services, synchronized, timedelta(seconds=seconds))
+    return Clock(False, services, synchronized, timedelta(seconds=seconds), newest)
 
 
 def judge_clock(found: Clock, now: datetime) -> Iterator[Alarm]:
     """Yield what is wrong with the clock; a missing time service is a decision."""
-    del now
+    if found.newest is not None and clock.is_ahead(found.newest, now):
+        behind = age.humanize((found.newest - now).total_seconds())
+        yield Alarm(
+            "clock/behind",
+            "red",
+            f"this server's clock is {behind} behind the last entries of the ledger: it was ahead,"
+            " or is wrong now, and ages of backups and alarms can't be judged",
+            "`timedatectl` shows the clock; if it is right, `bedstone destinations --check` and the"
+            " next backup end this",
+        )
     if found.container or not found.services or found.up < CLOCK_AFTER:
         return
     service = next(iter(found.services))

@@ -15,8 +15,8 @@ from bedstone.cli import main
 from bedstone.ledger import database, observations
 from bedstone.notify import alarms, events
 from bedstone.offsite import freshness
+from bedstone.offsite import freshness as overview
 from bedstone.offsite import observe as arrivals_measured
-from bedstone.offsite import status as overview
 from bedstone.storage import destinations, restic_errors
 from bedstone.wal import observe
 from tests.unit.fixtures.offsite import LOCAL, OFFSITE

@@ -90,3 +90,10 @@ def test_backup_from_the_future_is_not_taken_for_a_new_one() -> None:
     old = replace(BACKUP, finished_at=NOW - timedelta(hours=50))
     future = replace(BACKUP, label="20301120-010000F", finished_at=NOW + timedelta(days=1461))
     assert found(replace(THERE, backups=(old, future))) == "the last backup there is 2 days old"
+
+
+def test_backups_that_are_all_from_the_future_are_told() -> None:
+    future = replace(BACKUP, label="20301120-010000F", finished_at=NOW + timedelta(days=2))
+    assert found(replace(THERE, backups=(future,))) == (
+        "the last backup there is 2 days ahead of this server's clock: is that right?"
+    )

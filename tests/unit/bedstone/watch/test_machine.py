@@ -100,6 +100,35 @@ def test_clock_is_judged_where_a_service_is_to_set_it() -> None:
     assert clock(synchronized=False, up=timedelta(minutes=5)) == []
 
 
+def test_clock_behind_the_last_entries_of_the_ledger_is_red() -> None:
+    assert clock(newest=NOW + timedelta(minutes=4)) == []
+    assert clock(newest=NOW + timedelta(minutes=6)) == ["red"]
+    assert clock(newest=NOW + DAY, container=True, services={}) == ["red"]
+
+
+def test_last_entries_of_the_ledger_say_what_the_clock_was(root: Path) -> None:
+    put(root, "run/systemd/container", "podman")
+    assert machine.gather_clock().newest is None
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    with ledger.opened() as connection:
+        for moment in (ahead, NOW):
+            connection.execute(
+                "INSERT INTO backups (app, state, started_at, finished_at)"
+                " VALUES ('shop', 'succeeded', ?, ?)",
+                (moment.isoformat(), moment.isoformat()),
+            )
+    # A later entry stands for the clock, whatever it was before.
+    assert machine.gather_clock().newest == NOW
+    with ledger.opened() as connection:
+        connection.execute(
+            "INSERT INTO arrivals (destination, app, kind, checked_at, problem, problem_since)"
+            " VALUES ('offsite', 'shop', 'dump', ?, 'x', ?)",
+            (NOW.isoformat(), ahead.isoformat()),
+        )
+    [alarm] = machine.judge_clock(machine.gather_clock(), NOW)
+    assert (alarm.name, alarm.severity) == ("clock/behind", "red")
+
+
 def test_clock_of_a_container_is_its_machines(root: Path) -> None:
     asked: list[Sequence[str]] = []
 
