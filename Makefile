@@ -25,8 +25,8 @@ check: setup  ## lint, types and unit tests (under two minutes)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## everything: check, the app, every Molecule scenario, the demo (under an hour)
-	@$(BIN)/python -m tests.run
+test: setup  ## everything: check, the app, every Molecule scenario, the demo (under an hour); JOBS=3 STAGES=molecule-ca
+	@$(BIN)/python -m tests.run $(STAGES) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: test-faults
 test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start

@@ -47,8 +47,8 @@ _TELLING = re.compile(
 )
 TOLD_LINES = 12
 TOLD_WIDTH = 200
-# Seconds of each stage, two at a time on two cores; the longest start first, so that the workers
-# end together. Measured on 2026-11-29; a stage that is not here starts before the shortest.
+# Seconds of each stage, two at a time on two cores; the longest start first, so that the
+# workers end together. Measured on 2026-11-29; a stage that is not here starts before the shortest.
 SECONDS = {
     "molecule-release": 900, "molecule-backup": 850, "molecule-pgbackrest": 790,
     "molecule-postgresql": 420, "molecule-app": 400, "newcomer": 400, "drill": 350, "check": 300,
