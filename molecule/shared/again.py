@@ -27,10 +27,26 @@ def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedP
         the ended run, its output not yet looked at.
 
     """
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    run = subprocess.run(
+        command(server, *options, **arguments),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+        env=environment,
+        cwd=os.environ["MOLECULE_PROJECT_DIRECTORY"],
+    )
+    check_deprecations(run)
+    return run
+
+
+def command(server: str, *options: str, **arguments: Any) -> list[str]:
+    """Return the command line that runs the scenario's converge, for `apply` and its arguments."""
     project = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
     own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
     playbook = own if own.exists() else project / "molecule/shared/converge.yml"
-    command = [
+    return [
         str(Path(sys.executable).with_name("ansible-playbook")),
         f"--inventory={os.environ['MOLECULE_EPHEMERAL_DIRECTORY']}/inventory",
         f"--limit={server}",
@@ -38,18 +54,6 @@ def apply(server: str, *options: str, **arguments: Any) -> subprocess.CompletedP
         *options,
         str(playbook),
     ]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
-    run = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-        env=environment,
-        cwd=project,
-    )
-    check_deprecations(run)
-    return run
 
 
 def check_deprecations(run: subprocess.CompletedProcess[str]) -> None:
