@@ -1,0 +1,189 @@
+"""Check role firewall's arguments and render the rules that they become.
+
+The template of the ruleset holds what never differs. What is declared becomes lines here, each of
+which only accepts: a list that is empty opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fnmatch import fnmatch
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+PROTOCOLS = ("tcp", "udp")
+LARGEST_PORT = 65535
+# A packet's own port, or the one that its client asked for before Docker translated it.
+PACKET = "{protocol} dport {ports}"
+ORIGINAL = "meta l4proto {protocol} ct original proto-dst {ports}"
+
+
+def firewall_openings(
+    openings: Iterable[Mapping[str, Any]],
+    argument: str,
+    *,
+    ssh_port: int | None = None,
+    translated: bool = False,
+) -> list[str]:
+    """Return the rules that accept the declared ports.
+
+    Args:
+        openings: items with `port`, `protocol` (tcp when not given) and `networks`: where it is
+            open to, null for everyone. An empty list opens nothing.
+        argument: the role's argument that holds them, for errors.
+        ssh_port: the port of ssh, which has rules of its own.
+        translated: whether Docker's DNAT comes before the rules: the port is the published one.
+
+    Raises:
+        ValueError: a port, a protocol or a network that is none, or ssh's port.
+
+    """
+    ports: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for opening in openings:
+        protocol, port = _protocol(opening, argument), _port(opening, argument)
+        if protocol == "tcp" and port == ssh_port:
+            raise ValueError(
+                f"{argument} has the port {port}, which is ssh's. Who may use ssh stands in "
+                "firewall_ssh_networks."
+            )
+        for source in _from_networks(opening, "saddr", argument):
+            ports[protocol, source].add(port)
+    form = ORIGINAL if translated else PACKET
+    return [
+        f"{source}{form.format(protocol=protocol, ports=_set(sorted(found)))} accept"
+        for (protocol, source), found in sorted(ports.items())
+    ]
+
+
+def firewall_egress(destinations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the rules that accept what containers may connect to outside.
+
+    Args:
+        destinations: items with `networks`, null for any address, and with `protocol` and `port`,
+            null for all ports.
+
+    Raises:
+        ValueError: a port, a protocol or a network that is none.
+
+    """
+    argument = "firewall_container_destinations"
+    rules = []
+    for item in destinations:
+        protocol = _protocol(item, argument)
+        ports = "0-65535" if item.get("port") is None else str(_port(item, argument))
+        rules += [
+            f"{target}{protocol} dport {ports} accept"
+            for target in _from_networks(item, "daddr", argument)
+        ]
+    return rules
+
+
+def firewall_matches(networks: Iterable[str], direction: str, argument: str) -> list[str]:
+    """Return what matches the addresses of networks: one match for IPv4, one for IPv6.
+
+    Args:
+        networks: addresses or networks of both.
+        direction: `saddr` or `daddr`.
+        argument: the role's argument that holds them, for errors.
+
+    Raises:
+        ValueError: one is no network.
+
+    """
+    four: list[IPv4Network] = []
+    six: list[IPv6Network] = []
+    for text in networks:
+        try:
+            network = ip_network(str(text))
+        except ValueError as error:
+            raise ValueError(f"{argument}: {error}. Examples: 10.0.0.0/8, fd00::/8.") from None
+        if isinstance(network, IPv4Network):
+            four.append(network)
+        else:
+            six.append(network)
+    # nft refuses a set whose networks overlap.
+    matches = []
+    if four:
+        matches.append(f"ip {direction} {_set(collapse_addresses(four))}")
+    if six:
+        matches.append(f"ip6 {direction} {_set(collapse_addresses(six))}")
+    return matches
+
+
+def firewall_ssh_matches(networks: Sequence[str] | None) -> list[str] | None:
+    """Return what matches the sources that may use ssh, None for every source.
+
+    Raises:
+        ValueError: the list is empty, or one is no network.
+
+    """
+    if networks is None:
+        return None
+    if not networks:
+        raise ValueError(
+            "firewall_ssh_networks is empty: no one could log in. List the networks of the "
+            "operators and of this machine, or leave it out (null) for every address."
+        )
+    return firewall_matches(networks, "saddr", "firewall_ssh_networks")
+
+
+def firewall_interfaces(patterns: Sequence[str], uplinks: Iterable[str]) -> str:
+    """Return the set of the containers' interfaces.
+
+    Args:
+        patterns: names, or beginnings of names with `*`.
+        uplinks: the interfaces of the default routes.
+
+    Raises:
+        ValueError: a pattern fits an uplink, so that the world would count as a container, or can
+            be none.
+
+    """
+    for pattern in patterns:
+        if not pattern.removesuffix("*") or not set(pattern[:-1]).isdisjoint('*"\\ \n'):
+            raise ValueError(
+                f"firewall_container_interfaces has {pattern!r}, which is no name of an interface, "
+                "nor the beginning of one with `*` at its end. Example: br-*"
+            )
+        for uplink in uplinks:
+            if fnmatch(uplink, pattern):
+                raise ValueError(
+                    f"firewall_container_interfaces has {pattern!r}, which fits {uplink}, the "
+                    "interface of the server's default route: the world would count as a "
+                    "container. Name the containers' interfaces more closely."
+                )
+    if not patterns:
+        raise ValueError("firewall_container_interfaces is empty. Docker's are docker0 and br-*.")
+    return "{ " + ", ".join(f'"{pattern}"' for pattern in patterns) + " }"
+
+
+def _from_networks(item: Mapping[str, Any], direction: str, argument: str) -> list[str]:
+    """Return how rules of an item begin: with nothing when it is for every address."""
+    if (networks := item.get("networks")) is None:
+        return [""]
+    return [f"{match} " for match in firewall_matches(networks, direction, argument)]
+
+
+def _set(values: Iterable[object]) -> str:
+    return "{ " + ", ".join(str(value) for value in values) + " }"
+
+
+def _port(item: Mapping[str, Any], argument: str) -> int:
+    port = item.get("port")
+    try:
+        number = int(str(port))
+    except ValueError:
+        number = 0
+    if not 0 < number <= LARGEST_PORT:
+        raise ValueError(f"{argument}: {port!r} is no port; it has to be 1 to {LARGEST_PORT}.")
+    return number
+
+
+def _protocol(item: Mapping[str, Any], argument: str) -> str:
+    protocol = str(item.get("protocol") or "tcp")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"{argument}: {protocol!r} is no protocol here; it is tcp or udp.")
+    return protocol

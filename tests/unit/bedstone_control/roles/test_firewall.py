@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bedstone_control.roles.firewall import (
+    firewall_egress,
+    firewall_interfaces,
+    firewall_matches,
+    firewall_openings,
+    firewall_ssh_matches,
+)
+
+
+def test_openings_become_one_rule_for_each_protocol_and_source() -> None:
+    networks = ["10.1.0.0/16", "fd00::/8"]
+    openings: list[dict[str, Any]] = [
+        {"port": 443},
+        {"port": 80, "networks": None},
+        {"port": 443, "protocol": "udp"},
+        {"port": 5432, "networks": networks},
+    ]
+    assert firewall_openings(openings, "firewall_openings") == [
+        "tcp dport { 80, 443 } accept",
+        "ip saddr { 10.1.0.0/16 } tcp dport { 5432 } accept",
+        "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept",
+        "udp dport { 443 } accept",
+    ]
+
+
+def test_no_networks_open_nothing() -> None:
+    assert firewall_openings([{"port": 5432, "networks": []}], "firewall_openings") == []
+
+
+def test_published_port_is_matched_by_the_number_that_the_client_asked_for() -> None:
+    openings = [{"port": 8090, "networks": ["192.0.2.1"]}]
+    assert firewall_openings(openings, "firewall_published_ports", translated=True) == [
+        "ip saddr { 192.0.2.1/32 } meta l4proto tcp ct original proto-dst { 8090 } accept"
+    ]
+
+
+def test_overlapping_networks_become_one() -> None:
+    networks = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/25", "192.0.2.128/25"]
+    assert firewall_matches(networks, "daddr", "x") == ["ip daddr { 10.0.0.0/8, 192.0.2.0/24 }"]
+
+
+@pytest.mark.parametrize(
+    ("opening", "message"),
+    [
+        ({"port": 0}, "firewall_openings: 0 is no port"),
+        ({"port": 65536}, "65536 is no port"),
+        ({"port": "http"}, "'http' is no port"),
+        ({}, "None is no port"),
+        ({"port": 80, "protocol": "icmp"}, "'icmp' is no protocol here"),
+        ({"port": 80, "networks": ["10.0.0.1/8"]}, "has host bits set"),
+        ({"port": 80, "networks": ["} accept"]}, "does not appear to be an IPv4 or IPv6 network"),
+        ({"port": 22}, "which is ssh's"),
+    ],
+)
+def test_wrong_opening_is_an_error_that_names_the_argument(
+    opening: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match="firewall_openings") as raised:
+        firewall_openings([opening], "firewall_openings", ssh_port=22)
+    assert message in str(raised.value)
+
+
+def test_egress_is_any_port_or_address_where_none_is_given() -> None:
+    destinations: list[dict[str, Any]] = [
+        {"networks": ["192.0.2.0/24"]},
+        {"port": 53, "protocol": "udp"},
+        {"networks": [], "port": 25},
+    ]
+    assert firewall_egress(destinations) == [
+        "ip daddr { 192.0.2.0/24 } tcp dport 0-65535 accept",
+        "udp dport 53 accept",
+    ]
+
+
+def test_ssh_is_for_every_address_or_for_the_listed_ones() -> None:
+    assert firewall_ssh_matches(None) is None
+    assert firewall_ssh_matches(["192.0.2.7"]) == ["ip saddr { 192.0.2.7/32 }"]
+    with pytest.raises(ValueError, match="no one could log in"):
+        firewall_ssh_matches([])
+
+
+def test_interfaces_of_containers_become_a_set() -> None:
+    assert firewall_interfaces(["docker0", "br-*"], ["eth0"]) == '{ "docker0", "br-*" }'
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["br-*"], "fits br-lan"),
+        (["*"], "is no name of an interface"),
+        (['x" }'], "is no name of an interface"),
+        (["b*r"], "is no name of an interface"),
+        ([], "is empty"),
+    ],
+)
+def test_interfaces_that_would_let_the_world_in_or_are_none_are_refused(
+    patterns: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match="firewall_container_interfaces") as raised:
+        firewall_interfaces(patterns, ["br-lan"])
+    assert message in str(raised.value)
