@@ -223,6 +223,22 @@ def test_router_advertisement_of_a_container_is_dropped(host: Host) -> None:
     assert host.check_output(dropped) == "1"
 
 
+def test_container_gets_nothing_by_the_address_of_a_listed_network(host: Host) -> None:
+    """A datagram with a forged source, to the port that 192.0.2.0/24 may use."""
+    forge = (
+        "import socket, struct; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 255);"
+        " a = socket.inet_aton; d = struct.pack('!HHHH', 4000, 514, 9, 0) + b'?';"
+        " h = struct.pack('!BBHHHBBH4s4s', 69, 0, 20 + len(d), 1, 0, 64, 17, 0,"
+        " a('192.0.2.9'), a('172.17.0.1')); s.sendto(h + d, ('172.17.0.1', 0))"
+    )
+    # A rule that counts what no earlier one accepted.
+    rule = "ip saddr 192.0.2.9 udp dport 514 counter drop"
+    host.check_output(f"nft insert rule inet bedstone container_input {rule}")
+    host.check_output(f"docker run --rm {IMAGE} python -c %s", forge)
+    listed = host.check_output("nft list chain inet bedstone container_input")
+    assert "udp dport 514 counter packets 1 " in listed
+
+
 def test_apps_dont_reach_each_other(host: Host, address: str) -> None:
     host.check_output("docker network create molecule-a && docker network create molecule-b")
     inside = serve(host, "one", "--network molecule-a", "--publish 8080:80")

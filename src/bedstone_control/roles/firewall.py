@@ -27,8 +27,10 @@ def firewall_openings(
     *,
     ssh_port: int | None = None,
     translated: bool = False,
-) -> list[str]:
-    """Return the rules that accept the declared ports.
+) -> dict[str, list[str]]:
+    """Return the rules that accept the declared ports: for `everyone`, and for `networks`.
+
+    The latter are for packets from outside only: a container can send any source address.
 
     Args:
         openings: items with `port`, `protocol` (tcp when not given) and `networks`: where it is
@@ -52,10 +54,11 @@ def firewall_openings(
         for source in _from_networks(opening, "saddr", argument):
             ports[protocol, source].add(port)
     form = ORIGINAL if translated else PACKET
-    return [
-        f"{source}{form.format(protocol=protocol, ports=_set(sorted(found)))} accept"
-        for (protocol, source), found in sorted(ports.items())
-    ]
+    rules: dict[str, list[str]] = {"everyone": [], "networks": []}
+    for (protocol, source), found in sorted(ports.items()):
+        rule = f"{source}{form.format(protocol=protocol, ports=_set(sorted(found)))} accept"
+        rules["networks" if source else "everyone"].append(rule)
+    return rules
 
 
 def firewall_egress(destinations: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -21,21 +21,24 @@ def test_openings_become_one_rule_for_each_protocol_and_source() -> None:
         {"port": 443, "protocol": "udp"},
         {"port": 5432, "networks": networks},
     ]
-    assert firewall_openings(openings, "firewall_openings") == [
-        "tcp dport { 80, 443 } accept",
-        "ip saddr { 10.1.0.0/16 } tcp dport { 5432 } accept",
-        "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept",
-        "udp dport { 443 } accept",
-    ]
+    assert firewall_openings(openings, "firewall_openings") == {
+        "everyone": ["tcp dport { 80, 443 } accept", "udp dport { 443 } accept"],
+        "networks": [
+            "ip saddr { 10.1.0.0/16 } tcp dport { 5432 } accept",
+            "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept",
+        ],
+    }
 
 
 def test_no_networks_open_nothing() -> None:
-    assert firewall_openings([{"port": 5432, "networks": []}], "firewall_openings") == []
+    rules = firewall_openings([{"port": 5432, "networks": []}], "firewall_openings")
+    assert rules == {"everyone": [], "networks": []}
 
 
 def test_published_port_is_matched_by_the_number_that_the_client_asked_for() -> None:
     openings = [{"port": 8090, "networks": ["192.0.2.1"]}]
-    assert firewall_openings(openings, "firewall_published_ports", translated=True) == [
+    rules = firewall_openings(openings, "firewall_published_ports", translated=True)
+    assert rules["networks"] == [
         "ip saddr { 192.0.2.1/32 } meta l4proto tcp ct original proto-dst { 8090 } accept"
     ]
 
