@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from fnmatch import fnmatch
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
+
+from bedstone_control.roles import docker
+from bedstone_control.roles.groups import EVERY_HOST
+from bedstone_control.roles.role import Role, Stage
+from bedstone_control.roles.role import openings as openings_of
+from bedstone_control.settings.published_ports import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from bedstone_control.roles.site import Site
+
+SSH = "ansible_port"
+# A port of the controller that leads to the server is not the server's own.
+_SSH_PORT = (
+    "22 if ansible_host | default('') in ['127.0.0.1', '::1', 'localhost'] "
+    "else ansible_port | default(22) | int"
+)
 PROTOCOLS = ("tcp", "udp")
 LARGEST_PORT = 65535
 # A packet's own port, or the one that its client asked for before Docker translated it.
@@ -190,3 +204,71 @@ def _protocol(item: Mapping[str, Any], argument: str) -> str:
     if protocol not in PROTOCOLS:
         raise ValueError(f"{argument}: {protocol!r} is no protocol here; it is tcp or udp.")
     return protocol
+
+
+def openings(site: Site) -> list[dict[str, Any]]:
+    """Return the ports that are open to everyone, or to networks outside of the host."""
+    found = []
+    for opening in openings_of(site):
+        networks = opening["networks"]
+        outside = networks and [each for each in networks if not _is_of_containers(site, each)]
+        if opening["variable"] != SSH and (networks is None or outside):
+            found.append(_opening(opening, outside))
+    return found
+
+
+def container_openings(site: Site) -> list[dict[str, Any]]:
+    """Return the ports that the host's own containers may reach, apart from those for everyone."""
+    return [
+        _opening(opening, None)
+        for opening in openings_of(site)
+        if any(_is_of_containers(site, network) for network in opening["networks"] or ())
+    ]
+
+
+def published_ports(site: Site) -> list[dict[str, Any]]:
+    """Return the ports that the apps' services publish: open to everyone."""
+    if not site.has("app"):
+        return []
+    published = (
+        parse(text)
+        for app in site.settings.apps
+        for service in app.services.values()
+        for text in service.publish
+    )
+    ports = {
+        (port.port, port.protocol)
+        for port in published
+        if port and not ip_address(port.address.strip("[]")).is_loopback
+    }
+    return [
+        {"port": port, "protocol": protocol, "networks": None} for port, protocol in sorted(ports)
+    ]
+
+
+def _is_of_containers(site: Site, network: str) -> bool:
+    return network in docker.networks(site)
+
+
+def _opening(opening: Mapping[str, Any], networks: list[str] | None) -> dict[str, Any]:
+    return {"port": opening["port"], "protocol": opening["protocol"], "networks": networks}
+
+
+ROLE = Role(
+    name="firewall",
+    group=EVERY_HOST,
+    stage=Stage.MACHINE,
+    arguments={
+        "firewall_openings": openings,
+        "firewall_published_ports": published_ports,
+        "firewall_container_openings": container_openings,
+    },
+    expressions={"firewall_ssh_port": _SSH_PORT},
+    filters=(
+        firewall_egress,
+        firewall_interfaces,
+        firewall_matches,
+        firewall_openings,
+        firewall_ssh_matches,
+    ),
+)

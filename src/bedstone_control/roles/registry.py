@@ -10,6 +10,7 @@ from bedstone_control.roles import (
     base,
     ca,
     docker,
+    firewall,
     host_program,
     nginx,
     pgbackrest,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ROLES: tuple[Role, ...] = (
     base.ROLE,
+    firewall.ROLE,
     host_program.ROLE,
     ca.ROLE,
     docker.ROLE,
@@ -63,23 +65,3 @@ def secrets(settings: Settings, roles: Iterable[Role] = ROLES) -> list[Secret]:
         for secret in role.secrets(settings):
             found.setdefault(secret.place, secret)
     return list(found.values())
-
-
-def openings(site: Site) -> list[dict[str, Any]]:
-    """Return the ports on which others may reach a host, each with the networks that may.
-
-    Of each: `port`, `protocol`, `networks` (None for everyone) and `purpose`.
-    """
-    return [
-        {
-            "port": site.port(port.variable),
-            "protocol": port.protocol,
-            "networks": networks,
-            "purpose": port.purpose,
-        }
-        for role in site.roles
-        if site.has(role.group.name)
-        for port in role.ports
-        for networks in [port.reach(site)]
-        if networks is None or networks
-    ]

@@ -188,3 +188,23 @@ def defaults(roles: Iterable[Role]) -> dict[str, Any]:
     for role in roles:
         found |= {port.variable: port.default for port in role.ports} | dict(role.variables)
     return found
+
+
+def openings(site: Site) -> list[dict[str, Any]]:
+    """Return the ports on which others may reach a host, each with the networks that may.
+
+    Of each: `variable`, `port`, `protocol` and `networks` (None for everyone).
+    """
+    return [
+        {
+            "variable": port.variable,
+            "port": site.port(port.variable),
+            "protocol": port.protocol,
+            "networks": networks,
+        }
+        for role in site.roles
+        if site.has(role.group.name)
+        for port in role.ports
+        for networks in [port.reach(site)]
+        if networks is None or networks
+    ]

