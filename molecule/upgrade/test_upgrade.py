@@ -77,7 +77,7 @@ def test_all_that_stands_in_the_way_is_told_at_once(db: Server, host: Host) -> N
     for words in (
         "is at work: wait until it has finished",
         "replication slots, which don't come along: standby",
-        "databases that nobody may connect to, which pg_upgrade can't read: shut",
+        "databases that accept no connection, which pg_upgrade can't read: shut",
         "the extension pg_trgm of payments isn't there for PostgreSQL 17",
         "indexes of payments were sorted by an older version of their collation: public.by_name",
         "The copy of the cluster needs about",
