@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -111,6 +112,36 @@ def test_only_ssh_and_the_proxy_listen_to_the_outside(host: Host) -> None:
         if not where.startswith(("127.", "[::1]", "172.17.0.1:"))
     }
     assert ports == PUBLIC_PORTS
+
+
+def test_outside_reaches_no_other_port_even_when_docker_publishes_one(
+    host: Host, address: str
+) -> None:
+    serve = "python3 -m http.server 80"
+    name = "molecule-published"
+    host.check_output(
+        f"docker run --detach --rm --name {name} --publish 8080:80 bedstone-python:trixie {serve}"
+    )
+    try:
+        inside = (
+            "curl -sS --retry 20 --retry-all-errors --retry-delay 1 127.0.0.1:8080 -o /dev/null"
+        )
+        host.check_output(inside)
+        scan = [sys.executable, ROOT / "molecule/firewall/scan.py", "tcp", address, "1-65535"]
+        said = subprocess.run(scan, capture_output=True, text=True, check=True).stdout
+    finally:
+        host.check_output(f"docker rm --force {name}")
+    assert sorted(said.splitlines()) == [f"open {port}" for port in (22, 443, 80)]
+
+
+def test_rule_added_by_hand_is_an_alarm_and_is_removed(host: Host) -> None:
+    host.check_output("nft insert rule inet bedstone input tcp dport 8080 accept")
+    said = host.run("bedstone alarms")
+    assert said.rc == 1
+    assert "the firewall's rules are not the declared ones" in said.stdout
+    assert "tcp dport 8080 accept" in said.stdout
+    host.check_output("systemctl reload-or-restart bedstone-firewall")
+    assert "firewall" not in host.run("bedstone alarms").stdout
 
 
 def test_no_secret_is_in_a_process_list_or_the_journal(host: Host) -> None:
