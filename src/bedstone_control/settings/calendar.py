@@ -7,7 +7,10 @@ year without its run (in most of Europe and North America; 00:30 in Chile, 03:30
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
+from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 # So far ahead the rules of the zones are known well enough.
 _DAYS_AHEAD = 3 * 366
+_DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
+_MINUTES = 24 * 60
 # In no zone are these left out.
 ALWAYS_THERE = "04:00"
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -32,22 +37,38 @@ def missing_on(zone: str, time: str, weekdays: frozenset[int] | None = None) -> 
         weekdays: only these matter (0 is Monday); all by default.
 
     """
+    hour, _, minute = time.partition(":")
+    for begin, end in _skipped(zone, datetime.now(UTC).date()):
+        moment = datetime.combine(begin, clock_time(int(hour), int(minute)))
+        for found in (moment, moment + _DAY):
+            if begin <= found < end and (weekdays is None or found.weekday() in weekdays):
+                return found.date()
+    return None
+
+
+@cache
+def _skipped(zone: str, today: date) -> tuple[tuple[datetime, datetime], ...]:
+    """Return the spans of local time that the clocks of a zone leave out: begin, and end."""
     try:
         known = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-    hour, _, minute = time.partition(":")
-    today = datetime.now(UTC).date()
-    for number in range(_DAYS_AHEAD):
-        day = today + timedelta(days=number)
-        if weekdays is not None and day.weekday() not in weekdays:
-            continue
-        moment = datetime(day.year, day.month, day.day, int(hour), int(minute), tzinfo=known)
-        if moment.astimezone(UTC).astimezone(known).replace(tzinfo=None) != moment.replace(
-            tzinfo=None
-        ):
-            return day
-    return None
+        return ()
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.astimezone(known).utcoffset() or timedelta()
+
+    spans = []
+    # A day early: the local date may be behind.
+    before = datetime.combine(today, clock_time(), UTC) - _DAY
+    for _ in range(_DAYS_AHEAD):
+        after = before + _DAY
+        if (old := offset(before)) < (new := offset(after)):
+            minutes = [before + number * _MINUTE for number in range(_MINUTES + 1)]
+            change = minutes[bisect(minutes, old, key=offset)]
+            begin = change.replace(tzinfo=None) + old
+            spans.append((begin, begin + (new - old)))
+        before = after
+    return tuple(spans)
 
 
 def schedule_missing_on(zone: str, schedule: str) -> tuple[str, date] | None:
