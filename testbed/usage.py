@@ -27,6 +27,9 @@ def apt_seconds(history: str) -> float:
 
 def cpu_seconds(cgroup: str, root: Path = CGROUPS) -> float:
     """Return the CPU seconds of a container, by the path of its cgroup (v1 or v2)."""
+    # A stopped container has none, and the root's would be the whole machine's.
+    if not cgroup.strip("/"):
+        return 0.0
     older = root / "cpuacct" / cgroup.lstrip("/") / "cpuacct.usage"
     if older.exists():
         return int(older.read_text()) / 1e9

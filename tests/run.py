@@ -38,6 +38,10 @@ SHOWN_LINES = 120
 # A hung stage must not eat the time of the others; the slowest takes a fraction of it.
 STAGE_LIMIT_SECONDS = 2700
 OUTPUT_SECONDS = 10
+# Three servers with PostgreSQL, Docker and an app each use less.
+MIB_OF_A_STAGE = 4096
+# A server takes 6 of the kernel's 128 inotify instances, and a stage has three at most.
+MOST_JOBS = 6
 # ansible-core's announcement of what a later release removes.
 DEPRECATION = "DEPRECATION WARNING"
 # The words of pytest, Ansible and make that say what it was, wherever Molecule puts them.
@@ -52,8 +56,8 @@ TOLD_WIDTH = 200
 SECONDS = {
     "molecule-release": 900, "molecule-backup": 850, "molecule-pgbackrest": 790,
     "molecule-postgresql": 420, "molecule-app": 400, "newcomer": 400, "drill": 350, "check": 300,
-    "molecule-site": 264, "molecule-upgrade": 242, "molecule-docker": 227, "molecule-base": 205,
-    "faults": 202, "molecule-nginx": 183, "demo": 150, "molecule-ca": 107,
+    "molecule-firewall": 400, "molecule-base": 350, "molecule-site": 264, "molecule-upgrade": 242,
+    "molecule-docker": 227, "faults": 202, "molecule-nginx": 183, "demo": 150, "molecule-ca": 107,
     "molecule-converge": 104, "integration": 102, "molecule-host_program": 83,
     "molecule-preflight": 54, "app": 45,
 }  # fmt: skip
@@ -178,11 +182,22 @@ def telling(log: Path) -> list[str]:
     return told[-TOLD_LINES:]
 
 
+def default_jobs(cores: int, available_mib: int) -> int:
+    """Return how many stages run at a time: three on two cores.
+
+    A stage keeps about two thirds of a core busy, and waits for the rest of its time.
+    """
+    return max(1, min(cores * 3 // 2, available_mib // MIB_OF_A_STAGE, MOST_JOBS))
+
+
 def main() -> int:
     """Run the chosen stages, at most ``--jobs`` at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("stages", nargs="*", help="names of stages; default: all")
-    parser.add_argument("--jobs", type=int, default=2, help="stages at a time (default: 2)")
+    jobs = default_jobs(len(os.sched_getaffinity(0)), stage_times.available_mib())
+    parser.add_argument(
+        "--jobs", type=int, default=jobs, help=f"stages at a time (default on this machine: {jobs})"
+    )
     arguments = parser.parse_args()
     known = {stage.name: stage for stage in all_stages()}
     unknown = [name for name in arguments.stages if name not in known]

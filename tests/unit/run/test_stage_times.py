@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests import stage_times
-from tests.run import Stage, run_stage, telling
+from tests.run import Stage, default_jobs, run_stage, telling
 
 # As Molecule prints it, colours included.
 MOLECULE = """\
@@ -85,3 +85,11 @@ def test_machine_is_read() -> None:
     machine = stage_times.Machine()
     assert machine.least_mib > 0
     assert "cores busy on average: " in machine.stop(1.0)
+
+
+@pytest.mark.parametrize(
+    ("cores", "mib", "jobs"),
+    [(2, 22000, 3), (4, 30000, 6), (4, 9000, 2), (64, 500000, 6), (1, 22000, 1), (2, 500, 1)],
+)
+def test_stages_at_a_time_follow_from_cores_and_memory(cores: int, mib: int, jobs: int) -> None:
+    assert default_jobs(cores, mib) == jobs

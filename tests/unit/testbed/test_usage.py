@@ -31,3 +31,5 @@ def test_processor_time_is_read_from_either_cgroup(tmp_path: Path) -> None:
     assert cpu_seconds("/libpod_parent/libpod-1", tmp_path) == 2.5
     assert cpu_seconds("/machine.slice/libpod-2.scope", tmp_path) == 1.5
     assert cpu_seconds("/gone", tmp_path) == 0
+    (tmp_path / "cpuacct/cpuacct.usage").write_text("9000000000\n")
+    assert cpu_seconds("", tmp_path) == 0
