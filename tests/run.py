@@ -2,17 +2,18 @@
 
     .venv/bin/python -m tests.run [STAGE...] [--jobs N]
 
-Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real
-PostgreSQL), ``integration`` (the host program against a real PostgreSQL, Django and Alembic; runs
-of ansible-playbook), one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults``
+Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real PostgreSQL),
+``integration`` (the host program against a real PostgreSQL, Django and Alembic; runs of
+ansible-playbook), one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults``
 (releases killed at random places; BEDSTONE_FAULT_SEED repeats a run), ``drill`` (a server burns
 down while people write, and is rebuilt), ``newcomer`` (`make setup && make check` in a fresh clone
-on a bare Debian, which then provisions another one with the newest ansible) and ``demo`` (the README's first command,
-end to end, and what a test server does to the kernel of this machine). Each stage's output goes to
-a file of its own, each line with its second; a failing stage's last lines are shown. A
-deprecation warning of ansible-core fails its stage. The table at the end says where the seconds
-went: Molecule's actions, dpkg ("apt"), and the CPU seconds of the stage's programs on this machine
-("cpu-here") and on its servers ("cpu-there"). Exit code 0 only when every stage passed.
+on a bare Debian, which then provisions another one with the newest ansible) and ``demo`` (the
+README's first command, end to end, and what a test server does to the kernel of this machine).
+Each stage's output goes to a file of its own, each line with its second; a failing stage's last
+lines are shown. A deprecation warning of ansible-core fails its stage. The table at the end says
+where the seconds went: Molecule's actions, dpkg ("apt"), and the CPU seconds of the stage's
+programs on this machine ("cpu-here") and on its servers ("cpu-there"). Exit code 0 only when every
+stage passed.
 """
 
 from __future__ import annotations
