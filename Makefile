@@ -32,6 +32,15 @@ test: setup  ## everything: check, the app, every Molecule scenario, the demo (u
 test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
+# The suite is Debian's: trixie, or testing for the release in the making.
+.PHONY: test-vm
+test-vm: setup  ## site.yml and a reboot on a virtual machine, emulated (an hour); SUITE=testing
+	@$(BIN)/pytest -v -rs tests/machine
+
+.PHONY: test-next
+test-next: export SUITE = testing
+test-next: test-vm  ## the same on Debian testing: what the next release will change
+
 .PHONY: drill
 drill: setup  ## a server burns down while people write, and is rebuilt (under 15 minutes); ARGS=--keep
 	@$(BIN)/python -m tests.drill $(ARGS)

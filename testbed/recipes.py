@@ -26,6 +26,13 @@ SERVER_PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
+# What a container takes from the machine it runs on.
+MACHINE_PACKAGES = ("kmod", "udev", "systemd-timesyncd")
+# By the kernel's name of the architecture.
+KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
+# QEMU's user network: an address by DHCP, and a resolver that asks this machine's.
+MACHINE_NETWORK = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n"
+MACHINE_RESOLVER = "nameserver 10.0.2.3\n"
 PYTHON_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 # Manuals have no readers in a container; without them the base image is a third smaller.
 WITHOUT_DOCUMENTATION = (
@@ -118,6 +125,40 @@ def server(suite: str, around: Surroundings) -> Recipe:
             # its console is for reading only
             'ln -s /dev/null "$1/etc/systemd/system/console-getty.service"',
             'rm -f "$1"/etc/ssh/ssh_host_*; : >"$1/etc/machine-id"',
+        ),
+    )
+
+
+def machine(suite: str, around: Surroundings, authorized_key: str, architecture: str) -> Recipe:
+    """Return the recipe of a bare virtual machine: a server with a kernel of its own.
+
+    Args:
+        suite: Debian's code name, or `testing`.
+        around: this machine's additions.
+        authorized_key: the public ssh key that may log in as root.
+        architecture: as `uname -m` has it.
+
+    """
+    files = common_files(around)
+    files["/root/.ssh/authorized_keys"] = (0o600, f"{authorized_key.strip()}\n")
+    files["/etc/systemd/network/80-dhcp.network"] = (0o644, MACHINE_NETWORK)
+    files["/etc/resolv.conf"] = (0o644, MACHINE_RESOLVER)
+    files["/etc/fstab"] = (0o644, "/dev/vda / ext4 errors=remount-ro 0 1\n")
+    files["/etc/hostname"] = (0o644, "machine\n")
+    files["/etc/hosts"] = (0o644, "127.0.0.1 localhost\n127.0.1.1 machine\n::1 localhost\n")
+    return Recipe(
+        kind="machine",
+        suite=suite,
+        packages=(*SERVER_PACKAGES, *MACHINE_PACKAGES, KERNELS[architecture]),
+        sources=tuple(apt.source_lines(around.mirror, suite, around.keyring)),
+        apt_options=around.apt_options,
+        dpkg_options=WITHOUT_DOCUMENTATION,
+        files=files,
+        hooks=(
+            *keyring_hooks(around.keyring),
+            'chroot "$1" update-ca-certificates >/dev/null 2>&1',
+            'chroot "$1" systemctl enable systemd-networkd >/dev/null 2>&1',
+            ': >"$1/etc/machine-id"',
         ),
     )
 

@@ -1,0 +1,120 @@
+"""The whole of site.yml on a virtual machine with a kernel of its own, and a reboot of it.
+
+Outside of `make test`: emulated, it takes most of an hour. SUITE=testing tries the next release of
+Debian before it is one that Bedstone supports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from bedstone_control import debian
+from testbed import images, servers
+from testbed.machine import DIRECTORY, Machine, machine
+from testbed.paths import ROOT, SSH
+
+SUITE = os.environ.get("SUITE", images.DEFAULT_SUITE)
+INVENTORY = DIRECTORY / "inventory"
+PASSWORD = INVENTORY / ".vault-password"
+DOMAIN = "payments.localhost"
+SITE_SECONDS = 5400
+HEALTH_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def virtual() -> Iterator[Machine]:
+    """A bare machine of the suite, with a base image for apps."""
+    base = images.python_image(SUITE)
+    with machine(SUITE) as made:
+        made.send(base, f"/opt/testbed/{base.name}")
+        yield made
+
+
+def write_inventory(made: Machine) -> None:
+    """Write the demo's inventory for the virtual machine."""
+    shutil.rmtree(INVENTORY, ignore_errors=True)
+    values = INVENTORY / "group_vars" / "all"
+    values.mkdir(parents=True)
+    settings = yaml.safe_load((ROOT / "inventories/demo/group_vars/all/settings.yml").read_text())
+    payments = settings["bedstone_apps"][0]
+    payments["source"]["path"] = str(ROOT / "app")
+    payments["build"]["args"]["BASE_IMAGE"] = f"bedstone-python:{SUITE}"
+    settings["docker_image_archives"] = [f"/opt/testbed/{images.python_name(SUITE)}"]
+    (values / "settings.yml").write_text(yaml.safe_dump(settings))
+    host = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": made.ssh_port,
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(SSH / "id_ed25519"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={DIRECTORY / 'known_hosts'}",
+    }
+    groups = {name: {"hosts": {"machine": None}} for name in ("proxy", "app", "postgresql")}
+    hosts = {"all": {"hosts": {"machine": host}, "children": groups}}
+    (INVENTORY / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    python = str(ROOT / ".venv/bin/python")
+    subprocess.run([python, "-m", "bedstone_control", "secrets", str(INVENTORY)], check=True)
+
+
+def site() -> str:
+    """Run site.yml and return its output; it has to work."""
+    done = subprocess.run(
+        [
+            str(ROOT / ".venv/bin/ansible-playbook"),
+            "playbooks/site.yml",
+            f"--inventory={INVENTORY}",
+            f"--vault-password-file={PASSWORD}",
+        ],
+        cwd=ROOT,
+        # The release after the supported one is refused everywhere else.
+        env={**os.environ, debian.NEXT_VARIABLE: "1"} if SUITE == "testing" else None,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SITE_SECONDS,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-8000:]
+    return done.stdout
+
+
+def healthy(made: Machine) -> None:
+    """Check that the app answers at its domain, by verified TLS from outside."""
+    authority = DIRECTORY / "ca.crt"
+    authority.write_text(made.said("cat /etc/bedstone/tls/ca.crt"))
+    subprocess.run(
+        [
+            *("curl", "-sS", "--fail", "--retry", "20", "--retry-all-errors", "--retry-delay", "3"),
+            *("--cacert", authority, "--connect-to", f"{DOMAIN}:443:127.0.0.1:{made.https_port}"),
+            f"https://{DOMAIN}/health/",
+        ],
+        check=True,
+        timeout=HEALTH_SECONDS,
+    )
+
+
+def test_site_provisions_it_and_a_second_run_changes_nothing(virtual: Machine) -> None:
+    servers.ensure_key()
+    write_inventory(virtual)
+    first, second = site(), site()
+    assert re.search(r"^machine .*\bchanged=[1-9]\d* .*\bfailed=0 ", first, re.MULTILINE)
+    assert re.search(r"^machine .*\bchanged=0 .*\bfailed=0 ", second, re.MULTILINE)
+    healthy(virtual)
+
+
+def test_all_is_up_again_by_itself_after_a_reboot(virtual: Machine) -> None:
+    virtual.reboot()
+    healthy(virtual)
+    state = virtual.said("systemctl is-system-running --wait || systemctl --failed", 600)
+    assert state.strip() == "running"
+    status = json.loads(virtual.said("bedstone status --json || true"))
+    assert [app["ok"] for app in status["apps"]] == [True], status["problems"]
