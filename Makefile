@@ -21,11 +21,11 @@ lock: setup  ## requirements.txt anew from pyproject.toml
 	  --no-emit-index-url --no-annotate --no-header -o requirements.txt
 
 .PHONY: check
-check: setup  ## lint, types and unit tests (under two minutes)
+check: setup  ## lint, types and unit tests (some minutes)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## everything: check, the app, every Molecule scenario, the demo (under an hour); JOBS=3 STAGES=molecule-ca
+test: setup  ## everything: check, the app, every Molecule scenario, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
 	@$(BIN)/python -m tests.run $(STAGES) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: test-faults

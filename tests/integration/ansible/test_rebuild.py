@@ -59,7 +59,7 @@ def rebuild(place: Path, *arguments: str) -> str:
     ("arguments", "words"),
     [
         (("-efrom=offsite",), ["`from` is called `destination` now"]),
-        (("-edestination=offsite",), ["A rebuild makes one server anew"]),
+        (("-edestination=offsite",), ["A rebuild recreates one server"]),
         (("-edestination=offsite", "--limit=web1"), ["web1 keeps no database"]),
         (
             ("-edestination=offsite", "--limit=db1"),
