@@ -294,5 +294,5 @@ ROLE = Role(
     stage=Stage.RELEASE,
     arguments={"app_apps": arguments},
     secrets=_secrets,
-    offer=_OFFER,
+    offers=(_OFFER,),
 )

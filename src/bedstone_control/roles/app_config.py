@@ -10,6 +10,7 @@ from bedstone.core import names as host_names
 from bedstone_control import names
 from bedstone_control.roles import guesses, postgresql
 from bedstone_control.roles.environment import (
+    hosts,
     login_variables,
     placeholder_values,
     secret_variables,
@@ -82,7 +83,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "secret_variables": secret_variables(app, site.roles),
         "login_variables": login_variables(app, site.roles) if app.database else [],
         "network": host_names.network(app.name),
-        "hosts": {names.DATABASE_HOST: postgresql.address(site)} if app.database else {},
+        "hosts": hosts(site, app),
         "mounts": [
             {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},
             *(

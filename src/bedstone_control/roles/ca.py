@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control import names
 from bedstone_control.pki.authority import make_authority
 from bedstone_control.roles.groups import EVERY_HOST
 from bedstone_control.roles.role import Role, Secret, Stage
@@ -38,31 +37,13 @@ def authority_files(certificate: str, also_trusted: list[str]) -> list[dict[str,
 
 
 def certificates(site: Site) -> list[dict[str, Any]]:
-    """Return role ca's certificates for this host: PostgreSQL's, and each site's of its own."""
-    result: list[dict[str, Any]] = []
-    if site.has("postgresql"):
-        answers_to = [names.DATABASE_HOST, "localhost", site.host, site.addresses[site.host]]
-        result.append(
-            {
-                "name": "postgresql",
-                "common_name": names.DATABASE_HOST,
-                "names": list(dict.fromkeys(answers_to)),
-                "usage": "server",
-                "reload": ["postgresql.service"],
-            }
-        )
-    if site.has("proxy"):
-        result.extend(
-            {
-                "name": app.name,
-                "names": list(app.domains),
-                "usage": "server",
-                "reload": ["nginx.service"],
-            }
-            for app in site.settings.apps
-            if app.domains and app.tls is None
-        )
-    return result
+    """Return role ca's certificates for this host: those that its roles need."""
+    return [
+        dict(certificate)
+        for role in site.roles
+        if site.has(role.group.name)
+        for certificate in role.certificates(site)
+    ]
 
 
 def _secrets(_settings: Settings) -> Iterator[Secret]:

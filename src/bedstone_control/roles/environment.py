@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def offers(roles: Iterable[Role]) -> list[Offer]:
     """Return what the roles offer to apps."""
-    return [role.offer for role in roles if role.offer is not None]
+    return [offer for role in roles for offer in role.offers]
 
 
 def default_variables(roles: Iterable[Role]) -> dict[str, str]:
@@ -86,6 +86,15 @@ def placeholder_values(site: Site, app: App, *, migrate: bool = False) -> dict[s
         if offer.used_by(app):
             values |= offer.values(site, app, migrate)
     return values
+
+
+def hosts(site: Site, app: App) -> dict[str, str]:
+    """Return the names of hosts that an app's containers resolve, with their addresses."""
+    found: dict[str, str] = {}
+    for offer in offers(site.roles):
+        if offer.used_by(app):
+            found |= offer.hosts(site)
+    return found
 
 
 def environment(site: Site, app: App, *, migrate: bool = False) -> dict[str, str]:

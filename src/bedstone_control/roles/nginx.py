@@ -267,6 +267,20 @@ def certificate_files(site: Site) -> list[dict[str, str]]:
     ]
 
 
+def certificates(site: Site) -> list[dict[str, Any]]:
+    """Return the certificate of each site that brings none of its own."""
+    return [
+        {
+            "name": app.name,
+            "names": list(app.domains),
+            "usage": "server",
+            "reload": ["nginx.service"],
+        }
+        for app in site.settings.apps
+        if app.domains and app.tls is None
+    ]
+
+
 ROLE = Role(
     name="nginx",
     group=PROXY,
@@ -280,6 +294,7 @@ ROLE = Role(
         Port("nginx_http_port", 80, "HTTP, which leads to HTTPS", ("nginx",)),
         Port("nginx_https_port", 443, "HTTPS", ("nginx",)),
     ),
+    certificates=certificates,
     filters=(
         nginx_certificate_files,
         nginx_header_values,

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from bedstone_control import names
-from bedstone_control.roles import docker, pgbackrest
+from bedstone_control.roles import pgbackrest, reach
 from bedstone_control.roles.groups import POSTGRESQL
 from bedstone_control.roles.role import Offer, Placeholder, Port, Role, Secret, Stage, token
 
@@ -248,52 +248,25 @@ def databases(site: Site) -> list[dict[str, Any]]:
     return result
 
 
-def _database_clients(site: Site) -> list[str]:
-    """Return the app hosts that use this host's PostgreSQL.
-
-    An app host with a PostgreSQL of its own uses that one (`address`).
-    """
-    databases = site.groups.get("postgresql", [])
-    return [
-        host for host in site.groups.get("app", []) if host == site.host or host not in databases
-    ]
-
-
 def listen_addresses(site: Site) -> list[str]:
     """Return where PostgreSQL listens: only where something of ours connects from."""
-    addresses = ["localhost"]
-    clients = _database_clients(site)
-    if site.host in clients:
-        addresses.append(docker.bridge_address(site))
-    if any(host != site.host for host in clients):
-        addresses.append(site.addresses[site.host])
-    return addresses
+    return ["localhost", *reach.listen_addresses(site, POSTGRESQL)]
 
 
 def allowed_networks(site: Site) -> list[str]:
     """Return the networks from which roles may log in, with TLS and a password."""
-    networks = []
-    for host in _database_clients(site):
-        if host == site.host:
-            networks += docker.networks(site)
-        else:
-            address = ipaddress.ip_address(site.addresses[host])
-            networks.append(f"{address}/{address.max_prefixlen}")
-    return sorted(set(networks))
-
-
-def address(site: Site) -> str:
-    """Return the address under which this host's containers reach PostgreSQL."""
-    hosts = site.groups.get("postgresql", [])
-    if not hosts or site.host in hosts:
-        return docker.bridge_address(site)
-    return site.addresses[hosts[0]]
+    return reach.networks(site, POSTGRESQL)
 
 
 def after_units(site: Site) -> list[str]:
     """Return what PostgreSQL starts after: Docker makes the bridge whose address it listens on."""
     units = ["network-online.target"]
     return [*units, "docker.service"] if site.has("app") else units
+
+
+def certificates(site: Site) -> list[dict[str, Any]]:
+    """Return the certificate of PostgreSQL's server."""
+    return [reach.certificate(site, "postgresql", names.DATABASE_HOST, ["postgresql.service"])]
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
@@ -375,6 +348,7 @@ _OFFER = Offer(
         "PGSSLROOTCERT": "${database.sslrootcert}",
     },
     values=_placeholder_values,
+    hosts=lambda site: {names.DATABASE_HOST: reach.address(site, POSTGRESQL)},
 )
 
 ROLE = Role(
@@ -393,6 +367,7 @@ ROLE = Role(
         Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), allowed_networks),
     ),
     secrets=_secrets,
-    offer=_OFFER,
+    certificates=certificates,
+    offers=(_OFFER,),
     filters=(postgresql_hba, postgresql_ident, postgresql_memory, postgresql_value),
 )

@@ -79,6 +79,24 @@ class Port:
 
 
 @dataclass(frozen=True)
+class FurtherPort:
+    """A port that follows from the settings.
+
+    Attributes:
+        purpose: what listens there: "redis of shop".
+        port: the port.
+        networks: the networks that may connect to it on a host, None for everyone.
+        protocol: `tcp` or `udp`.
+
+    """
+
+    purpose: str
+    port: int
+    networks: list[str] | None
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True)
 class Secret:
     """A secret that settings need in the vault.
 
@@ -133,6 +151,7 @@ class Offer:
         placeholders: its placeholders by name.
         variables: the variables that the app gets by default, with placeholders.
         values: the placeholders' values for an app, and whether for its migrations.
+        hosts: names that the app's containers resolve, with their addresses.
 
     """
 
@@ -142,6 +161,17 @@ class Offer:
     placeholders: Mapping[str, Placeholder]
     variables: Mapping[str, str]
     values: Callable[[Site, App, bool], Mapping[str, str]]
+    hosts: Callable[[Site], Mapping[str, str]] = lambda _site: {}
+
+
+def no_ports(_site: Site) -> Iterable[FurtherPort]:
+    """Return the further ports of a role that has none."""
+    return ()
+
+
+def no_certificates(_site: Site) -> Iterable[Mapping[str, Any]]:
+    """Return the certificates of a role that needs none."""
+    return ()
 
 
 def no_secrets(_settings: Settings) -> Iterable[Secret]:
@@ -164,8 +194,11 @@ class Role:
         variables: arguments set in the inventory that the controller reads, with the role's
             defaults; ports are read in any case.
         ports: where its programs listen.
+        further_ports: the ports that follow from the settings: one for each instance, say.
+        certificates: what its programs on a host need, in the form of role ca's
+            `ca_certificates`.
         secrets: the secrets that settings need for it.
-        offer: what it offers to apps.
+        offers: what it offers to apps; one for each part that an app may use or not.
         filters: the functions that its tasks call as filters, by their own names.
 
     """
@@ -177,8 +210,10 @@ class Role:
     expressions: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
+    further_ports: Callable[[Site], Iterable[FurtherPort]] = no_ports
+    certificates: Callable[[Site], Iterable[Mapping[str, Any]]] = no_certificates
     secrets: Callable[[Settings], Iterable[Secret]] = no_secrets
-    offer: Offer | None = None
+    offers: tuple[Offer, ...] = ()
     filters: tuple[Callable[..., Any], ...] = ()
 
 
@@ -193,18 +228,22 @@ def defaults(roles: Iterable[Role]) -> dict[str, Any]:
 def openings(site: Site) -> list[dict[str, Any]]:
     """Return the ports on which others may reach a host, each with the networks that may.
 
-    Of each: `variable`, `port`, `protocol` and `networks` (None for everyone).
+    Of each: `variable` (what sets it, or its purpose), `port`, `protocol` and `networks` (None for
+    everyone).
     """
+    found: list[tuple[str, int, str, list[str] | None]] = []
+    for role in site.roles:
+        if site.has(role.group.name):
+            found += [
+                (port.variable, site.port(port.variable), port.protocol, port.reach(site))
+                for port in role.ports
+            ]
+            found += [
+                (port.purpose, port.port, port.protocol, port.networks)
+                for port in role.further_ports(site)
+            ]
     return [
-        {
-            "variable": port.variable,
-            "port": site.port(port.variable),
-            "protocol": port.protocol,
-            "networks": networks,
-        }
-        for role in site.roles
-        if site.has(role.group.name)
-        for port in role.ports
-        for networks in [port.reach(site)]
+        {"variable": variable, "port": port, "protocol": protocol, "networks": networks}
+        for variable, port, protocol, networks in found
         if networks is None or networks
     ]

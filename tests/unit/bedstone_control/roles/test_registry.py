@@ -127,13 +127,15 @@ ROLE = Role(
     arguments={"cache_users": users},
     ports=(Port("cache_port", 6380, "the cache", ("cached",), clients),),
     secrets=secrets,
-    offer=Offer(
-        needs="a cache",
-        setting={"cache": True},
-        used_by=lambda app: app.cache,
-        placeholders={"cache.url": Placeholder("where the cache is", secret=True)},
-        variables={"CACHE_URL": "${cache.url}"},
-        values=values,
+    offers=(
+        Offer(
+            needs="a cache",
+            setting={"cache": True},
+            used_by=lambda app: app.cache,
+            placeholders={"cache.url": Placeholder("where the cache is", secret=True)},
+            variables={"CACHE_URL": "${cache.url}"},
+            values=values,
+        ),
     ),
     filters=(cache_lines,),
 )
