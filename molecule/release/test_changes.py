@@ -16,7 +16,7 @@ import pytest
 from ledger_app import Ledger, Load
 from testinfra.host import Host
 
-UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service", "redis-server.service"]
+UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service", "redis-ledger-store.service"]
 TASKS = 60
 # Each with requests on their way but the second, whose tasks and ticks are looked at alone.
 KINDS = ("release", "release", "rollback")
@@ -86,7 +86,11 @@ def busy(ledger: Ledger, first: int) -> None:
         f"SELECT count(*) FROM entries_execution WHERE number >= {first} AND finished_at IS NULL"
     )
     ledger.wait_until(lambda: int(ledger.sql(running)) >= 2, what="tasks run")
-    assert int(ledger.host.check_output("redis-cli llen celery")) > 0, "and others wait"
+    waiting = ledger.host.check_output(
+        "REDISCLI_AUTH=$(cat /etc/bedstone/redis/admin.password) valkey-cli --user bedstone"
+        " -s /run/redis-ledger-store/redis.sock llen celery"
+    )
+    assert int(waiting) > 0, "and others wait"
 
 
 def more_ticks(ledger: Ledger, number: int) -> None:

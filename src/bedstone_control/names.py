@@ -22,6 +22,7 @@ CA_ON_HOST = f"{TLS_DIRECTORY}/ca.crt"
 CA_IN_CONTAINER = "/run/bedstone/ca.crt"
 
 DATABASE_HOST = "postgres"
+REDIS_HOST = "redis"
 
 
 def database_name(app: str) -> str:

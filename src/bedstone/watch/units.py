@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core import age, lock, names, paths
@@ -27,8 +28,8 @@ _PROPERTIES = (
     "UnitFileState",
     "OnFailure",
 )
-# What Bedstone's servers are made of; each is judged where it is enabled.
-_NEEDED = ("nginx.service", "docker.service", "redis-server.service", "rabbitmq-server.service")
+# Names and patterns of what Bedstone's servers are made of; each is judged where it is enabled.
+_NEEDED = ("nginx.service", "docker.service", "redis-*.service", "rabbitmq-server.service")
 # A service that restarted twice in an hour is no problem yet.
 MOST_RESTARTS = 3
 # A loop is over when it was silent for so long.
@@ -76,12 +77,13 @@ class Units:
 def gather(samples: Sequence[Sample], systemd: Systemd | None = None) -> Units:
     """Ask systemd for all services that it has loaded."""
     systemd = systemd or Systemd()
-    wanted = list(_NEEDED)
+    clusters = []
     # An upgrade stops them on purpose.
     if lock.owner(journal.LOCK) is None:
-        wanted += [each.unit for each in all_clusters() if each.starts() == AUTOMATIC]
-    shown = systemd.properties(["*.service", *wanted], _PROPERTIES, timeout=_SECONDS)
-    return Units(shown, wanted, samples, in_container())
+        clusters = [each.unit for each in all_clusters() if each.starts() == AUTOMATIC]
+    shown = systemd.properties(["*.service", *_NEEDED, *clusters], _PROPERTIES, timeout=_SECONDS)
+    needed = [unit for unit in shown if any(fnmatch(unit, pattern) for pattern in _NEEDED)]
+    return Units(shown, [*needed, *clusters], samples, in_container())
 
 
 def judge(found: Units, now: datetime) -> Iterator[Alarm]:

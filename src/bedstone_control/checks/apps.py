@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.core import names as host_names
 from bedstone_control import names
+from bedstone_control.roles import redis
 from bedstone_control.roles.app_config import service_routes
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from bedstone_control.settings.root import Settings
 
 # Names that files and databases of Bedstone and PostgreSQL have already.
-_RESERVED_APPS = {"ca", "postgresql"}
+_RESERVED_APPS = {"ca", "postgresql", "redis"}
 _RESERVED_DATABASES = {"postgres", "template0", "template1"}
 
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check the apps, one by one and against each other."""
     yield from _colliding_names(context, settings)
+    yield from _redis_ports(context, settings)
     for place, app in located(context, settings):
         yield from _services(context, place, app)
         yield from _routes(context, place, app)
@@ -46,6 +48,19 @@ def located(context: Context, settings: Settings) -> Iterator[tuple[Place, App]]
             position + 1,
         )
         yield ("bedstone_apps", position), app
+
+
+def _redis_ports(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check that each Redis instance has a port of its own."""
+    taken: dict[int, str] = {}
+    for place, app in located(context, settings):
+        for kind, values in redis.kinds(app).items():
+            port = redis.port(app.name, kind, values.port)
+            other = taken.setdefault(port, f"{kind} of `{app.name}`")
+            if other != f"{kind} of `{app.name}`":
+                message = f"The Redis {other} has the port {port}, too."
+                example = {"redis": {kind: {"port": redis.FIRST_PORT - 1}}}
+                yield context.problem((*place, "redis", kind), message, example)
 
 
 def _colliding_names(context: Context, settings: Settings) -> Iterator[Problem]:

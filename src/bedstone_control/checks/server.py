@@ -158,9 +158,9 @@ def _apps(host: str, found: Mapping[str, Any], apps: Sequence[Any]) -> Iterator[
     for app in apps:
         if not isinstance(app, dict):
             continue
-        for kind in ("services", "jobs"):
+        for kind, called in (("services", "service"), ("jobs", "job"), ("redis", "Redis")):
             for name, values in _items(app.get(kind)):
-                where = f"{kind[:-1]} `{name}` of `{app.get('name')}`"
+                where = f"{called} `{name}` of `{app.get('name')}`"
                 cpus: Any = values.get("cpus")
                 memory: Any = values.get("memory_mb")
                 if _is_number(cpus) and cpus > found["cpus"]:

@@ -50,7 +50,7 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
             message = f"The inventory's group `{group}` has no host; it {purpose}."
             yield of_hosts(context, message, group, {"hosts": {"web1": None}})
     hosts = context.groups.get("app", [])
-    proxies, databases = context.groups.get("proxy", []), context.groups.get("postgresql", [])
+    proxies = context.groups.get("proxy", [])
     for host in hosts:
         if "proxy" in wanted and proxies and host not in proxies:
             message = (
@@ -58,12 +58,14 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
                 "the containers of its own host."
             )
             yield of_hosts(context, message, "proxy", {"hosts": {host: None}})
-        if "postgresql" in wanted and len(databases) > 1 and host not in databases:
-            message = (
-                f"The host {host} could use the databases of {' or '.join(databases)}: keep one "
-                "host in the group `postgresql`."
-            )
-            yield of_hosts(context, message, "postgresql", {"hosts": {databases[0]: None}})
+        for group, content in (("postgresql", "databases"), ("redis", "Redis instances")):
+            servers = context.groups.get(group, [])
+            if group in wanted and len(servers) > 1 and host not in servers:
+                message = (
+                    f"The host {host} could use the {content} of {' or '.join(servers)}: keep one "
+                    f"host in the group `{group}`."
+                )
+                yield of_hosts(context, message, group, {"hosts": {servers[0]: None}})
 
 
 def of_hosts(context: Context, message: str, group: str, content: dict[str, Any]) -> Problem:

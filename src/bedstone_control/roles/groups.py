@@ -11,6 +11,11 @@ POSTGRESQL = Group(
     "keeps the databases",
     lambda settings: any(app.database for app in settings.apps),
 )
+REDIS = Group(
+    "redis",
+    "runs the apps' Redis instances",
+    lambda settings: any(app.redis for app in settings.apps),
+)
 PROXY = Group(
     "proxy",
     "answers for the domains",

@@ -258,12 +258,6 @@ def allowed_networks(site: Site) -> list[str]:
     return reach.networks(site, POSTGRESQL)
 
 
-def after_units(site: Site) -> list[str]:
-    """Return what PostgreSQL starts after: Docker makes the bridge whose address it listens on."""
-    units = ["network-online.target"]
-    return [*units, "docker.service"] if site.has("app") else units
-
-
 def certificates(site: Site) -> list[dict[str, Any]]:
     """Return the certificate of PostgreSQL's server."""
     return [reach.certificate(site, "postgresql", names.DATABASE_HOST, ["postgresql.service"])]
@@ -359,7 +353,7 @@ ROLE = Role(
         "postgresql_databases": databases,
         "postgresql_listen_addresses": listen_addresses,
         "postgresql_allowed_networks": allowed_networks,
-        "postgresql_after_units": after_units,
+        "postgresql_after_units": reach.after_units,
         "postgresql_archive_command": pgbackrest.archive_command,
     },
     variables={"postgresql_client_certificates": False},

@@ -66,6 +66,12 @@ def address(site: Site, group: Group) -> str:
     return site.addresses[servers[0]]
 
 
+def after_units(site: Site) -> list[str]:
+    """Return what a service starts after: Docker makes the bridge whose address it listens on."""
+    units = ["network-online.target"]
+    return [*units, "docker.service"] if site.has(APP.name) else units
+
+
 def certificate(site: Site, name: str, common_name: str, reload: list[str]) -> dict[str, Any]:
     """Return a service's certificate, in the form of role ca's `ca_certificates`.
 

@@ -15,6 +15,7 @@ from bedstone_control.roles import (
     nginx,
     pgbackrest,
     postgresql,
+    redis,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ ROLES: tuple[Role, ...] = (
     postgresql.ROLE,
     backup.ROLE,
     pgbackrest.ROLE,
+    redis.ROLE,
     nginx.ROLE,
     app.ROLE,
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bedstone_control import names
+from bedstone_control.settings.redis import Redis
 from bedstone_control.settings.service import Job, Service
 from bedstone_control.settings.types import (
     Command,
@@ -299,6 +300,12 @@ class App(Model):
         default_factory=lambda: Database.model_validate({}),
         description="The app's database; `false` for none.",
         examples=[{"extensions": ["pg_trgm"]}],
+    )
+    redis: Redis | None = Field(
+        None,
+        description="Redis instances of the app's own: a `cache`, a `store` that keeps its data, "
+        "or both.",
+        examples=[{"cache": {"memory_mb": 256}, "store": True}],
     )
     backup_checks: list[str] = Field(
         default_factory=list,
