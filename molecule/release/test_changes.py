@@ -16,7 +16,12 @@ import pytest
 from ledger_app import Ledger, Load
 from testinfra.host import Host
 
-UNITS = ["bedstone-ledger-*", "bedstone-operation@ledger", "nginx.service", "redis-ledger-store.service"]
+UNITS = [
+    "bedstone-ledger-*",
+    "bedstone-operation@ledger",
+    "nginx.service",
+    "redis-ledger-store.service",
+]
 TASKS = 60
 # Each with requests on their way but the second, whose tasks and ticks are looked at alone.
 KINDS = ("release", "release", "rollback")

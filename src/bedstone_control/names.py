@@ -23,6 +23,7 @@ CA_IN_CONTAINER = "/run/bedstone/ca.crt"
 
 DATABASE_HOST = "postgres"
 REDIS_HOST = "redis"
+RABBITMQ_HOST = "rabbitmq"
 
 
 def database_name(app: str) -> str:
@@ -45,18 +46,30 @@ def app_role(database: str) -> str:
     return f"{database}_app"
 
 
-@lru_cache
 def app_login(database: str, password: str) -> str:
     """Return the role that the running app logs in as: one for each password.
 
     With another password comes another login, so that the containers that hold the earlier one go
-    on. Everybody who can log in to PostgreSQL reads its roles' names: eight digits of a hash that
-    is slow to compute (scrypt, RFC 7914) and salted with the role say too little about a password.
+    on.
     """
     role = app_role(database)
+    return f"{role}_{password_tag(role, password)}"
+
+
+def broker_login(app: str, password: str) -> str:
+    """Return the user of RabbitMQ that an app logs in as: one for each password, too."""
+    return f"{app}-{password_tag(app, password)}"
+
+
+@lru_cache
+def password_tag(role: str, password: str) -> str:
+    """Return eight digits that change with the password.
+
+    Other users of a server read the names of its logins: eight digits of a hash that is slow to
+    compute (scrypt, RFC 7914) and salted with the role say too little about a password.
+    """
     salt = f"bedstone {role}".encode()
-    digest = hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1, dklen=4)
-    return f"{role}_{digest.hex()}"
+    return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1, dklen=4).hex()
 
 
 def upstream(app: str, service: str) -> str:

@@ -58,7 +58,11 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
                 "the containers of its own host."
             )
             yield of_hosts(context, message, "proxy", {"hosts": {host: None}})
-        for group, content in (("postgresql", "databases"), ("redis", "Redis instances")):
+        for group, content in (
+            ("postgresql", "databases"),
+            ("redis", "Redis instances"),
+            ("rabbitmq", "message broker"),
+        ):
             servers = context.groups.get(group, [])
             if group in wanted and len(servers) > 1 and host not in servers:
                 message = (

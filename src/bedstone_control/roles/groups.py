@@ -16,6 +16,11 @@ REDIS = Group(
     "runs the apps' Redis instances",
     lambda settings: any(app.redis for app in settings.apps),
 )
+RABBITMQ = Group(
+    "rabbitmq",
+    "runs the message broker",
+    lambda settings: any(app.rabbitmq for app in settings.apps),
+)
 PROXY = Group(
     "proxy",
     "answers for the domains",

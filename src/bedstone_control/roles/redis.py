@@ -135,7 +135,9 @@ def redis_files(
                 )
             taken[value] = name
         owner = {"group": program, "mode": "0640"}
-        variables = {"instance": {**_DEFAULTS, **instance}}
+        merged = {**_DEFAULTS, **instance}
+        # Rewriting the log copies what changes in between: twice the memory at most.
+        variables = {"instance": merged | {"process_mb": 2 * int(merged["memory_mb"]) + 64}}
         files += [
             {
                 "path": f"{DIRECTORY}/{name}.conf",
@@ -326,6 +328,6 @@ ROLE = Role(
     further_ports=further_ports,
     certificates=certificates,
     secrets=_secrets,
-    offers=(_offer("cache", "REDIS_URL"), _offer("store", "CELERY_BROKER_URL")),
+    offers=(_offer("cache", "REDIS_URL"), _offer("store", "REDIS_STORE_URL")),
     filters=(redis_directories, redis_files, redis_units),
 )

@@ -15,6 +15,7 @@ from bedstone_control.roles import (
     nginx,
     pgbackrest,
     postgresql,
+    rabbitmq,
     redis,
 )
 
@@ -35,6 +36,7 @@ ROLES: tuple[Role, ...] = (
     backup.ROLE,
     pgbackrest.ROLE,
     redis.ROLE,
+    rabbitmq.ROLE,
     nginx.ROLE,
     app.ROLE,
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bedstone_control import names
+from bedstone_control.settings.rabbitmq import RabbitMq
 from bedstone_control.settings.redis import Redis
 from bedstone_control.settings.service import Job, Service
 from bedstone_control.settings.types import (
@@ -306,6 +307,11 @@ class App(Model):
         description="Redis instances of the app's own: a `cache`, a `store` that keeps its data, "
         "or both.",
         examples=[{"cache": {"memory_mb": 256}, "store": True}],
+    )
+    rabbitmq: Annotated[RabbitMq | None, BeforeValidator(database_or_none)] = Field(
+        None,
+        description="The app's own virtual host in RabbitMQ; `true` for one with the defaults.",
+        examples=[{"longest_task_minutes": 240}],
     )
     backup_checks: list[str] = Field(
         default_factory=list,

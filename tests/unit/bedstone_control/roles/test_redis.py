@@ -68,12 +68,10 @@ def test_app_gets_addresses_with_its_passwords() -> None:
     values = environment.environment(here, here.settings.apps[0])
     port = redis.port("shop", "cache")
     assert values["REDIS_URL"] == f"redis://app:c%2F{LONG}@redis:{port}/0"
-    assert (
-        values["CELERY_BROKER_URL"] == f"redis://app:{LONG}@redis:{redis.port('shop', 'store')}/0"
-    )
+    assert values["REDIS_STORE_URL"] == f"redis://app:{LONG}@redis:{redis.port('shop', 'store')}/0"
     config = host_config(here, here.settings.apps[0])
     assert config["hosts"] == {"redis": "172.17.0.1"}
-    assert {"REDIS_URL", "CELERY_BROKER_URL"} <= set(config["secret_variables"])
+    assert {"REDIS_URL", "REDIS_STORE_URL"} <= set(config["secret_variables"])
 
 
 def test_on_one_host_it_speaks_through_the_bridge_alone() -> None:
