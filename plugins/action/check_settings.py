@@ -87,8 +87,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             for host, there in raw.items()
         }
         groups = {str(group): plain(names) for group, names in variables["groups"].items()}
-        context = Context(values, locator, directory, groups, seen, arguments, loaded, written)
+        context = Context(
+            values, locator, directory, groups, seen, arguments, loaded, written, self._decrypted
+        )
         return context, problems
+
+    def _decrypted(self, path: Path) -> bytes | None:
+        """Return a file's content, decrypted where it has to be; None when that can't be done."""
+        try:
+            content: bytes = self._loader.get_text_file_contents(str(path)).encode()
+        except AnsibleError:
+            return None
+        return content
 
     def _fault(self, value: Any) -> str | None:
         """Return why a value can't be evaluated, None when it can."""

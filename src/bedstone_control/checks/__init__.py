@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bedstone_control.checks import (
     apps,
     backups,
+    certificates,
     content,
     destinations,
     domains,
@@ -51,7 +52,7 @@ def check_settings(context: Context) -> list[Problem]:
         *hooks.check(context, settings),
         *operators.check(context, settings),
         *secrets.check(context, settings),
-        *secrets.check_tls(context, settings),
+        *certificates.check(context, settings),
         *topology.check(context, settings),
         *host_keys.check(context),
         *published.check(context, settings),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str | int, ...]
 Origin = tuple[str, int | None]
+VAULT = b"$ANSIBLE_VAULT"
 
 
 def _no_origin(_value: Any) -> Origin | None:
@@ -27,6 +28,11 @@ def _no_origin(_value: Any) -> Origin | None:
 
 def _unwritten(_value: Any, _key: Any) -> str | None:
     return None
+
+
+def _plain(path: Path) -> bytes | None:
+    text = path.read_bytes()
+    return None if text.startswith(VAULT) else text
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class Context:
         loaded: the variables `bedstone_*`, templated, with whatever marks their origin.
         written_of: returns a loaded scalar, given with its key, as its file has it, None when that
             is unknown.
+        decrypted: returns the content of a file, decrypted if it is encrypted with the vault; None
+            when that can't be done.
 
     """
 
@@ -109,6 +117,7 @@ class Context:
     role_arguments: Mapping[str, frozenset[str]] = field(default_factory=dict)
     loaded: Mapping[str, Any] = field(default_factory=dict)
     written_of: Callable[[Any, Any], str | None] = _unwritten
+    decrypted: Callable[[Path], bytes | None] = _plain
 
     @property
     def secrets(self) -> Mapping[str, Any]:

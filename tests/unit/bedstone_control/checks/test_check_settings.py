@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bedstone_control.checks.problems import report
+from bedstone_control.pki.authority import make_authority
+from bedstone_control.pki.issue import Wanted, issue, load_authority
 from tests.unit.fixtures.sites import Site, self_signed
 
 if TYPE_CHECKING:
@@ -129,6 +136,42 @@ def own_certificate(domain: str, days: int = 90) -> Callable[[Site], object]:
         write("files/a.key", "$ANSIBLE_VAULT;1.1;AES256\n"),
     )
 
+
+def given(
+    leaf: str | None = None, key: str | None = None, *, days: int = 90
+) -> Callable[[Site], object]:
+    """Return a change that brings a certificate along with its key, encrypted with the vault."""
+    certificate, own = self_signed("pay.example.com", days)
+
+    def encrypted(site: Site) -> None:
+        password = VaultSecret((site.directory / ".vault-password").read_bytes().strip())
+        text = VaultLib([("default", password)]).encrypt(key or own, password).decode()
+        write("files/a.key", text)(site)
+
+    return both(
+        app("tls", {"certificate": "files/a.crt", "key": "files/a.key"}),
+        write("files/a.crt", leaf or certificate),
+        encrypted,
+    )
+
+
+def leaf_of(certificate: str, key: str) -> tuple[str, str]:
+    """Return a certificate that an authority issued for the first app's domain, and its key."""
+    now, own = dt.datetime.now(dt.UTC), ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    text = request.sign(own, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    wanted = Wanted("pay", None, ("pay.example.com",))
+    private = own.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return issue(text, wanted, load_authority(certificate, key, now), now), private.decode()
+
+
+CA, CA_KEY = make_authority("Company CA", 30)
+OTHER_CA, _ = make_authority("Another CA", 30)
+LEAF, LEAF_KEY = leaf_of(CA, CA_KEY)
 
 PAYMENTS = "bedstone_apps[payments]"
 SECRETS = "bedstone_secrets.apps.payments"
@@ -729,6 +772,29 @@ CASES = [
         f"{PAYMENTS}.tls.certificate", "The certificate ended on",
         "certificate: files/pay.example.com.crt", line="certificate:",
     ),
+    Case(
+        "certificate that another authority issued, without it", given(LEAF, LEAF_KEY),
+        f"{PAYMENTS}.tls.certificate", "an intermediate certificate is missing",
+        "cat a.crt intermediate.crt", line="certificate:",
+    ),
+    Case(
+        "authority's certificate first", given(CA + LEAF, LEAF_KEY),
+        f"{PAYMENTS}.tls.certificate", "The server's own comes first", "cat a.crt",
+        line="certificate:",
+    ),
+    Case(
+        "chain of strangers", given(LEAF + OTHER_CA, LEAF_KEY),
+        f"{PAYMENTS}.tls.certificate", "followed by the one that issued it", "cat a.crt",
+        line="certificate:",
+    ),
+    Case(
+        "key of another certificate", given(key=self_signed("pay.example.com")[1]),
+        f"{PAYMENTS}.tls.key", "is not the one of the certificate", "openssl pkey", line="key:",
+    ),
+    Case(
+        "key that is none", given(key="no key"),
+        f"{PAYMENTS}.tls.key", "holds no private key", "openssl pkey", line="key:",
+    ),
     # --- the operator and the servers as a whole
     Case(
         "operator called root", put("bedstone_operator", "name", "root"), "bedstone_operator.name",
@@ -934,3 +1000,12 @@ def test_secret_encrypted_by_itself_may_stand_in_a_plain_file(site: Site) -> Non
     plain_file.write_text("bedstone_secrets:\n  key: plain\n")
     context = Context({}, Locator(loader.load_from_file(str(plain_file), cache="none"), origin_of))
     assert len(list(secrets._encrypted(context))) == 1
+
+
+@pytest.mark.parametrize("text", [LEAF + CA, LEAF], ids=["with its authority", "trusted elsewhere"])
+def test_given_certificate_with_its_chain_is_right(site: Site, text: str) -> None:
+    given(text, LEAF_KEY)(site)
+    write("files/company.crt", CA)(site)
+    if text == LEAF:
+        site.settings["bedstone_extra_ca_certificates"] = ["files/company.crt"]
+    assert site.check() == []

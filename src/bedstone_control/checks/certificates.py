@@ -1,0 +1,175 @@
+"""Check the certificates that the operator brings along."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
+from bedstone_control.checks.apps import located
+from bedstone_control.checks.context import VAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bedstone_control.checks.context import Context, Place
+    from bedstone_control.checks.problems import Problem
+    from bedstone_control.settings.app import App
+    from bedstone_control.settings.root import Settings
+
+_CLOCK_TOLERANCE = dt.timedelta(days=1)
+
+
+def check(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check the certificate files of each app that has some."""
+    for place, app in located(context, settings):
+        if app.tls is not None:
+            yield from _given(context, settings, place, app)
+
+
+def _given(context: Context, settings: Settings, place: Place, app: App) -> Iterator[Problem]:
+    """Check the two files of a given certificate, and that they belong together."""
+    assert app.tls is not None
+    files = {"certificate": app.tls.certificate, "key": app.tls.key}
+    for name, text in files.items():
+        if not context.path(text).is_file():
+            ending = "crt" if name == "certificate" else "key"
+            message = f"There is no file {context.path(text)}."
+            example = {name: f"files/pay.example.com.{ending}"}
+            yield context.problem((*place, "tls", name), message, example)
+    certificate, key = (context.path(text) for text in files.values())
+    if key.is_file():
+        yield from _encrypted(context, (*place, "tls", "key"), key)
+    if certificate.is_file():
+        yield from _certificate(context, settings, place, app, certificate, key)
+
+
+def _encrypted(context: Context, place: Place, path: Path) -> Iterator[Problem]:
+    """Check that a private key within the inventory, which operators share, is encrypted."""
+    inside = path.is_relative_to(context.inventory_directory.resolve())
+    if inside and not path.read_bytes().startswith(VAULT):
+        message = "The private key lies in the inventory in plain text."
+        yield context.problem(place, message, f"ansible-vault encrypt {path}")
+
+
+def _certificate(
+    context: Context, settings: Settings, place: Place, app: App, path: Path, key: Path
+) -> Iterator[Problem]:
+    """Check that a certificate is valid, names the app's domains and comes with its chain."""
+    where = (*place, "tls", "certificate")
+    example: Any = {"certificate": f"files/{(app.domains or ['pay.example.com'])[0]}.crt"}
+    try:
+        chain = x509.load_pem_x509_certificates(context.decrypted(path) or b"")
+    except ValueError:
+        yield context.problem(where, f"{path} holds no certificate in PEM form.", example)
+        return
+    leaf, now = chain[0], dt.datetime.now(dt.UTC)
+    order = f"cat {path.name} intermediate.crt > {path.with_suffix('.chain.crt').name}"
+    if len(chain) > 1 and _is_authority(leaf) and not _is_authority(chain[-1]):
+        message = f"The first certificate in {path} is an authority's. The server's own comes first"
+        yield context.problem(where, f"{message}, then the one that issued it, and so on.", order)
+        return
+    if leaf.not_valid_after_utc < now:
+        message = f"The certificate ended on {leaf.not_valid_after_utc:%Y-%m-%d}."
+        yield context.problem(where, message, example)
+    elif leaf.not_valid_before_utc > now + _CLOCK_TOLERANCE:
+        message = f"The certificate is valid only from {leaf.not_valid_before_utc:%Y-%m-%d}."
+        yield context.problem(where, message, example)
+    named = _names(leaf)
+    lacking = [
+        domain
+        for domain in app.domains
+        if domain not in named and f"*.{domain.partition('.')[2]}" not in named
+    ]
+    if lacking:
+        message = f"The certificate does not name {', '.join(lacking)}."
+        yield context.problem(where, message, example)
+    if fault := _chain_fault(chain, _known(context, settings)):
+        yield context.problem(where, fault, order)
+    yield from _key(context, (*place, "tls", "key"), leaf, key)
+
+
+def _chain_fault(chain: Sequence[x509.Certificate], known: Sequence[bytes]) -> str | None:
+    """Return what is wrong with the order of a chain, or where it ends too early.
+
+    Args:
+        chain: the server's certificate first.
+        known: the authorities known on this machine, in DER; none when that is unknown.
+
+    """
+    for number, (one, by) in enumerate(pairwise(chain), start=1):
+        try:
+            one.verify_directly_issued_by(by)
+        except (ValueError, TypeError, InvalidSignature):
+            return (
+                f"Certificate {number} of the file was issued by {_said(one.issuer)}, and the next "
+                f"one is {_said(by.subject)}: each is followed by the one that issued it."
+            )
+    last = chain[-1]
+    # By the name's bytes: some authorities' certificates are too odd to be parsed.
+    name = last.issuer.public_bytes()
+    if last.issuer == last.subject or not known or any(name in each for each in known):
+        return None
+    return (
+        f"The certificate of {_said(last.issuer)}, which issued the last one in the file, is "
+        "neither in it nor among the authorities known on this machine: an intermediate "
+        "certificate is missing, without which many clients refuse. A private authority belongs in "
+        "`bedstone_extra_ca_certificates`."
+    )
+
+
+def _known(context: Context, settings: Settings) -> list[bytes]:
+    """Return the authorities that this machine or the settings trust, in DER."""
+    known = ssl.create_default_context().get_ca_certs(binary_form=True)
+    for text in settings.extra_ca_certificates if known else ():
+        try:
+            extra = x509.load_pem_x509_certificates(context.path(text).read_bytes())
+        except (OSError, ValueError):
+            continue  # checks/operators.py says so
+        known += [each.public_bytes(serialization.Encoding.DER) for each in extra]
+    return known
+
+
+def _key(context: Context, place: Place, leaf: x509.Certificate, path: Path) -> Iterator[Problem]:
+    """Check that a private key is one, and that of the certificate."""
+    if not path.is_file() or (text := context.decrypted(path)) is None:
+        return
+    example = "openssl pkey -in FILE.key -pubout; openssl x509 -in FILE.crt -pubkey -noout"
+    form, kind = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    try:
+        key = serialization.load_pem_private_key(text, password=None)
+    except TypeError:
+        message = "The private key has a passphrase, which nginx could not ask for: encrypt it with"
+        yield context.problem(place, f"{message} the vault instead.", "openssl pkey -in FILE.key")
+    except ValueError:
+        yield context.problem(place, f"{path} holds no private key in PEM form.", example)
+    else:
+        if key.public_key().public_bytes(form, kind) != leaf.public_key().public_bytes(form, kind):
+            message = "The private key is not the one of the certificate."
+            yield context.problem(place, message, example)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return found.value.get_values_for_type(x509.DNSName)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return found.value.ca
+
+
+def _said(name: x509.Name) -> str:
+    return name.rfc4514_string() or "an authority without a name"
