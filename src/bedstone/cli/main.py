@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "status": "bedstone.cli.status",
     "alarms": "bedstone.cli.alarms",
     "metrics": "bedstone.cli.metrics",
+    "certificates": "bedstone.cli.certificates",
     "release": "bedstone.cli.release",
     "rollback": "bedstone.cli.rollback",
     "restart": "bedstone.cli.rollback",
@@ -70,6 +71,7 @@ WITHOUT_LEDGER = {
         "status",
         "alarms",
         "metrics",
+        "certificates",
         "releases",
         "logs",
         "watch",
@@ -86,7 +88,15 @@ WITHOUT_PRIORITIES = {"supervise", "job"}
 # The user's purpose -> its commands, as `bedstone --help` lists them.
 GROUPS: dict[str, tuple[str, ...]] = {
     "look": ("status", "alarms", "releases", "logs", "watch", "metrics"),
-    "change what serves": ("release", "rollback", "restart", "maintenance", "settle", "retire"),
+    "change what serves": (
+        "release",
+        "rollback",
+        "restart",
+        "maintenance",
+        "certificates",
+        "settle",
+        "retire",
+    ),
     "work in an app": ("console", "run", "exec", "job"),
     "data": (
         "backup",

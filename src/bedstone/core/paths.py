@@ -88,6 +88,16 @@ def state() -> Path:
     return host("/var/lib/bedstone")
 
 
+def acme() -> Path:
+    """Return the directory of the certificates by ACME: certbot's, and what is known of each."""
+    return state() / "acme"
+
+
+def site_certificate(app: str) -> Path:
+    """Return nginx's file that names the certificate of an app's site, when that is by ACME."""
+    return host("/etc/nginx/bedstone/certificates") / f"{app}.conf"
+
+
 def ledger() -> Path:
     """Return the SQLite ledger."""
     name = origin()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import files, parallel, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.notify.alarms import Alarm
-from bedstone.watch import certificates, disks, firewall, images, machine, packages, units
+from bedstone.watch import acme, certificates, disks, firewall, images, machine, packages, units
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -71,6 +71,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
         Check("units", "services", lambda: units.gather(samples), units.judge),
         Check("disks", "room on the disks", disks.usage, machine.judge_disks),
         Check("certificates", "certificates", certificates.gather, certificates.judge),
+        Check("acme", "certificates by ACME", acme.gather, acme.judge),
         Check("firewall", "the firewall", firewall.gather, firewall.judge),
         Check("clock", "the clock", machine.gather_clock, machine.judge_clock),
         Check("dpkg", "installed packages", packages.gather_dpkg, packages.judge_dpkg),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import socket
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core import age, clock, paths
+from bedstone.core.x509 import Certificate, parse
 from bedstone.notify.alarms import Alarm, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
 # Of a certificate's life. One of 90 days is renewed when 60 have passed, warned of after 67 and
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 WARN_AT, RED_AT = 3 / 4, 7 / 8
 _SECONDS = 4.0
 _SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
-_COMMON_NAME = b"\x55\x04\x03"
-_SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
 _PEM = re.compile(
     r"-----BEGIN (?:TRUSTED )?CERTIFICATE-----.+?-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL
 )
 _NGINX = re.compile(
     r"^\s*(server)\s*\{|^\s*(listen|server_name|ssl_certificate)\s+([^;]+);", re.MULTILINE
 )
+_INCLUDE = re.compile(r"^\s*include\s+(bedstone/certificates/[^;*]+);", re.MULTILINE)
 
 RENEW = "`ansible-playbook playbooks/deploy.yml -i inventories/NAME` renews it"
 _AUTHORITY = (
@@ -43,29 +42,8 @@ _ANCHOR = (
     "put the new one where `bedstone_extra_ca_certificates` names it, then"
     " `ansible-playbook playbooks/site.yml -i inventories/NAME`"
 )
+_ACME = "`bedstone certificates renew` renews it, or says why it can't"
 _FOREIGN = "renew it (`certbot renew`, if certbot made it), then `systemctl reload nginx`"
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate as it is judged.
-
-    Attributes:
-        subject: its common name.
-        start: from when it is valid.
-        end: until when.
-        digest: SHA-256 of its bytes.
-
-    """
-
-    subject: str
-    start: datetime
-    end: datetime
-    digest: str
-
-    def used(self, now: datetime) -> float:
-        """Return how much of its life is over: 0 to 1, more after its end."""
-        return (now - self.start) / max(self.end - self.start, timedelta(seconds=1))
 
 
 @dataclass(frozen=True)
@@ -179,7 +157,7 @@ def gather() -> list[Found]:
     sites = list(_sites())
     for site in sites:
         path = paths.host(site.path)
-        add(path, "the certificate", _FOREIGN)
+        add(path, "the certificate", _ACME if path.is_relative_to(paths.acme()) else _FOREIGN)
     newest = {str(paths.host(entry.place)): entry for entry in found.values()}
     served = [*_served_by_nginx(sites, newest), *_served_by_postgresql(newest)]
     return [*found.values(), *served]
@@ -213,7 +191,7 @@ def _sites() -> Iterator[_Site]:
     directory = paths.host("/etc/nginx")
     for file in sorted({*directory.rglob("*.conf"), *directory.glob("sites-enabled/*")}):
         port, name, seen = 0, "", set()
-        for match in _NGINX.finditer(file.read_text(encoding="utf-8", errors="replace")):
+        for match in _NGINX.finditer(_with_certificate(file)):
             if match[1]:
                 port, name = 0, ""
             elif match[2] == "listen" and "ssl" in match[3].split()[1:]:
@@ -225,6 +203,16 @@ def _sites() -> Iterator[_Site]:
                 if site not in seen:
                     seen.add(site)
                     yield site
+
+
+def _with_certificate(file: Path) -> str:
+    """Return a file of nginx's configuration with the certificate that it includes."""
+
+    def included(match: re.Match[str]) -> str:
+        path = paths.host("/etc/nginx") / match[1]
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    return _INCLUDE.sub(included, file.read_text(encoding="utf-8", errors="replace"))
 
 
 def _served_by_nginx(sites: Iterable[_Site], newest: dict[str, Found]) -> Iterator[Found]:
@@ -302,59 +290,3 @@ def served_by(
         return parse(der) if der else None
     except OSError:
         return None
-
-
-# --- Reading -------------------------------------------------------------------------------------
-
-
-def parse(der: bytes) -> Certificate:
-    """Read a certificate (RFC 5280, DER).
-
-    Raises:
-        ValueError: it isn't one.
-
-    """
-    try:
-        (_, whole), *_ = _parts(der)
-        (_, signed), *_ = _parts(whole)
-        parts = list(_parts(signed))
-        # version (optional), serial number, algorithm, issuer, validity, subject
-        parts = parts[1:] if parts[0][0] == _VERSION else parts
-        start, end = (_moment(tag, body) for tag, body in _parts(parts[3][1]))
-        return Certificate(_name(parts[4][1]), start, end, hashlib.sha256(der).hexdigest())
-    except (IndexError, ValueError) as error:
-        raise ValueError(f"it is no certificate in DER ({error})") from error
-
-
-def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    place = 0
-    while place < len(data):
-        tag, length = data[place], data[place + 1]
-        place += 2
-        if length & 0x80:
-            size = length & 0x7F
-            length = int.from_bytes(data[place : place + size], "big")
-            place += size
-        if place + length > len(data):
-            raise ValueError("it is cut off")
-        yield tag, data[place : place + length]
-        place += length
-
-
-def _moment(tag: int, body: bytes) -> datetime:
-    text = body.decode("ascii")
-    if tag == _UTC_TIME:
-        # 50 to 99 are of the century before (RFC 5280, 4.1.2.5.1).
-        text = ("19" if text[:2] >= "50" else "20") + text
-    elif tag != _GENERALIZED_TIME:
-        raise ValueError("its validity is no time")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-
-
-def _name(body: bytes) -> str:
-    names = {}
-    for _, group in _parts(body):
-        for _, pair in _parts(group):
-            (_, key), (_, value) = _parts(pair)
-            names[key] = value.decode("utf-8", "replace")
-    return names.get(_COMMON_NAME) or ", ".join(names.values())

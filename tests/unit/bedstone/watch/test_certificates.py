@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bedstone.core.x509 import Certificate, parse
 from bedstone.watch import certificates
-from bedstone.watch.certificates import Certificate, Found
+from bedstone.watch.certificates import Found
 from bedstone_control.pki import authority
 from bedstone_control.pki.issue import Wanted, issue, load_authority
 
@@ -70,7 +71,7 @@ def judged(entry: Found | Certificate, now: dt.datetime = NOW) -> list[tuple[str
 
 @pytest.mark.parametrize("pem", [pair(0)[0], CA_PEM])
 def test_what_openssl_reads_is_read(pem: str) -> None:
-    found = certificates.parse(ssl.PEM_cert_to_DER_cert(pem))
+    found = parse(ssl.PEM_cert_to_DER_cert(pem))
     real = x509.load_pem_x509_certificate(pem.encode())
     common = real.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     assert (found.subject, found.start, found.end) == (
@@ -96,21 +97,21 @@ def test_both_forms_of_time_are_read(year: int) -> None:
         .sign(key, hashes.SHA256())
         .public_bytes(serialization.Encoding.DER)
     )
-    found = certificates.parse(der)
+    found = parse(der)
     assert (found.subject, found.start.year, found.end) == ("No common name", 1960, end)
 
 
 @pytest.mark.parametrize("data", [b"", b"0", b"\x30\x03abc", b"\x30\x82\xff\xffx", bytes(40)])
 def test_what_is_no_certificate_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="no certificate in DER"):
-        certificates.parse(data)
+        parse(data)
 
 
 def test_cut_off_certificate_is_refused_at_every_byte() -> None:
     der = ssl.PEM_cert_to_DER_cert(pair(0)[0])
     for length in range(len(der)):
         with pytest.raises(ValueError, match="no certificate in DER"):
-            certificates.parse(der[:length])
+            parse(der[:length])
 
 
 # --- judging ---------------------------------------------------------------------------------
@@ -281,3 +282,24 @@ def test_server_that_is_down_is_no_matter_of_certificates(root: Path) -> None:
         " ssl_certificate /etc/bedstone/tls/web.crt;\n}\n",
     )
     assert list(certificates.judge(certificates.gather(), NOW)) == []
+
+
+def test_certificate_that_a_site_includes_is_found(root: Path) -> None:
+    text, _ = pair(70)
+    put(root, "/var/lib/bedstone/acme/certbot/archive/pay/fullchain1.pem", text)
+    put(
+        root,
+        "/etc/nginx/bedstone/certificates/pay.conf",
+        "ssl_certificate /var/lib/bedstone/acme/certbot/archive/pay/fullchain1.pem;\n",
+    )
+    put(
+        root,
+        "/etc/nginx/bedstone/sites/pay.conf",
+        "server {\n  listen 443 ssl;\n  server_name pay.example.com;\n"
+        "  include bedstone/certificates/pay.conf;\n}\n",
+    )
+    (site,) = {each for each in certificates._sites() if each.port}
+    assert (site.port, site.name) == (443, "pay.example.com")
+    (alarm,) = certificates.judge(certificates.gather(), NOW)
+    assert alarm.severity == "warning"
+    assert "bedstone certificates renew" in alarm.command

@@ -17,6 +17,7 @@ from bedstone import watch
 from bedstone.cli import main
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
+from bedstone.core.x509 import Certificate
 from bedstone.notify import alarms, events
 from bedstone.notify import settings as hook_settings
 from bedstone.notify.alarms import Alarm
@@ -228,7 +229,7 @@ def test_hook_for_failures_hears_that_they_are_over() -> None:
 
 
 def kept(*found: Alarm, at: datetime = NOW) -> None:
-    certificate = certificates.Certificate("postgres", NOW, NOW + timedelta(days=90), "d")
+    certificate = Certificate("postgres", NOW, NOW + timedelta(days=90), "d")
     place = certificates.Found("/etc/x.crt", "the certificate", "renew", certificate)
     counted = units.Units({"a.service": {"NRestarts": "4"}})
     watch.save(Look(at, list(found), [], {"certificates": [place], "units": counted}))
