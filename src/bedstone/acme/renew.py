@@ -116,6 +116,8 @@ class _Work:
             found = replace(found, failure=None)
         else:
             found = self._attempt(wanted, found, reason)
+            # Before nginx is reloaded: what was issued isn't ordered again after a kill.
+            record.save(wanted.name, found)
         changed, problem = False, found.failure.reason if found.failure else None
         if found.issued is not None and found.certificate() is not None:
             try:

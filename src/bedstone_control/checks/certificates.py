@@ -1,11 +1,13 @@
-"""Check the certificates that the operator brings along."""
+"""Check the certificates that the operator brings along, and the settings of those by ACME."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import ssl
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import VAULT
+from bedstone_control.settings.acme import LETS_ENCRYPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,14 +26,24 @@ if TYPE_CHECKING:
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
 
+# What Let's Encrypt puts into one certificate, as other authorities do.
+MOST_DOMAINS = 100
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+\.[^@\s<>,;]+")
+# RFC 6761, RFC 6762, RFC 8375 and ICANN's `internal`: no public authority issues for them.
+_PRIVATE = ("local", "localhost", "internal", "test", "example", "invalid", "home.arpa", "lan")
 _CLOCK_TOLERANCE = dt.timedelta(days=1)
 
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
-    """Check the certificate files of each app that has some."""
+    """Check the certificate of each app with domains, given or asked for."""
     for place, app in located(context, settings):
         if app.tls is not None:
             yield from _given(context, settings, place, app)
+        yield from _choice(context, settings, place, app)
+    yield from _acme(context, settings)
+
+
+# --- Given certificates --------------------------------------------------------------------------
 
 
 def _given(context: Context, settings: Settings, place: Place, app: App) -> Iterator[Problem]:
@@ -173,3 +186,55 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 def _said(name: x509.Name) -> str:
     return name.rfc4514_string() or "an authority without a name"
+
+
+# --- Certificates by ACME ------------------------------------------------------------------------
+
+
+def _choice(context: Context, settings: Settings, place: Place, app: App) -> Iterator[Problem]:
+    """Check that what an app says of ACME can be done."""
+    where = (*place, "acme")
+    if app.acme and app.tls is not None:
+        message = "The app has certificate files of its own (`tls`) as well: leave one of them out."
+        yield context.problem(where, message, {"acme": False})
+    elif app.acme and not app.domains:
+        message = "A certificate needs a domain that it is for."
+        yield context.problem(where, message, {"domains": ["pay.example.com"]})
+    elif app.acme and settings.acme is None:
+        message = "There is no authority to ask: `bedstone_acme` names it."
+        example = {"bedstone_acme": {"email": "ops@example.com"}}
+        yield context.problem(where, message, example)
+    if settings.acme is None or app.tls is not None or app.acme is False:
+        return
+    if len(app.domains) > MOST_DOMAINS:
+        message = f"One certificate names at most {MOST_DOMAINS} domains: these are more."
+        yield context.problem((*place, "domains"), message, {"acme": False})
+    for index, domain in enumerate(app.domains):
+        ending = next((end for end in _PRIVATE if f".{domain}".endswith(f".{end}")), None)
+        if ending and settings.acme.directory == LETS_ENCRYPT:
+            message = f"No public authority issues a certificate for {domain}: .{ending} is private"
+            right = {"name": app.name, "acme": False}
+            yield context.problem((*place, "domains", index), f"{message}.", right)
+
+
+def _acme(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check the authority's address, the account's, and how domains are proved by DNS."""
+    acme = settings.acme
+    if acme is None:
+        return
+    url = urlsplit(acme.directory)
+    if url.scheme != "https" or not url.hostname or re.search(r"\s", acme.directory):
+        message = f"{acme.directory!r} is no URL of a directory: it begins with https://."
+        yield context.problem(("bedstone_acme", "directory"), message, {"directory": LETS_ENCRYPT})
+    if acme.email is not None and not _EMAIL.fullmatch(acme.email):
+        message = f"{acme.email!r} is no mail address."
+        yield context.problem(("bedstone_acme", "email"), message, {"email": "ops@example.com"})
+    if acme.dns is None:
+        return
+    where = ("bedstone_acme", "dns")
+    if (acme.dns.plugin is None) == (acme.dns.hook is None):
+        message = "Records are made either by certbot's `plugin` or by a `hook` of your own."
+        yield context.problem(where, message, {"dns": {"plugin": "rfc2136"}})
+    elif acme.dns.hook is not None and not context.path(acme.dns.hook).is_file():
+        message = f"There is no file {context.path(acme.dns.hook)}."
+        yield context.problem((*where, "hook"), message, {"hook": "files/dns-hook"})

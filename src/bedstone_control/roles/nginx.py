@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control import names as shared
+from bedstone_control.roles import acme
 from bedstone_control.roles.app_config import service_routes
 from bedstone_control.roles.groups import PROXY
 from bedstone_control.roles.role import Port, Role, Stage
@@ -70,6 +71,16 @@ def nginx_site_files(
                 "variables": {"site": _site(name, site, known)},
             }
         )
+        if site.get("acme"):
+            # `bedstone certificates renew` replaces it.
+            files.append(
+                {
+                    "path": f"{DIRECTORY}/certificates/{name}.conf",
+                    "template": "certificate.conf.j2",
+                    "variables": {"site": _site(name, site, known)},
+                    "create_only": True,
+                }
+            )
         # A release puts a link to a slot in its place.
         files.append(
             {
@@ -103,6 +114,8 @@ def _site(name: str, site: Mapping[str, Any], upstreams: set[str]) -> dict[str, 
         "max_body_mb": int(site.get("max_body_mb") or 20),
         "timeout_seconds": int(site.get("timeout_seconds") or 60),
         "locations": locations,
+        "trusted": bool(site.get("trusted", True)),
+        "acme": bool(site.get("acme")),
     }
     for key in ("certificate", "certificate_key"):
         result[key] = _fitting(FILE_PATH, site[key], f"the {key} {of_site}")
@@ -219,6 +232,8 @@ def sites(site: Site) -> list[dict[str, Any]]:
             "domains": list(app.domains),
             "certificate": f"{_tls_directory(app)}/{app.name}.crt",
             "certificate_key": f"{_tls_directory(app)}/{app.name}.key",
+            "trusted": app.tls is not None,
+            "acme": acme.uses(site.settings, app),
             "routes": [
                 {"path": path, "upstream": shared.upstream(app.name, service)}
                 for service, path in service_routes(app).items()

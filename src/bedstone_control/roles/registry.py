@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.roles import (
+    acme,
     app,
     backup,
     base,
@@ -38,6 +39,7 @@ ROLES: tuple[Role, ...] = (
     redis.ROLE,
     rabbitmq.ROLE,
     nginx.ROLE,
+    acme.ROLE,
     app.ROLE,
 )
 

@@ -359,8 +359,15 @@ class App(Model):
     )
     tls: Tls | None = Field(
         None,
-        description="Certificate files of your own; Bedstone's authority issues one when left out.",
+        description="Certificate files of your own, in place of one from `bedstone_acme` or, "
+        "without that, from Bedstone's authority.",
         examples=[{"certificate": "files/pay.crt", "key": "files/pay.key"}],
+    )
+    acme: bool | None = Field(
+        None,
+        description="Whether the certificate comes from the authority of `bedstone_acme`. Left "
+        "out: where that is set and the app has no `tls` of its own.",
+        examples=[False],
     )
     max_body_mb: int = Field(
         20, ge=1, le=10240, description="Largest request body in MiB.", examples=[50]

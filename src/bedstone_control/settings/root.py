@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from bedstone_control.settings.acme import Acme
 from bedstone_control.settings.app import App
 from bedstone_control.settings.backup import Backup
 from bedstone_control.settings.hooks import Hook, Mail
@@ -63,6 +64,12 @@ class Settings(Model):
         description="PEM files on your machine with certificate authorities that the servers "
         "trust, such as a company proxy's; relative to the inventory's directory.",
         examples=[["files/company-ca.crt"]],
+    )
+    acme: Acme | None = Field(
+        None,
+        description="An authority that issues and renews the certificates of the apps' domains by "
+        "ACME, such as Let's Encrypt: see docs/certificates.md.",
+        examples=[{"email": "ops@example.com"}],
     )
     backup: Backup = Field(
         default_factory=lambda: Backup.model_validate({}),

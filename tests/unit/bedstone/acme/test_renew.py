@@ -247,3 +247,15 @@ def test_record_that_can_not_be_read_is_as_none(world: World, root: Path) -> Non
     world.run()
     (root / "var/lib/bedstone/acme/pay.json").write_text("{")
     assert record.load("pay") == Record()
+
+
+def test_kill_after_the_order_loses_no_certificate(world: World) -> None:
+    def killed() -> set[int]:
+        raise KeyboardInterrupt
+
+    world.reload = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    del world.reload
+    assert world.run() == Result("pay", True, None)
+    assert (len(world.orders), world.reloads) == (1, 1)

@@ -155,6 +155,12 @@ def given(
     )
 
 
+def acme(settings: dict[str, Any]) -> Callable[[Site], object]:
+    """Return a change that asks an authority for certificates, for domains that are real."""
+    private = "https://ca.example.com/dir"
+    return put("bedstone_acme", {"directory": private, **settings})
+
+
 def leaf_of(certificate: str, key: str) -> tuple[str, str]:
     """Return a certificate that an authority issued for the first app's domain, and its key."""
     now, own = dt.datetime.now(dt.UTC), ec.generate_private_key(ec.SECP256R1())
@@ -795,6 +801,42 @@ CASES = [
         "key that is none", given(key="no key"),
         f"{PAYMENTS}.tls.key", "holds no private key", "openssl pkey", line="key:",
     ),
+    # --- certificates by ACME
+    Case(
+        "ACME without an authority", app("acme", True), f"{PAYMENTS}.acme",
+        "`bedstone_acme` names it", "email: ops@example.com", line="acme:",
+    ),
+    Case(
+        "ACME and files", both(acme({}), app("acme", True), given()), f"{PAYMENTS}.acme",
+        "leave one of them out", "acme: false", line="acme:",
+    ),
+    Case(
+        "directory without TLS", acme({"directory": "http://ca.example.com/dir"}),
+        "bedstone_acme.directory", "begins with https://", "directory: https://", line="directory:",
+    ),
+    Case(
+        "account without an address", acme({"email": "ops"}), "bedstone_acme.email",
+        "is no mail address", "email: ops@example.com", line="email:",
+    ),
+    Case(
+        "profile that can't be one", acme({"profile": "short lived"}), "bedstone_acme.profile",
+        "does not have the right form", "profile: shortlived", line="profile:",
+    ),
+    Case(
+        "two ways to make records", acme({"dns": {"plugin": "rfc2136", "hook": "files/hook"}}),
+        "bedstone_acme.dns", "either by certbot's `plugin` or by a `hook`", "plugin: rfc2136",
+        line="dns:",
+    ),
+    Case(
+        "hook that is not there", acme({"dns": {"hook": "files/hook"}}), "bedstone_acme.dns.hook",
+        "There is no file", "hook: files/dns-hook", line="hook:",
+    ),
+    Case(
+        "private domain at a public authority",
+        both(put("bedstone_acme", {}), app("domains", ["pay.intra.local"])),
+        f"{PAYMENTS}.domains[1]", "No public authority issues", "acme: false",
+        line="- pay.intra.local",
+    ),
     # --- the operator and the servers as a whole
     Case(
         "operator called root", put("bedstone_operator", "name", "root"), "bedstone_operator.name",
@@ -1008,4 +1050,10 @@ def test_given_certificate_with_its_chain_is_right(site: Site, text: str) -> Non
     write("files/company.crt", CA)(site)
     if text == LEAF:
         site.settings["bedstone_extra_ca_certificates"] = ["files/company.crt"]
+    assert site.check() == []
+
+
+def test_all_apps_may_have_certificates_by_acme_but_those_that_refuse(site: Site) -> None:
+    site.settings["bedstone_acme"] = {"directory": "https://ca.example.com/dir"}
+    site.app["acme"] = True
     assert site.check() == []
