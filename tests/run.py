@@ -57,10 +57,10 @@ TOLD_WIDTH = 200
 SECONDS = {
     "molecule-release": 900, "molecule-backup": 850, "molecule-pgbackrest": 790,
     "molecule-postgresql": 420, "molecule-app": 400, "newcomer": 400, "drill": 350, "check": 300,
-    "molecule-firewall": 400, "molecule-base": 350, "molecule-acme": 330, "molecule-site": 264, "molecule-upgrade": 242,
-    "molecule-docker": 227, "faults": 202, "molecule-nginx": 183, "demo": 150, "molecule-ca": 107,
-    "molecule-converge": 104, "integration": 102, "molecule-host_program": 83,
-    "molecule-preflight": 54, "app": 45,
+    "molecule-firewall": 400, "molecule-base": 350, "molecule-acme": 330, "molecule-site": 264,
+    "molecule-upgrade": 242, "molecule-docker": 227, "faults": 202, "molecule-nginx": 183,
+    "demo": 150, "molecule-ca": 107, "molecule-converge": 104, "integration": 102,
+    "molecule-host_program": 83, "molecule-preflight": 54, "app": 45,
 }  # fmt: skip
 SECONDS_OF_A_NEW_STAGE = 100
 # Of the whole table (`make test-faults`), a sample that is another one each time.
