@@ -44,7 +44,8 @@ def firewall_openings(
 ) -> dict[str, list[str]]:
     """Return the rules that accept the declared ports: for `everyone`, and for `networks`.
 
-    The latter are for packets from outside only: a container can send any source address.
+    The latter are for packets from outside only: a container can send any source address. `limited`
+    are rules that send new TCP connections for everyone to the limit for one address.
 
     Args:
         openings: items with `port`, `protocol` (tcp when not given) and `networks`: where it is
@@ -68,10 +69,12 @@ def firewall_openings(
         for source in _from_networks(opening, "saddr", argument):
             ports[protocol, source].add(port)
     form = ORIGINAL if translated else PACKET
-    rules: dict[str, list[str]] = {"everyone": [], "networks": []}
+    rules: dict[str, list[str]] = {"everyone": [], "networks": [], "limited": []}
     for (protocol, source), found in sorted(ports.items()):
-        rule = f"{source}{form.format(protocol=protocol, ports=_set(sorted(found)))} accept"
-        rules["networks" if source else "everyone"].append(rule)
+        match = f"{source}{form.format(protocol=protocol, ports=_set(sorted(found)))}"
+        rules["networks" if source else "everyone"].append(f"{match} accept")
+        if protocol == "tcp" and not source:
+            rules["limited"].append(f"{match} jump clients")
     return rules
 
 
@@ -263,7 +266,11 @@ ROLE = Role(
         "firewall_published_ports": published_ports,
         "firewall_container_openings": container_openings,
     },
-    expressions={"firewall_ssh_port": _SSH_PORT},
+    expressions={
+        "firewall_ssh_port": _SSH_PORT,
+        # All clients of a proxy in front come from its addresses.
+        "firewall_unlimited_networks": "nginx_trusted_proxies | default([])",
+    },
     filters=(
         firewall_egress,
         firewall_interfaces,

@@ -42,6 +42,7 @@ def test_openings_become_one_rule_for_each_protocol_and_source() -> None:
     ]
     assert firewall_openings(openings, "firewall_openings") == {
         "everyone": ["tcp dport { 80, 443 } accept", "udp dport { 443 } accept"],
+        "limited": ["tcp dport { 80, 443 } jump clients"],
         "networks": [
             "ip saddr { 10.1.0.0/16 } tcp dport { 5432 } accept",
             "ip6 saddr { fd00::/8 } tcp dport { 5432 } accept",
@@ -51,7 +52,7 @@ def test_openings_become_one_rule_for_each_protocol_and_source() -> None:
 
 def test_no_networks_open_nothing() -> None:
     rules = firewall_openings([{"port": 5432, "networks": []}], "firewall_openings")
-    assert rules == {"everyone": [], "networks": []}
+    assert rules == {"everyone": [], "networks": [], "limited": []}
 
 
 def test_published_port_is_matched_by_the_number_that_the_client_asked_for() -> None:
