@@ -43,6 +43,8 @@ class Stub(BaseHTTPRequestHandler):
         self.send_response(int(asked.get("status", 200)))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
+        if "file" in asked:
+            self.send_header("X-Accel-Redirect", asked["file"])
         if "own" in asked:
             self.send_header("X-Frame-Options", "SAMEORIGIN")
             self.send_header("Strict-Transport-Security", "max-age=5")

@@ -97,7 +97,7 @@ def _certificate(
     named = _names(leaf)
     lacking = [
         domain
-        for domain in app.domains
+        for domain in app.all_domains
         if domain not in named and f"*.{domain.partition('.')[2]}" not in named
     ]
     if lacking:
@@ -206,15 +206,17 @@ def _choice(context: Context, settings: Settings, place: Place, app: App) -> Ite
         yield context.problem(where, message, example)
     if settings.acme is None or app.tls is not None or app.acme is False:
         return
-    if len(app.domains) > MOST_DOMAINS:
+    if len(app.all_domains) > MOST_DOMAINS:
         message = f"One certificate names at most {MOST_DOMAINS} domains: these are more."
         yield context.problem((*place, "domains"), message, {"acme": False})
-    for index, domain in enumerate(app.domains):
+    domains = [("domains", *each) for each in enumerate(app.domains)]
+    redirects = [("redirects", *each) for each in enumerate(app.redirects)]
+    for key, index, domain in (*domains, *redirects):
         ending = next((end for end in _PRIVATE if f".{domain}".endswith(f".{end}")), None)
         if ending and settings.acme.directory == LETS_ENCRYPT:
             message = f"No public authority issues a certificate for {domain}: .{ending} is private"
             right = {"name": app.name, "acme": False}
-            yield context.problem((*place, "domains", index), f"{message}.", right)
+            yield context.problem((*place, key, index), f"{message}.", right)
 
 
 def _acme(context: Context, settings: Settings) -> Iterator[Problem]:

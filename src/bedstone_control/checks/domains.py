@@ -23,12 +23,19 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check each domain's form, and that none belongs to two apps."""
     owners: dict[str, str] = {}
     for place, app in located(context, settings):
-        for index, domain in enumerate(app.domains):
-            where = (*place, "domains", index)
+        if app.redirects and not app.domains:
+            message = "Redirects lead to the first of `domains`, and there is none."
+            yield context.problem((*place, "redirects"), message, {"domains": ["pay.example.com"]})
+        for key, index, domain in (
+            (key, index, domain)
+            for key, listed in (("domains", app.domains), ("redirects", app.redirects))
+            for index, domain in enumerate(listed)
+        ):
+            where = (*place, key, index)
             wrong = fault(domain)
             if wrong:
                 message = f"{domain!r} is no domain: {wrong}."
-                yield context.problem(where, message, {"domains": [_repaired(domain)]})
+                yield context.problem(where, message, {key: [_repaired(domain)]})
                 continue
             if domain in owners:
                 both = f"`{owners[domain]}` and `{app.name}`"
@@ -38,7 +45,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
                     else f"{domain} belongs to two apps, {both}. Several services share a domain "
                     "within one app, by their routes."
                 )
-                yield context.problem(where, message, {"domains": [f"{app.name}.example.com"]})
+                yield context.problem(where, message, {key: [f"{app.name}.example.com"]})
             owners.setdefault(domain, app.name)
 
 

@@ -30,7 +30,7 @@ def acme_problems(output: str) -> list[str]:
 def certificates(site: Site) -> list[dict[str, Any]]:
     """Return the certificates: one for each app, over all of its domains."""
     return [
-        {"name": app.name, "domains": list(app.domains)}
+        {"name": app.name, "domains": app.all_domains}
         for app in site.settings.apps
         if uses(site.settings, app)
     ]

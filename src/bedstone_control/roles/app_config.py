@@ -92,7 +92,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
             ),
         ],
         "static": app.static.model_dump() if app.static else None,
-        "media": app.media.model_dump() if app.media else None,
+        "media": app.media.model_dump(include={"path", "url"}) if app.media else None,
         "user": app.user,
         "read_only": app.read_only,
         "tmpfs": list(app.tmpfs),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bedstone_control import names
+from bedstone_control.settings.edge import Edge
 from bedstone_control.settings.rabbitmq import RabbitMq
 from bedstone_control.settings.redis import Redis
 from bedstone_control.settings.service import Job, Service
@@ -153,6 +154,17 @@ class Content(Model):
     )
 
 
+class Media(Content):
+    """The directory of the uploads."""
+
+    private: bool = Field(
+        False,
+        description="Whether nginx serves `url` only where the app answers with "
+        "`X-Accel-Redirect: URL`: the app decides who gets an upload, nginx sends it.",
+        examples=[True],
+    )
+
+
 class AppFile(Model):
     """A file that the app's containers find, read-only."""
 
@@ -237,6 +249,12 @@ class App(Model):
         description="Domains under which the app answers; the first is its main one.",
         examples=[["pay.example.com"]],
     )
+    redirects: list[str] = Field(
+        default_factory=list,
+        description="Further domains that lead to the first of `domains`, path and query kept. The "
+        "certificate names them too.",
+        examples=[["www.pay.example.com"]],
+    )
     source: Source = Field(
         description="Where the image comes from.", examples=[{"path": "../../app"}]
     )
@@ -273,7 +291,7 @@ class App(Model):
         "or `{path, url}`.",
         examples=["/app/staticfiles"],
     )
-    media: Annotated[Content | None, path_and_url("/media/")] = Field(
+    media: Annotated[Media | None, path_and_url("/media/")] = Field(
         None,
         description="Uploads: the path in the container, or `{path, url}`. Kept on the server, "
         "backed up.",
@@ -375,3 +393,14 @@ class App(Model):
     timeout_seconds: int = Field(
         60, ge=1, le=3600, description="Longest wait of nginx for the app's answer.", examples=[120]
     )
+    edge: Edge = Field(
+        default_factory=lambda: Edge.model_validate({}),
+        description="nginx in front of the app: limits for requests, address lists, passwords, "
+        "rules for single paths (docs/edge.md).",
+        examples=[{"rate": {"requests": 20, "enforce": True}}],
+    )
+
+    @property
+    def all_domains(self) -> list[str]:
+        """All names that the app's certificate has: `domains` and `redirects`."""
+        return [*self.domains, *self.redirects]

@@ -409,6 +409,47 @@ CASES = [
         "bedstone_apps[shop].domains[1]", "belongs to two apps, `payments` and `shop`",
         "shop.example.com", line="- pay.example.com",
     ),
+    # --- edge
+    *(
+        Case(
+            name, app("edge", {key: value}), f"{PAYMENTS}.edge.{where}", message, example, line=line
+        )
+        for name, key, value, where, message, example, line in (
+            ("network that is none", "allow", ["10.0.0.1/8"], "allow[1]",
+             "is no address or network: 10.0.0.1/8 has", "203.0.113.0/24", "- 10.0.0.1/8"),
+            ("rate by the hour", "rate", {"per": "hour"}, "rate.per", "'hour' is none of", "minute",
+             "per: hour"),
+            ("user with a colon", "basic_auth", ["a:b"], "basic_auth[1]", "not have the right form",
+             "- alice", "- a:b"),
+            ("path that is a pattern", "paths", [{"path": "/a*"}], "paths[1].path",
+             "is the start of paths", "/accounts/login/", "- path"),
+            ("path given twice", "paths", [{"path": "/a/"}, {"path": "/a"}], "paths[2].path",
+             "is there twice", "/a/new/", "- path: /a"),
+            ("unknown key of a path", "paths", [{"path": "/a/", "rates": {}}], "paths[1].rates",
+             "Did you mean `rate`?", "requests: 10", "rates: {}"),
+            ("file that isn't there", "include", "files/absent.conf", "include",
+             "There is no file", "files/nginx-payments.conf", "include:"),
+        )
+    ),
+    Case(
+        "path below no route",
+        both(app("services", "web", "route", "/api/"), app("edge", {"paths": [{"path": "/x/"}]})),
+        f"{PAYMENTS}.edge.paths[1].path", "the routes are /api/", "/api/login/", line="- path",
+    ),
+    Case(
+        "redirect of another app", other("redirects", ["pay.example.com"]),
+        "bedstone_apps[shop].redirects[1]", "belongs to two apps, `payments` and `shop`",
+        "shop.example.com", line="- pay.example.com",
+    ),
+    Case(
+        "redirects to nowhere", both(app("domains", []), app("redirects", ["a.example.com"])),
+        f"{PAYMENTS}.redirects", "there is none", "pay.example.com", line="redirects:",
+    ),
+    Case(
+        "private uploads without a URL",
+        app("media", {"path": "/app/media", "url": None, "private": True}), f"{PAYMENTS}.media",
+        "need the URL", "private: true", line="media:",
+    ),
     # --- source
     Case(
         "two sources", app("source", "image", "a:1"), f"{PAYMENTS}.source",
