@@ -24,10 +24,7 @@ from pydantic import ValidationError
 
 from bedstone_control.ansible_support.plain import plain
 from bedstone_control.checks.problems import schema_report
-from bedstone_control.roles import arguments
-from bedstone_control.roles.registry import ROLES
-from bedstone_control.roles.role import defaults
-from bedstone_control.settings.root import from_variables
+from bedstone_control.roles import arguments, inputs
 
 _REGISTERED = "__wired"
 
@@ -52,23 +49,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         if earlier and set(hosts) <= earlier.keys():
             return {**result, "skipped": True, "hosts": earlier}
         try:
-            return {**result, "hosts": self._compute(hosts, variables)}
+            result["hosts"] = arguments.compute(*inputs.collect(self._templar, variables, hosts))
         except ValidationError as error:
             raise AnsibleActionFail(schema_report(error)) from None
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from None
-
-    def _compute(self, hosts: list[str], variables: Mapping[str, Any]) -> dict[str, Any]:
-        inputs, addresses, known = {}, {}, defaults(ROLES)
-        for name in map(str, variables["groups"]["all"]):
-            there = {
-                **variables["hostvars"].raw_get(name),
-                "hostvars": variables["hostvars"],
-            }
-            templar = self._templar.copy_with_new_env(available_variables=there)
-            addresses[name] = plain(templar.template(there["__address"]))
-            if name in hosts:
-                read = {key: there[key] for key in known if key in there}
-                given = {"settings": from_variables(there), "variables": read}
-                inputs[name] = plain(templar.template({**there["__wiring"], **given}))
-        return arguments.compute(inputs, addresses)
+        return result

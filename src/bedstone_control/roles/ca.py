@@ -59,6 +59,7 @@ ROLE = Role(
     group=EVERY_HOST,
     stage=Stage.MACHINE,
     arguments={"ca_certificates": certificates},
+    variables={"ca_also_trusted": []},
     expressions={
         "ca_certificate": "bedstone_secrets.ca.certificate",
         "ca_key": "bedstone_secrets.ca.key",

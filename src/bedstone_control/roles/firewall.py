@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 SSH = "ansible_port"
 # A port of the controller that leads to the server is not the server's own.
+FORWARDED = ("127.0.0.1", "::1", "localhost")
 _SSH_PORT = (
-    "22 if ansible_host | default('') in ['127.0.0.1', '::1', 'localhost'] "
-    "else ansible_port | default(22) | int"
+    f"22 if ansible_host | default('') in {list(FORWARDED)} else ansible_port | default(22) | int"
 )
 PROTOCOLS = ("tcp", "udp")
 LARGEST_PORT = 65535
@@ -271,6 +271,7 @@ ROLE = Role(
         # All clients of a proxy in front come from its addresses.
         "firewall_unlimited_networks": "nginx_trusted_proxies | default([])",
     },
+    variables={"firewall_extra_openings": [], "firewall_ssh_networks": None},
     filters=(
         firewall_egress,
         firewall_interfaces,

@@ -521,6 +521,13 @@ ROLE = Role(
         "nginx_upstreams": upstreams,
         "nginx_certificate_files": certificate_files,
     },
+    variables={
+        "nginx_hsts_seconds": 31536000,
+        "nginx_security_headers": {
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "strict-origin-when-cross-origin",
+        },
+    },
     ports=(
         Port("nginx_http_port", 80, "HTTP, which leads to HTTPS", ("nginx",)),
         Port("nginx_https_port", 443, "HTTPS", ("nginx",)),

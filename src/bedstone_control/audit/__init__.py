@@ -1,0 +1,1 @@
+"""Compare what servers answer on the network with what the inventory says."""
