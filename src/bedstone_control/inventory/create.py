@@ -21,6 +21,7 @@ from bedstone_control.settings.edit import SettingsLoader
 from bedstone_control.settings.root import Settings, from_variables
 from bedstone_control.vault import content as vault
 from bedstone_control.vault import ssh_keys
+from bedstone_control.vault.password import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +152,8 @@ def create(new: NewInventory, parent: Path) -> Path:
         (work / "group_vars" / "all").mkdir(parents=True)
         (work / "hosts.yml").write_text(hosts_text(new), encoding="utf-8")
         (work / SETTINGS_FILE).write_text(settings_text(new), encoding="utf-8")
-        (work / ".gitignore").write_text(f"{PASSWORD_FILE}\n", encoding="utf-8")
+        ignored = f"{PASSWORD_FILE}\n{PENDING}\n"
+        (work / ".gitignore").write_text(ignored, encoding="utf-8")
         vault.write_password(work / PASSWORD_FILE)
         content = secrets.new_secrets(yaml.safe_load(settings_text(new)), inventory=new.name)
         vault.write_vault(work / VAULT_FILE, content, work / PASSWORD_FILE)
@@ -180,7 +182,7 @@ def add_secrets(directory: Path, password_file: Path | None = None) -> tuple[lis
         ValueError: the settings or the vault can't be read.
 
     """
-    given = _written_settings(directory)
+    given = settings_of(directory)
     password = password_file or directory / PASSWORD_FILE
     vault_file = directory / VAULT_FILE
     present = vault_content(directory, password_file)
@@ -201,6 +203,11 @@ def vault_content(directory: Path, password_file: Path | None = None) -> dict[st
 
     """
     password, file = password_file or directory / PASSWORD_FILE, directory / VAULT_FILE
+    if (directory / PENDING).exists():
+        raise ValueError(
+            "A change of the vault's password was interrupted. This goes on with it: "
+            f"python -m bedstone_control rotate {directory.name} vault-password"
+        )
     if not file.is_file():
         return {}
     if not password.is_file():
@@ -226,12 +233,7 @@ def public_keys(directory: Path, password_file: Path | None = None) -> dict[str,
         ValueError: the settings or the vault can't be read.
 
     """
-    settings = Settings.model_validate(
-        {
-            name.removeprefix("bedstone_"): value
-            for name, value in _written_settings(directory).items()
-        }
-    )
+    settings = settings_of(directory)
     kept = vault.destination_secrets(vault_content(directory, password_file))
     return {
         f"{there.sftp.user}@{there.sftp.host}": ssh_keys.public_line(
@@ -251,12 +253,7 @@ def deploy_keys(directory: Path, password_file: Path | None = None) -> dict[str,
         ValueError: the settings or the vault can't be read.
 
     """
-    settings = Settings.model_validate(
-        {
-            name.removeprefix("bedstone_"): value
-            for name, value in _written_settings(directory).items()
-        }
-    )
+    settings = settings_of(directory)
     content = vault_content(directory, password_file).get("bedstone_secrets")
     apps = content.get("apps") if isinstance(content, dict) else None
     kept = apps if isinstance(apps, dict) else {}
@@ -271,21 +268,31 @@ def deploy_keys(directory: Path, password_file: Path | None = None) -> dict[str,
     }
 
 
-def _written_settings(directory: Path) -> dict[str, object]:
-    """Return the settings in an inventory's files, without the vault.
+def settings_of(directory: Path) -> Settings:
+    """Return the settings in an inventory's files.
 
     Raises:
-        ValueError: there are none, or a file is no YAML.
+        ValueError: there are none, a file is no YAML, or they break the schema.
 
     """
-    place = directory / "group_vars" / "all"
+    given = from_variables(variables_of(directory))
+    if not given:
+        place = directory / "group_vars" / "all"
+        raise ValueError(f"There are no settings in {place}. Usual: {directory / SETTINGS_FILE}")
+    return Settings.model_validate(given)
+
+
+def variables_of(directory: Path) -> dict[str, object]:
+    """Return the variables in an inventory's files for all hosts, without the vault.
+
+    Raises:
+        ValueError: a file is no YAML.
+
+    """
     given: dict[str, object] = {}
     for _, content in _files(directory):
         given |= content
-    settings = from_variables(given)
-    if not settings:
-        raise ValueError(f"There are no settings in {place}. Usual: {directory / SETTINGS_FILE}")
-    return settings
+    return given
 
 
 def _files(directory: Path) -> Iterator[tuple[Path, dict[str, object]]]:

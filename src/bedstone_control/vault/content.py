@@ -69,12 +69,28 @@ def write_vault(path: Path, data: Mapping[str, Any], password_file: Path) -> Non
 
     """
     text = _HEADER + yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    secret = _password(password_file)
-    encrypted = VaultLib([("default", secret)]).encrypt(text, secret)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(encrypted)
-    Path(temporary).replace(path)
+    secret = password(password_file)
+    write_file(path, VaultLib([("default", secret)]).encrypt(text, secret))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write or replace a file in one step that a crash can't cut; a link stays one.
+
+    A new file is readable by its owner alone; one that was there keeps its rights.
+    """
+    target = path.resolve()
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            Path(temporary).chmod(target.stat().st_mode & 0o7777)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def read_vault(path: Path, password_file: Path) -> dict[str, Any]:
@@ -88,7 +104,7 @@ def read_vault(path: Path, password_file: Path) -> dict[str, Any]:
     if not is_encrypted(encrypted):
         raise ValueError(f"{path} is not encrypted. Encrypt it: ansible-vault encrypt {path}")
     try:
-        text = VaultLib([("default", _password(password_file))]).decrypt(encrypted)
+        text = VaultLib([("default", password(password_file))]).decrypt(encrypted)
     except AnsibleError as error:
         raise ValueError(f"{path} can't be decrypted with {password_file}: {error}") from error
     content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
@@ -97,7 +113,7 @@ def read_vault(path: Path, password_file: Path) -> dict[str, Any]:
     return content
 
 
-def _password(path: Path) -> VaultSecret:
+def password(path: Path) -> VaultSecret:
     """Return the password as Ansible reads it: the file's text without blanks around it."""
     if os.access(path, os.X_OK):
         raise ValueError(f"{path} is executable: a program that prints the password fits no file.")

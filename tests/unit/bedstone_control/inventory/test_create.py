@@ -60,7 +60,7 @@ def test_vault_is_encrypted_and_its_password_private(tmp_path: Path) -> None:
     assert (directory / PASSWORD_FILE).stat().st_mode & 0o777 == 0o600
     assert (directory / VAULT_FILE).stat().st_mode & 0o777 == 0o600
     assert len((directory / PASSWORD_FILE).read_text().strip()) >= 40
-    assert (directory / ".gitignore").read_text() == ".vault-password\n"
+    assert (directory / ".gitignore").read_text() == ".vault-password\n.vault-password.new\n"
 
 
 def test_two_inventories_share_no_secret(tmp_path: Path) -> None:
