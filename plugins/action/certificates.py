@@ -5,6 +5,7 @@ Documented in plugins/modules/certificates.py, which does the server's part.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import difflib
 import hashlib
@@ -12,12 +13,20 @@ import json
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from bedstone_control.ansible_support import once
 from bedstone_control.pki import issue as ca
 
-KNOWN = ["authority", "also_trusted", "certificates", "only_check"]
+KNOWN = [
+    "authority",
+    "also_trusted",
+    "certificates",
+    "issued_after",
+    "only_check",
+    "trusted_first",
+]
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -36,18 +45,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         arguments = {str(key): value for key, value in self._task.args.items()}
         try:
             authority, wanted = _checked(arguments, now)
+            issued_after = _moment(arguments.get("issued_after") or "")
+            if boolean(arguments.get("trusted_first") or False):
+                self._check_trusted(arguments["authority"]["certificate"], task_vars or {})
             if arguments.get("only_check"):
                 return {"changed": False}
-            return self._once(arguments, authority, wanted, now, task_vars or {})
+            due = _Due(authority, wanted, now, issued_after)
+            return self._once(arguments, due, task_vars or {})
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from None
 
     def _once(
         self,
         arguments: dict[str, Any],
-        authority: ca.Authority,
-        wanted: list[ca.Wanted],
-        now: dt.datetime,
+        what: _Due,
         task_vars: dict[str, Any],
     ) -> dict[str, Any]:
         """Converge; what another play of this run has asked for already is left alone."""
@@ -55,28 +66,40 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         check = f"certificates_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         if once.done(task_vars, check):
             return {"changed": False, "skipped": True, "msg": "done earlier in this run"}
-        return self._converge(authority, wanted, now, task_vars) | {
-            "ansible_facts": once.mark(check)
-        }
+        return self._converge(what, task_vars) | {"ansible_facts": once.mark(check)}
 
-    def _converge(
-        self,
-        authority: ca.Authority,
-        wanted: list[ca.Wanted],
-        now: dt.datetime,
-        task_vars: dict[str, Any],
-    ) -> dict[str, Any]:
+    def _check_trusted(self, certificate: str, task_vars: dict[str, Any]) -> None:
+        """Check that what runs on the server will accept what the authority signs.
+
+        Raises:
+            ValueError: something doesn't.
+
+        """
+        server = _Server(self, [], task_vars)
+        lacking = server.call("distrusting", authority=certificate)["distrusting"]
+        if lacking:
+            raise ValueError(
+                "The new authority is not trusted yet by all that runs on this server "
+                f"({', '.join(lacking)}), so nothing is signed by it. Let the previous one "
+                "sign again (`python -m bedstone_control rotate NAME ca --unsign`), run site.yml "
+                "to its end on all hosts, then `--sign` and site.yml again."
+            )
+
+    def _converge(self, what: _Due, task_vars: dict[str, Any]) -> dict[str, Any]:
+        authority, wanted, now = what.authority, what.wanted, what.now
         server = _Server(self, wanted, task_vars)
         found = server.call("inspect")
         due = {}
         for certificate in wanted:
             present = found["present"][certificate.name]["certificate"]
-            if reasons := ca.reasons_to_issue(present, certificate, authority, now):
+            reasons = ca.reasons_to_issue(present, certificate, authority, now, what.issued_after)
+            if reasons:
                 due[certificate.name] = reasons
         if not self._task.check_mode and (due or found["pending"]):
             requests = {name: entry["request"] for name, entry in found["present"].items()}
             if without := [name for name in due if not requests[name]]:
-                requests |= server.call("request", names=without)["requests"]
+                fresh = [name for name in without if ca.REPLACED in due[name]]
+                requests |= server.call("request", names=without, fresh=fresh)["requests"]
             signed = {
                 certificate.name: ca.issue(requests[certificate.name], certificate, authority, now)
                 for certificate in wanted
@@ -100,6 +123,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 {"prepared": f"{path} is removed\n"} for path in server.removed_paths
             ]
         return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Due:
+    """What certificates are compared with."""
+
+    authority: ca.Authority
+    wanted: list[ca.Wanted]
+    now: dt.datetime
+    issued_after: dt.datetime | None
 
 
 class _Server:
@@ -141,6 +174,23 @@ class _Server:
         self.removed_paths += result["removed_paths"]
         self.units |= result["units"]
         return result
+
+
+def _moment(text: str) -> dt.datetime | None:
+    """Return the time in an argument.
+
+    Raises:
+        ValueError: it is none.
+
+    """
+    if not text:
+        return None
+    try:
+        return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC)
+    except ValueError:
+        raise ValueError(
+            f"ca_issued_after is {text!r}, which is no time; an example is 2026-11-29T12:00:00Z"
+        ) from None
 
 
 def _checked(arguments: dict[str, Any], now: dt.datetime) -> tuple[ca.Authority, list[ca.Wanted]]:

@@ -26,6 +26,8 @@ else:
 
 DIRECTORY = "/etc/bedstone/tls"
 STATE = "/var/lib/bedstone/certificates"
+# Where containers find the trusted authorities (bedstone_control/names.py, CA_IN_CONTAINER).
+IN_CONTAINER = "/run/bedstone/ca.crt"
 KEY_MODE, CERTIFICATE_MODE = 0o640, 0o644
 # The beginning of every P-256 public key in PEM (its type and curve, RFC 5480).
 P256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"
@@ -111,14 +113,40 @@ class Certificates:
         self._store()
         return {"present": found, "pending": list(self.state.pending)}
 
-    def requests(self, names: list[str]) -> dict[str, str]:
-        """Make requests for new certificates on the present keys, by name.
+    def distrusting(self, authority: str) -> list[str]:
+        """Return the files of trusted authorities on this server that lack one.
+
+        A container sees the file that was there when it started: its processes' view counts.
+
+        Args:
+            authority: its certificate, as PEM text.
+
+        """
+        seen: set[tuple[int, int]] = set()
+        found = []
+        containers = self._place("/proc").glob(f"[0-9]*/root{IN_CONTAINER}")
+        for place in (self._place(f"{DIRECTORY}/ca.crt"), *sorted(containers)):
+            try:
+                status, text = place.stat(), place.read_text(errors="replace")
+            except OSError:
+                continue  # a new server, or a process that has ended
+            if (status.st_dev, status.st_ino) not in seen and authority.strip() not in text:
+                found.append(str(place))
+            seen.add((status.st_dev, status.st_ino))
+        return found
+
+    def requests(self, names: list[str], fresh: list[str]) -> dict[str, str]:
+        """Make requests for new certificates, by name.
+
+        Args:
+            names: the pairs' names.
+            fresh: those of them that get a new key in place of the present one.
 
         Raises:
             ConvergeError: a request can't be made.
 
         """
-        return {name: self._request(self.pairs[name]) for name in names}
+        return {name: self._request(self.pairs[name], fresh=name in fresh) for name in names}
 
     def install(self, certificates: dict[str, str]) -> None:
         """Put certificates in place, with new keys where there are some, and reload their readers.
@@ -130,13 +158,12 @@ class Certificates:
             ConvergeError: a certificate isn't for its key, or a unit doesn't reload.
 
         """
-        for name, text in certificates.items():
-            self._check_match(self.pairs[name], text)
+        keys = {name: self._key_of(self.pairs[name], text) for name, text in certificates.items()}
         readers = [unit for name in certificates for unit in self.pairs[name].reload]
         self.state.pending = list(dict.fromkeys([*self.state.pending, *readers]))
         self._store()
         for name, text in certificates.items():
-            self._put(self.pairs[name], text)
+            self._put(self.pairs[name], text, keys[name])
         self._store()
         self._reload()
 
@@ -179,8 +206,8 @@ class Certificates:
                 return path
         return None
 
-    def _request(self, pair: Pair) -> str:
-        path = self._usable_key(pair) or self._make_key(pair)
+    def _request(self, pair: Pair, *, fresh: bool = False) -> str:
+        path = (None if fresh else self._usable_key(pair)) or self._make_key(pair)
         place = str(self._place(path))
         ended = self.run(["openssl", "req", "-new", "-key", place, "-subj", f"/CN={pair.name}"])
         if ended.code != 0:
@@ -201,23 +228,25 @@ class Certificates:
         place.chmod(0o600)
         return pair.new_key
 
-    def _check_match(self, pair: Pair, text: str) -> None:
-        path = self._usable_key(pair)
+    def _key_of(self, pair: Pair, text: str) -> str:
+        """Return the path of the key that a certificate is for: the present or the new one."""
         place = self._place(f"{STATE}/{pair.name}.crt")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
         certified = self._certified_key(place)
         place.unlink()
-        if path is None or self._public_key(path) != certified:
-            raise ConvergeError(
-                f"The new certificate for {pair.name} is not for this server's key. Was the key "
-                "replaced meanwhile? Run it again."
-            )
+        for path in (pair.key, pair.new_key):
+            if certified is not None and self._public_key(path) == certified:
+                return path
+        raise ConvergeError(
+            f"The new certificate for {pair.name} is not for this server's key. Was the key "
+            "replaced concurrently? Run it again."
+        )
 
-    def _put(self, pair: Pair, text: str) -> None:
+    def _put(self, pair: Pair, text: str, key_path: str) -> None:
         ids = fs.ids_of(pair.owner, pair.group, path=pair.key, tolerate_unknown=False)
         fs.make_parents(self.root, pair.key)
-        if self._usable_key(pair) == pair.new_key:
+        if key_path == pair.new_key:
             key = self._place(pair.new_key).read_bytes()
             self._write(pair, pair.key, key, KEY_MODE, ids)
         self._write(pair, pair.certificate, text.encode(), CERTIFICATE_MODE, ids)

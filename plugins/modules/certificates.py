@@ -86,6 +86,15 @@ options:
         type: list
         elements: str
         default: []
+  trusted_first:
+    description: Fail where this server, or a container on it, doesn't trust C(authority) yet.
+    type: bool
+    default: false
+  issued_after:
+    description: A certificate from before this time (C(2026-11-29T12:00:00Z)) is issued again, on
+      a new key.
+    type: str
+    default: ""
   only_check:
     description: Check the arguments, the authority included, and do nothing more.
     type: bool
@@ -140,13 +149,15 @@ units:
 
 
 def main() -> None:
-    """Run one of the three steps that the action plugin requests."""
+    """Run one of the steps that the action plugin requests."""
     module = AnsibleModule(
         # The arguments from the action plugin; those that users write are in DOCUMENTATION.
         argument_spec={
-            "step": {"type": "str", "choices": ["inspect", "request", "install"]},
+            "step": {"type": "str", "choices": ["distrusting", "inspect", "request", "install"]},
             "pairs": {"type": "list", "elements": "dict", "no_log": False},
+            "authority": {"type": "str", "default": ""},
             "names": {"type": "list", "elements": "str", "default": []},
+            "fresh": {"type": "list", "elements": "str", "default": []},
             "install": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -164,10 +175,13 @@ def main() -> None:
             pairs = [Pair(**pair) for pair in module.params["pairs"]]
             certificates = Certificates(pairs, run=run, check=module.check_mode)
             try:
-                if step == "inspect":
+                if step == "distrusting":
+                    done = {"distrusting": certificates.distrusting(module.params["authority"])}
+                elif step == "inspect":
                     done = certificates.inspect()
                 elif step == "request":
-                    done = {"requests": certificates.requests(module.params["names"])}
+                    names, fresh = module.params["names"], module.params["fresh"]
+                    done = {"requests": certificates.requests(names, fresh)}
                 else:
                     certificates.install(module.params["install"])
             finally:

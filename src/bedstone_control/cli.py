@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
+import getpass
 import sys
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from pydantic import ValidationError
 
 from bedstone_control import docs, version
 from bedstone_control.checks.problems import schema_report
-from bedstone_control.inventory import backup_key_dialog, create
+from bedstone_control.inventory import backup_key_dialog, create, rotate
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORIES = PROJECT / "inventories"
+_STEPS = ("list", "sign", "unsign", "forget")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     )
     secrets.set_defaults(run=_secrets)
 
+    _add_rotate(commands.add_parser("rotate", help="replace secrets without downtime"))
+
     backup_key = commands.add_parser(
         "backup-key",
         help="show the backup key once, and prove that it is kept elsewhere",
@@ -81,6 +86,33 @@ def parser() -> argparse.ArgumentParser:
     )
     documentation.set_defaults(run=_docs)
     return result
+
+
+def _add_rotate(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Replace secrets in the vault of inventories/NAME; the playbook that it names brings them "
+        "to the servers (docs/rotation.md). What only you know is asked for, on a terminal or as "
+        "lines of standard input."
+    )
+    command.add_argument("name", help="name of the inventory, or its directory")
+    command.add_argument(
+        "secrets",
+        nargs="*",
+        metavar="SECRET",
+        help="its place in the vault, such as apps.payments.secret_key; or `ca`, the certificate "
+        "authority; `certificates`, those that it issued; `vault-password`",
+    )
+    step = command.add_mutually_exclusive_group()
+    step.add_argument("--list", action="store_true", help="show the secrets' names and ages")
+    step.add_argument("--sign", action="store_true", help="with `ca`: the next authority signs")
+    step.add_argument("--unsign", action="store_true", help="with `ca`: the previous one again")
+    step.add_argument(
+        "--forget", action="store_true", help="drop the previous value, or the previous authority"
+    )
+    command.add_argument(
+        "--vault-password-file", type=Path, help="when it is not the inventory's own"
+    )
+    command.set_defaults(run=_rotate)
 
 
 def _shown(path: Path) -> str:
@@ -152,10 +184,7 @@ def _secrets(arguments: argparse.Namespace) -> int:
     added, missing = create.add_secrets(directory, arguments.vault_password_file)
     vault_file = _shown(directory / create.VAULT_FILE)
     print(f"Added to {vault_file}: {', '.join(added)}" if added else "Nothing had to be added.")
-    for account, line in create.public_keys(directory, arguments.vault_password_file).items():
-        print(f"{account} lets the servers in by this line of its authorized_keys:\n  {line}")
-    for source, line in create.deploy_keys(directory, arguments.vault_password_file).items():
-        print(f"{source} needs this deploy key, for reading alone:\n  {line}")
+    _print_public_keys(directory, arguments.vault_password_file)
     if missing:
         print(
             f"Only you can add, under bedstone_secrets: {', '.join(missing)}\n"
@@ -164,6 +193,71 @@ def _secrets(arguments: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _print_public_keys(directory: Path, password_file: Path | None) -> None:
+    for account, line in create.public_keys(directory, password_file).items():
+        print(f"{account} lets the servers in by this line of its authorized_keys:\n  {line}")
+    for source, line in create.deploy_keys(directory, password_file).items():
+        print(f"{source} needs this deploy key, for reading alone:\n  {line}")
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    names = arguments.secrets
+    step = next((name for name in _STEPS if getattr(arguments, name)), "")
+    _check_rotation(names, step)
+    inventory = rotate.Inventory(_directory(arguments.name), arguments.vault_password_file)
+    keys: list[str] = []
+    if step == "list":
+        said = rotate.table(inventory, dt.datetime.now(dt.UTC).date())
+    elif names == [rotate.AUTHORITY]:
+        said = rotate.rotate_authority(inventory, step or "add")
+    elif names == [rotate.CERTIFICATES]:
+        said = rotate.renew_certificates(inventory)
+    elif names == [rotate.VAULT_PASSWORD]:
+        said = rotate.change_password(inventory)
+    elif step == "forget":
+        said = rotate.forget(inventory, names)
+    else:
+        said, keys = rotate.replace(inventory, names, _ask)
+    print("\n".join(said))
+    if keys:
+        _print_public_keys(inventory.directory, arguments.vault_password_file)
+    return 0
+
+
+def _check_rotation(names: list[str], step: str) -> None:
+    """Check that names and options fit together.
+
+    Raises:
+        ValueError: they don't.
+
+    """
+    alone = [name for name in names if name in rotate.SPECIAL]
+    if (step == "list") != (not names):
+        raise ValueError("Name the secrets to replace, or ask for --list without names.")
+    if len(names) > 1 and alone:
+        raise ValueError(f"{alone[0]} is rotated alone: it has other next steps.")
+    if step in {"sign", "unsign"} and names != [rotate.AUTHORITY]:
+        raise ValueError(f"--{step} is a step of `{rotate.AUTHORITY}`.")
+    if step == "forget" and names[0] in {rotate.CERTIFICATES, rotate.VAULT_PASSWORD}:
+        raise ValueError(f"Nothing previous is kept of {names[0]}.")
+
+
+def _ask(name: str) -> str:
+    """Return the new value of a secret that only the operator knows.
+
+    Raises:
+        ValueError: it is empty.
+
+    """
+    if sys.stdin.isatty():
+        value = getpass.getpass(f"New value of {name} (not shown): ")
+    else:
+        value = sys.stdin.readline().rstrip("\r\n")
+    if not value.strip():
+        raise ValueError(f"{name} got no value. Nothing was changed.")
+    return value
 
 
 def _docs(_arguments: argparse.Namespace) -> int:

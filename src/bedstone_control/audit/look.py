@@ -14,6 +14,7 @@ from bedstone_control.audit import connect
 from bedstone_control.audit.connect import NoAnswerError
 from bedstone_control.audit.report import Row
 from bedstone_control.audit.targets import target
+from bedstone_control.roles import ca
 from bedstone_control.roles.firewall import FORWARDED
 from bedstone_control.roles.registry import ROLES
 from bedstone_control.roles.site import Site
@@ -76,7 +77,7 @@ def _ip(address: str) -> str:
 
 def _authorities(site: Site) -> Iterator[str]:
     yield site.secrets["ca"]["certificate"]
-    yield from site.variables["ca_also_trusted"]
+    yield from ca.also_trusted(site)
     for path in site.settings.extra_ca_certificates:
         yield Path(site.path(path)).read_text(encoding="utf-8")
 

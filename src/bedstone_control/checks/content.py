@@ -78,7 +78,8 @@ def _login(context: Context, where: Place, app: App, value: str) -> Iterator[Pro
 def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterator[Problem]:
     """Check for placeholders that stand for nothing."""
     for name in placeholders.used(text):
-        if name.startswith("secret.") and re.fullmatch(names.ENVIRONMENT_NAME, name[7:]):
+        own = name.removeprefix("secret.").removesuffix(placeholders.PREVIOUS)
+        if name.startswith("secret.") and re.fullmatch(names.ENVIRONMENT_NAME, own):
             continue  # a missing one is a missing secret
         offer = next((one for one in environment.offers(ROLES) if name in one.placeholders), None)
         if offer is not None and not offer.used_by(app):

@@ -23,6 +23,8 @@ from bedstone_control.pki.authority import CLOCK_TOLERANCE
 LONGEST_SERVER_DAYS = 397
 LONGEST_CLIENT_DAYS = 825
 LONGEST_COMMON_NAME = 64
+# The reason for which a new key is made, too.
+REPLACED = "it is to be replaced with its key"
 USAGES = {
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -236,7 +238,11 @@ def is_name(name: str) -> bool:
 
 
 def reasons_to_issue(
-    present_pem: str | None, wanted: Wanted, authority: Authority, now: dt.datetime
+    present_pem: str | None,
+    wanted: Wanted,
+    authority: Authority,
+    now: dt.datetime,
+    issued_after: dt.datetime | None = None,
 ) -> list[str]:
     """Return why a certificate has to be issued; nothing when the present one will do.
 
@@ -245,6 +251,7 @@ def reasons_to_issue(
         wanted: the certificate as it should be.
         authority: the one that has to have issued it.
         now: the time to judge by, with a time zone.
+        issued_after: an earlier certificate won't do.
 
     """
     if present_pem is None:
@@ -264,6 +271,8 @@ def reasons_to_issue(
         reasons.append("the names changed")
     if _usages(present) != [USAGES[wanted.usage]]:
         reasons.append("the usage changed")
+    if is_before(present, issued_after):
+        reasons.append(REPLACED)
     left = present.not_valid_after_utc - now
     # An authority near its own end can't give more: then a new certificate would be no better.
     gained = _not_after(wanted, authority, now) - present.not_valid_after_utc
@@ -272,6 +281,11 @@ def reasons_to_issue(
     if present.not_valid_before_utc > now + CLOCK_TOLERANCE:
         reasons.append("it is not valid yet")
     return reasons
+
+
+def is_before(certificate: x509.Certificate, moment: dt.datetime | None) -> bool:
+    """Return whether a certificate of ours was issued before a moment, False without one."""
+    return moment is not None and certificate.not_valid_before_utc + CLOCK_TOLERANCE < moment
 
 
 def issue(request_pem: str, wanted: Wanted, authority: Authority, now: dt.datetime) -> str:

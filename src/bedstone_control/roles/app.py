@@ -12,7 +12,17 @@ from bedstone_control import names
 from bedstone_control.roles import app_config, groups
 from bedstone_control.roles.environment import environment as environment_of
 from bedstone_control.roles.environment import overridden
-from bedstone_control.roles.role import Offer, Placeholder, Role, Secret, Stage, ssh_key, token
+from bedstone_control.roles.role import (
+    SSH_KEY,
+    Offer,
+    Placeholder,
+    Role,
+    Rotation,
+    Secret,
+    Stage,
+    ssh_key,
+    token,
+)
 from bedstone_control.settings import gitserver, placeholders
 
 if TYPE_CHECKING:
@@ -223,9 +233,14 @@ def arguments(site: Site) -> list[dict[str, Any]]:
 
 _HTTPS = 443
 _SECRET = "secret."  # noqa: S105 - how the placeholders of secrets begin
+_SECRET_KEY = Rotation(
+    "keys", overlap="releases accept what the previous key signed, until it is forgotten"
+)
 
 _VARIABLES = {
     "SECRET_KEY": "${app.secret_key}",
+    # Left out where SECRET_KEY is another one (roles/environment.py).
+    "SECRET_KEY_FALLBACKS": f"${{app.secret_key{placeholders.PREVIOUS}}}",
     "ALLOWED_HOSTS": "${app.domains}",
     "CSRF_TRUSTED_ORIGINS": "${app.origins}",
     # gunicorn and uvicorn read it: the proxies to trust that a request came over HTTPS. Only nginx
@@ -238,11 +253,17 @@ def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]: 
     """Return the placeholders `app.*` and `secret.*`."""
     secrets, https_port = site.app_secrets(app), site.port("nginx_https_port")
     port = "" if https_port == _HTTPS else f":{https_port}"
+    # Without a previous value the present one: an empty text would be a key that everyone knows.
+    both = secrets | {
+        f"{name}{placeholders.PREVIOUS}": site.previous_secrets(app).get(name, value)
+        for name, value in secrets.items()
+    }
+    own = ("secret_key", f"secret_key{placeholders.PREVIOUS}")
     return {
-        **({"app.secret_key": secrets["secret_key"]} if "secret_key" in secrets else {}),
+        **{f"app.{name}": both[name] for name in own if name in both},
         "app.domains": ",".join(app.domains),
         "app.origins": ",".join(f"https://{domain}{port}" for domain in app.domains),
-        **{f"{_SECRET}{name}": value for name, value in secrets.items()},
+        **{f"{_SECRET}{name}": value for name, value in both.items()},
     }
 
 
@@ -251,16 +272,27 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
         place = ("apps", app.name)
         mentioned = {name for text in _texts(app) for name in placeholders.used(text)}
         named = {name.removeprefix(_SECRET) for name in mentioned if name.startswith(_SECRET)}
-        if "app.secret_key" in mentioned or "secret_key" in named:
+        named |= {name[4:] for name in mentioned if name.startswith("app.secret_key")}
+        needed = {name.removesuffix(placeholders.PREVIOUS) for name in named}
+        if "secret_key" in needed:
             # `check --deploy` requires 50 characters (security.W009); 48 bytes give 64.
-            yield Secret((*place, "secret_key"), "${app.secret_key}", token(48), least=50)
+            yield Secret(
+                (*place, "secret_key"),
+                "${app.secret_key}",
+                token(48),
+                least=50,
+                rotation=_SECRET_KEY,
+                keeps_previous=f"secret_key{placeholders.PREVIOUS}" in named,
+            )
         if app.source.registry_user is not None:
             yield Secret((*place, "registry_password"), "of the registry's account")
         server = gitserver.parse(app.source.git) if app.source.git is not None else None
         if server is not None and server.ssh:
-            yield Secret((*place, "deploy_key"), "fetches the source", ssh_key)
-        for name in sorted(named - {"", "secret_key"}):
-            yield Secret((*place, name), f"any other: ${{secret.{name}}}")
+            yield Secret((*place, "deploy_key"), "fetches the source", ssh_key, rotation=SSH_KEY)
+        for name in sorted(needed - {"", "secret_key"}):
+            keeps = f"{name}{placeholders.PREVIOUS}" in named
+            purpose = f"any other: ${{secret.{name}}}"
+            yield Secret((*place, name), purpose, keeps_previous=keeps)
 
 
 def _texts(app: App) -> list[str]:
@@ -280,9 +312,15 @@ _OFFER = Offer(
     used_by=lambda _app: True,
     placeholders={
         "app.secret_key": Placeholder("the app's own secret key", secret=True),
+        f"app.secret_key{placeholders.PREVIOUS}": Placeholder(
+            "the one before the last rotation, the present one when there was none", secret=True
+        ),
         "app.domains": Placeholder("the domains, separated by commas"),
         "app.origins": Placeholder("the domains with https:// in front, separated by commas"),
         "secret.NAME": Placeholder("NAME of the app's secrets in the vault", secret=True),
+        f"secret.NAME{placeholders.PREVIOUS}": Placeholder(
+            "its value before the last rotation, the present one when there was none", secret=True
+        ),
     },
     variables=_VARIABLES,
     values=_placeholder_values,

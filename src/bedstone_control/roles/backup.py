@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone_control import names
 from bedstone_control.roles import pgbackrest, postgresql
 from bedstone_control.roles.groups import POSTGRESQL
-from bedstone_control.roles.role import Role, Secret, Stage, ssh_key
+from bedstone_control.roles.role import SSH_KEY, Role, Rotation, Secret, Stage, ssh_key
 from bedstone_control.settings import calendar
 from bedstone_control.vault import backup_key, content
 
@@ -194,14 +194,21 @@ def origins(site: Site) -> list[dict[str, Any]]:
     ]
 
 
+_KEY = Rotation(
+    "backup",
+    refused="a backup can only be read with the key that encrypted it; docs/rotation.md, "
+    "`The backup key`, has the way with a new directory at each destination",
+)
+
+
 def _secrets(settings: Settings) -> Iterator[Secret]:
     purpose = "encrypts all that leaves the servers; make backup-key"
-    yield Secret(("backup", "key"), purpose, lambda _inventory: backup_key.make())
+    yield Secret(("backup", "key"), purpose, lambda _inventory: backup_key.make(), rotation=_KEY)
     for there in settings.backup.destinations:
         for name in content.secrets_of(there):
             place = ("backup", "destinations", there.name, name)
             if name == "private_key":
-                yield Secret(place, "of an SFTP server: an ssh key", ssh_key)
+                yield Secret(place, "of an SFTP server: an ssh key", ssh_key, rotation=SSH_KEY)
             else:
                 yield Secret(place, "of an S3 bucket")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.pki import rotation
 from bedstone_control.pki.authority import make_authority
 from bedstone_control.roles.groups import EVERY_HOST
 from bedstone_control.roles.role import Role, Secret, Stage
@@ -28,7 +29,8 @@ def authority_files(certificate: str, also_trusted: list[str]) -> list[dict[str,
         also_trusted: further ones.
 
     """
-    texts = [str(pem).strip() + "\n" for pem in (certificate, *also_trusted)]
+    # Sorted: when another of the trusted ones begins to sign, no file changes.
+    texts = sorted({str(pem).strip() + "\n" for pem in (certificate, *also_trusted)})
     anchors = [
         {"path": ANCHOR.format(number=number), "content": text}
         for number, text in enumerate(texts, start=1)
@@ -46,6 +48,16 @@ def certificates(site: Site) -> list[dict[str, Any]]:
     ]
 
 
+def also_trusted(site: Site) -> list[str]:
+    """Return the authorities that are trusted while one replaces another, as PEM texts."""
+    return rotation.also_trusted(_held(site))
+
+
+def _held(site: Site) -> dict[str, Any]:
+    """Return what the vault holds of the authority."""
+    return dict(site.secrets.get("ca") or {})
+
+
 def _secrets(_settings: Settings) -> Iterator[Secret]:
     def make(inventory: str) -> dict[str, str]:
         certificate, key = make_authority(f"Bedstone CA {inventory}".strip(), _AUTHORITY_DAYS)
@@ -58,8 +70,12 @@ ROLE = Role(
     name="ca",
     group=EVERY_HOST,
     stage=Stage.MACHINE,
-    arguments={"ca_certificates": certificates},
-    variables={"ca_also_trusted": []},
+    arguments={
+        "ca_certificates": certificates,
+        "ca_also_trusted": also_trusted,
+        "ca_trusted_first": lambda site: bool(_held(site).get("previous")),
+        "ca_issued_after": lambda site: str(_held(site).get("issued_after") or ""),
+    },
     expressions={
         "ca_certificate": "bedstone_secrets.ca.certificate",
         "ca_key": "bedstone_secrets.ca.key",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from bedstone_control.settings.app import App
 
 
+# Default variables that mean nothing without the default of another one.
+_FOLLOWS = {"SECRET_KEY_FALLBACKS": "SECRET_KEY"}
+
+
 def offers(roles: Iterable[Role]) -> list[Offer]:
     """Return what the roles offer to apps."""
     return [offer for role in roles for offer in role.offers]
@@ -40,6 +44,9 @@ def overridden(app: App, *defaults: Mapping[str, str]) -> dict[str, str]:
     result: dict[str, str] = {}
     for each in defaults if app.default_env else ():
         result |= each
+    for name, followed in _FOLLOWS.items():
+        if followed in app.env:
+            result.pop(name, None)
     for name, value in app.env.items():
         if value is None:
             result.pop(name, None)

@@ -12,7 +12,16 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from bedstone_control import names
 from bedstone_control.roles import pgbackrest, reach
 from bedstone_control.roles.groups import POSTGRESQL
-from bedstone_control.roles.role import Offer, Placeholder, Port, Role, Secret, Stage, token
+from bedstone_control.roles.role import (
+    Offer,
+    Placeholder,
+    Port,
+    Role,
+    Rotation,
+    Secret,
+    Stage,
+    token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +30,12 @@ if TYPE_CHECKING:
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
 
+_LOGIN = Rotation(
+    "passwords", overlap="the previous login stays until the release that no longer uses it"
+)
+_MIGRATE = Rotation(
+    "passwords", overlap="no running container uses it; a release reads the new one"
+)
 MIN_CONNECTIONS, MANY_CONNECTIONS = 50, 100
 SMALL_SERVER_MB = 1024
 # Sorts and hashes may each take work_mem; a usual query has a few.
@@ -267,11 +282,11 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
     for app in settings.apps:
         if app.database:
             place = ("apps", app.name)
-            for name, purpose in (
-                ("database_migrate_password", "of the role that changes the schema"),
-                ("database_password", "of the role the app uses"),
+            for name, purpose, rotation in (
+                ("database_migrate_password", "of the role that changes the schema", _MIGRATE),
+                ("database_password", "of the role the app uses", _LOGIN),
             ):
-                yield Secret((*place, name), purpose, token(32), least=16)
+                yield Secret((*place, name), purpose, token(32), least=16, rotation=rotation)
 
 
 def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]:  # noqa: FBT001 - see Offer

@@ -97,6 +97,31 @@ class FurtherPort:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """How a secret is replaced while the servers work.
+
+    Attributes:
+        kind: whose life it has in the settings: `passwords`, `keys` or `own`.
+        playbook: brings the new one to the servers.
+        overlap: why nothing fails until that playbook has ended.
+        refused: why it can't be replaced in place, and what to do; empty when it can.
+
+    """
+
+    kind: str
+    playbook: str = "site"
+    overlap: str = "running containers keep the previous one until their release"
+    refused: str = ""
+
+
+# What only the operator knows, and the other side gave.
+OWN = Rotation("own", overlap="the other side has to accept both until the playbook has ended")
+SSH_KEY = Rotation(
+    "keys", overlap="the account there has to accept both keys until the playbook has ended"
+)
+
+
+@dataclass(frozen=True)
 class Secret:
     """A secret that settings need in the vault.
 
@@ -105,6 +130,8 @@ class Secret:
         purpose: what it is for.
         make: makes it, given the inventory's name; None for one that only the operator knows.
         least: the characters that a strong one has at least, where its length can be judged.
+        rotation: how it is replaced.
+        keeps_previous: whether its previous value is offered as well, so that the vault keeps it.
 
     """
 
@@ -112,6 +139,8 @@ class Secret:
     purpose: str
     make: Callable[[str], Any] | None = None
     least: int | None = None
+    rotation: Rotation = OWN
+    keeps_previous: bool = False
 
 
 def ssh_key(_inventory: str) -> str:

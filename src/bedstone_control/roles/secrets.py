@@ -1,8 +1,15 @@
-"""Make the secrets that settings need in the vault, and name those that it lacks."""
+"""Make, replace and name the secrets that settings need in the vault.
+
+Below `bedstone_secrets` of the vault, `made` has the date of each secret by its place, and
+`previous` the values before the last rotation of those that are offered to apps as well.
+"""
 
 from __future__ import annotations
 
 import copy
+import datetime as dt
+import difflib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.roles import registry
@@ -12,6 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bedstone_control.roles.role import Secret
+
+ROOT = "bedstone_secrets"
+_MADE, _PREVIOUS = "made", "previous"
+
+
+@dataclass(frozen=True)
+class Age:
+    """When a secret was made.
+
+    Attributes:
+        secret: the secret.
+        made: the day, None for one that is older than the record of days.
+        previous: whether its previous value is still accepted.
+
+    """
+
+    secret: Secret
+    made: dt.date | None
+    previous: bool
 
 
 def new_secrets(
@@ -37,12 +63,85 @@ def new_secrets(
     """
     content: dict[str, Any] = copy.deepcopy(dict(existing or {}))
     for secret in registry.secrets(_settings(settings)):
-        if secret.make is not None and _held(content, secret.place) is None:
-            parent = content
-            for name in ("bedstone_secrets", *secret.place[:-1]):
-                parent = _mapping(parent, name)
-            parent[secret.place[-1]] = secret.make(inventory)
+        if secret.make is not None and held(content, secret.place) is None:
+            put(content, secret.place, secret.make(inventory))
     return content
+
+
+def put(content: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    """Put a secret into a vault's content, with the day.
+
+    Raises:
+        ValueError: the vault holds something else where a mapping belongs.
+
+    """
+    _parent(content, place)[place[-1]] = value
+    made = _mapping(_mapping(content, ROOT), _MADE)
+    made[".".join(place)] = dt.datetime.now(dt.UTC).date().isoformat()
+
+
+def find(settings: Settings, name: str) -> Secret:
+    """Return a secret by its place, with dots.
+
+    Raises:
+        ValueError: the settings need none of this name.
+
+    """
+    known = {".".join(secret.place): secret for secret in registry.secrets(settings)}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
+        raise ValueError(f"The settings need no secret {name!r}. {hint}")
+    return known[name]
+
+
+def replace(content: dict[str, Any], secret: Secret, value: Any) -> None:
+    """Replace a secret in a vault's content, and keep its previous value if that is offered.
+
+    Raises:
+        ValueError: there is none, it is the same, or its previous value would be lost.
+
+    """
+    name, present = ".".join(secret.place), held(content, secret.place)
+    if present is None:
+        raise ValueError(f"The vault has no {name} yet. Add it: make secrets NAME=…")
+    if value == present:
+        raise ValueError(f"{name}: this is the value that the vault has.")
+    if secret.keeps_previous:
+        place = (_PREVIOUS, *secret.place)
+        if held(content, place) is not None:
+            raise ValueError(
+                f"{name}: its previous value is still accepted, and would be lost before a release "
+                f"knows the present one. First: rotate … {name} --forget"
+            )
+        _parent(content, place)[place[-1]] = present
+    put(content, secret.place, value)
+
+
+def forget(content: dict[str, Any], secret: Secret) -> bool:
+    """Drop the previous value of a secret from a vault's content; return whether there was one."""
+    place = (_PREVIOUS, *secret.place)
+    if held(content, place) is None:
+        return False
+    del _parent(content, place)[place[-1]]
+    return True
+
+
+def ages(settings: Settings, content: Mapping[str, Any]) -> list[Age]:
+    """Return when the secrets in a vault were made, in the order of the registry.
+
+    Raises:
+        ValueError: the vault holds a day that is none.
+
+    """
+    made = held(content, (_MADE,)) or {}
+    found = []
+    for secret in registry.secrets(settings):
+        if held(content, secret.place) is not None:
+            day = made.get(".".join(secret.place))
+            previous = held(content, (_PREVIOUS, *secret.place)) is not None
+            found.append(Age(secret, dt.date.fromisoformat(str(day)) if day else None, previous))
+    return found
 
 
 def missing_secrets(
@@ -56,7 +155,7 @@ def missing_secrets(
     return [
         ".".join(secret.place)
         for secret in registry.secrets(_settings(settings))
-        if _held(content, secret.place) is None
+        if held(content, secret.place) is None
     ]
 
 
@@ -69,12 +168,25 @@ def secrets_of_app(settings: Settings, app: str) -> dict[str, Secret]:
     }
 
 
-def _held(content: Mapping[str, Any], place: tuple[str, ...]) -> Any:
+def held(content: Mapping[str, Any], place: tuple[str, ...]) -> Any:
     """Return what a vault holds at a place, None for nothing."""
     value: Any = content
-    for name in ("bedstone_secrets", *place):
+    for name in (ROOT, *place):
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def _parent(content: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+    """Return the mapping in which a place is, making it when it is missing.
+
+    Raises:
+        ValueError: the vault holds something else where a mapping belongs.
+
+    """
+    parent = content
+    for name in (ROOT, *place[:-1]):
+        parent = _mapping(parent, name)
+    return parent
 
 
 def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:

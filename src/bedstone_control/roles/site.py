@@ -99,6 +99,11 @@ class Site:
         """Return the secrets of one app."""
         return dict(self.secrets.get("apps", {}).get(app.name, {}))
 
+    def previous_secrets(self, app: App) -> dict[str, str]:
+        """Return the values before the last rotation, of those secrets of one app that keep it."""
+        previous = self.secrets.get("previous", {}).get("apps", {})
+        return dict(previous.get(app.name, {}))
+
     def port(self, variable: str) -> int:
         """Return a port of this host, by the variable that sets it."""
         return int(self.variables[variable])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Ends the name of a secret's value before its last rotation.
+PREVIOUS = ".previous"
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 
 

@@ -34,6 +34,21 @@ class Operator(Model):
     )
 
 
+class SecretLife(Model):
+    """How long secrets are kept before `rotate --list` calls them old, in days."""
+
+    passwords: int = Field(365, ge=1, description="The databases' passwords.", examples=[180])
+    keys: int = Field(
+        730,
+        ge=1,
+        description="Secret keys of apps, ssh keys for sources and backups.",
+        examples=[365],
+    )
+    own: int = Field(
+        365, ge=1, description="What other services gave you: `${secret.NAME}`.", examples=[90]
+    )
+
+
 class Settings(Model):
     """Everything in the settings file, without the prefix `bedstone_`."""
 
@@ -92,6 +107,12 @@ class Settings(Model):
                 "sender": "bedstone@example.com",
             }
         ],
+    )
+    secret_life_days: SecretLife = Field(
+        default_factory=lambda: SecretLife.model_validate({}),
+        description="How old secrets may be; `python -m bedstone_control rotate NAME --list` shows "
+        "their ages and which are past three quarters of it. Nothing else follows.",
+        examples=[{"passwords": 180}],
     )
 
 

@@ -100,7 +100,7 @@ def test_answers_hold_no_private_key(host: Host) -> None:
     found = certificates.inspect()
     assert "PRIVATE" not in str(found)
     host.issue("site")
-    assert "PRIVATE" not in str(host.certificates("site").requests(["site"]))
+    assert "PRIVATE" not in str(host.certificates("site").requests(["site"], fresh=[]))
 
 
 def test_renewal_keeps_the_key(host: Host) -> None:
@@ -108,11 +108,44 @@ def test_renewal_keeps_the_key(host: Host) -> None:
     key, certificate = host.file("site.key").read_text(), host.file("site.crt").read_text()
     certificates = host.certificates("site")
     certificates.inspect()
-    request = certificates.requests(["site"])["site"]
+    request = certificates.requests(["site"], fresh=[])["site"]
     certificates.install({"site": host.sign(request)})
     assert host.file("site.key").read_text() == key
     assert host.file("site.crt").read_text() != certificate
     assert certificates.changed_paths == ["/etc/bedstone/tls/site.crt"]
+
+
+def test_key_is_replaced_on_request_and_only_with_its_certificate(host: Host) -> None:
+    host.issue("site")
+    key, certificate = host.file("site.key").read_text(), host.file("site.crt").read_text()
+    certificates = host.certificates("site")
+    certificates.inspect()
+    request = certificates.requests(["site"], fresh=["site"])["site"]
+    assert host.file("site.key").read_text() == key
+    assert host.file("site.crt").read_text() == certificate
+    certificates.install({"site": host.sign(request)})
+    assert host.file("site.key").read_text() != key
+    assert host.certificates("site").inspect()["present"]["site"]["certificate"]
+    assert mode(host.file("site.key")) == 0o640
+
+
+def test_trust_is_asked_of_the_server_and_of_what_containers_see(host: Host) -> None:
+    old, new = make_authority("Old", 9)[0], make_authority("New", 9)[0]
+    assert host.certificates().distrusting(new) == []
+    own = host.file("ca.crt")
+    own.parent.mkdir(parents=True)
+    own.write_text(old)
+    assert host.certificates().distrusting(new) == [str(own)]
+    own.write_text(f"{old}\n{new}")
+    assert host.certificates().distrusting(new) == []
+    for process, text in ((7, old + new), (8, old)):
+        file = host.root / f"proc/{process}/root/run/bedstone/ca.crt"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    (host.root / "proc/9").mkdir()
+    assert [path.split("/proc/")[1] for path in host.certificates().distrusting(new)] == [
+        "8/root/run/bedstone/ca.crt"
+    ]
 
 
 @pytest.mark.parametrize("broken", ["site.key", "site.crt"])
@@ -143,7 +176,7 @@ def test_pair_made_by_hand_is_taken_over(host: Host) -> None:
 def test_certificate_for_another_key_is_not_installed(host: Host) -> None:
     host.issue("site", "other")
     certificates = host.certificates("site", "other")
-    foreign = certificates.requests(["other"])["other"]
+    foreign = certificates.requests(["other"], fresh=[])["other"]
     before = host.file("site.crt").read_text()
     with pytest.raises(ConvergeError, match="is not for this server's key"):
         certificates.install({"site": host.sign(foreign)})

@@ -39,6 +39,12 @@ def version(_request: HttpRequest) -> HttpResponse:
     return JsonResponse({"version": VERSION, "host": CONTAINER, "secret": os.environ.get("MARK")})
 
 
+def session(request: HttpRequest) -> HttpResponse:
+    """Count the visits of a session, which the secret key signs."""
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return JsonResponse({"visits": request.session["visits"], "version": VERSION})
+
+
 def health(_request: HttpRequest) -> HttpResponse:
     """Say ok if the database answers."""
     if behaviour.has("never_healthy"):

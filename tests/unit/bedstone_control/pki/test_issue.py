@@ -15,6 +15,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from bedstone_control.pki.authority import make_authority
 from bedstone_control.pki.issue import (
     KEYS,
+    REPLACED,
     Authority,
     Wanted,
     is_name,
@@ -193,8 +194,13 @@ def test_trusted_authorities_are_a_bundle_and_a_file_each() -> None:
         "bedstone-ca-1.crt",
         "bedstone-ca-2.crt",
     ]
-    assert [entry["content"] for entry in files] == [ONE + TWO, ONE, TWO]
+    first, second = sorted([ONE, TWO])
+    assert [entry["content"] for entry in files] == [first + second, first, second]
     assert len(x509.load_pem_x509_certificates(files[0]["content"].encode())) == 2
+
+
+def test_no_file_changes_when_another_trusted_authority_begins_to_sign() -> None:
+    assert authority_files(ONE, [TWO]) == authority_files(TWO, [ONE])
 
 
 # When one is due
@@ -231,6 +237,12 @@ def test_certificate_is_due(
     issued = issue(request(), SITE, one, NOW)
     (found,) = reasons_to_issue(issued, wanted, one, NOW + later + dt.timedelta(hours=1))
     assert reason in found
+
+
+def test_certificate_from_before_a_rotation_is_replaced_with_its_key(one: Authority) -> None:
+    issued, second = issue(request(), SITE, one, NOW), dt.timedelta(seconds=1)
+    assert reasons_to_issue(issued, SITE, one, NOW, NOW - second) == []
+    assert reasons_to_issue(issued, SITE, one, NOW, NOW + second) == [REPLACED]
 
 
 def test_missing_broken_and_foreign_certificates_are_due(one: Authority) -> None:

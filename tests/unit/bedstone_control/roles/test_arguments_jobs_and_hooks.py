@@ -73,7 +73,12 @@ def test_app_without_more_settings_has_the_defaults() -> None:
     assert app.services["web"].stop_signal == "SIGQUIT"
     assert (app.migrations, app.restore_point) == ("django", "migrations")
     assert app.commands.console == ("python", "manage.py", "shell")
-    assert app.secret_variables == ("DATABASE_URL", "POSTGRES_PASSWORD", "SECRET_KEY")
+    assert app.secret_variables == (
+        "DATABASE_URL",
+        "POSTGRES_PASSWORD",
+        "SECRET_KEY",
+        "SECRET_KEY_FALLBACKS",
+    )
 
 
 @pytest.mark.parametrize(

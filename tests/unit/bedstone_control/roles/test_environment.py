@@ -56,6 +56,32 @@ def test_app_gets_the_usual_variables() -> None:
     assert found["CSRF_TRUSTED_ORIGINS"] == "https://pay.example.com,https://pay.example.org"
 
 
+def test_fallback_is_the_key_before_the_rotation_and_never_empty() -> None:
+    assert environment(app(), SECRETS)["SECRET_KEY_FALLBACKS"] == "k"
+    settings = {"apps": [app().model_dump(exclude_unset=True)]}
+    vault = {"apps": {"pay-me": SECRETS}, "previous": {"apps": {"pay-me": {"secret_key": "old"}}}}
+    site = site_of(settings, vault)
+    for migrate in (False, True):
+        found = roles_environment.environment(site, site.settings.apps[0], migrate=migrate)
+        assert (found["SECRET_KEY"], found["SECRET_KEY_FALLBACKS"]) == ("k", "old")
+
+
+@pytest.mark.parametrize("key", [None, "${secret.own}", "plain"])
+def test_fallback_goes_with_the_default_secret_key(key: str | None) -> None:
+    given = app(env={"SECRET_KEY": key})
+    assert "SECRET_KEY_FALLBACKS" not in environment(given, {**SECRETS, "own": "o"})
+    assert "secret_key" not in required_secrets(given)
+
+
+def test_previous_value_of_a_secret_is_offered_and_no_secret_of_its_own() -> None:
+    given = app(env={"KEYS": "${secret.own},${secret.own.previous}"})
+    assert environment(given, {**SECRETS, "own": "o"})["KEYS"] == "o,o"
+    needed = secrets_of_app(Settings.model_validate({"apps": [given]}), "pay-me")
+    assert needed["own"].keeps_previous
+    assert "own.previous" not in needed
+    assert "KEYS" in roles_environment.secret_variables(given, ROLES)
+
+
 def test_database_url_survives_any_password() -> None:
     url = urlsplit(environment(app(), SECRETS)["DATABASE_URL"])
     assert url.scheme == "postgresql"

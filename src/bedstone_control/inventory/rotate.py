@@ -1,0 +1,293 @@
+"""Replace secrets of an inventory: `rotate`.
+
+Each function changes the vault in one step, or nothing, and returns what to print: names and the
+next command, never a secret.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from bedstone_control.inventory import create
+from bedstone_control.pki import rotation as authority
+from bedstone_control.pki.authority import CLOCK_TOLERANCE
+from bedstone_control.roles import secrets
+from bedstone_control.vault import content as vault
+from bedstone_control.vault import password
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bedstone_control.settings.root import Settings
+
+VAULT_PASSWORD, CERTIFICATES, AUTHORITY = "vault-password", "certificates", "ca"
+SPECIAL = (AUTHORITY, CERTIFICATES, VAULT_PASSWORD)
+_CLIENT_CERTIFICATES = "postgresql_client_certificates"
+
+# Of each step of the authority: what is said of it, and the step after it.
+_STEPS = {
+    "add": (
+        "The next authority is in the vault. With the next run, everything trusts it as well.",
+        "--sign",
+    ),
+    "sign": (
+        "The next authority signs from now on. The previous one is trusted as well.",
+        "--forget",
+    ),
+    "unsign": (
+        "The previous authority signs again. The next one is trusted as well.",
+        "--sign",
+    ),
+    "forget": ("The previous authority is out of the vault.", ""),
+}
+_CHANGES = {
+    "sign": authority.signing,
+    "unsign": authority.unsigned,
+    "forget": authority.forgotten,
+}
+
+
+class Inventory:
+    """An inventory whose vault is changed."""
+
+    def __init__(self, directory: Path, password_file: Path | None = None) -> None:
+        """Take the inventory's directory, and the vault's password if it is elsewhere."""
+        self.directory = directory
+        self.password_file = password_file or directory / create.PASSWORD_FILE
+
+    def settings(self) -> Settings:
+        """Return the settings."""
+        return create.settings_of(self.directory)
+
+    def content(self) -> dict[str, Any]:
+        """Return the vault's content.
+
+        Raises:
+            ValueError: there is none, or it can't be read.
+
+        """
+        found: dict[str, Any] = create.vault_content(self.directory, self.password_file)
+        if not found:
+            raise ValueError(
+                f"There is no vault {self.directory / create.VAULT_FILE}. "
+                f"Make it: make secrets NAME={self.directory.name}"
+            )
+        return found
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Replace the vault."""
+        vault.write_vault(self.directory / create.VAULT_FILE, content, self.password_file)
+
+    def play(self, playbook: str) -> str:
+        """Return the command that runs a playbook."""
+        return (
+            f"  .venv/bin/ansible-playbook playbooks/{playbook}.yml -i {self.directory} \\\n"
+            f"    --vault-password-file {self.password_file}"
+        )
+
+    def rotate(self, rest: str) -> str:
+        """Return the command of another step."""
+        return f"  .venv/bin/python -m bedstone_control rotate {self.directory.name} {rest}"
+
+
+def replace(
+    inventory: Inventory, names: Sequence[str], ask: Callable[[str], str]
+) -> tuple[list[str], list[str]]:
+    """Replace secrets, all of those named or none.
+
+    Args:
+        inventory: the inventory.
+        names: their places in the vault, with dots.
+        ask: returns the new value of a secret that only the operator knows.
+
+    Returns:
+        What to print, and the places of the ssh keys that were made.
+
+    Raises:
+        ValueError: one of them can't be replaced; nothing has changed.
+
+    """
+    settings, content = inventory.settings(), inventory.content()
+    wanted = [secrets.find(settings, name) for name in dict.fromkeys(names)]
+    result = copy.deepcopy(content)
+    for secret in wanted:
+        name = ".".join(secret.place)
+        if secret.rotation.refused:
+            raise ValueError(f"{name} can't be replaced in place: {secret.rotation.refused}.")
+        if secret.place[-1] == "database_password" and _has_client_certificates(inventory):
+            raise ValueError(
+                f"{name}: with {_CLIENT_CERTIFICATES} the role logs in itself and has one "
+                "password: new connections fail from provision.yml to the release. In a "
+                f"maintenance window: ansible-vault edit {inventory.directory / create.VAULT_FILE}"
+            )
+    for secret in wanted:
+        make = secret.make
+        value = make(inventory.directory.name) if make else ask(".".join(secret.place))
+        secrets.replace(result, secret, value)
+    inventory.write(result)
+    said = [f"Replaced in the vault: {', '.join('.'.join(one.place) for one in wanted)}"]
+    said += [f"  {'.'.join(one.place)}: {one.rotation.overlap}." for one in wanted]
+    said += ["Next:", inventory.play("site")]
+    kept = [".".join(one.place) for one in wanted if one.keeps_previous]
+    if kept:
+        said += [
+            "When nothing depends on the previous value any more (Django's sessions: two weeks):",
+            inventory.rotate(f"{' '.join(kept)} --forget"),
+        ]
+    return said, [".".join(one.place) for one in wanted if one.place[-1].endswith("_key")]
+
+
+def _has_client_certificates(inventory: Inventory) -> bool:
+    given = create.variables_of(inventory.directory).get(_CLIENT_CERTIFICATES, False)
+    return given not in (False, None, "false", "no")
+
+
+def forget(inventory: Inventory, names: Sequence[str]) -> list[str]:
+    """Drop the previous values of secrets.
+
+    Raises:
+        ValueError: the settings need no such secret.
+
+    """
+    settings, content = inventory.settings(), inventory.content()
+    wanted = [secrets.find(settings, name) for name in dict.fromkeys(names)]
+    dropped = [".".join(one.place) for one in wanted if secrets.forget(content, one)]
+    if not dropped:
+        return ["No previous value was kept; nothing changed."]
+    inventory.write(content)
+    return [
+        f"Dropped the previous values of: {', '.join(dropped)}",
+        "Next:",
+        inventory.play("site"),
+    ]
+
+
+def rotate_authority(inventory: Inventory, step: str) -> list[str]:
+    """Do one step of the way to another certificate authority.
+
+    Args:
+        inventory: the inventory.
+        step: `add`, `sign`, `unsign` or `forget`.
+
+    Raises:
+        ValueError: it is not this step's turn.
+
+    """
+    content = inventory.content()
+    present = _authority(content)
+    done, after = _STEPS[step]
+    if step == "add":
+        # Two authorities of one name are hard to tell apart in messages.
+        name = f"{inventory.directory.resolve().name[:40]} {dt.datetime.now(dt.UTC):%Y-%m-%d}"
+        make = secrets.find(inventory.settings(), AUTHORITY).make
+        changed = authority.added(present, make(name) if make else {})
+    else:
+        changed = _CHANGES[step](present)
+    if changed == present:
+        done = "This step was done before, and nothing changed."
+    else:
+        content[secrets.ROOT][AUTHORITY] = changed
+        inventory.write(content)
+    said = [done, "Next, on all hosts:", inventory.play("site")]
+    if after:
+        said += ["After it has ended without a failure:", inventory.rotate(f"{AUTHORITY} {after}")]
+    return said
+
+
+def _authority(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what the vault holds of the authority.
+
+    Raises:
+        ValueError: nothing.
+
+    """
+    present = secrets.held(content, (AUTHORITY,))
+    if isinstance(present, dict) and present.get("certificate"):
+        return present
+    raise ValueError("The vault has no authority yet. Make it: make secrets NAME=…")
+
+
+def renew_certificates(inventory: Inventory) -> list[str]:
+    """Have all certificates of the inventory's authority issued again, on new keys."""
+    content = inventory.content()
+    _authority(content)["issued_after"] = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    inventory.write(content)
+    return [
+        "The next run issues all certificates of the authority again, on new keys.",
+        "Next:",
+        inventory.play("site"),
+    ]
+
+
+def change_password(inventory: Inventory) -> list[str]:
+    """Give the vault and all that is encrypted in the inventory another password.
+
+    Raises:
+        ValueError: something has another password already; nothing has changed.
+
+    """
+    files = password.change(inventory.directory, inventory.password_file)
+    return [
+        f"Encrypted with a new password, which is in {inventory.password_file}:",
+        *(f"  {path}" for path in files),
+        "Put it into your password manager now. The previous one still opens what was copied or",
+        "committed before: after a leak, replace the secrets themselves, too.",
+    ]
+
+
+def table(inventory: Inventory, today: dt.date) -> list[str]:
+    """Return the secrets with their ages, and which are past three quarters of their lives.
+
+    Raises:
+        ValueError: settings or vault can't be read.
+
+    """
+    settings, content = inventory.settings(), inventory.content()
+    rows = [("secret", "since", "days", "of", "")]
+    for age in secrets.ages(settings, content):
+        name = ".".join(age.secret.place)
+        if age.secret.place == (AUTHORITY,):
+            rows.append(_authority_row(name, secrets.held(content, age.secret.place), today))
+            continue
+        life: int | None = getattr(settings.secret_life_days, age.secret.rotation.kind, None)
+        said = ["its previous value is still accepted"] if age.previous else []
+        if age.made is None:
+            rows.append((name, "not known", "", str(life or ""), ", ".join(said)))
+            continue
+        days = (today - age.made).days
+        rows.append(
+            (
+                name,
+                age.made.isoformat(),
+                str(days),
+                str(life or ""),
+                ", ".join([*_due(days, life), *said]),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _due(days: int, life: int | None) -> list[str]:
+    if life is None or days * 4 < life * 3:
+        return []
+    return ["past its life" if days >= life else "past 3/4 of its life"]
+
+
+def _authority_row(name: str, held: Any, today: dt.date) -> tuple[str, str, str, str, str]:
+    certificate = x509.load_pem_x509_certificate(str(held["certificate"]).encode())
+    since = (certificate.not_valid_before_utc + CLOCK_TOLERANCE).date()
+    life = (certificate.not_valid_after_utc.date() - since).days
+    days = (today - since).days
+    said = _due(days, life)
+    said += ["the next one is trusted already"] if held.get("next") else []
+    said += ["the previous one is still trusted"] if held.get("previous") else []
+    return name, since.isoformat(), str(days), str(life), ", ".join(said)
