@@ -210,12 +210,8 @@ def _rotate(arguments: argparse.Namespace) -> int:
     keys: list[str] = []
     if step == "list":
         said = rotate.table(inventory, dt.datetime.now(dt.UTC).date())
-    elif names == [rotate.AUTHORITY]:
-        said = rotate.rotate_authority(inventory, step or "add")
-    elif names == [rotate.CERTIFICATES]:
-        said = rotate.renew_certificates(inventory)
-    elif names == [rotate.VAULT_PASSWORD]:
-        said = rotate.change_password(inventory)
+    elif names[0] in rotate.SPECIAL:
+        said = rotate.special(inventory, names[0], step)
     elif step == "forget":
         said = rotate.forget(inventory, names)
     else:

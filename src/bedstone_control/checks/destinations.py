@@ -111,22 +111,22 @@ def _path(context: Context, place: Place, path: str, right: str) -> Iterator[Pro
 def _shared(context: Context, declared: list[Destination]) -> Iterator[Problem]:
     """Check that no two keep their backups in one directory."""
     hosts = context.groups.get("postgresql", [])
-    taken: dict[tuple[Any, ...], str] = {}
+    taken: dict[str, str] = {}
     for index, there in enumerate(declared):
         kind = "sftp" if there.sftp is not None else "s3"
         place, given = (*_SETTING, index, kind, "path"), there.sftp or there.s3
         if given is None:
             continue
-        where: tuple[Any, ...] = (
-            (there.sftp.host.lower(), there.sftp.port, there.sftp.user)
-            if there.sftp is not None
-            else (str(destinations.endpoint(there.s3.endpoint)).lower(), there.s3.bucket)
-            if there.s3 is not None
-            else ()
-        )
-        other = taken.setdefault((*where, given.path.rstrip("/")), there.name)
+        directory = destinations.directory(there)
+        other = taken.setdefault(directory, there.name)
         if other != there.name:
             message = f"`{other}` and `{there.name}` are one and the same directory."
+            yield context.problem(place, message, {"path": f"{given.path.rstrip('/')}/two"})
+        if directory in content.directories_of_previous_key(context.variables):
+            message = (
+                f"What lies in the directory of `{there.name}` is encrypted with the previous "
+                "backup key: a new key needs a new directory (docs/rotation.md)."
+            )
             yield context.problem(place, message, {"path": f"{given.path.rstrip('/')}/two"})
         if len(hosts) > 1 and _HOST not in placeholders.used(given.path):
             message = (

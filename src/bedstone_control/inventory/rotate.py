@@ -15,7 +15,7 @@ from cryptography import x509
 from bedstone_control.inventory import create
 from bedstone_control.pki import rotation as authority
 from bedstone_control.pki.authority import CLOCK_TOLERANCE
-from bedstone_control.roles import secrets
+from bedstone_control.roles import destinations, secrets
 from bedstone_control.vault import content as vault
 from bedstone_control.vault import password
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from bedstone_control.settings.root import Settings
 
 VAULT_PASSWORD, CERTIFICATES, AUTHORITY = "vault-password", "certificates", "ca"
-SPECIAL = (AUTHORITY, CERTIFICATES, VAULT_PASSWORD)
+BACKUP_KEY = "backup.key"
+SPECIAL = (AUTHORITY, BACKUP_KEY, CERTIFICATES, VAULT_PASSWORD)
 _CLIENT_CERTIFICATES = "postgresql_client_certificates"
 
 # Of each step of the authority: what is said of it, and the step after it.
@@ -95,6 +96,15 @@ class Inventory:
         return f"  .venv/bin/python -m bedstone_control rotate {self.directory.name} {rest}"
 
 
+def special(inventory: Inventory, name: str, step: str) -> list[str]:
+    """Do a step of what is rotated alone, as `replace` and `forget` do of all others."""
+    if name == AUTHORITY:
+        return rotate_authority(inventory, step or "add")
+    if name == BACKUP_KEY:
+        return forget(inventory, [name]) if step else replace_backup_key(inventory)
+    return renew_certificates(inventory) if name == CERTIFICATES else change_password(inventory)
+
+
 def replace(
     inventory: Inventory, names: Sequence[str], ask: Callable[[str], str]
 ) -> tuple[list[str], list[str]]:
@@ -117,8 +127,6 @@ def replace(
     result = copy.deepcopy(content)
     for secret in wanted:
         name = ".".join(secret.place)
-        if secret.rotation.refused:
-            raise ValueError(f"{name} can't be replaced in place: {secret.rotation.refused}.")
         if secret.place[-1] == "database_password" and _has_client_certificates(inventory):
             raise ValueError(
                 f"{name}: with {_CLIENT_CERTIFICATES} the role logs in itself and has one "
@@ -156,6 +164,8 @@ def forget(inventory: Inventory, names: Sequence[str]) -> list[str]:
     """
     settings, content = inventory.settings(), inventory.content()
     wanted = [secrets.find(settings, name) for name in dict.fromkeys(names)]
+    if BACKUP_KEY in names:
+        (secrets.held(content, (secrets.PREVIOUS, "backup")) or {}).pop("directories", None)
     dropped = [".".join(one.place) for one in wanted if secrets.forget(content, one)]
     if not dropped:
         return ["No previous value was kept; nothing changed."]
@@ -164,6 +174,36 @@ def forget(inventory: Inventory, names: Sequence[str]) -> list[str]:
         f"Dropped the previous values of: {', '.join(dropped)}",
         "Next:",
         inventory.play("site"),
+    ]
+
+
+def replace_backup_key(inventory: Inventory) -> list[str]:
+    """Replace the backup key, and mark the present directories as those of the previous one.
+
+    Raises:
+        ValueError: there is none, or the one before it is kept for other directories.
+
+    """
+    settings, content = inventory.settings(), inventory.content()
+    secret = secrets.find(settings, BACKUP_KEY)
+    secrets.replace(content, secret, secret.make(inventory.directory.name) if secret.make else None)
+    declared = settings.backup.destinations
+    previous = secrets.held(content, (secrets.PREVIOUS, "backup"))
+    previous["directories"] = [destinations.directory(there) for there in declared]
+    inventory.write(content)
+    paths = ", ".join(there.name for there in declared)
+    local = f"{settings.backup.directory.rstrip('/')}/.restic"
+    return [
+        f"Replaced in the vault: {BACKUP_KEY}. The previous one is kept for what it encrypted.",
+        "Next:",
+        f"  make backup-key NAME={inventory.directory.name}",
+        *([f"  In the settings, another `path` for each destination: {paths}"] if paths else []),
+        inventory.play("site"),
+        "  On each server, with the previous key from the place where you keep it:",
+        f"  sudo restic -r {local} key add --new-password-file /etc/bedstone/backup.key",
+        "  sudo bedstone backup",
+        "When the former directories are deleted:",
+        inventory.rotate(f"{BACKUP_KEY} --forget"),
     ]
 
 

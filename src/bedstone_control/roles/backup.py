@@ -194,16 +194,18 @@ def origins(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-_KEY = Rotation(
-    "backup",
-    refused="a backup can only be read with the key that encrypted it; docs/rotation.md, "
-    "`The backup key`, has the way with a new directory at each destination",
-)
+_KEY = Rotation("backup", overlap="each destination gets a new directory; the old ones stay")
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
     purpose = "encrypts all that leaves the servers; make backup-key"
-    yield Secret(("backup", "key"), purpose, lambda _inventory: backup_key.make(), rotation=_KEY)
+    yield Secret(
+        ("backup", "key"),
+        purpose,
+        lambda _inventory: backup_key.make(),
+        rotation=_KEY,
+        keeps_previous=True,
+    )
     for there in settings.backup.destinations:
         for name in content.secrets_of(there):
             place = ("backup", "destinations", there.name, name)

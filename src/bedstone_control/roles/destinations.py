@@ -35,6 +35,17 @@ def endpoint(address: str) -> str | None:
     return match[1] if match else None
 
 
+def directory(there: Destination) -> str:
+    """Return what tells a destination's directory from others, "" for one without a place."""
+    if there.sftp is not None:
+        sftp = there.sftp
+        return f"sftp://{sftp.user}@{sftp.host.lower()}:{sftp.port}{sftp.path.rstrip('/')}"
+    if there.s3 is not None:
+        host = str(endpoint(there.s3.endpoint)).lower()
+        return f"s3://{host}/{there.s3.bucket}{there.s3.path.rstrip('/')}"
+    return ""
+
+
 def _entry(site: Site, there: Destination, secrets: dict[str, Any]) -> dict[str, Any]:
     place = (
         _sftp(site, there.sftp)

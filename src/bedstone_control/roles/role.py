@@ -104,14 +104,12 @@ class Rotation:
         kind: whose life it has in the settings: `passwords`, `keys` or `own`.
         playbook: brings the new one to the servers.
         overlap: why nothing fails until that playbook has ended.
-        refused: why it can't be replaced in place, and what to do; empty when it can.
 
     """
 
     kind: str
     playbook: str = "site"
     overlap: str = "running containers keep the previous one until their release"
-    refused: str = ""
 
 
 # What only the operator knows, and the other side gave.

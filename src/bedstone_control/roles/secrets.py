@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from bedstone_control.roles.role import Secret
 
 ROOT = "bedstone_secrets"
-_MADE, _PREVIOUS = "made", "previous"
+PREVIOUS = "previous"
+_MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def replace(content: dict[str, Any], secret: Secret, value: Any) -> None:
     if value == present:
         raise ValueError(f"{name}: this is the value that the vault has.")
     if secret.keeps_previous:
-        place = (_PREVIOUS, *secret.place)
+        place = (PREVIOUS, *secret.place)
         if held(content, place) is not None:
             raise ValueError(
                 f"{name}: its previous value is still accepted, and would be lost before a release "
@@ -120,7 +121,7 @@ def replace(content: dict[str, Any], secret: Secret, value: Any) -> None:
 
 def forget(content: dict[str, Any], secret: Secret) -> bool:
     """Drop the previous value of a secret from a vault's content; return whether there was one."""
-    place = (_PREVIOUS, *secret.place)
+    place = (PREVIOUS, *secret.place)
     if held(content, place) is None:
         return False
     del _parent(content, place)[place[-1]]
@@ -139,7 +140,7 @@ def ages(settings: Settings, content: Mapping[str, Any]) -> list[Age]:
     for secret in registry.secrets(settings):
         if held(content, secret.place) is not None:
             day = made.get(".".join(secret.place))
-            previous = held(content, (_PREVIOUS, *secret.place)) is not None
+            previous = held(content, (PREVIOUS, *secret.place)) is not None
             found.append(Age(secret, dt.date.fromisoformat(str(day)) if day else None, previous))
     return found
 

@@ -34,6 +34,12 @@ def backup_key(content: Mapping[str, Any]) -> Any:
     return _inner(content.get("bedstone_secrets"), "backup").get("key")
 
 
+def directories_of_previous_key(content: Mapping[str, Any]) -> list[str]:
+    """Return the directories of destinations that the previous backup key was for."""
+    previous = _inner(_inner(content.get("bedstone_secrets"), "previous"), "backup")
+    return [str(directory) for directory in previous.get("directories") or ()]
+
+
 def destination_secrets(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the secrets of the destinations in a vault, by destination."""
     backup = _inner(content.get("bedstone_secrets"), "backup")

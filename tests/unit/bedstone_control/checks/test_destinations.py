@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bedstone_control.checks.problems import report
+from bedstone_control.roles.destinations import directory
+from bedstone_control.settings.backup import Destination
 from bedstone_control.vault import ssh_keys
 from tests.unit.bedstone_control.checks.test_check_settings import Case, both, put
 from tests.unit.bedstone_control.checks.test_check_settings import (
@@ -163,6 +165,18 @@ CASES = [
     Case(
         "no host key", sftp("host_keys", []), f"{ALL}[offsite].sftp.host_keys",
         "At least one entry", "ssh-ed25519", line="host_keys:",
+    ),
+    Case(
+        "directory of the previous backup key",
+        lambda site: site.secrets["bedstone_secrets"].update(
+            previous={
+                "backup": {
+                    "directories": [directory(Destination.model_validate(OFFSITE)), "s3://x/y"]
+                }
+            }
+        ),
+        f"{ALL}[offsite].sftp.path", "encrypted with the previous backup key",
+        "path:", line="path:",
     ),
     Case(
         "two destinations in one directory",

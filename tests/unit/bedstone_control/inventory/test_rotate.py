@@ -107,7 +107,7 @@ def test_own_secret_is_asked_for_and_keeps_the_previous_value_where_it_is_offere
     ("arguments", "typed", "message"),
     [
         (["apps.payments.secret_kye"], "", "Did you mean apps.payments.secret_key?"),
-        ([PASSWORD, "backup.key"], "", "can't be replaced in place"),
+        ([PASSWORD, "backup.key"], "", "backup.key is rotated alone"),
         ([PASSWORD, "apps.payments.stripe"], "", "got no value"),
         ([PASSWORD, "apps.payments.stripe"], "sk-1\n", "is the value that the vault has"),
         ([PASSWORD, "ca"], "", "ca is rotated alone"),
@@ -179,6 +179,33 @@ def test_authority_is_exchanged_in_three_steps(
     assert secrets_in(directory)["ca"] == added["next"]
     said = capsys.readouterr().out
     assert "BEGIN" not in said
+
+
+def test_backup_key_is_replaced_and_the_previous_one_kept_with_its_directories(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = directory / SETTINGS_FILE
+    sftp = {"host": "b.example.com", "user": "u", "path": "/old/", "host_keys": ["k"]}
+    backup = {"destinations": [{"name": "offsite", "sftp": sftp}]}
+    path.write_text(path.read_text() + yaml.safe_dump({"bedstone_backup": backup}))
+    old = secrets_in(directory)["backup"]["key"]
+    assert rotated(directory, "backup.key") == 0
+    said = capsys.readouterr().out
+    after = secrets_in(directory)
+    new = after["backup"]["key"]
+    assert new != old
+    assert after["previous"]["backup"] == {
+        "key": old,
+        "directories": ["sftp://u@b.example.com:22/old"],
+    }
+    assert "another `path` for each destination: offsite" in said
+    assert "make backup-key NAME=production" in said
+    assert old not in said
+    assert new not in said
+    assert rotated(directory, "backup.key") == 1
+    assert secrets_in(directory) == after
+    assert rotated(directory, "backup.key", "--forget") == 0
+    assert secrets_in(directory)["previous"]["backup"] == {}
 
 
 def test_certificates_are_to_be_issued_after_now(directory: Path) -> None:
