@@ -207,7 +207,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
     step = next((name for name in _STEPS if getattr(arguments, name)), "")
     _check_rotation(names, step)
     inventory = rotate.Inventory(_directory(arguments.name), arguments.vault_password_file)
-    keys: list[str] = []
+    has_keys = False
     if step == "list":
         said = rotate.table(inventory, dt.datetime.now(dt.UTC).date())
     elif names[0] in rotate.SPECIAL:
@@ -215,9 +215,9 @@ def _rotate(arguments: argparse.Namespace) -> int:
     elif step == "forget":
         said = rotate.forget(inventory, names)
     else:
-        said, keys = rotate.replace(inventory, names, _ask)
+        said, has_keys = rotate.replace(inventory, names, _ask)
     print("\n".join(said))
-    if keys:
+    if has_keys:
         _print_public_keys(inventory.directory, arguments.vault_password_file)
     return 0
 

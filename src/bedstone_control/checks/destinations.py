@@ -162,7 +162,7 @@ def _key(context: Context, settings: Settings) -> Iterator[Problem]:
     elif held is not None and backup_key.same(held, key):
         message = (
             "This is the key itself, in plain text; here belongs its fingerprint. Who has seen the "
-            "file can open the backups: change the key if others have (docs/operations.md)."
+            "file can open the backups: change the key if others have (docs/rotation.md)."
         )
         yield context.problem(where, message, _HOLD.format(name=name))
     elif held is not None and not backup_key.is_fingerprint(held, key):

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from bedstone_control.checks.context import readable
 from bedstone_control.inventory import create
 from bedstone_control.pki import rotation as authority
 from bedstone_control.pki.authority import CLOCK_TOLERANCE
 from bedstone_control.roles import destinations, secrets
+from bedstone_control.roles.role import SSH_KEY
 from bedstone_control.vault import content as vault
 from bedstone_control.vault import password
 
@@ -84,11 +86,12 @@ class Inventory:
         """Replace the vault."""
         vault.write_vault(self.directory / create.VAULT_FILE, content, self.password_file)
 
-    def play(self, playbook: str) -> str:
-        """Return the command that runs a playbook."""
+    def play(self) -> str:
+        """Return the command that brings the vault to the servers."""
         return (
-            f"  .venv/bin/ansible-playbook playbooks/{playbook}.yml -i {self.directory} \\\n"
-            f"    --vault-password-file {self.password_file}"
+            "  .venv/bin/ansible-playbook playbooks/site.yml "
+            f"-i {readable(self.directory)} \\\n"
+            f"    --vault-password-file {readable(self.password_file)}"
         )
 
     def rotate(self, rest: str) -> str:
@@ -107,7 +110,7 @@ def special(inventory: Inventory, name: str, step: str) -> list[str]:
 
 def replace(
     inventory: Inventory, names: Sequence[str], ask: Callable[[str], str]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], bool]:
     """Replace secrets, all of those named or none.
 
     Args:
@@ -116,7 +119,7 @@ def replace(
         ask: returns the new value of a secret that only the operator knows.
 
     Returns:
-        What to print, and the places of the ssh keys that were made.
+        What to print, and whether the other side of an ssh key has to learn it.
 
     Raises:
         ValueError: one of them can't be replaced; nothing has changed.
@@ -140,14 +143,14 @@ def replace(
     inventory.write(result)
     said = [f"Replaced in the vault: {', '.join('.'.join(one.place) for one in wanted)}"]
     said += [f"  {'.'.join(one.place)}: {one.rotation.overlap}." for one in wanted]
-    said += ["Next:", inventory.play("site")]
+    said += ["Next:", inventory.play()]
     kept = [".".join(one.place) for one in wanted if one.keeps_previous]
     if kept:
         said += [
             "When nothing depends on the previous value any more (Django's sessions: two weeks):",
             inventory.rotate(f"{' '.join(kept)} --forget"),
         ]
-    return said, [".".join(one.place) for one in wanted if one.place[-1].endswith("_key")]
+    return said, any(one.rotation is SSH_KEY for one in wanted)
 
 
 def _has_client_certificates(inventory: Inventory) -> bool:
@@ -173,7 +176,7 @@ def forget(inventory: Inventory, names: Sequence[str]) -> list[str]:
     return [
         f"Dropped the previous values of: {', '.join(dropped)}",
         "Next:",
-        inventory.play("site"),
+        inventory.play(),
     ]
 
 
@@ -198,7 +201,7 @@ def replace_backup_key(inventory: Inventory) -> list[str]:
         "Next:",
         f"  make backup-key NAME={inventory.directory.name}",
         *([f"  In the settings, another `path` for each destination: {paths}"] if paths else []),
-        inventory.play("site"),
+        inventory.play(),
         "  On each server, with the previous key from the place where you keep it:",
         f"  sudo restic -r {local} key add --new-password-file /etc/bedstone/backup.key",
         "  sudo bedstone backup",
@@ -233,7 +236,7 @@ def rotate_authority(inventory: Inventory, step: str) -> list[str]:
     else:
         content[secrets.ROOT][AUTHORITY] = changed
         inventory.write(content)
-    said = [done, "Next, on all hosts:", inventory.play("site")]
+    said = [done, "Next, on all hosts:", inventory.play()]
     if after:
         said += ["After it has ended without a failure:", inventory.rotate(f"{AUTHORITY} {after}")]
     return said
@@ -260,7 +263,7 @@ def renew_certificates(inventory: Inventory) -> list[str]:
     return [
         "The next run issues all certificates of the authority again, on new keys.",
         "Next:",
-        inventory.play("site"),
+        inventory.play(),
     ]
 
 

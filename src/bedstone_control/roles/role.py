@@ -102,13 +102,11 @@ class Rotation:
 
     Attributes:
         kind: whose life it has in the settings: `passwords`, `keys` or `own`.
-        playbook: brings the new one to the servers.
-        overlap: why nothing fails until that playbook has ended.
+        overlap: why nothing fails until site.yml has brought the new one to the servers.
 
     """
 
     kind: str
-    playbook: str = "site"
     overlap: str = "running containers keep the previous one until their release"
 
 
