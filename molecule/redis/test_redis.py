@@ -152,15 +152,22 @@ def test_store_survives_a_crash_and_cache_starts_empty(
 def test_another_password_counts_without_a_restart(
     host: Host, store: Instance, variables: dict[str, Any], declared: Callable[..., Any]
 ) -> None:
-    instances = [
-        {**each, "password": OTHER} if each["name"] == "shop-store" else each
-        for each in variables["redis_instances"]
-    ]
+    """The previous one counts as well until it is forgotten: running containers have it."""
+
+    def instances(**changes: str) -> list[dict[str, Any]]:
+        return [
+            {**each, **changes} if each["name"] == "shop-store" else each
+            for each in variables["redis_instances"]
+        ]
+
     before = main_pid(host, "store")
-    declared(redis_instances=instances)
-    assert main_pid(host, "store") == before
+    declared(redis_instances=instances(password=OTHER, previous_password=PASSWORDS["store"]))
+    assert store.run("PING") == "PONG"
+    assert Instance(host, "store", OTHER).run("PING") == "PONG"
+    declared(redis_instances=instances(password=OTHER))
     assert "WRONGPASS" in store.run("PING")
     assert Instance(host, "store", OTHER).run("PING") == "PONG"
+    assert main_pid(host, "store") == before
 
 
 def test_instance_that_is_no_longer_declared_stops_and_keeps_its_data(

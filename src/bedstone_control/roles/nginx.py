@@ -13,7 +13,7 @@ from bedstone_control import names as shared
 from bedstone_control.roles import acme, edge
 from bedstone_control.roles.app_config import service_routes
 from bedstone_control.roles.groups import PROXY
-from bedstone_control.roles.role import Port, Role, Secret, Stage, token
+from bedstone_control.roles.role import Port, Role, Rotation, Secret, Stage, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bedstone_control.settings.root import Settings
 
 DIRECTORY = "/etc/nginx/bedstone"
+_VISITOR = Rotation("passwords", overlap="none: tell the visitors who use it")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 DOMAIN = re.compile(
     r"(\*\.)?([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -460,7 +461,9 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
         users = {user for rules in (app.edge, *app.edge.paths) for user in rules.basic_auth or ()}
         for user in sorted(users):
             place = ("apps", app.name, _secret_name(user))
-            yield Secret(place, f"password of `{user}` in basic_auth", token(18), least=12)
+            yield Secret(
+                place, f"password of `{user}` in basic_auth", token(18), least=12, rotation=_VISITOR
+            )
 
 
 def _tls_directory(app: App) -> str:

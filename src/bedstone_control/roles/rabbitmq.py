@@ -11,7 +11,16 @@ from urllib.parse import quote
 from bedstone_control import names
 from bedstone_control.roles import docker, reach
 from bedstone_control.roles.groups import RABBITMQ
-from bedstone_control.roles.role import Offer, Placeholder, Port, Role, Secret, Stage, token
+from bedstone_control.roles.role import (
+    Offer,
+    Placeholder,
+    Port,
+    Role,
+    Rotation,
+    Secret,
+    Stage,
+    token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +33,7 @@ SECRET = "rabbitmq_password"  # noqa: S105 - its name
 SHORTEST_PASSWORD = 16
 # The program that brings users into line marks here that it did.
 STATE = "/var/lib/bedstone/rabbitmq"
+_LOGIN = Rotation("passwords", overlap="the previous user stays while a connection uses it")
 # A worker that is late by a little is not stopped.
 SPARE_MINUTES = 10
 
@@ -189,7 +199,13 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
     for app in settings.apps:
         if app.rabbitmq:
             place = ("apps", app.name, SECRET)
-            yield Secret(place, "of the app in RabbitMQ", token(32), least=SHORTEST_PASSWORD)
+            yield Secret(
+                place,
+                "of the app in RabbitMQ",
+                token(32),
+                least=SHORTEST_PASSWORD,
+                rotation=_LOGIN,
+            )
 
 
 def _values(site: Site, app: App, _migrate: bool) -> dict[str, str]:  # noqa: FBT001 - see Offer

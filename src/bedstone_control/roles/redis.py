@@ -19,6 +19,7 @@ from bedstone_control.roles.role import (
     Offer,
     Placeholder,
     Role,
+    Rotation,
     Secret,
     Stage,
     token,
@@ -44,6 +45,8 @@ RIGHTS = "~* &* +@all -@admin +client|list +config|get"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
 # Of an entry of redis_instances (meta/argument_specs.yml says the same).
 _DEFAULTS = {"memory_mb": 64, "eviction": "noeviction", "persistent": True}
+_APP = Rotation("passwords", overlap="the previous password is accepted until it is forgotten")
+_ADMIN = Rotation("passwords", overlap="no app uses it; the instances restart")
 _DISCONNECTED = "resetchannels -@all"
 
 
@@ -76,6 +79,7 @@ def instances(site: Site) -> list[dict[str, Any]]:
             "name": f"{app.name}-{kind}",
             "port": port(app.name, kind, settings.port),
             "password": _password(site, app, kind),
+            "previous_password": _previous(site, app, kind),
             "memory_mb": settings.memory_mb,
             "eviction": getattr(settings, "eviction", "noeviction"),
             "persistent": kind == "store",
@@ -147,7 +151,7 @@ def redis_files(
             },
             {
                 "path": f"{DIRECTORY}/{name}.acl",
-                "content": _users(name, instance["password"], admin),
+                "content": _users(instance, admin),
                 "sensitive": True,
                 **owner,
             },
@@ -213,20 +217,23 @@ def unit(name: str) -> str:
     return f"redis-{name}.service"
 
 
-def _users(name: str, password: str, admin: str | None) -> str:
+def _users(instance: Mapping[str, Any], admin: str | None) -> str:
     """Return an instance's users. Of passwords only a hash is kept: they are long and random."""
+    name, password = instance["name"], instance["password"]
     for what, value in ((f"the password of {name}", password), ("redis_admin_password", admin)):
         if not value or len(value) < 16:  # noqa: PLR2004
             raise ValueError(
                 f"{what} is missing or too short: a random one of 16 characters or more keeps "
                 "others out. `python -m bedstone_control secrets INVENTORY` makes it."
             )
+    accepted = [password, instance.get("previous_password")]
+    hashes = " ".join(f"#{_hash(each)}" for each in accepted if each)
     return "".join(
         f"user {user} {rights}\n"
         for user, rights in (
             ("default", f"off {_DISCONNECTED}"),
             (ADMIN, f"on #{_hash(str(admin))} ~* &* +@all"),
-            (USER, f"on #{_hash(password)} {RIGHTS}"),
+            (USER, f"on {hashes} {RIGHTS}"),
         )
     )
 
@@ -261,13 +268,33 @@ def _password(site: Site, app: App, kind: str) -> str:
     return secrets[name]
 
 
+def _previous(site: Site, app: App, kind: str) -> str | None:
+    """Return the password before the last rotation: running containers have it."""
+    apps = site.secrets.get("previous", {}).get("apps", {})
+    found: str | None = apps.get(app.name, {}).get(f"redis_{kind}_password")
+    return found
+
+
 def _secrets(settings: Settings) -> Iterator[Secret]:
     for app in settings.apps:
         for kind in kinds(app):
             place = ("apps", app.name, f"redis_{kind}_password")
-            yield Secret(place, f"of the app in its Redis {kind}", token(32), least=16)
+            yield Secret(
+                place,
+                f"of the app in its Redis {kind}",
+                token(32),
+                least=16,
+                rotation=_APP,
+                keeps_previous=True,
+            )
     if any(app.redis for app in settings.apps):
-        yield Secret(("redis_admin_password",), "to manage Redis instances", token(32), least=16)
+        yield Secret(
+            ("redis_admin_password",),
+            "to manage Redis instances",
+            token(32),
+            least=16,
+            rotation=_ADMIN,
+        )
 
 
 def _values(kind: str, site: Site, app: App) -> dict[str, str]:

@@ -128,6 +128,14 @@ def test_files_hold_no_password() -> None:
     assert password["mode"] == "0600"
 
 
+def test_password_before_a_rotation_is_accepted_too() -> None:
+    (given, _) = redis.instances(site())
+    both = given | {"previous_password": "previous-0123456789abc"}
+    one, two = (redis.redis_files([each], ADMIN, "valkey")[1]["content"] for each in (given, both))
+    assert (one.count("#"), two.count("#")) == (2, 3)
+    assert "previous-0123456789abc" not in two
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
