@@ -1,4 +1,4 @@
-"""Register the functions that the roles call as filters: `filters` of each role's ROLE."""
+"""Register the functions that the roles call as filters: of each role's ROLE, and of all roles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 from bedstone_control import debian
-from bedstone_control.roles import registry
+from bedstone_control.roles import registry, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FILTERS: dict[str, Callable[..., Any]] = {
     **registry.filters(),
     "debian_postgresql_major": debian.postgresql_major,
+    "systemd_kernel_sandbox": sandbox.systemd_kernel_sandbox,
+    "systemd_sandbox": sandbox.systemd_sandbox,
 }
 
 

@@ -22,7 +22,7 @@ from bedstone.system.host import Host
 from bedstone.system.systemd import Systemd
 from tests.unit.fixtures.checkout import ROOT
 
-UNIT = ROOT / "roles/host_program/templates/host_program/etc/systemd/system/bedstone-alarms.service"
+UNITS = ROOT / "roles/host_program/templates/host_program/etc/systemd/system"
 
 
 def quiet(argv: Sequence[str], **_: Any) -> Completed:
@@ -56,7 +56,8 @@ def test_timer_removes_what_is_past_its_month(
     assert not old.exists()
     assert young.exists()
     # Hourly, and a failure of it is no failure of the alarms.
-    assert "ExecStart=-/usr/local/bin/bedstone retire --prune\n" in UNIT.read_text()
+    text = (UNITS / "bedstone-alarms.service.j2").read_text()
+    assert "ExecStart=-/usr/local/bin/bedstone retire --prune\n" in text
 
 
 def test_prune_takes_no_name(apps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

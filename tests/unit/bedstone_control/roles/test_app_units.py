@@ -13,6 +13,7 @@ import jinja2
 import pytest
 
 from bedstone_control.roles import app as app_layout
+from bedstone_control.roles import sandbox
 from plugins.modules import release
 from tests.unit.fixtures.checkout import ROOT
 
@@ -28,14 +29,21 @@ SHOP: dict[str, Any] = {
 }
 
 
-def unit(entry: dict[str, Any]) -> configparser.ConfigParser:
-    """Return a laid out unit as systemd would read it; a key that comes twice is an error."""
+def rendered(entry: dict[str, Any]) -> str:
+    """Return the text of a laid out unit."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    text = environment.get_template(entry["template"]).render(**entry.get("variables", {}))
+    environment.filters["systemd_sandbox"] = sandbox.systemd_sandbox
+    environment.filters["systemd_kernel_sandbox"] = sandbox.systemd_kernel_sandbox
+    return environment.get_template(entry["template"]).render(**entry.get("variables", {}))
+
+
+def unit(entry: dict[str, Any]) -> configparser.ConfigParser:
+    """Return a laid out unit as systemd would read it; a key that comes twice is an error."""
+    text = rendered(entry)
     parsed = configparser.ConfigParser(interpolation=None, comment_prefixes="#")
     parsed.optionxform = str  # type: ignore[assignment,method-assign]
     parsed.read_string(text)
@@ -130,9 +138,8 @@ def test_server_without_apps_has_the_common_units_alone() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_has_nothing_to_say_against_the_units(tmp_path: Path) -> None:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True)
     for name, entry in units_of(SHOP).items():
-        text = environment.get_template(entry["template"]).render(**entry.get("variables", {}))
+        text = rendered(entry)
         # Its program isn't on this machine.
         (tmp_path / name).write_text(text.replace("/usr/local/bin/bedstone", "/bin/true"))
     names = [str(tmp_path / name.replace("@.", "@x.")) for name in units_of(SHOP)]
