@@ -134,6 +134,7 @@ def test_security_headers_are_on_every_answer(client: Client, path: str) -> None
     assert answer.header("X-Content-Type-Options") == "nosniff"
     assert answer.header("X-Frame-Options") == "DENY"
     assert answer.header("Referrer-Policy") == "strict-origin-when-cross-origin"
+    assert answer.header("X-Permitted-Cross-Domain-Policies") == "none"
     assert answer.header("Strict-Transport-Security") == "max-age=31536000"
     assert answer.header("Server") == "nginx"
 

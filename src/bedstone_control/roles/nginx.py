@@ -528,6 +528,7 @@ ROLE = Role(
         "nginx_hsts_seconds": 31536000,
         "nginx_security_headers": {
             "X-Frame-Options": "DENY",
+            "X-Permitted-Cross-Domain-Policies": "none",
             "Referrer-Policy": "strict-origin-when-cross-origin",
         },
     },

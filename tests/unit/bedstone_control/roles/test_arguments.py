@@ -11,6 +11,8 @@ from bedstone.apps import config
 from bedstone_control import names
 from bedstone_control.roles import registry
 from bedstone_control.roles.app_config import host_config
+from bedstone_control.roles.nginx import nginx_site_files
+from bedstone_control.roles.secrets import new_secrets
 from bedstone_control.roles.site import Site
 
 if TYPE_CHECKING:
@@ -186,6 +188,27 @@ def test_nginx_sites(site: Site) -> None:
     }
     assert second["certificate"] == "/etc/nginx/bedstone/tls/shop.crt"
     assert ARGUMENTS["nginx_upstreams"](site) == ["pay-me-web", "shop-web", "shop-api"]
+
+
+def test_passwords_reach_role_nginx_as_hashes_of_what_the_vault_holds(
+    variables: dict[str, Any],
+) -> None:
+    edge = {"basic_auth": ["alice"], "paths": [{"path": "/hooks/", "basic_auth": []}]}
+    app = {**APPS[0], "edge": edge, "redirects": ["p.example.com"]}
+    variables["settings"]["apps"] = [app]
+    made = new_secrets({"apps": [app]})["bedstone_secrets"]["apps"]["pay-me"]
+    password = made["basic_auth_alice"]
+    assert len(password) >= 20
+    variables["secrets"]["apps"]["pay-me"]["basic_auth_alice"] = password
+    site, _ = _first(variables)
+    (found,) = ARGUMENTS["nginx_sites"](site)
+    assert found["basic_auth"]["alice"].startswith("$7$")
+    assert password not in str(found)
+    assert found["paths"] == [{"path": "/hooks/", "basic_auth": {}}]
+    assert found["health_paths"] == ["/health/"]
+    files = nginx_site_files([found], ARGUMENTS["nginx_upstreams"](site))
+    assert [f["sensitive"] for f in files if "/auth/" in f["path"]] == [True]
+    assert ARGUMENTS["ca_certificates"](site)[-1]["names"][-1] == "p.example.com"
 
 
 def test_certificates_only_where_no_own_ones_are_given(site: Site) -> None:

@@ -20,10 +20,11 @@ def test_value_error_fails_the_task_with_the_message_alone() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FILTERS))
-def test_filter_is_used_by_a_role_or_playbook(name: str) -> None:
+def test_filter_is_used(name: str) -> None:
+    """By a role, a playbook, or an inventory that uses a role alone."""
     used = [
         path
-        for folder in ("roles", "playbooks")
+        for folder in ("roles", "playbooks", "molecule")
         for path in (ROOT / folder).rglob("*")
         if path.suffix in {".yml", ".j2"}
         and re.search(rf"\|\s*{name}\b|map\('{name}'\)", path.read_text(encoding="utf-8"))
