@@ -39,6 +39,7 @@ def login(address: str, tmp_path: Path) -> Login:
                 f"{user}@{address}",
                 command,
             ],
+            stdin=subprocess.DEVNULL,  # ssh may leave it non-blocking, which Ansible refuses
             capture_output=True,
             text=True,
             check=False,

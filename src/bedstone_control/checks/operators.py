@@ -1,4 +1,4 @@
-"""Check the operator's account, the time zone and further certificate authorities."""
+"""Check the operator's and the deployers' accounts, the time zone and further authorities."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import binascii
 import re
 import zoneinfo
 from typing import TYPE_CHECKING
+
+from bedstone_control.checks.context import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,7 @@ _MIN_RSA_BYTES = 256
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check what concerns the servers as a whole."""
     yield from _operator(context, settings)
+    yield from _deployers(context, settings)
     known = zoneinfo.available_timezones()
     # A machine without time zone data can't judge; the server's own timedatectl then does.
     if known and settings.timezone not in known:
@@ -59,6 +62,30 @@ def _operator(context: Context, settings: Settings) -> Iterator[Problem]:
         if wrong:
             where = ("bedstone_operator", "authorized_keys", index)
             yield context.problem(where, wrong, {"authorized_keys": [_EXAMPLE_KEY]})
+
+
+def _deployers(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check the deployers' names, keys and apps."""
+    taken = {settings.operator.name: "the operator's"} if settings.operator else {}
+    known = [app.name for app in settings.apps]
+    for index, deployer in enumerate(settings.deployers):
+        place = ("bedstone_deployers", index)
+        message = ""
+        if deployer.name in _RESERVED:
+            message = f"`{deployer.name}` is an account of the system."
+        elif deployer.name in taken:
+            message = f"The account `{deployer.name}` is {taken[deployer.name]} already."
+        if message:
+            yield context.problem((*place, "name"), message, {"name": "deploy"})
+        taken[deployer.name] = "another deployer's"
+        for number, key in enumerate(deployer.authorized_keys):
+            if wrong := key_fault(key):
+                where = (*place, "authorized_keys", number)
+                yield context.problem(where, wrong, {"authorized_keys": [_EXAMPLE_KEY]})
+        for number, app in enumerate(deployer.apps):
+            if app not in known:
+                message = f"There is no app `{app}`. {did_you_mean(app, known)}"
+                yield context.problem((*place, "apps", number), message, {"apps": known[:1]})
 
 
 def key_fault(text: str) -> str | None:

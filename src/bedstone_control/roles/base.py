@@ -9,6 +9,11 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bedstone_control.roles.deployers import (
+    deployer_directories,
+    deployer_files,
+    deployers,
+)
 from bedstone_control.roles.groups import EVERY_HOST
 from bedstone_control.roles.role import Port, Role, Stage
 
@@ -148,9 +153,15 @@ ROLE = Role(
     arguments={
         "base_operator_name": operator_name,
         "base_operator_authorized_keys": operator_authorized_keys,
+        "base_deployers": deployers,
         "base_timezone": lambda site: site.settings.timezone,
         "base_extra_ca_certificates": extra_ca_certificates,
     },
     ports=(Port("ansible_port", 22, "ssh", ("sshd", "systemd")),),
-    filters=(operator_problems, trusted_certificate_files),
+    filters=(
+        deployer_directories,
+        deployer_files,
+        operator_problems,
+        trusted_certificate_files,
+    ),
 )

@@ -49,6 +49,27 @@ class SecretLife(Model):
     )
 
 
+class Deployer(Model):
+    """An account that releases apps, and is not root."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,30}$",
+        description="Name of the account.",
+        examples=["deploy"],
+    )
+    authorized_keys: list[str] = Field(
+        min_length=1,
+        description="Public ssh keys that may log in, without forwarding or a terminal.",
+        examples=[["ssh-ed25519 AAAAC3Nza... ci@example.com"]],
+    )
+    apps: list[str] = Field(
+        min_length=1,
+        description="The apps of which it runs `sudo bedstone release APP`, `rollback APP` and "
+        "`status APP`. sudo refuses everything else.",
+        examples=[["payments"]],
+    )
+
+
 class Settings(Model):
     """Everything in the settings file, without the prefix `bedstone_`."""
 
@@ -70,6 +91,20 @@ class Settings(Model):
         None,
         description="The administrators' account; none is made when left out.",
         examples=[{"name": "alice", "authorized_keys": ["ssh-ed25519 AAAAC3Nza... alice@laptop"]}],
+    )
+    deployers: list[Deployer] = Field(
+        default_factory=list,
+        description="Accounts on the hosts of the apps that release, roll back and show named apps "
+        "and can do nothing else as root, for CI.",
+        examples=[
+            [
+                {
+                    "name": "deploy",
+                    "authorized_keys": ["ssh-ed25519 AAAAC3Nza... ci@example.com"],
+                    "apps": ["payments"],
+                }
+            ]
+        ],
     )
     timezone: str = Field(
         "Etc/UTC", description="Time zone of the servers.", examples=["Europe/Berlin"]

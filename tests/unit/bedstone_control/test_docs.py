@@ -16,7 +16,7 @@ from bedstone_control.settings.root import Settings
 from tests.unit.bedstone_control.checks.test_sources import made
 from tests.unit.fixtures import destinations
 from tests.unit.fixtures.checkout import ROOT
-from tests.unit.fixtures.sites import Site, self_signed
+from tests.unit.fixtures.sites import PUBLIC_KEY, Site, self_signed
 
 PAGES = [
     ROOT / "docs" / "your-app.md",
@@ -114,6 +114,8 @@ def test_example_is_right(path: Path, block: str, site: Site) -> None:
     places = site.settings.get("bedstone_backup", {}).get("destinations", [])
     for there in places:
         there.get("sftp", {})["host_keys"] = [destinations.HOST_KEY]  # of no server, in a page
+    for deployer in site.settings.get("bedstone_deployers", []):
+        deployer["authorized_keys"] = [PUBLIC_KEY]
     authority = {"ca": site.secrets["bedstone_secrets"]["ca"]}
     site.secrets = secrets.new_secrets(site.settings, {"bedstone_secrets": authority})
     for lacking in secrets.missing_secrets(site.settings, site.secrets):

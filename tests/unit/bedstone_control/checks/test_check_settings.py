@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bedstone_control.checks.problems import report
 from bedstone_control.pki.authority import make_authority
 from bedstone_control.pki.issue import Wanted, issue, load_authority
-from tests.unit.fixtures.sites import Site, self_signed
+from tests.unit.fixtures.sites import PUBLIC_KEY, Site, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RSA_1024 = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQCc54bbpBB72bQnpbzRDusfgQ+V8Ogt37efyVp8Z3iLVOBw3VAyGWRRvvohYuaZObcfqmW7cOeolZr7N4W0KB2IuGcAYOKvNprMFNBvxg8ZHYPPeHm5ntNuprwy9QOu223Tymtpt6LUaCU2f1ldtNfzUJAJTd7EMMfJz+Zt28aCwQ== root@vm"  # noqa: E501
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\n-----END OPENSSH PRIVATE KEY-----\n"
 LONG = "k3J9-zQ7wX1mN5pR8tV2yB4cD6fG0hJ_lAsEuIoP9aZxCvBnMqWe"
+DEPLOYER = {"name": "deploy", "authorized_keys": [PUBLIC_KEY], "apps": ["payments"]}
 
 
 @dataclass(frozen=True)
@@ -903,6 +904,35 @@ CASES = [
         "no key", put("bedstone_operator", "authorized_keys", []),
         "bedstone_operator.authorized_keys", "At least one entry", "ssh-ed25519",
         line="authorized_keys:",
+    ),
+    Case(
+        "deployer called docker", put("bedstone_deployers", [DEPLOYER | {"name": "docker"}]),
+        "bedstone_deployers[docker].name", "an account of the system", "name: deploy",
+        line="name: docker",
+    ),
+    Case(
+        "deployer called like the operator",
+        put("bedstone_deployers", [DEPLOYER | {"name": "alice"}]), "bedstone_deployers[alice].name",
+        "is the operator's already", "name: deploy", line="name: alice",
+    ),
+    Case(
+        "two deployers of a name", put("bedstone_deployers", [DEPLOYER, dict(DEPLOYER)]),
+        "bedstone_deployers[deploy].name", "is another deployer's already", "name: deploy",
+        line="name: deploy",
+    ),
+    Case(
+        "deployer's key", put("bedstone_deployers", [DEPLOYER | {"authorized_keys": ["x"]}]),
+        "bedstone_deployers[deploy].authorized_keys[1]", "is no public ssh key", "ssh-ed25519 AAAA",
+        line="- x",
+    ),
+    Case(
+        "deployer of an unknown app", put("bedstone_deployers", [DEPLOYER | {"apps": ["payment"]}]),
+        "bedstone_deployers[deploy].apps[1]", "Did you mean `payments`?", "- payments",
+        line="- payment",
+    ),
+    Case(
+        "deployer without apps", put("bedstone_deployers", [DEPLOYER | {"apps": []}]),
+        "bedstone_deployers[deploy].apps", "At least one entry", "payments", line="apps:",
     ),
     Case(
         "unknown time zone", put("bedstone_timezone", "Europe/Berln"), "bedstone_timezone",
