@@ -233,8 +233,10 @@ def _text(value: Any) -> list[str]:
 
 def _hider(secrets: Any) -> Any:
     """Return a function that takes the secrets out of a text."""
-    parts = sorted({part for text in _leaves(secrets) for part in text.split("\n")}, key=len)
-    known = [re.escape(part) for part in reversed(parts) if len(part) >= _SHORTEST_SECRET]
+    parts = {part for text in _leaves(secrets) for part in text.split("\n")}
+    parts |= {json.dumps(part)[1:-1] for part in parts}  # as a JSON file has it
+    longest_first = sorted(parts, key=len, reverse=True)
+    known = [re.escape(part) for part in longest_first if len(part) >= _SHORTEST_SECRET]
     pattern = re.compile("|".join(known)) if known else None
     return lambda text: pattern.sub(HIDDEN, text) if pattern else text
 

@@ -159,6 +159,13 @@ def test_no_secret_of_the_vault_is_in_a_report() -> None:
     assert "x (secret) (secret) (secret) public text 1234" in shown
 
 
+def test_secret_is_hidden_as_a_json_file_has_it() -> None:
+    secret = 'quote"and\\slash'
+    entry = {"before_header": "/x.json", "before": json.dumps(secret) + "\n", "after": ""}
+    said = found({"Task": {"changed": True, "diff": entry}}, {"a": secret})
+    assert said.findings[0].diff[-1] == '-"(secret)"'
+
+
 def test_task_that_check_mode_skips_is_named() -> None:
     skipped = {"skipped": True, "msg": "Command would have run if not in check mode"}
     said = found({"Ask": skipped, "When": {"skipped": True, "skip_reason": "Conditional"}})
