@@ -87,9 +87,12 @@ def test_clients_of_the_last_ten_years_still_come_in(login: Login, option: str) 
 def test_controller_that_can_not_use_them_is_locked_out_for_a_minute_only(
     host: Host, login: Login, server_name: str, wait_until: Callable[..., None]
 ) -> None:
-    host.check_output(f"rm {FILE} && systemctl reload ssh")
+    applied(server_name, base_ssh_algorithms="debian")
+    previous = host.file(FILE).content_string
     old = "-o ControlPath=none -o KexAlgorithms=ecdh-sha2-nistp256"
-    # Its later tasks need new logins, too: it has no way to mend what it did.
+    # Its later tasks need new logins, too: it has no way to mend what it did. The timer is as if
+    # that had been an earlier run's.
+    host.check_output("/usr/local/lib/bedstone/ssh-trial try 600")
     said = refused(server_name, ansible_ssh_extra_args=old)
     assert "goes back to the previous ones" in said
     assert "base_ssh_algorithms" in said
@@ -100,7 +103,17 @@ def test_controller_that_can_not_use_them_is_locked_out_for_a_minute_only(
         seconds=180,
         what="the server has its previous algorithms",
     )
-    assert not host.file(FILE).exists
+    assert host.file(FILE).content_string == previous
+
+
+def test_trial_that_an_earlier_run_left_is_ended_by_a_login(host: Host, server_name: str) -> None:
+    host.check_output("/usr/local/lib/bedstone/ssh-trial try 600")
+    applied(server_name)
+    assert host.run("systemctl is-active bedstone-ssh-back.timer").rc != 0
+    assert not host.file("/run/bedstone-ssh-previous.conf").exists
+    assert "trial of sshd's algorithms is over" in (
+        host.run("/usr/local/lib/bedstone/ssh-trial keep").stderr
+    )
 
 
 def test_new_algorithms_stay_once_the_controller_has_logged_in(host: Host) -> None:
