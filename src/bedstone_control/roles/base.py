@@ -18,13 +18,15 @@ from bedstone_control.roles.groups import EVERY_HOST
 from bedstone_control.roles.role import Port, Role, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bedstone_control.roles.site import Site
 
 KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+([A-Za-z0-9+/]+={0,2})(?:\s|$)")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+# As in sysctl.d(5), where * stands for each interface.
+SYSCTL = re.compile(r"[a-z0-9_]+(?:[./](?:[A-Za-z0-9_-]+|\*))+")
 TRUSTED = "/usr/local/share/ca-certificates"
 
 
@@ -131,6 +133,35 @@ def _certificates_of(path: Path) -> list[str]:
     return list(found)
 
 
+def sysctl_settings(own: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Return kernel settings with an inventory's changes.
+
+    Args:
+        own: the role's settings by name.
+        further: the role's `base_sysctl`; None takes a setting away.
+
+    Raises:
+        ValueError: a name or value that sysctl.d(5) has no form for.
+
+    """
+    for name, value in further.items():
+        if not SYSCTL.fullmatch(str(name)):
+            raise ValueError(
+                f"base_sysctl has {name!r}, which is no kernel setting. Example: "
+                "{net.ipv4.conf.all.rp_filter: 1}."
+            )
+        if value is not None and (isinstance(value, bool) or not _is_line(value)):
+            raise ValueError(
+                f"base_sysctl: {name} is {value!r}: it has to be a number or one line of text. "
+                "Example: {net.ipv4.conf.all.rp_filter: 1}."
+            )
+    return {name: value for name, value in {**own, **further}.items() if value is not None}
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and bool(value) and "\n" not in value)
+
+
 def operator_name(site: Site) -> str:
     """Return the name of the administrators' account, empty for none."""
     return site.settings.operator.name if site.settings.operator else ""
@@ -162,6 +193,7 @@ ROLE = Role(
         deployer_directories,
         deployer_files,
         operator_problems,
+        sysctl_settings,
         trusted_certificate_files,
     ),
 )

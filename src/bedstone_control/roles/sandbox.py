@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # All units have these; those that start an operator's own commands (hooks, builds) have no others,
-# since no such command has a use for what is forbidden here.
+# since no such command has a use for what is forbidden here. ProtectClock= is not among them: it
+# forbids all devices, a hook's modem too.
 _KERNEL = """\
 LockPersonality=yes
-ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelModules=yes
@@ -28,6 +28,7 @@ MemoryDenyWriteExecute={write_execute}
 NoNewPrivileges=yes
 PrivateDevices=yes
 PrivateTmp=yes
+ProtectClock=yes
 ProtectHome=yes
 ProtectKernelLogs=yes
 ProtectSystem=strict

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bedstone_control.roles import ca
-from bedstone_control.roles.base import operator_problems, trusted_certificate_files
+from bedstone_control.roles.base import (
+    operator_problems,
+    sysctl_settings,
+    trusted_certificate_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,3 +121,25 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         path.write_text(CERTIFICATE)
     with pytest.raises(ValueError, match="two files named"):
         trusted_certificate_files([str(path) for path in paths])
+
+
+def test_kernel_settings_are_added_replaced_and_taken_away() -> None:
+    ours = {"net.ipv4.conf.*.rp_filter": 2, "kernel.core_pattern": "|/bin/false"}
+    further = {"net.ipv4.conf.*.rp_filter": 1, "kernel.core_pattern": None, "vm.swappiness": 10}
+    assert sysctl_settings(ours, further) == {"net.ipv4.conf.*.rp_filter": 1, "vm.swappiness": 10}
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        ({"swappiness": 10}, "'swappiness', which is no kernel setting"),
+        ({"vm.swap piness": 10}, "no kernel setting"),
+        ({"vm.swappiness": "10\nkernel.x = 1"}, "one line of text"),
+        ({"kernel.sysrq": True}, "kernel.sysrq is True"),
+        ({"vm.swappiness": ""}, "one line of text"),
+        ({"vm.swappiness": [10]}, "one line of text"),
+    ],
+)
+def test_what_is_no_kernel_setting_is_refused(further: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sysctl_settings({}, further)
