@@ -202,7 +202,7 @@ def replace_backup_key(inventory: Inventory) -> list[str]:
         f"  make backup-key NAME={inventory.directory.name}",
         *([f"  In the settings, another `path` for each destination: {paths}"] if paths else []),
         inventory.play(),
-        "  On each server, with the previous key from the place where you keep it:",
+        "  On each server with uploads; restic asks for the previous key, from where you keep it:",
         f"  sudo restic -r {local} key add --new-password-file /etc/bedstone/backup.key",
         "  sudo bedstone backup",
         "When the former directories are deleted:",
@@ -226,7 +226,8 @@ def rotate_authority(inventory: Inventory, step: str) -> list[str]:
     done, after = _STEPS[step]
     if step == "add":
         # Two authorities of one name are hard to tell apart in messages.
-        name = f"{inventory.directory.resolve().name[:40]} {dt.datetime.now(dt.UTC):%Y-%m-%d}"
+        moment = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%MZ}"
+        name = f"{inventory.directory.resolve().name[:34]} {moment}"
         make = secrets.find(inventory.settings(), AUTHORITY).make
         changed = authority.added(present, make(name) if make else {})
     else:
