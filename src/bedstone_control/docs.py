@@ -56,7 +56,7 @@ _EXAMPLE = {
             "env": {"STRIPE_KEY": "${secret.stripe_key}"},
         }
     ],
-    "acme": {"dns": {"plugin": "rfc2136"}},
+    "acme": {"account_id": "kid-1", "dns": {"plugin": "rfc2136"}},
     "backup": {
         "destinations": [
             {

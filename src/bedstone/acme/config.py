@@ -34,6 +34,7 @@ class Settings:
     Attributes:
         directory: URL of its directory.
         email: of the account, or None.
+        external_account: whether there is a key of an account at the authority for certbot.
         profile: the certificates' profile; None for the authority's default.
         dns: certbot's plugin that makes DNS records, or `hook`; None for files on port 80.
         propagation_seconds: how long the plugin waits; None for its default.
@@ -44,6 +45,7 @@ class Settings:
 
     directory: str
     email: str | None
+    external_account: bool
     profile: str | None
     dns: str | None
     propagation_seconds: int | None
@@ -71,6 +73,7 @@ def load() -> Settings | None:
     return Settings(
         fields.string(values.get("directory"), "directory"),
         fields.optional_string(values.get("email"), "email"),
+        fields.boolean(values.get("external_account"), "external_account"),
         fields.optional_string(values.get("profile"), "profile"),
         fields.optional_string(values.get("dns"), "dns"),
         None if seconds is None else fields.integer(seconds, "propagation_seconds", 0, 3600),

@@ -34,11 +34,13 @@ class Directory:
     Attributes:
         renewal_info: where advice is asked for; None: it gives none.
         profiles: the names of its profiles.
+        external_account: whether it asks for an account that was made elsewhere.
 
     """
 
     renewal_info: str | None
     profiles: frozenset[str]
+    external_account: bool = False
 
 
 def fetch(url: str, get: Callable[[str], Mapping[str, Any]] | None = None) -> Directory:
@@ -56,11 +58,13 @@ def fetch(url: str, get: Callable[[str], Mapping[str, Any]] | None = None) -> Di
     if not isinstance(found.get("newOrder"), str):
         raise BedstoneError(f"{url} is no directory of an ACME authority: it has no newOrder")
     meta = found.get("meta")
-    profiles = meta.get("profiles") if isinstance(meta, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    profiles = meta.get("profiles")
     renewal_info = found.get("renewalInfo")
     return Directory(
         renewal_info if isinstance(renewal_info, str) else None,
         frozenset(profiles if isinstance(profiles, dict) else ()),
+        meta.get("externalAccountRequired") is True,
     )
 
 

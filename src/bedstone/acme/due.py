@@ -6,6 +6,7 @@ Pure functions of what is known and the time. A renewal goes by the fraction of 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -71,10 +72,15 @@ def advice_is_due(record: Record, certificate: Certificate, now: datetime) -> bo
     return advice is None or advice.digest != certificate.digest or advice.asked_at + DAY <= now
 
 
-def waits_until(record: Record, now: datetime, *, by_hand: bool) -> datetime | None:
+def asked_for(settings: Settings, wanted: Wanted) -> str:
+    """Return what an order depends on, to be compared with that of another attempt."""
+    return repr((replace(settings, certificates=()), sorted(wanted.domains)))
+
+
+def waits_until(record: Record, now: datetime, asked_for: str, *, by_hand: bool) -> datetime | None:
     """Return until when the authority isn't asked again after failures; None: it may be asked."""
     failure = record.failure
-    if failure is None or failure.orders == 0:
+    if failure is None or failure.orders == 0 or failure.asked_for != asked_for:
         return None
     pause = SHORTEST_PAUSE if by_hand else _pause(failure.orders)
     end = failure.at + pause

@@ -46,6 +46,7 @@ class Failure:
         reason: why, in a sentence.
         orders: how many attempts in a row have failed at the authority; 0: it wasn't asked.
         since: when the first attempt of the row failed.
+        asked_for: what was asked for: after a change of that there is no pause.
 
     """
 
@@ -53,6 +54,7 @@ class Failure:
     reason: str
     orders: int
     since: datetime
+    asked_for: str = ""
 
 
 @dataclass(frozen=True)

@@ -104,21 +104,26 @@ class _Work:
         self._settings, self._tools, self._now = settings, tools, now
         self._force, self._by_hand = force, by_hand
         self._directory: Directory | None = None
+        self._asked_for = ""
 
     def one(self, wanted: Wanted) -> Result:
         """Look at one certificate, get it when it is due, and let nginx serve it."""
         found = self._with_advice(record.load(wanted.name))
         present = found.certificate()
+        self._asked_for = due.asked_for(self._settings, wanted)
+        wait = due.waits_until(found, self._now, self._asked_for, by_hand=self._by_hand)
         reason = due.why(self._settings, wanted, found, present, self._now)
         if reason is None and self._force:
             reason = "the operator asks for it"
         if reason is None:
-            found = replace(found, failure=None)
-        else:
+            found, wait = replace(found, failure=None), None
+        elif wait is None:
             found = self._attempt(wanted, found, reason)
             # Before nginx is reloaded: what was issued isn't ordered again after a kill.
             record.save(wanted.name, found)
         changed, problem = False, found.failure.reason if found.failure else None
+        if wait is not None:
+            problem = f"{problem} (asked again after {age.short(wait.isoformat())})"
         if found.issued is not None and found.certificate() is not None:
             try:
                 changed = site.serve(wanted.name, found.issued, wanted.domains, self._tools.nginx)
@@ -146,13 +151,6 @@ class _Work:
         return replace(found, advice=advice)
 
     def _attempt(self, wanted: Wanted, found: Record, reason: str) -> Record:
-        wait = due.waits_until(found, self._now, by_hand=self._by_hand)
-        if wait is not None and found.failure is not None:
-            logger.info(
-                "%s: the authority is asked again %s, since it refused: %s",
-                *(wanted.name, age.short(wait.isoformat()), found.failure.reason),
-            )
-            return found
         logger.info("%s: %s", wanted.name, reason)
         try:
             self._check(wanted)
@@ -177,6 +175,8 @@ class _Work:
             problems = self._tools.provable(wanted.domains)
             if problems:
                 raise BedstoneError("; ".join(problems))
+        if self._asked_directory().external_account and not self._settings.external_account:
+            raise BedstoneError("the authority asks for an account made there: set `account_id`")
         profile, known = self._settings.profile, self._asked_directory().profiles
         if profile is not None and profile not in known:
             there = ", ".join(sorted(known)) or "none"
@@ -189,6 +189,7 @@ class _Work:
             wanted.domains,
             settings.directory,
             settings.email,
+            settings.external_account,
             settings.profile,
             preflight.WEBROOT if settings.dns is None else None,
             settings.dns,
@@ -208,9 +209,11 @@ class _Work:
 
     def _failed(self, found: Record, reason: str, *, asked: bool) -> Record:
         before = found.failure
-        orders = (before.orders if before else 0) + 1 if asked else 0
+        same = before is not None and before.asked_for == self._asked_for
+        orders = (before.orders if before and same else 0) + 1 if asked else 0
         since = before.since if before else self._now
-        return replace(found, failure=Failure(self._now, reason, orders, since))
+        failure = Failure(self._now, reason, orders, since, self._asked_for)
+        return replace(found, failure=failure)
 
 
 def _forget(declared: Collection[str], certbot: Certbot, now: datetime) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HOOK = "/usr/local/lib/bedstone/acme-dns-hook"
 CREDENTIALS = "/etc/bedstone/acme-dns.ini"
+ACCOUNT = "/etc/bedstone/acme-account.ini"
 _SECONDS = 900.0
 _KEPT_LOGS = "30"
 # Words of Let's Encrypt's and of pebble's answers to an account that is gone.
@@ -47,6 +48,7 @@ class Order:
         domains: what it is for.
         directory: the authority's.
         email: of the account, or None.
+        external_account: whether a file holds the key of an account at the authority.
         profile: the certificate's profile, or None.
         webroot: where the challenge's files are served from; None: by DNS.
         dns: certbot's plugin, or `hook`.
@@ -58,6 +60,7 @@ class Order:
     domains: tuple[str, ...]
     directory: str
     email: str | None = None
+    external_account: bool = False
     profile: str | None = None
     webroot: str | None = None
     dns: str | None = None
@@ -134,6 +137,7 @@ def arguments(order: Order) -> list[str]:
     for domain in order.domains:
         found += ["--domain", domain]
     found += ["--email", order.email] if order.email else ["--register-unsafely-without-email"]
+    found += ["--config", ACCOUNT] if order.external_account else []
     # Not preferred: a certificate of another life than the declared one would be a surprise.
     found += ["--required-profile", order.profile] if order.profile else []
     if order.webroot is not None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.context import VAULT
+from bedstone_control.roles import acme as role
 from bedstone_control.settings.acme import LETS_ENCRYPT
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ MOST_DOMAINS = 100
 _EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+\.[^@\s<>,;]+")
 # RFC 6761, RFC 6762, RFC 8375 and ICANN's `internal`: no public authority issues for them.
 _PRIVATE = ("local", "localhost", "internal", "test", "example", "invalid", "home.arpa", "lan")
+_EDIT = "ansible-vault edit {vault}\n# then, under bedstone_secrets:\nacme:\n  {name}: …"
 _CLOCK_TOLERANCE = dt.timedelta(days=1)
 
 
@@ -231,6 +233,7 @@ def _acme(context: Context, settings: Settings) -> Iterator[Problem]:
     if acme.email is not None and not _EMAIL.fullmatch(acme.email):
         message = f"{acme.email!r} is no mail address."
         yield context.problem(("bedstone_acme", "email"), message, {"email": "ops@example.com"})
+    yield from _secrets(context, settings)
     if acme.dns is None:
         return
     where = ("bedstone_acme", "dns")
@@ -240,3 +243,16 @@ def _acme(context: Context, settings: Settings) -> Iterator[Problem]:
     elif acme.dns.hook is not None and not context.path(acme.dns.hook).is_file():
         message = f"There is no file {context.path(acme.dns.hook)}."
         yield context.problem((*where, "hook"), message, {"hook": "files/dns-hook"})
+
+
+def _secrets(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check that the vault has what only the operator can know of the authority and of DNS."""
+    given = context.secrets.get("acme")
+    vault = context.locator.file(("bedstone_secrets",)).split(", line")[0]
+    for secret in role.ROLE.secrets(settings):
+        name = secret.place[-1]
+        value = given.get(name) if isinstance(given, dict) else None
+        if not isinstance(value, str) or not value.strip():
+            message = f"The vault lacks it: {secret.purpose}."
+            example = _EDIT.format(vault=vault, name=name)
+            yield context.problem(("bedstone_secrets", *secret.place), message, example)

@@ -63,7 +63,17 @@ def credentials(site: Site) -> str | None:
     return found
 
 
+def account_key(site: Site) -> str | None:
+    """Return the HMAC key of the operator's account at the authority."""
+    if _setting("account_id")(site) is None:
+        return None
+    found: str | None = site.secrets.get("acme", {}).get("account_key")
+    return found
+
+
 def _secrets(settings: Settings) -> Iterator[Secret]:
+    if settings.acme and settings.acme.account_id:
+        yield Secret(("acme", "account_key"), "HMAC key of your account at the ACME authority")
     if settings.acme and settings.acme.dns and settings.acme.dns.plugin:
         yield Secret(("acme", "dns_credentials"), "credentials file of certbot's DNS plugin, whole")
 
@@ -77,6 +87,8 @@ ROLE = Role(
         "acme_certificates": certificates,
         "acme_directory": _setting("directory"),
         "acme_email": _setting("email"),
+        "acme_account_id": _setting("account_id"),
+        "acme_account_key": account_key,
         "acme_profile": _setting("profile"),
         "acme_check_challenge": lambda site: _setting("check_challenge")(site) is not False,
         "acme_dns_plugin": _dns("plugin"),

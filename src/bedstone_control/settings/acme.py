@@ -50,6 +50,14 @@ class Acme(Model):
         description="Address of the account, which some authorities ask for.",
         examples=["ops@example.com"],
     )
+    account_id: Text | None = Field(
+        None,
+        pattern=r"^[!-~]+$",
+        description="Key identifier of your account at an authority that asks for one (external "
+        "account binding: ZeroSSL, Google, some private ones). Its HMAC key is the secret "
+        "`bedstone_secrets.acme.account_key`.",
+        examples=["kid-1"],
+    )
     profile: Text | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",

@@ -18,8 +18,10 @@ URL = "https://ca.example.com/ari"
 
 
 def test_parts_of_a_directory_that_are_used() -> None:
-    full = {"newOrder": "x", "renewalInfo": URL, "meta": {"profiles": {"shortlived": "160 h"}}}
-    assert directory.fetch("https://x", lambda _: full) == Directory(URL, frozenset({"shortlived"}))
+    meta = {"profiles": {"shortlived": "160 h"}, "externalAccountRequired": True}
+    full = {"newOrder": "x", "renewalInfo": URL, "meta": meta}
+    found = directory.fetch("https://x", lambda _: full)
+    assert found == Directory(URL, frozenset({"shortlived"}), external_account=True)
     assert directory.fetch("https://x", lambda _: {"newOrder": "x"}) == Directory(None, frozenset())
 
 

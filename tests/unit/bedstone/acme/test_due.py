@@ -14,7 +14,7 @@ from bedstone.core.x509 import Certificate
 
 NOW = dt.datetime(2027, 3, 1, tzinfo=dt.UTC)
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
-SETTINGS = Settings("https://ca.example.com/dir", None, None, None, None, True, ())
+SETTINGS = Settings("https://ca.example.com/dir", None, False, None, None, None, True, ())
 WANTED = Wanted("pay", ("a.example.com", "b.example.com"))
 ISSUED = Issued(NOW - 2 * DAY, SETTINGS.directory, None, "/c", "/k")
 
@@ -89,22 +89,29 @@ def test_advice_is_asked_once_a_day_and_for_each_new_certificate() -> None:
 
 
 def failed(orders: int, at: dt.datetime = NOW) -> Record:
-    return Record(None, Failure(at, "no", orders, at))
+    return Record(None, Failure(at, "no", orders, at, "x"))
 
 
 @pytest.mark.parametrize(("orders", "hours"), [(1, 1), (2, 2), (3, 4), (5, 16), (6, 24), (40, 24)])
 def test_pause_doubles_with_each_refused_order_up_to_a_day(orders: int, hours: int) -> None:
-    assert due.waits_until(failed(orders), NOW, by_hand=False) == NOW + hours * HOUR
+    assert due.waits_until(failed(orders), NOW, "x", by_hand=False) == NOW + hours * HOUR
 
 
 def test_authority_that_was_not_asked_is_asked_at_once() -> None:
-    assert due.waits_until(failed(0), NOW, by_hand=False) is None
+    assert due.waits_until(failed(0), NOW, "x", by_hand=False) is None
 
 
 def test_operator_waits_a_quarter_of_an_hour_only() -> None:
-    assert due.waits_until(failed(6), NOW, by_hand=True) == NOW + HOUR / 4
-    assert due.waits_until(failed(6, NOW - HOUR / 2), NOW, by_hand=True) is None
+    assert due.waits_until(failed(6), NOW, "x", by_hand=True) == NOW + HOUR / 4
+    assert due.waits_until(failed(6, NOW - HOUR / 2), NOW, "x", by_hand=True) is None
 
 
 def test_clock_that_was_ahead_delays_nothing() -> None:
-    assert due.waits_until(failed(1, NOW + 400 * DAY), NOW, by_hand=False) is None
+    assert due.waits_until(failed(1, NOW + 400 * DAY), NOW, "x", by_hand=False) is None
+
+
+def test_other_settings_or_domains_are_tried_at_once() -> None:
+    now_asked = due.asked_for(replace(SETTINGS, external_account=True), WANTED)
+    assert now_asked != due.asked_for(SETTINGS, WANTED)
+    assert due.asked_for(SETTINGS, Wanted("pay", ("a",))) != due.asked_for(SETTINGS, WANTED)
+    assert due.waits_until(failed(6), NOW, now_asked, by_hand=False) is None

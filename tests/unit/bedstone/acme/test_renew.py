@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from bedstone.core.x509 import first
 from bedstone.system.certbot import AccountLostError, Order
 from tests.unit.fixtures.issued import CA_PEM, DAY, DIRECTORY, NOW, pair, put
 
-SETTINGS = Settings(DIRECTORY, None, None, None, None, True, (Wanted("pay", ("pay.example.com",)),))
+SETTINGS = Settings(
+    DIRECTORY, None, False, None, None, None, True, (Wanted("pay", ("pay.example.com",)),)
+)
 OWN = "ssl_certificate /etc/bedstone/tls/pay.crt;\n"
 
 
@@ -32,6 +35,7 @@ class World:
         self.orders: list[Order] = []
         self.deleted: list[str] = []
         self.reloads = 0
+        self.external = False
         self.down = self.refuses = self.lost = self.rejects = False
         self.dns: list[str] = []
         self.renew_at: dt.datetime | None = None
@@ -69,7 +73,7 @@ class World:
     def directory(self, _url: str) -> Directory:
         if self.down:
             raise BedstoneError(f"{DIRECTORY} can't be reached: refused")
-        return Directory("https://ca.example.com/ari", frozenset({"short"}))
+        return Directory("https://ca.example.com/ari", frozenset({"short"}), self.external)
 
     def advice(self, _directory: Directory, certificate: Any, now: dt.datetime) -> Advice:
         return Advice(now, certificate.digest, self.renew_at)
@@ -117,7 +121,8 @@ def test_unreachable_authority_is_asked_again_by_the_next_run(world: World) -> N
 def test_refusals_make_pauses_that_an_operator_shortens(world: World) -> None:
     world.refuses = True
     for hours in (0, 0.5, 1.5, 2.5):
-        world.run(now=NOW + hours * DAY / 24)
+        said = world.run(now=NOW + hours * DAY / 24).problem
+    assert "rate limited (asked again after " in str(said)
     assert len(world.orders) == 2
     world.run(now=NOW + 2 * DAY / 24, by_hand=True)
     assert len(world.orders) == 3
@@ -158,7 +163,7 @@ def test_reload_that_was_killed_is_made_up_for(world: World, root: Path) -> None
 def test_added_domain_is_asked_for_and_the_old_one_serves_until_then(world: World) -> None:
     world.run()
     both = ("pay.example.com", "www.example.com")
-    more = Settings(DIRECTORY, None, None, None, None, True, (Wanted("pay", both),))
+    more = replace(SETTINGS, certificates=(Wanted("pay", both),))
     world.dns = ["www.example.com has no address in DNS"]
     served = world.conf.read_text()
     assert world.run(more).problem == world.dns[0]
@@ -177,7 +182,7 @@ def test_advice_of_a_revocation_renews_once_a_day(world: World) -> None:
 
 
 def test_profile_that_the_authority_lacks_is_said_without_an_order(world: World) -> None:
-    wrong = Settings(DIRECTORY, None, "tiny", None, None, True, SETTINGS.certificates)
+    wrong = replace(SETTINGS, profile="tiny")
     assert world.run(wrong).problem == "the authority has no profile tiny; it has: short"
     assert world.orders == []
 
@@ -223,7 +228,7 @@ def test_state_names_domains_end_renewal_and_problem(world: World, root: Path) -
     path = root / "etc/bedstone/acme.json"
     assert state.gather() == []
     path.parent.mkdir(parents=True)
-    values = {"directory": DIRECTORY, "check_challenge": True}
+    values = {"directory": DIRECTORY, "check_challenge": True, "external_account": False}
     values |= {"certificates": [{"name": "pay", "domains": ["pay.example.com"]}]}
     path.write_text(json.dumps(values))
     assert config.load() == SETTINGS
@@ -259,3 +264,11 @@ def test_kill_after_the_order_loses_no_certificate(world: World) -> None:
     del world.reload
     assert world.run() == Result("pay", True, None)
     assert (len(world.orders), world.reloads) == (1, 1)
+
+
+def test_missing_external_account_is_said_without_an_order(world: World) -> None:
+    world.external = True
+    assert "set `account_id`" in str(world.run().problem)
+    assert world.orders == []
+    assert world.run(replace(SETTINGS, external_account=True)).problem is None
+    assert world.orders[0].external_account

@@ -15,7 +15,7 @@ from tests.unit.fixtures.issued import DIRECTORY, NOW, pair, put
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
-    values = {"directory": DIRECTORY, "check_challenge": True}
+    values = {"directory": DIRECTORY, "check_challenge": True, "external_account": False}
     values |= {"certificates": [{"name": "pay", "domains": ["pay.example.com"]}]}
     path = tmp_path / "etc/bedstone/acme.json"
     path.parent.mkdir(parents=True)

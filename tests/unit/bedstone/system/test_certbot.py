@@ -114,6 +114,11 @@ def test_keys_are_ecdsa_and_every_domain_is_named() -> None:
     assert found[found.index("--required-profile") + 1] == "p"
 
 
+def test_key_of_an_external_account_is_in_a_file() -> None:
+    found = certbot.arguments(Order(**{**vars(ORDER), "webroot": "/w", "external_account": True}))
+    assert found[found.index("--config") + 1] == certbot.ACCOUNT
+
+
 def test_records_are_made_by_a_plugin_or_by_the_hook() -> None:
     plugin = certbot.arguments(
         Order(**{**vars(ORDER), "dns": "rfc2136", "propagation_seconds": 9, "email": "o@e.com"})

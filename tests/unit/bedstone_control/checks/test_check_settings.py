@@ -874,6 +874,16 @@ CASES = [
         "There is no file", "hook: files/dns-hook", line="hook:",
     ),
     Case(
+        "account without its key", acme({"account_id": "kid-1"}),
+        "bedstone_secrets.acme.account_key", "The vault lacks it", "account_key: …",
+        file="vault.yml",
+    ),
+    Case(
+        "plugin without credentials", acme({"dns": {"plugin": "rfc2136"}}),
+        "bedstone_secrets.acme.dns_credentials", "The vault lacks it", "dns_credentials: …",
+        file="vault.yml",
+    ),
+    Case(
         "private domain at a public authority",
         both(put("bedstone_acme", {}), app("domains", ["pay.intra.local"])),
         f"{PAYMENTS}.domains[1]", "No public authority issues", "acme: false",

@@ -83,6 +83,13 @@ def test_settings_become_arguments() -> None:
     assert found["acme_check_challenge"] is False
 
 
+def test_key_of_an_external_account_comes_from_the_vault() -> None:
+    found = site({"account_id": "kid-1"}, app("pay"), acme={"account_key": "zWNDZM6eQGHW"})
+    assert ARGUMENTS["acme_account_id"](found) == "kid-1"
+    assert ARGUMENTS["acme_account_key"](found) == "zWNDZM6eQGHW"
+    assert ("acme", "account_key") in [s.place for s in registry.secrets(found.settings)]
+
+
 def test_hook_is_a_file_of_the_inventory_and_needs_no_credentials() -> None:
     found = site({"dns": {"hook": "files/hook"}}, app("pay"))
     assert ARGUMENTS["acme_dns_hook"](found) == str(Path("/inventory/files/hook"))
