@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bedstone_control.checks.context import Context, Place
     from bedstone_control.checks.problems import Problem
+    from bedstone_control.settings.acme import Dns
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
 
@@ -233,15 +234,19 @@ def _acme(context: Context, settings: Settings) -> Iterator[Problem]:
     if acme.email is not None and not _EMAIL.fullmatch(acme.email):
         message = f"{acme.email!r} is no mail address."
         yield context.problem(("bedstone_acme", "email"), message, {"email": "ops@example.com"})
+    if acme.dns is not None:
+        yield from _dns(context, acme.dns)
     yield from _secrets(context, settings)
-    if acme.dns is None:
-        return
+
+
+def _dns(context: Context, dns: Dns) -> Iterator[Problem]:
+    """Check that there is one way to make DNS records."""
     where = ("bedstone_acme", "dns")
-    if (acme.dns.plugin is None) == (acme.dns.hook is None):
+    if (dns.plugin is None) == (dns.hook is None):
         message = "Records are made either by certbot's `plugin` or by a `hook` of your own."
         yield context.problem(where, message, {"dns": {"plugin": "rfc2136"}})
-    elif acme.dns.hook is not None and not context.path(acme.dns.hook).is_file():
-        message = f"There is no file {context.path(acme.dns.hook)}."
+    elif dns.hook is not None and not context.path(dns.hook).is_file():
+        message = f"There is no file {context.path(dns.hook)}."
         yield context.problem((*where, "hook"), message, {"hook": "files/dns-hook"})
 
 

@@ -867,7 +867,7 @@ CASES = [
     Case(
         "two ways to make records", acme({"dns": {"plugin": "rfc2136", "hook": "files/hook"}}),
         "bedstone_acme.dns", "either by certbot's `plugin` or by a `hook`", "plugin: rfc2136",
-        line="dns:",
+        line="dns:", problems=2,
     ),
     Case(
         "hook that is not there", acme({"dns": {"hook": "files/hook"}}), "bedstone_acme.dns.hook",
