@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -223,6 +224,17 @@ def test_srq_hpn(seed: Callable[[str], Seed]) -> None:
     assert migrating["DATABASE_URL_ADMIN"].startswith("postgresql://srq_hpn_migrate:")
     openings = {(entry["port"], entry.get("networks")) for entry in opened(system)}
     assert openings == {(80, None), (443, None)}
+
+
+def test_tunnel_of_srq_hpn_ends_where_postgresql_takes_it(seed: Callable[[str], Seed]) -> None:
+    found = seed("srq-hpn").arguments
+    (address,) = re.findall(
+        r"ssh -L 5433:([0-9.]+):5432 operator@", (SEEDS / "srq-hpn/README.md").read_text()
+    )
+    assert address in found["postgresql_listen_addresses"]
+    allowed = [ip_network(network) for network in found["postgresql_allowed_networks"]]
+    assert any(ip_address(address) in network for network in allowed)
+    assert not any(ip_address("127.0.0.1") in network for network in allowed)
 
 
 def opened(system: Seed) -> list[dict[str, Any]]:
