@@ -75,7 +75,12 @@ def test_a_wildcard_is_asked_by_one_name() -> None:
 
 
 def test_headers_are_the_declared_ones() -> None:
-    assert target().headers == ("X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy")
+    assert target().headers == (
+        "X-Content-Type-Options",
+        "X-Frame-Options",
+        "X-Permitted-Cross-Domain-Policies",
+        "Referrer-Policy",
+    )
     variables = {"nginx_security_headers": {"X-Frame-Options": ""}, "nginx_hsts_seconds": 0}
     found = target(variables=variables)
     assert (found.headers, found.hsts) == (("X-Content-Type-Options",), False)
