@@ -185,6 +185,36 @@ def test_socket_is_closed_to_others(host: Host) -> None:
     assert "permission denied" in refusal.stderr
 
 
+def test_sockets_and_settings_are_roots(host: Host) -> None:
+    socket = host.file("/run/docker.sock")
+    assert (socket.user, socket.group, socket.mode) == ("root", "docker", 0o660)
+    socket = host.file("/run/containerd/containerd.sock")
+    assert (socket.user, socket.group, socket.mode) == ("root", "root", 0o660)
+    for path in ("/etc/docker/daemon.json", "/usr/lib/systemd/system/docker.service"):
+        file = host.file(path)
+        assert (file.user, file.mode & 0o022) == ("root", 0), path
+    directory = host.file("/var/lib/docker")
+    assert (directory.user, directory.mode & 0o007) == ("root", 0)
+
+
+def test_container_is_filtered_and_gains_no_rights(host: Host) -> None:
+    """One that is started by hand: Bedstone asks for more than this."""
+    status = host.check_output(f"docker run --rm --name molecule {IMAGE} cat /proc/self/status")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["Seccomp"].strip() == "2"
+
+
+def test_daemon_trusts_no_registry_without_tls(host: Host) -> None:
+    info = json.loads(host.check_output("docker info --format '{{json .}}'"))
+    assert set(info["RegistryConfig"]["InsecureRegistryCIDRs"]) <= {"::1/128", "127.0.0.0/8"}
+    secure = [each["Secure"] for each in info["RegistryConfig"]["IndexConfigs"].values()]
+    assert secure
+    assert all(secure)
+    assert info["Swarm"]["LocalNodeState"] == "inactive"
+    assert info["LiveRestoreEnabled"]
+
+
 def test_daemon_listens_on_no_port(host: Host) -> None:
     listening = host.check_output("ss --listening --tcp --numeric --processes")
     assert "dockerd" not in listening

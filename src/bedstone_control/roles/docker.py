@@ -63,6 +63,7 @@ def docker_daemon(
         "live-restore": True,
         "log-driver": "local",
         "log-opts": {"max-file": str(log_files), "max-size": f"{log_max_mb}m"},
+        "no-new-privileges": True,
     }
     if registry_mirrors:
         config["registry-mirrors"] = list(registry_mirrors)

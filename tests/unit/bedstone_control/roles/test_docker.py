@@ -28,6 +28,7 @@ def test_arguments_become_settings() -> None:
         "live-restore": True,
         "log-driver": "local",
         "log-opts": {"max-file": "5", "max-size": "10m"},
+        "no-new-privileges": True,
     }
 
 
