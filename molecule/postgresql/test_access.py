@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,24 @@ def test_tls_1_2_is_refused(peer: Host, server_name: str) -> None:
     ended = peer.run(command, server_name, "-tls1_2")
     assert ended.rc != 0
     assert "alert protocol version" in ended.stderr
+
+
+def test_testssl_finds_nothing(peer: Host, server_name: str) -> None:
+    report = "/root/testssl.json"
+    peer.run(
+        "rm -f %s; testssl --quiet --color 0 --warnings off --starttls postgres"
+        " -p -s -f -U --jsonfile %s %s:5432",
+        report,
+        report,
+        server_name,
+    )
+    findings = json.loads(peer.file(report).content_string)
+    severities = {each["id"]: each["severity"] for each in findings}
+    assert severities["TLS1_3"] == "OK"
+    assert severities["FS"] == "OK"
+    # It needs an old OpenSSL for some tests and says so.
+    severities.pop("engine_problem", None)
+    assert {name for name, level in severities.items() if level not in {"OK", "INFO"}} == set()
 
 
 def test_superuser_is_refused_over_the_network_even_with_a_password(
