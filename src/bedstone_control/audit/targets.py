@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
-from bedstone_control.roles import firewall
+from bedstone_control.roles import edge, firewall
 from bedstone_control.roles.app_config import service_routes
 from bedstone_control.roles.nginx import NOSNIFF
 
@@ -129,8 +129,19 @@ def _health(app: App) -> Iterable[Health]:
         service = app.services[name]
         path = service.health or ""
         inside = f"{path.rstrip('/')}/".startswith(f"{route.rstrip('/')}/") and path != ""
+        asked = path if inside else route
         statuses = (_GOOD_ANSWER if inside else _ANY_ANSWER) | set(service.accept_status)
-        yield Health(app.name, domain, path if inside else route, frozenset(statuses))
+        yield Health(app.name, domain, asked, frozenset(statuses | _refusals(app, asked)))
+
+
+def _refusals(app: App, path: str) -> set[int]:
+    """Return how nginx may refuse a path to this machine: for its login, or for its address."""
+    prefixed = [
+        {**item.model_dump(), "path": f"{item.path.rstrip('/')}/"} for item in app.edge.paths
+    ]
+    rules = edge.rules_of(f"{path.rstrip('/')}/", app.edge.model_dump(), prefixed)
+    login = {401} if rules["basic_auth"] else set()
+    return login | ({403} if rules["allow"] or rules["deny"] else set())
 
 
 def ports(text: str) -> list[int]:

@@ -26,7 +26,8 @@ _COMMANDS = (
 )
 _SUDOERS = """\
 # What {name} may do as root, and nothing else: bedstone_deployers in the settings.
-Defaults:{name} env_reset, !setenv
+# A person's umask does not count for what root makes: services have to read it.
+Defaults:{name} env_reset, !setenv, umask=0022, umask_override
 {name} ALL=(root) NOPASSWD:NOSETENV: {commands}
 """
 

@@ -70,6 +70,16 @@ def test_health_is_asked_where_the_front_door_leads_to_it() -> None:
     assert 502 not in api.statuses
 
 
+def test_guarded_path_may_be_refused() -> None:
+    edge = {"basic_auth": ["alice"], "paths": [{"path": "/api", "deny": ["192.0.2.0/24"]}]}
+    secrets = {"apps": {"shop": {**SECRETS["apps"]["shop"], "basic_auth_alice": "p" * 16}}}
+    site = site_of({"apps": [{**SHOP, "edge": edge}]}, secrets)
+    web, api = targets.target(site, "192.0.2.10").health
+    assert 401 in web.statuses
+    assert 403 not in web.statuses
+    assert {401, 403} <= api.statuses
+
+
 def test_a_wildcard_is_asked_by_one_name() -> None:
     assert target().domains == ("shop.example.com", "audit.shop.example.com")
 
