@@ -32,6 +32,10 @@ test: setup  ## everything: check, the app, every Molecule scenario, the demo (a
 test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
+.PHONY: test-seeds
+test-seeds: setup  ## provision seed systems from their own inventories; ONLY=kore
+	@$(BIN)/pytest -v -rs tests/seeds $(if $(ONLY),-k $(ONLY))
+
 # The suite is Debian's: trixie, or testing for the release in the making.
 .PHONY: test-vm
 test-vm: setup  ## site.yml and a reboot on a virtual machine, emulated (an hour); SUITE=testing
