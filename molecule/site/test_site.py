@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
+import psycopg
 import pytest
 from testinfra.host import Host
 
@@ -159,6 +161,46 @@ def test_apps_can_not_read_each_others_database(host: Host) -> None:
     )
     assert tried.rc != 0
     assert re.search(r"pg_hba\.conf rejects|permission denied", tried.stderr + tried.stdout)
+
+
+def test_database_is_reached_through_a_tunnel(
+    host: Host, server_name: str, authority: Path, wait_until: Callable[..., None]
+) -> None:
+    """By ssh to the server's localhost: with TLS and a password, as everywhere."""
+    login = dict(
+        line.split("=", 1)
+        for line in host.check_output("cat /etc/bedstone/apps/payments/migrate.env").splitlines()
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["-F", str(SCENARIO / "ssh_config"), "-o", "ExitOnForwardFailure=yes", "-N"]
+    tunnel = subprocess.Popen(
+        ["ssh", *options, "-L", f"127.0.0.1:{port}:localhost:5432", server_name],
+        stdin=subprocess.DEVNULL,
+    )
+
+    def is_open() -> bool:
+        assert tunnel.poll() is None
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(is_open, seconds=60, what="the tunnel is open")
+        with psycopg.connect(
+            host="localhost",
+            port=port,
+            dbname="payments",
+            user=login["POSTGRES_USER"],
+            password=login["POSTGRES_PASSWORD"],
+            sslmode="verify-full",
+            sslrootcert=str(authority),
+        ) as connection:
+            found = connection.execute("SELECT current_user, current_database()").fetchone()
+        assert found == ("payments_owner", "payments")
+    finally:
+        tunnel.terminate()
+        tunnel.wait()
 
 
 def test_status_names_every_app(host: Host) -> None:

@@ -36,6 +36,7 @@ _LOGIN = Rotation(
 _MIGRATE = Rotation(
     "passwords", overlap="no running container uses it; a release reads the new one"
 )
+_LOOPBACK = ("127.0.0.1/32", "::1/128")
 MIN_CONNECTIONS, MANY_CONNECTIONS = 50, 100
 SMALL_SERVER_MB = 1024
 # Sorts and hashes may each take work_mem; a usual query has a few.
@@ -269,7 +270,16 @@ def listen_addresses(site: Site) -> list[str]:
 
 
 def allowed_networks(site: Site) -> list[str]:
-    """Return the networks from which roles may log in, with TLS and a password."""
+    """Return the networks from which roles may log in, with TLS and a password.
+
+    The server itself is among them: an operator's psql, or a tunnel by ssh. Docker's bridge serves
+    neither: Docker rewrites the source of what the host sends there.
+    """
+    return [*_LOOPBACK, *clients(site)]
+
+
+def clients(site: Site) -> list[str]:
+    """Return the networks of the containers and hosts that use the databases."""
     return reach.networks(site, POSTGRESQL)
 
 
@@ -372,9 +382,7 @@ ROLE = Role(
         "postgresql_archive_command": pgbackrest.archive_command,
     },
     variables={"postgresql_client_certificates": False},
-    ports=(
-        Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), allowed_networks),
-    ),
+    ports=(Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), clients),),
     secrets=_secrets,
     certificates=certificates,
     offers=(_OFFER,),

@@ -83,6 +83,9 @@ def site(variables: dict[str, Any]) -> Site:
     return Site.from_variables(variables, registry.ROLES)
 
 
+LOOPBACK = ["127.0.0.1/32", "::1/128"]
+
+
 def test_host_program_reads_what_is_written_for_it(site: Site) -> None:
     for app in ARGUMENTS["app_apps"](site):
         read = config.parse(app["config"])
@@ -268,7 +271,11 @@ def test_backups_are_kept_as_the_settings_say(site: Site) -> None:
 
 def test_on_one_server_postgresql_answers_to_its_containers_alone(site: Site) -> None:
     assert ARGUMENTS["postgresql_listen_addresses"](site) == ["localhost", "172.17.0.1"]
-    assert ARGUMENTS["postgresql_allowed_networks"](site) == ["172.17.0.0/16", "172.20.0.0/14"]
+    assert ARGUMENTS["postgresql_allowed_networks"](site) == [
+        *LOOPBACK,
+        "172.17.0.0/16",
+        "172.20.0.0/14",
+    ]
     assert ARGUMENTS["postgresql_after_units"](site) == ["network-online.target", "docker.service"]
 
 
@@ -281,7 +288,11 @@ def test_complete_servers_side_by_side_keep_their_databases_to_themselves(
     for host in both:
         site = Site.from_variables(variables | {"host": host}, registry.ROLES)
         assert ARGUMENTS["postgresql_listen_addresses"](site) == ["localhost", "172.17.0.1"]
-        assert ARGUMENTS["postgresql_allowed_networks"](site) == ["172.17.0.0/16", "172.20.0.0/14"]
+        assert ARGUMENTS["postgresql_allowed_networks"](site) == [
+            *LOOPBACK,
+            "172.17.0.0/16",
+            "172.20.0.0/14",
+        ]
 
 
 def test_database_on_a_server_of_its_own(variables: dict[str, Any]) -> None:
@@ -292,7 +303,7 @@ def test_database_on_a_server_of_its_own(variables: dict[str, Any]) -> None:
     assert [item["name"] for item in ARGUMENTS["ca_certificates"](site)] == ["pay-me"]
     database = Site.from_variables(variables | {"host": "db1"}, registry.ROLES)
     assert ARGUMENTS["postgresql_listen_addresses"](database) == ["localhost", "10.0.0.2"]
-    assert ARGUMENTS["postgresql_allowed_networks"](database) == ["10.0.0.1/32"]
+    assert ARGUMENTS["postgresql_allowed_networks"](database) == [*LOOPBACK, "10.0.0.1/32"]
     assert ARGUMENTS["postgresql_after_units"](database) == ["network-online.target"]
     assert [item["name"] for item in ARGUMENTS["ca_certificates"](database)] == ["postgresql"]
 
