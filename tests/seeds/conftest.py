@@ -96,10 +96,10 @@ class System:
 
     def ask(self, path: str, *data: str) -> dict[str, Any]:
         """Ask the app over TLS, as a browser that keeps its cookies would."""
-        jar = self.directory / "cookies"
+        jar = self.authority.with_name(f"{self.name}-cookies")
         command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "40"]
         command += ["--cacert", str(self.authority), "--cookie", str(jar), "--cookie-jar", str(jar)]
-        command += [f"--resolve={self.domain}:443:{self.server.address}"]
+        command += ["--resolve", f"{self.domain}:443:{self.server.address}"]
         command += [part for item in data for part in ("--data-urlencode", item)]
         ended = run([*command, f"https://{self.domain}{path}"], timeout_seconds=60)
         answer: dict[str, Any] = json.loads(ended.stdout)
@@ -152,7 +152,7 @@ def system(request: pytest.FixtureRequest) -> Iterator[System]:
         (app,) = yaml.safe_load((directory / "group_vars/all/settings.yml").read_text())[
             "bedstone_apps"
         ]
-        authority = directory / "ca.crt"
+        authority = directory.with_name(f"{name}-ca.crt")
         made = System(name, app["name"], app["domains"][0], server, directory, authority)
         made.play("site")
         authority.write_text(made.on_server("cat /etc/bedstone/tls/ca.crt"))
