@@ -15,6 +15,7 @@ from bedstone_control.roles import environment
 from bedstone_control.roles.registry import ROLES
 from bedstone_control.settings.app import App
 from bedstone_control.settings.root import Settings
+from tests.seeds.conftest import STAND_INS
 from tests.unit.fixtures.checkout import ROOT
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def test_gaps_have_the_systems_that_need_them_the_most_needed_first() -> None:
         for name in NOT_YET.findall(row[4]):
             found.setdefault(name, [])
             found[name] += [system] if system not in found[name] else []
-    found["provisioned by a test"] = list(HEADINGS)
+    found["provisioned by a test"] = [name for name in HEADINGS if name not in STAND_INS]
     assert found == GAPS
     counts = [len(systems) for systems in GAPS.values()]
     assert counts == sorted(counts, reverse=True)
