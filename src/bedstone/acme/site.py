@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from bedstone.core import files, paths
+from bedstone.core import files, paths, x509
 from bedstone.core.errors import BedstoneError
 from bedstone.system.nginx import Nginx
 
@@ -77,7 +77,7 @@ def trusted(issued: Issued, domains: Iterable[str]) -> bool:
             f"{issued.certificate} and {issued.key} can't be served: {error}",
             hint="`bedstone certificates renew APP --force` gets new ones.",
         ) from error
-    others = ssl.create_default_context()
+    others = x509.browser_context()
     try:
         for domain in domains:
             _shake_hands(own, others, domain)

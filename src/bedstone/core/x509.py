@@ -18,6 +18,17 @@ _UTC_TIME, _GENERALIZED_TIME, _VERSION, _EXTENSIONS = 0x17, 0x18, 0xA0, 0xA3
 _KEY_IDENTIFIER, _DNS_NAME = 0x80, 0x82
 
 
+def browser_context() -> ssl.SSLContext:
+    """Return a TLS client's context that accepts the certificates that browsers accept.
+
+    From Python 3.13 on the default one refuses, of any authority, what RFC 5280 asks and browsers
+    don't (VERIFY_X509_STRICT): a certificate without an authority key identifier, for instance.
+    """
+    context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A certificate as it is judged.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from bedstone.core import paths
+from bedstone.core import paths, x509
 from bedstone.core.errors import BedstoneError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def front_door(domain: str, path: str, port: int = HTTPS_PORT) -> Answer:
 
 
 def _front_door(domain: str, path: str, port: int, *, verified: bool) -> Answer:
-    context = ssl.create_default_context()
+    context = x509.browser_context()
     if paths.ca_certificate().exists():
         context.load_verify_locations(paths.ca_certificate())
     if not verified:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from bedstone.core.x509 import browser_context
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -113,7 +115,7 @@ async def open_ports(address: str, ports: Iterable[int], at_once: int = AT_ONCE)
 
 def trusting(authorities: Sequence[str] = ()) -> ssl.SSLContext:
     """Return a context that trusts this machine's authorities and further ones, as PEM text."""
-    context = ssl.create_default_context()
+    context = browser_context()
     for text in authorities:
         context.load_verify_locations(cadata=text)
     return context

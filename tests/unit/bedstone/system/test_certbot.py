@@ -31,6 +31,11 @@ Ask for help or search for solutions at https://community.letsencrypt.org. See t
 """
 
 
+@pytest.fixture(autouse=True)
+def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+
+
 def saying(output: str, code: int = 1) -> tuple[Certbot, list[list[str]]]:
     calls: list[list[str]] = []
 
@@ -75,10 +80,7 @@ def test_refusal_is_no_lost_account() -> None:
     assert not isinstance(caught.value, AccountLostError)
 
 
-def test_files_are_those_that_the_links_lead_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+def test_files_are_those_that_the_links_lead_to(tmp_path: Path) -> None:
     live = tmp_path / "var/lib/bedstone/acme/certbot/live/pay"
     archive = tmp_path / "var/lib/bedstone/acme/certbot/archive/pay"
     for directory in (live, archive):
@@ -92,10 +94,7 @@ def test_files_are_those_that_the_links_lead_to(
     assert calls[0][:2] == ["certbot", "certonly"]
 
 
-def test_account_of_one_authority_is_forgotten_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+def test_account_of_one_authority_is_forgotten_only(tmp_path: Path) -> None:
     accounts = tmp_path / "var/lib/bedstone/acme/certbot/accounts"
     lost, other = accounts / "ca.example.com:14000/dir/id", accounts / "other/dir/id"
     for each in (lost, other):
