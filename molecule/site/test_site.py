@@ -174,7 +174,8 @@ def test_database_is_reached_through_a_tunnel(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["-F", str(SCENARIO / "ssh_config"), "-o", "ExitOnForwardFailure=yes", "-N"]
+    options = ["-F", str(SCENARIO / "ssh_config"), "-o", "ControlPath=none", "-N"]
+    options += ["-o", "ExitOnForwardFailure=yes"]
     tunnel = subprocess.Popen(
         ["ssh", *options, "-L", f"127.0.0.1:{port}:localhost:5432", server_name],
         stdin=subprocess.DEVNULL,
