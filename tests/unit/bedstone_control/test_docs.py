@@ -74,7 +74,7 @@ def settings_of(block: str) -> dict[str, Any]:
 def test_pages_have_examples() -> None:
     assert len(BLOCKS) >= 15
     without = {path.parent.name for path in PAGES} - {path.parent.name for path, _ in BLOCKS}
-    # Pages without examples: the settings are those of molecule/release, of the drill and of a seed.
+    # Pages without examples: the settings are those of molecule/release, the drill and a seed.
     assert without <= {"ledger", "drill", "kore"}
 
 
