@@ -68,7 +68,7 @@ def words(host: Host) -> Iterator[str]:
 
 def readable(host: Host, words: str) -> list[str]:
     """Return the files that hold one of the secrets and that an account without rights can read."""
-    # The descriptor is opened by root: nobody can't read the secrets, but grep gets them.
+    # root opens the descriptor: grep, as an unprivileged user, gets the secrets through it alone.
     found = host.run(
         "setpriv --reuid=nobody --regid=nogroup --clear-groups"
         " grep --recursive --files-with-matches --no-messages --fixed-strings --file=-"
