@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# Where it is set, each of the many Python programs of a run compiles all that it imports: role base
+# with nothing to change took 12.4 CPU seconds with it and 6.7 without.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help:  ## this list
