@@ -31,6 +31,7 @@ MACHINE_PACKAGES = ("kmod", "udev", "systemd-timesyncd")
 # By the kernel's name of the architecture.
 KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
 # QEMU's user network: an address by DHCP, and a resolver that asks this machine's.
+# As wide as many a server has it: containers must live with it.
 MACHINE_NETWORK = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n"
 MACHINE_RESOLVER = "nameserver 10.0.2.3\n"
 PYTHON_PACKAGES = ("ca-certificates", "python3", "python3-venv")

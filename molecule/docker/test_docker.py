@@ -218,3 +218,28 @@ def test_daemon_trusts_no_registry_without_tls(host: Host) -> None:
 def test_daemon_listens_on_no_port(host: Host) -> None:
     listening = host.check_output("ss --listening --tcp --numeric --processes")
     assert "dockerd" not in listening
+
+
+WIDE = "/etc/systemd/network/80-wide.network"
+
+
+def test_networkd_leaves_containers_in_their_bridge(
+    host: Host, wait_until: Callable[..., None]
+) -> None:
+    """With a file that matches all but the server's own interface, as `Type=ether` does."""
+    host.check_output(f"printf '[Match]\\nName=veth* docker0\\n[Network]\\nDHCP=yes\\n' > {WIDE}")
+    networkd = "systemd-networkd.service systemd-networkd.socket"
+    host.check_output("systemctl start systemd-networkd.service")
+    try:
+        host.check_output(f"{RUN} sleep 300")
+
+        def interface() -> list[str]:
+            shown = host.check_output("networkctl --json=short list")
+            found = json.loads(shown)["Interfaces"]
+            return [i["AdministrativeState"] for i in found if i["Name"].startswith("veth")]
+
+        wait_until(lambda: interface() not in ([], ["pending"]), what="networkd has seen it")
+        assert interface() == ["unmanaged"]
+        assert "master docker0" in host.check_output("ip -o link show type veth")
+    finally:
+        host.check_output(f"rm {WIDE}; systemctl stop {networkd}")

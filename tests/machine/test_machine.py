@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -32,6 +33,8 @@ HEALTH_SECONDS = 300
 @pytest.fixture(scope="module")
 def virtual() -> Iterator[Machine]:
     """A bare machine of the suite, with a base image for apps."""
+    # As Ctrl-C: the emulator and a playbook that runs end with the test.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     base = images.python_image(SUITE)
     with machine(SUITE) as made:
         made.send(base, f"/opt/testbed/{base.name}")
