@@ -91,3 +91,19 @@ def test_banner_is_shown_before_the_login(host: Host, peer: Host, server_name: s
     assert "Of the company alone." in peer.run(ask, server_name).stderr
     applied(server_name)
     assert not host.file("/etc/ssh/bedstone-banner").exists
+
+
+def test_swap_file_is_for_the_boot_of_a_machine_and_goes_again(
+    host: Host, server_name: str
+) -> None:
+    """Swap is the machine's: what is made of it, tests/machine says."""
+    assert "base_swap_mb is 1: MiB" in refused(server_name, base_swap_mb=1)
+    unit = "bedstone-swap.service"
+    applied(server_name, base_swap_mb=64)
+    assert host.service(unit).is_enabled
+    shown = host.check_output(f"systemctl show --property=ConditionResult,ActiveState {unit}")
+    assert sorted(shown.splitlines()) == ["ActiveState=inactive", "ConditionResult=no"]
+    assert "changed=0 " in applied(server_name, base_swap_mb=64)
+    applied(server_name)
+    assert not host.file(f"/etc/systemd/system/{unit}").exists
+    assert not host.file("/usr/local/lib/bedstone/swap-file").exists
