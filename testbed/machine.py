@@ -45,8 +45,8 @@ class Machine:
     https_port: int
     console: Path
 
-    def ssh(self, *command: str) -> list[str]:
-        """Return the command line that runs a command on it as root."""
+    def ssh(self, *command: str, user: str = "root") -> list[str]:
+        """Return the command line that runs a command on it."""
         options = {
             "IdentityFile": SSH / "id_ed25519",
             "UserKnownHostsFile": DIRECTORY / "known_hosts",
@@ -55,16 +55,16 @@ class Machine:
         }
         pairs = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
         ssh = which("ssh") or "ssh"
-        return [ssh, "-F", "none", *pairs, "-p", str(self.ssh_port), "root@127.0.0.1", *command]
+        return [ssh, "-F", "none", *pairs, "-p", str(self.ssh_port), f"{user}@127.0.0.1", *command]
 
-    def said(self, command: str, seconds: float = 600) -> str:
+    def said(self, command: str, seconds: float = 600, user: str = "root") -> str:
         """Run a shell command on it and return what it prints.
 
         Raises:
             TestbedError: it failed.
 
         """
-        return run(self.ssh(command), timeout_seconds=seconds).stdout
+        return run(self.ssh(command, user=user), timeout_seconds=seconds).stdout
 
     def send(self, source: Path, target: str) -> None:
         """Copy a file to it."""

@@ -152,8 +152,10 @@ def test_changes_of_sudo_and_what_people_run_as_root_are_recorded(virtual: Machi
     assert "90-seen" in virtual.said("ausearch --interpret --key sudo --input-logs")
     virtual.said("useradd --create-home --shell /bin/bash seen")
     virtual.said("echo 'seen ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/91-seen")
-    # A login of its own: what root runs itself isn't recorded.
-    virtual.said("su - seen -c 'sudo -n ls /root' > /dev/null")
+    virtual.said("install -d -o seen -m 0700 /home/seen/.ssh")
+    virtual.said("install -o seen -m 0600 /root/.ssh/authorized_keys /home/seen/.ssh/")
+    # A login of its own: su keeps the one of root, whose commands aren't recorded.
+    virtual.said("sudo -n ls /root", user="seen")
     virtual.said("rm /etc/sudoers.d/91-seen && userdel --remove seen")
     assert "/root" in virtual.said("ausearch --interpret --key as-root --input-logs")
 
