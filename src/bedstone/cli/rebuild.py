@@ -40,6 +40,7 @@ def register(subparsers: Subparsers) -> None:
         examples=(
             "bedstone rebuild --destination offsite",
             "bedstone rebuild --destination offsite --time '2026-11-20 17:00:00 UTC'",
+            "bedstone rebuild --destination vault --as-of '2026-11-20 03:00:00 UTC'",
             "bedstone rebuild --finish        # archiving works, a full backup begins",
         ),
     )
@@ -50,6 +51,12 @@ def register(subparsers: Subparsers) -> None:
         "--time",
         metavar="TIME",
         help="the moment to go back to, with its time zone (default: the end of the archived log)",
+    )
+    parser.add_argument(
+        "--as-of",
+        metavar="TIME",
+        help="read the destination, a versioned S3 bucket, as it was at this moment: before"
+        " something deleted or changed what is there",
     )
     parser.add_argument("--yes", action="store_true", help="don't ask")
     parser.add_argument(
@@ -94,7 +101,8 @@ def _command(arguments: argparse.Namespace) -> int:
             )
         else:
             target = source.moment(arguments.time) if arguments.time else None
-            facts = rebuild(arguments.destination, target, asked=arguments.yes)
+            as_of = source.moment(arguments.as_of) if arguments.as_of else None
+            facts = rebuild(arguments.destination, target, as_of=as_of, asked=arguments.yes)
     print(json.dumps(facts, indent=2) if arguments.json else "\n".join(result_lines(facts)))
     return 0
 

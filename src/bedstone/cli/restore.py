@@ -62,6 +62,7 @@ def register(subparsers: Subparsers) -> None:
             "bedstone restore payments /mnt/usb/backup_20261120_020000",
             "bedstone restore payments backup_20261120_020000 --destination offsite",
             "bedstone restore payments --time '2026-11-20 10:00:00+00:00' --into payments_look",
+            "bedstone restore payments latest --destination vault --as-of '2026-11-20 03:00:00Z'",
             "bedstone restore payments --release 20261120_101500-v1.4.2",
             "bedstone restore payments --list",
         ),
@@ -92,6 +93,13 @@ def register(subparsers: Subparsers) -> None:
         metavar="NAME",
         help="fetch it from there (`bedstone destinations`); default: this server, and for --time"
         " the first destination that has WAL",
+    )
+    parser.add_argument(
+        "--as-of",
+        type=_moment,
+        metavar="TIME",
+        help="read the destination, a versioned S3 bucket, as it was at this moment: before"
+        " something deleted or changed what is there",
     )
     parser.add_argument(
         "--list", action="store_true", help="say what could be restored, and do nothing"
@@ -144,7 +152,11 @@ def _command(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return restore_list.print_list(settings, app, as_json=arguments.json)
     wanted = Wanted(
-        arguments.backup, arguments.time, arguments.release, arguments.destination
+        arguments.backup,
+        arguments.time,
+        arguments.release,
+        arguments.destination,
+        arguments.as_of,
     ).checked(app.app)
     if wanted.takes_long and not arguments.yes and not sys.stdin.isatty():
         raise _nobody_there()

@@ -40,12 +40,15 @@ logger = logging.getLogger(__name__)
 _SOCKET = "/var/run/postgresql"
 
 
-def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[str, Any]:
+def rebuild(
+    name: str, target: datetime | None, *, as_of: datetime | None = None, asked: bool = True
+) -> dict[str, Any]:
     """Restore everything, or go on where a killed call has stopped.
 
     Args:
         name: the destination's.
         target: the moment to go back to; None for all that was archived.
+        as_of: read the destination as it was at this moment; None: as it is.
         asked: whether the operator has confirmed already.
 
     Returns:
@@ -59,7 +62,7 @@ def rebuild(name: str, target: datetime | None, *, asked: bool = True) -> dict[s
     """
     settings = backup_settings.load()
     known = destinations.load()
-    destination = known.get(name)
+    destination = known.get(name).at(as_of)
     with ExitStack() as locks:
         purpose = f"bedstone rebuild --destination {name}"
         # A copy made from here during the rebuild would pass for the newest.

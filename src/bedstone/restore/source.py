@@ -41,6 +41,7 @@ class Wanted:
         time: the moment to go back to.
         release: whose restore point.
         destination: where from, or None.
+        as_of: read the destination as it was at this moment; None: as it is.
 
     """
 
@@ -48,6 +49,7 @@ class Wanted:
     time: datetime | None = None
     release: str | None = None
     destination: str | None = None
+    as_of: datetime | None = None
 
     @property
     def takes_long(self) -> bool:
@@ -69,6 +71,11 @@ class Wanted:
                 else "One of these is enough: a backup, --time or --release.",
                 hint=f"`bedstone restore {app} --list` says what there is;"
                 f" `bedstone restore {app} latest` takes the newest full backup.",
+            )
+        if self.as_of is not None and self.destination is None:
+            raise RefusedError(
+                "--as-of is about a destination: say which one.",
+                hint="`bedstone destinations` lists them; --time is what the data is to be like.",
             )
         return self
 
@@ -137,7 +144,7 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
     elif wanted.release is not None:
         yield Found(home / _point_of(app.app, wanted.release, home))
     elif wanted.destination not in {None, destinations.LOCAL}:
-        place = declared.get(wanted.destination or "")
+        place = declared.get(wanted.destination or "").at(wanted.as_of)
         with scratch.place(places, app=app.app, part="fetch") as directory:
             path = copies.fetch(
                 place,
@@ -154,7 +161,7 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
 def _with_wal(declared: Destinations, wanted: Wanted) -> Destination:
     """Return the destination to go back from."""
     if wanted.destination is not None:
-        return declared.get(wanted.destination)
+        return declared.get(wanted.destination).at(wanted.as_of)
     stanza = Stanza(declared)
     if not stanza.repositories:
         raise RefusedError(
@@ -178,7 +185,8 @@ def _of_moment(
             hint="`bedstone backups` lists what can be restored.",
         )
     stanza = Stanza(destinations.load())
-    _let_it_arrive(stanza, destination)
+    if destination.as_of is None:
+        _let_it_arrive(stanza, destination)
     with (
         scratch.place(places, app=app.app, part="past") as place,
         cluster.cluster(

@@ -7,7 +7,8 @@ encrypted with the backup key before it leaves.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ class Destination:
         bucket: likewise.
         region: likewise.
         path_style: likewise: the bucket is in the path, not in the host name.
+        immutable: what is there can't be deleted from here, and isn't: retention is the other
+            side's. Of ``sftp``, the account is one of ssh that runs `rclone serve restic
+            --append-only` and nothing else.
+        as_of: read it as it was at this moment, which a versioned bucket alone can; None: as it is.
 
     """
 
@@ -60,6 +65,26 @@ class Destination:
     bucket: str = ""
     region: str = ""
     path_style: bool = True
+    immutable: bool = False
+    as_of: datetime | None = None
+
+    def at(self, moment: datetime | None) -> Destination:
+        """Return the same destination, to be read as it was at a moment; None: as it is.
+
+        Raises:
+            RefusedError: it keeps no versions.
+
+        """
+        if moment is None:
+            return self
+        if self.type != S3:
+            raise RefusedError(
+                f"{self.name} ({self.words()}) can only be read as it is now: a versioned S3 bucket"
+                " keeps what was there before.",
+                hint="Leave --as-of away, or take another destination: `bedstone destinations`.",
+            )
+        # Like pgBackRest's, and the buckets' own: whole seconds.
+        return replace(self, as_of=moment.astimezone(UTC).replace(microsecond=0))
 
     @property
     def is_local(self) -> bool:
@@ -77,7 +102,8 @@ class Destination:
             port = "" if self.port == 22 else f":{self.port}"  # noqa: PLR2004
             return f"sftp {self.user}@{self.host}{port}:{self.path}"
         if self.type == S3:
-            return f"s3 {self.endpoint}/{self.bucket}{self.path}"
+            then = f" as of {self.as_of:%Y-%m-%d %H:%M:%S} UTC" if self.as_of else ""
+            return f"s3 {self.endpoint}/{self.bucket}{self.path}{then}"
         return "this server"
 
 
@@ -210,6 +236,7 @@ def _point_in_time(data: Mapping[str, Any]) -> PointInTime:
 
 def _destination(entry: Mapping[str, Any]) -> Destination:
     kind, name = str(entry["type"]), str(entry["name"])
+    immutable = bool(entry.get("immutable", False))
     number = entry.get("pgbackrest")
     repository = int(number) if number is not None else None
     if kind == LOCAL:
@@ -223,6 +250,7 @@ def _destination(entry: Mapping[str, Any]) -> Destination:
             port=int(entry["port"]),
             user=str(entry["user"]),
             path=str(entry["path"]),
+            immutable=immutable,
         )
     if kind == S3:
         return Destination(
@@ -234,5 +262,6 @@ def _destination(entry: Mapping[str, Any]) -> Destination:
             region=str(entry["region"]),
             path=str(entry["path"]),
             path_style=bool(entry["path_style"]),
+            immutable=immutable,
         )
     raise ValueError(f"the destination {name} has the type {kind!r}, not {', '.join(TYPES)}")

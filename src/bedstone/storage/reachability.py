@@ -64,7 +64,7 @@ def require(destination: Destination) -> None:
     try:
         with socket.create_connection(address, timeout=_CONNECT_SECONDS) as connection:
             if destination.type == destinations.S3:
-                _context().wrap_socket(connection, server_hostname=address[0]).close()
+                context().wrap_socket(connection, server_hostname=address[0]).close()
     except ssl.SSLCertVerificationError as error:
         raise ReachError(
             f"The certificate of {destination.name} ({destination.endpoint}) isn't valid:"
@@ -83,6 +83,11 @@ def require(destination: Destination) -> None:
 
 def ssh(destination: Destination, *options: str) -> list[str]:
     """Return the command line of ssh that speaks SFTP with a destination, without prompts."""
+    return [*ssh_login(destination, *options, "-s"), "sftp"]
+
+
+def ssh_login(destination: Destination, *options: str) -> list[str]:
+    """Return the command line of ssh that logs in at a destination, without prompts."""
     secrets = destination.secrets
     return [
         "ssh", "-F", "none", "-p", str(destination.port), "-l", destination.user,
@@ -90,7 +95,7 @@ def ssh(destination: Destination, *options: str) -> list[str]:
         "-o", f"UserKnownHostsFile={secrets / 'known_hosts'}",
         "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
         "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4",
-        *options, "-s", "--", destination.host, "sftp",
+        *options, "--", destination.host,
     ]  # fmt: skip
 
 
@@ -124,8 +129,9 @@ def ssh_problem(destination: Destination) -> ReachError | None:
     return None
 
 
-def _context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def context() -> ssl.SSLContext:
+    """Return what checks a service's certificate against the authorities of this server."""
+    checked = ssl.create_default_context()
     # The engines accept what newer Pythons find too lax in an authority's certificate.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+    checked.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return checked

@@ -7,26 +7,30 @@ by its words. The key goes by a file, access keys by the environment.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core import paths, process
-from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.storage import destinations, reachability, restic_errors
+from bedstone.core.errors import CommandError
+from bedstone.storage import as_of, destinations, reachability, restic_errors, s3
 from bedstone.storage.restic_errors import LOCKED, MISSING, OTHER, UNREACHABLE, ResticError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bedstone.core.process import Completed
     from bedstone.storage.destinations import Destination
+
+logger = logging.getLogger(__name__)
 
 # What asks and answers a few bytes.
 _SHORT_SECONDS = 300.0
@@ -99,6 +103,9 @@ class Repository:
         path = place.path.rstrip("/")
         if place.type == destinations.S3:
             return f"s3:https://{place.endpoint}/{place.bucket}{path}/restic"
+        if place.immutable:
+            # The account's forced command knows the directory, and heeds no name.
+            return f"rclone:{place.name}:{path}/restic"
         # The name is only shown: ssh's own command line has the real one.
         host = place.name if ":" in place.host else place.host
         return f"sftp:{place.user}@{host}:{path}/restic"
@@ -184,7 +191,7 @@ class Repository:
             )
         vanished, unread = _troubles(messages, directory)
         if unread or (ended.returncode == _PARTLY and not vanished):
-            self.forget([snapshot])
+            self.drop(snapshot)
             raise ResticError(
                 f"Not all of {directory} could be read.", OTHER, details="\n".join(unread[:20])
             )
@@ -313,6 +320,13 @@ class Repository:
         if snapshots:
             self._call("forget", *snapshots)
 
+    def drop(self, snapshot: str) -> None:
+        """Remove a snapshot that isn't whole; at an append-only account it stays, and is told."""
+        try:
+            self.forget([snapshot])
+        except ResticError as error:
+            logger.warning("%s isn't whole, and stays: %s", snapshot, error.message)
+
     def prune(self) -> None:
         """Free what no snapshot needs.
 
@@ -395,22 +409,23 @@ class Repository:
             # ssh finds it out itself, and says so. An ssh server soon refuses a client that
             # connects and leaves (PerSourcePenalties).
             reachability.require(self.destination)
-        command = [
-            *(_LOW if arguments[0] in _LONG else ()),
-            "restic", f"--repo={self.location}", f"--password-file={destinations.key_path()}",
-            *self._cache(), *self._options(), *self._unlocked(arguments[0]), *arguments,
-        ]  # fmt: skip
         try:
-            return process.run(
-                command,
-                check=False,
-                cwd=cwd,
-                timeout=timeout,
-                env={"RESTIC_PROGRESS_FPS": _STATUS_EVERY, **self._secrets()},
-                progress=progress or _progress,
-                kept_characters=_KEPT_CHARACTERS,
-                **options,
-            )
+            with self._opened() as location:
+                command = [
+                    *(_LOW if arguments[0] in _LONG else ()),
+                    "restic", f"--repo={location}", f"--password-file={destinations.key_path()}",
+                    *self._cache(), *self._options(), *self._unlocked(arguments[0]), *arguments,
+                ]  # fmt: skip
+                return process.run(
+                    command,
+                    check=False,
+                    cwd=cwd,
+                    timeout=timeout,
+                    env={"RESTIC_PROGRESS_FPS": _STATUS_EVERY, **self._secrets()},
+                    progress=progress or _progress,
+                    kept_characters=_KEPT_CHARACTERS,
+                    **options,
+                )
         except process.TooLongError as error:
             raise ResticError(
                 f"restic came to no end at {self.destination.name}:"
@@ -424,38 +439,37 @@ class Repository:
 
     def _unlocked(self, command: str) -> list[str]:
         """Return what lets a command do without a lock, which a reader may not be able to write."""
-        reads = command in _READS or (command == "restore" and self.destination.is_local)
-        return ["--no-lock"] if reads else []
+        place = self.destination
+        reads = command in _READS or (command == "restore" and place.is_local)
+        return ["--no-lock"] if reads or place.as_of is not None else []
+
+    def _opened(self) -> AbstractContextManager[str]:
+        """Return what leads to the repository while restic runs, as restic calls it."""
+        if self.destination.as_of is not None:
+            return as_of.served(self.destination)
+        return nullcontext(self.location)
 
     def _cache(self) -> list[str]:
-        if self.destination.is_local:
+        if self.destination.is_local or self.destination.as_of is not None:
             return ["--no-cache"]
         return [f"--cache-dir={paths.host('/var/cache/bedstone-restic')}"]
 
     def _options(self) -> list[str]:
         place = self.destination
+        if place.type == destinations.SFTP and place.immutable:
+            return ["-o", f"rclone.program={' '.join(reachability.ssh_login(place))}"]
         if place.type == destinations.SFTP:
             return ["-o", f"sftp.command={' '.join(reachability.ssh(place))}"]
-        if place.type == destinations.S3:
+        if place.type == destinations.S3 and place.as_of is None:
             lookup = "path" if place.path_style else "dns"
             return ["-o", f"s3.bucket-lookup={lookup}", "-o", f"s3.region={place.region}"]
         return []
 
     def _secrets(self) -> dict[str, str]:
-        if self.destination.type != destinations.S3:
+        if self.destination.type != destinations.S3 or self.destination.as_of is not None:
             return {}
-        path = self.destination.secrets / "s3.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {
-                "AWS_ACCESS_KEY_ID": found["access_key"],
-                "AWS_SECRET_ACCESS_KEY": found["secret_key"],
-            }
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BedstoneError(
-                f"The access key of {self.destination.name} can't be read from {path}.",
-                hint="Run `provision.yml`, which writes it.",
-            ) from error
+        keys = s3.read_keys(self.destination.secrets / s3.FILE)
+        return {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
 
     def _error(self, ended: Completed) -> ResticError:
         return restic_errors.explain(ended, self.destination, self.location)

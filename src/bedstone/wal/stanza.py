@@ -455,6 +455,10 @@ class Stanza:
             options.append(f"--config={paths.pgbackrest() / 'pgbackrest.conf'}")
         if destination is not None:
             options.append(f"--repo={number(destination)}")
+            if destination.as_of is not None:
+                moment = destination.as_of.astimezone(UTC)
+                # It is written into the command that fetches WAL, too.
+                options.append(f"--repo-target-time={moment:%Y-%m-%d %H:%M:%S}+00")
         return self.server.command("pgbackrest", *options, command, *arguments)
 
     def _explained(

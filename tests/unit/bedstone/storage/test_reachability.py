@@ -57,7 +57,7 @@ def test_a_certificate_that_is_not_trusted_is_told(
             error.verify_message = "unable to get local issuer certificate"
             raise error
 
-    monkeypatch.setattr(reachability, "_context", Context)
+    monkeypatch.setattr(reachability, "context", Context)
     place = Destination("bucket", "s3", endpoint=f"127.0.0.1:{listener}", bucket="b")
 
     with pytest.raises(ReachError, match="unable to get local issuer") as raised:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,7 @@ import pytest
 
 from bedstone.core import process
 from bedstone.core.process import Completed
-from bedstone.storage import destinations, reachability, restic_errors
+from bedstone.storage import as_of, destinations, reachability, restic_errors
 from bedstone.storage.reachability import ReachError
 from bedstone.storage.restic import Contents, Repository
 from bedstone.storage.restic_errors import ResticError
@@ -217,6 +220,40 @@ def test_ssh_trusts_the_declared_host_keys_alone_and_asks_nobody(
     ):
         assert part in command
     assert command.endswith("-s -- backup.example.com sftp")
+
+
+def test_append_only_account_is_spoken_to_by_its_forced_command(
+    program: Program, known: Destinations
+) -> None:
+    Repository(replace(known.get("offsite"), immutable=True)).exists()
+
+    (argv,) = program.calls
+    assert "--repo=rclone:offsite:/srv/bedstone/restic" in argv
+    command = next(word for word in argv if word.startswith("rclone.program="))
+    assert "StrictHostKeyChecking=yes" in command
+    assert command.endswith(" -- backup.example.com")
+    assert not any(word.startswith("sftp.command=") for word in argv)
+
+
+def test_earlier_moment_is_read_without_a_lock_and_without_the_buckets_key(
+    program: Program, known: Destinations, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_of, "served", lambda _place: nullcontext("rest:http+unix:///x:/"))
+    then = known.get("bucket").at(datetime(2026, 11, 20, tzinfo=UTC))
+
+    Repository(then).restore("x", root / "out")
+
+    (argv,) = program.calls
+    assert {"--repo=rest:http+unix:///x:/", "--no-lock", "--no-cache"} <= set(argv)
+    assert not any("AWS" in name for name in program.environments[0])
+
+
+def test_snapshot_that_can_not_be_dropped_is_told_and_no_error(
+    program: Program, known: Destinations, caplog: pytest.LogCaptureFixture
+) -> None:
+    program.answers["forget"] = completed(1, "", "unexpected HTTP response (403): 403 Forbidden")
+    Repository(known.get("offsite")).drop("abcd")
+    assert "abcd isn't whole, and stays" in caplog.text
 
 
 def test_everybody_else_comes_first(program: Program, known: Destinations) -> None:

@@ -281,6 +281,15 @@ def test_restore_begins_from_the_newest_backup_before_the_moment(tmp_path: Path)
         assert wanted in arguments
 
 
+def test_versioned_bucket_is_read_as_it_was(tmp_path: Path) -> None:
+    programs = answering(*WEEK)
+    then = BUCKET.at(moment("2026-11-05T12:00:00.25"))
+    stanza(programs).restore(then, tmp_path)
+    read = "--repo-target-time=2026-11-05 12:00:00+00"
+    assert read in programs.arguments("info")
+    assert read in programs.arguments("restore")
+
+
 def test_restore_without_a_moment_takes_all_the_wal(tmp_path: Path) -> None:
     programs = answering(*WEEK)
     assert stanza(programs).restore(LOCAL, tmp_path) == "20261108-010000F"
