@@ -84,11 +84,11 @@ def _doomed() -> Iterator[dict[str, Any]]:
     places = destinations.load()
     if backup_settings.path().exists():
         yield from _of(places.local, _local, wanted, now)
-        for place in places.remote:
+        for place in (found for found in places.remote if not found.immutable):
             yield from _of(place, _remote, wanted, now)
     if places.point_in_time is not None:
         for place in places.all:
-            if place.pgbackrest is not None:
+            if place.pgbackrest is not None and not place.immutable:
                 yield from _of(place, _log, wanted, now)
 
 

@@ -209,7 +209,7 @@ def send(
             repository.copy(local, tags["media"])
     sent, changed = repository.backup(backup.path.parent, [backup.name], tags)
     if changed:
-        repository.forget([sent])
+        repository.drop(sent)
         raise BedstoneError(f"{backup.path} was removed while it was copied.")
     return sent
 

@@ -329,6 +329,9 @@ class _One:
 
     def _forget(self, apps: Sequence[App], snapshots: list[Snapshot]) -> list[Snapshot]:
         """Remove obsolete copies and return the rest; a copy that stays is no error."""
+        if self._place.immutable:
+            # Retention is the other side's, which a server that was broken into can't change.
+            return snapshots
         doomed: list[str] = []
         removed: list[str] = []
         try:

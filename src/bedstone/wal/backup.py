@@ -183,8 +183,14 @@ def _reserve() -> int:
 
 
 def retain(stanza: Stanza, destination: Destination) -> int:
-    """Remove what is older than the settings ask for, and return how many chains there are."""
+    """Remove what is older than the settings ask for, and return how many chains there are.
+
+    At an immutable destination nothing is removed: retention is the other side's.
+    """
     found = stanza.info(destination)
+    chains = sum(backup.type == FULL for backup in found.backups)
+    if destination.immutable:
+        return chains
     keep = retention.full_backups_to_keep(
         found.backups,
         datetime.now(UTC),
@@ -194,7 +200,6 @@ def retain(stanza: Stanza, destination: Destination) -> int:
         keep_full=stanza.settings.keep_full,
         verified=verified(destination),
     )
-    chains = sum(backup.type == FULL for backup in found.backups)
     if chains > keep:
         stanza.expire(destination, keep)
     return min(chains, keep)

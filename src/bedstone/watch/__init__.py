@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import files, parallel, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.notify.alarms import Alarm
-from bedstone.watch import acme, certificates, disks, firewall, images, machine, packages, units
+from bedstone.watch import (
+    acme,
+    certificates,
+    disks,
+    firewall,
+    images,
+    immutable,
+    machine,
+    packages,
+    units,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -73,6 +83,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
         Check("certificates", "certificates", certificates.gather, certificates.judge),
         Check("acme", "certificates by ACME", acme.gather, acme.judge),
         Check("firewall", "the firewall", firewall.gather, firewall.judge),
+        Check("immutable", "immutable destinations", immutable.gather, immutable.judge),
         Check("clock", "the clock", machine.gather_clock, machine.judge_clock),
         Check("dpkg", "installed packages", packages.gather_dpkg, packages.judge_dpkg),
         Check("upgrades", "daily upgrades", packages.gather_upgrades, packages.judge_upgrades),

@@ -396,6 +396,22 @@ def test_old_copies_go_by_the_rules_of_this_server_and_the_newest_verified_stays
     assert {s.original for s in left} == needed
 
 
+def test_nothing_is_removed_at_an_immutable_destination(world: World) -> None:
+    world.settings = replace(
+        world.settings, keep_days=2, keep_weeks=0, keep_months=0, keep_at_least=1
+    )
+    local, offsite, bucket = world.known.all
+    world.known = replace(world.known, all=(local, replace(offsite, immutable=True), bucket))
+    for days in (9, 7, 5):
+        world.night(days)
+        results = world.copy()
+
+    assert len(world.names("offsite")) == 3
+    assert len(world.names("bucket")) < 3
+    assert results["offsite"].removed == []
+    assert results["offsite"].notes == []
+
+
 def test_nothing_is_sent_that_would_be_forgotten_at_once(world: World) -> None:
     world.settings = replace(
         world.settings, keep_days=1, keep_weeks=0, keep_months=0, keep_at_least=1

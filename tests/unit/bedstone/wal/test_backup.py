@@ -139,6 +139,14 @@ def test_old_chains_go_after_a_new_one_is_there(world: World) -> None:
     assert world.expired[-1][0] == "bucket"
 
 
+def test_retention_of_an_immutable_destination_is_the_other_sides(world: World) -> None:
+    for _ in range(6):
+        run(world)
+    world.expired.clear()
+    assert pgbackrest_run.retain(world, replace(BUCKET, immutable=True)) == 6
+    assert world.expired == []
+
+
 def test_damaged_pages_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = World.backup
 
