@@ -70,6 +70,7 @@ def _one(context: Context, place: Place, there: Destination) -> Iterator[Problem
         found = "here are both" if given else "here is neither"
         message = f"A destination has one of `sftp` and `s3`, and {found}."
         yield context.problem(place, message, [{"name": there.name, "sftp": _SFTP}])
+    yield from _immutable(context, place, there)
     if there.sftp is not None:
         yield from _path(context, (*place, "sftp", "path"), there.sftp.path, "/srv/bedstone")
         if there.sftp.path.strip("/") == "":
@@ -92,6 +93,28 @@ def _one(context: Context, place: Place, there: Destination) -> Iterator[Problem
             )
             example = {"endpoint": "https://s3.eu-central-1.example.com"}
             yield context.problem((*place, "s3", "endpoint"), message, example)
+
+
+def _immutable(context: Context, place: Place, there: Destination) -> Iterator[Problem]:
+    """Check that what is immutable, and the keys for WAL, can be so."""
+    if there.immutable and there.wal and there.sftp is not None:
+        message = (
+            "An SFTP destination can't be immutable and keep WAL: pgBackRest replaces files of its "
+            "own, which an account that only appends refuses. WAL goes to an immutable bucket "
+            "(`s3`) or to another destination (docs/backups-immutable.md)."
+        )
+        yield context.problem((*place, "immutable"), message, {"immutable": True, "wal": False})
+    own = (
+        ("sftp", "wal_user", there.sftp is not None and there.sftp.wal_user is not None),
+        ("s3", "wal_key", there.s3 is not None and there.s3.wal_key),
+    )
+    for kind, name, given in own:
+        if given and not there.wal:
+            message = f"`{name}` is for the database's log, and `wal: false` keeps none there."
+            yield context.problem((*place, kind, name), message, {"wal": True})
+    if there.sftp is not None and there.sftp.wal_user == there.sftp.user:
+        message = "The account for the log is the one for the other backups: nothing is separated."
+        yield context.problem((*place, "sftp", "wal_user"), message, {"wal_user": "bedstone-wal"})
 
 
 def _path(context: Context, place: Place, path: str, right: str) -> Iterator[Problem]:
@@ -185,18 +208,7 @@ def _secrets(context: Context, declared: list[Destination]) -> Iterator[Problem]
         missing = [name for name in wanted if given.get(name) is None]
         if missing:
             yield context.problem(place, *_missing(context, there, missing, present))
-        for name, value in given.items():
-            where = (*place, name)
-            if name not in wanted:
-                message = f"The destination `{there.name}` needs no `{name}`. "
-                example = ", ".join(f"{item}: …" for item in wanted)
-                yield context.problem(where, message + did_you_mean(str(name), wanted), example)
-            elif name == "private_key" and (wrong := ssh_keys.private_key_fault(value)) is not None:
-                right = _edit(context, there.name, name, "|\n        " + _PRIVATE)
-                yield context.problem(where, wrong, right)
-            elif name != "private_key" and not _is_word(value):
-                message = f"`{name}` is not one word of text; put it in quotes."
-                yield context.problem(where, message, _edit(context, there.name, name, '"…"'))
+        yield from _values(context, there, given)
     known = _declared_names(context)
     for name in present:
         if name not in known and name not in {there.name for there in declared}:
@@ -204,6 +216,32 @@ def _secrets(context: Context, declared: list[Destination]) -> Iterator[Problem]
             hint = did_you_mean(name, known) if known else "There is none at all."
             example = f"ansible-vault edit {_vault(context)}\n# take `{name}` out"
             yield context.problem((*_SECRETS, "destinations", name), message + hint, example)
+
+
+def _values(context: Context, there: Destination, given: dict[str, Any]) -> Iterator[Problem]:
+    """Check the secrets that the vault has for one destination."""
+    wanted = content.secrets_of(there)
+    for name, value in given.items():
+        where: Place = (*_SECRETS, "destinations", there.name, name)
+        if name not in wanted:
+            message = f"The destination `{there.name}` needs no `{name}`. "
+            example = ", ".join(f"{item}: …" for item in wanted)
+            yield context.problem(where, message + did_you_mean(str(name), wanted), example)
+        elif (
+            name.endswith("private_key")
+            and (wrong := ssh_keys.private_key_fault(value)) is not None
+        ):
+            right = _edit(context, there.name, name, "|\n        " + _PRIVATE)
+            yield context.problem(where, wrong, right)
+        elif not name.endswith("private_key") and not _is_word(value):
+            message = f"`{name}` is not one word of text; put it in quotes."
+            yield context.problem(where, message, _edit(context, there.name, name, '"…"'))
+        elif name.startswith("wal_") and value == given.get(name.removeprefix("wal_")):
+            message = (
+                f"`{name}` is the key for the other backups, too: PostgreSQL's user could reach"
+                " them."
+            )
+            yield context.problem(where, message, _edit(context, there.name, name, "…"))
 
 
 _PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\n        …"
@@ -226,7 +264,7 @@ def _missing(
     others = [name for name in present if name not in _declared_names(context)]
     if there.name not in present and (match := nearest(there.name, others)):
         message += f" It has secrets for `{match}`."
-    if missing == ["private_key"]:
+    if all(name.endswith("private_key") for name in missing):
         return message, _ADD.format(name=context.inventory_directory.name)
     rest = "".join(f"\n      {name}: …" for name in missing[1:])
     return message, _edit(context, there.name, missing[0], "…" + rest)

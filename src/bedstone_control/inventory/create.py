@@ -236,12 +236,17 @@ def public_keys(directory: Path, password_file: Path | None = None) -> dict[str,
     settings = settings_of(directory)
     kept = vault.destination_secrets(vault_content(directory, password_file))
     return {
-        f"{there.sftp.user}@{there.sftp.host}": ssh_keys.public_line(
+        f"{user}@{there.sftp.host}": ssh_keys.public_line(
             key, f"bedstone-{directory.resolve().name}-{there.name}"
         )
         for there in settings.backup.destinations
         if there.sftp is not None
-        and isinstance(key := kept.get(there.name, {}).get("private_key"), str)
+        for user, name in (
+            (there.sftp.user, "private_key"),
+            (there.sftp.wal_user, "wal_private_key"),
+        )
+        if user is not None
+        and isinstance(key := kept.get(there.name, {}).get(name), str)
         and ssh_keys.private_key_fault(key) is None
     }
 

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 DIRECTORY = "/etc/bedstone/destinations"
 
 _FIELDS = {
-    "sftp": ("host", "port", "user", "path"),
-    "s3": ("endpoint", "bucket", "region", "path", "path_style"),
+    "sftp": ("host", "port", "user", "path", "immutable"),
+    "s3": ("endpoint", "bucket", "region", "path", "path_style", "immutable"),
 }
-_DEFAULTS = {"port": 22, "path": "", "region": "us-east-1", "path_style": True}
+_DEFAULTS = {
+    "port": 22,
+    "path": "",
+    "region": "us-east-1",
+    "path_style": True,
+    "immutable": False,
+}
 
 
 def backup_destinations(
@@ -90,16 +96,21 @@ def backup_files(
         )
     for entry in destinations:
         if entry["type"] == "s3":
-            keys = {name: entry[name] for name in ("access_key", "secret_key")}
-            files.append(
-                {
-                    "path": f"{DIRECTORY}/{entry['name']}/s3.json",
-                    "content": json.dumps(keys) + "\n",
-                    "sensitive": True,
-                    "mode": "0600",
-                }
-            )
+            files.append(_s3_keys(entry, "s3.json", ""))
+            if entry.get("wal_access_key"):
+                # Root tries with PostgreSQL's key, too, to delete at an immutable destination.
+                files.append(_s3_keys(entry, "s3-wal.json", "wal_"))
     return files
+
+
+def _s3_keys(entry: Mapping[str, Any], name: str, prefix: str) -> dict[str, Any]:
+    keys = {key: entry[f"{prefix}{key}"] for key in ("access_key", "secret_key")}
+    return {
+        "path": f"{DIRECTORY}/{entry['name']}/{name}",
+        "content": json.dumps(keys) + "\n",
+        "sensitive": True,
+        "mode": "0600",
+    }
 
 
 def backup_key_directories(
@@ -209,7 +220,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
     for there in settings.backup.destinations:
         for name in content.secrets_of(there):
             place = ("backup", "destinations", there.name, name)
-            if name == "private_key":
+            if name.endswith("private_key"):
                 yield Secret(place, "of an SFTP server: an ssh key", ssh_key, rotation=SSH_KEY)
             else:
                 yield Secret(place, "of an S3 bucket")

@@ -59,7 +59,7 @@ def _entry(site: Site, there: Destination, secrets: dict[str, Any]) -> dict[str,
             where = f"bedstone_secrets.backup.destinations.{there.name}.{name}"
             raise ValueError(f"the vault has no {where}")
         place[name] = secrets[name]
-    return {"name": there.name, **place, "wal": there.wal}
+    return {"name": there.name, **place, "wal": there.wal, "immutable": there.immutable}
 
 
 def _sftp(site: Site, given: Sftp) -> dict[str, Any]:
@@ -70,6 +70,7 @@ def _sftp(site: Site, given: Sftp) -> dict[str, Any]:
         "user": given.user,
         "path": _path(site, given.path),
         "host_keys": [host_key(line) for line in given.host_keys],
+        **({"wal_user": given.wal_user} if given.wal_user else {}),
     }
 
 

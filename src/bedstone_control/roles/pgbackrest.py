@@ -23,20 +23,29 @@ SSH_PORT = 22
 STANZA = "main"
 
 _KEY_TYPE = re.compile(r"^(ssh|ecdsa|sk)-\S+$")
+_OWN = ("user", "private_key", "access_key", "secret_key")
 _NEEDED = {
     "sftp": ("host", "user", "path", "host_keys", "private_key"),
     "s3": ("endpoint", "bucket", "access_key", "secret_key"),
 }
 
 
-def pgbackrest_repositories(destinations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def pgbackrest_repositories(
+    destinations: Iterable[Mapping[str, Any]], *, own_keys: bool = True
+) -> list[dict[str, Any]]:
     """Return the destinations that get WAL, each with the number of its repository.
 
     Args:
         destinations: the role's `pgbackrest_destinations`, in their order.
+        own_keys: with the account and the keys that are PostgreSQL's own where it has some, not
+            with those that root has for the other backups.
 
     """
-    found = [entry for entry in destinations if entry.get("wal", True)]
+    found = [
+        {**entry, **(_own(entry) if own_keys else {})}
+        for entry in destinations
+        if entry.get("wal", True)
+    ]
     return [
         {
             "port": SSH_PORT,
@@ -49,6 +58,11 @@ def pgbackrest_repositories(destinations: Iterable[Mapping[str, Any]]) -> list[d
         }
         for number, entry in enumerate(found, start=FIRST_NUMBER)
     ]
+
+
+def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the account and the keys at a destination that are PostgreSQL's own."""
+    return {name: entry[f"wal_{name}"] for name in _OWN if entry.get(f"wal_{name}")}
 
 
 def pgbackrest_files(repositories: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -86,32 +100,41 @@ def known_hosts(host: str, port: int, keys: Iterable[str]) -> str:
 
 
 def pgbackrest_checks(
-    destinations: Iterable[Mapping[str, Any]], *, has_key: bool
+    destinations: Iterable[Mapping[str, Any]], *, has_key: bool, every: bool = False
 ) -> list[dict[str, Any]]:
     """Return for each destination whether it can be used, and if not, why.
 
     Args:
         destinations: the role's `pgbackrest_destinations`.
         has_key: whether there is a key to encrypt with.
+        every: those without WAL, too.
 
     """
     return [
         {"name": entry["name"], "ok": message is None, "message": message or ""}
         for entry in destinations
-        for message in [_problem(entry, has_key=has_key)]
+        for message in [_problem(entry, has_key=has_key, every=every)]
     ]
 
 
-def _problem(entry: Mapping[str, Any], *, has_key: bool) -> str | None:
-    if not entry.get("wal", True):
+def _problem(entry: Mapping[str, Any], *, has_key: bool, every: bool) -> str | None:
+    name, kind, wal = entry["name"], entry["type"], entry.get("wal", True)
+    if not wal and not every:
         return None
-    name, kind = entry["name"], entry["type"]
     if not has_key:
         return (
             f"There is no key to encrypt what goes to {name}: `bedstone_secrets.backup.key` in the"
             " vault (`make backup-key` makes one). Nothing was changed."
         )
-    missing = [field for field in _NEEDED[kind] if not entry.get(field)]
+    if wal and entry.get("immutable") and kind == "sftp":
+        return (
+            f"The destination {name} can't be immutable and keep WAL: pgBackRest replaces files,"
+            " which an account that only appends refuses. Nothing was changed."
+        )
+    needed = list(_NEEDED[kind])
+    if wal and (entry.get("immutable") or entry.get("wal_user")):
+        needed += [f"wal_{field}" for field in needed if field in _OWN]
+    missing = [field for field in needed if not entry.get(field)]
     if missing:
         return f"The destination {name} lacks {', '.join(missing)}. Nothing was changed."
     if kind == "sftp" and not known_hosts(entry["host"], SSH_PORT, entry["host_keys"]):

@@ -158,7 +158,9 @@ def _destinations(origin: Mapping[str, Any], home: str) -> dict[str, Any]:
 def _keys(origin: Mapping[str, Any], home: str) -> list[dict[str, Any]]:
     """Return the keys of the destinations, for root."""
     everywhere = [{**entry, "wal": True} for entry in origin["destinations"]]
-    ssh = pgbackrest.pgbackrest_files(pgbackrest.pgbackrest_repositories(everywhere))
+    ssh = pgbackrest.pgbackrest_files(
+        pgbackrest.pgbackrest_repositories(everywhere, own_keys=False)
+    )
     return _below(
         backup.backup_files(origin["destinations"], ssh),
         backup.DIRECTORY,

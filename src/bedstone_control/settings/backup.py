@@ -33,6 +33,14 @@ class Sftp(Model):
         "with those on the server itself. Nothing is sent to a server with other keys.",
         examples=[["ssh-ed25519 AAAAC3Nza..."]],
     )
+    wal_user: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        description="An account of PostgreSQL's own for the database's log, with a key of its own "
+        "(`wal_private_key` in the vault): then PostgreSQL's user can't reach the other backups. "
+        "`path` has to be open to both accounts, `path/pgbackrest` to this one alone.",
+        examples=["bedstone-wal"],
+    )
 
 
 class S3(Model):
@@ -61,6 +69,13 @@ class S3(Model):
         default=False,
         description="Whether the bucket stands in the path of the URL and not in its host name, as "
         "many services of one's own want it (MinIO, Ceph).",
+        examples=[True],
+    )
+    wal_key: bool = Field(
+        default=False,
+        description="Whether PostgreSQL's user has an access key of its own for the database's log "
+        "(`wal_access_key`, `wal_secret_key` in the vault), so that it can't reach the other "
+        "backups. An immutable destination with `wal` always has.",
         examples=[True],
     )
 
@@ -102,6 +117,24 @@ class Destination(Model):
         "there, too: what `point_in_time` needs.",
         examples=[True],
     )
+    immutable: bool = Field(
+        default=False,
+        description="Whether the other side keeps the server from deleting what is there: a bucket "
+        "with versions and an object lock, or an ssh account that can only append "
+        "(docs/backups-immutable.md). Bedstone then removes nothing there, tries each hour to "
+        "delete a canary, and is red when that succeeds. An SFTP destination can't be immutable "
+        "and keep WAL.",
+        examples=[True],
+    )
+
+    @property
+    def has_wal_key(self) -> bool:
+        """Whether PostgreSQL's user has a key of its own there."""
+        if not self.wal:
+            return False
+        if self.sftp is not None:
+            return self.sftp.wal_user is not None
+        return self.immutable or (self.s3 is not None and self.s3.wal_key)
 
 
 class Backup(Model):

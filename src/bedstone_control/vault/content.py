@@ -23,10 +23,11 @@ _HEADER = "# Secrets. Change them with: ansible-vault edit FILE\n"
 
 def secrets_of(destination: Destination) -> tuple[str, ...]:
     """Return the names of the secrets that a destination needs."""
-    return (
+    names = (
         *(("private_key",) if destination.sftp is not None else ()),
         *(("access_key", "secret_key") if destination.s3 is not None else ()),
     )
+    return (*names, *(f"wal_{name}" for name in names if destination.has_wal_key))
 
 
 def backup_key(content: Mapping[str, Any]) -> Any:

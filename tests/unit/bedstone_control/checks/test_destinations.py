@@ -201,6 +201,42 @@ CASES = [
         f"{ALL}[offsite].sftp.path", "web1 and web2 would write into one directory",
         "path: /srv/bedstone/${host}", line="path:",
     ),
+    # --- immutable, and keys of PostgreSQL's own
+    Case(
+        "immutable SFTP server with WAL", backup("destinations", 0, "immutable", True),
+        f"{ALL}[offsite].immutable", "can't be immutable and keep WAL", "wal: false",
+        line="immutable:",
+    ),
+    Case(
+        "key for WAL where none goes", s3("wal_key", True), f"{ALL}[bucket].s3.wal_key",
+        "`wal: false` keeps none there", "wal: true", line="wal_key:",
+    ),
+    Case(
+        "account for WAL that is the other one",
+        both(
+            sftp("wal_user", "bedstone"),
+            secret("offsite", "wal_private_key", ssh_keys.make_private_key()),
+        ),
+        f"{ALL}[offsite].sftp.wal_user", "nothing is separated", "wal_user: bedstone-wal",
+        line="wal_user:",
+    ),
+    Case(
+        "immutable bucket without keys for WAL",
+        both(backup("destinations", 1, "immutable", True), backup("destinations", 1, "wal", True)),
+        f"{SECRETS}.bucket", "lacks `wal_access_key` and `wal_secret_key`", "wal_secret_key: …",
+        file="vault.yml", line="",
+    ),
+    Case(
+        "key for WAL that is the other one",
+        both(
+            backup("destinations", 1, "wal", True),
+            s3("wal_key", True),
+            secret("bucket", "wal_access_key", "another"),
+            secret("bucket", "wal_secret_key", "sk/+="),
+        ),
+        f"{SECRETS}.bucket.wal_secret_key", "PostgreSQL's user could reach them", "wal_secret_key:",
+        file="vault.yml", line="",
+    ),
     # --- secrets
     Case(
         "no private key", lambda site: destinations.secrets_of(site).pop("offsite"),

@@ -80,6 +80,17 @@ def test_keys_are_roots_alone_and_hidden_from_differences() -> None:
     assert hidden == {"id", "s3.json"}
 
 
+def test_root_tries_an_immutable_bucket_with_the_key_for_wal_too() -> None:
+    own = {"wal_access_key": "wa", "wal_secret_key": "ws", "immutable": True}
+    files = {file["path"].rpartition("/")[2]: file for file in backup_files([BUCKET | own], [])}
+
+    assert json.loads(files["s3-wal.json"]["content"]) == {"access_key": "wa", "secret_key": "ws"}
+    assert json.loads(files["s3.json"]["content"])["access_key"] == "an-access-key"
+    assert (files["s3-wal.json"]["mode"], files["s3-wal.json"]["sensitive"]) == ("0600", True)
+    shape = backup_destinations([BUCKET | own], [], directory="/b", point_in_time=False)
+    assert shape[1]["immutable"] is True
+
+
 def test_directories_of_keys_are_those_of_the_destinations_alone() -> None:
     every = [{**entry, "wal": True} for entry in (OFFSITE, BUCKET)]
     files = backup_files(every, pgbackrest_files(pgbackrest_repositories(every)))

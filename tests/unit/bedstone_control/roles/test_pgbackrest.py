@@ -49,6 +49,34 @@ def test_files_of_keys_are_the_databases_users_alone() -> None:
     assert files[0]["content"] == "secret\n"
 
 
+def test_postgresql_has_the_account_and_the_keys_that_are_its_own() -> None:
+    own = {"wal_access_key": "wa", "wal_secret_key": "ws"}
+    account = {"wal_user": "wal", "wal_private_key": "of the log"}
+    given = [{**SFTP, **account}, {**S3, **own}]
+
+    found = pgbackrest_repositories(given)
+    assert (found[0]["user"], found[0]["private_key"]) == ("wal", "of the log")
+    assert (found[1]["access_key"], found[1]["secret_key"]) == ("wa", "ws")
+
+    roots = pgbackrest_repositories(given, own_keys=False)
+    assert (roots[0]["user"], roots[0]["private_key"]) == ("bedstone", "secret")
+    assert roots[1]["access_key"] == "a"
+
+
+def test_immutable_bucket_needs_keys_of_postgresqls_own() -> None:
+    assert "wal_access_key, wal_secret_key" in problem({**S3, "immutable": True})
+    own = {"wal_access_key": "wa", "wal_secret_key": "ws"}
+    assert problem({**S3, "immutable": True, **own}) == ""
+    assert problem({**S3, "immutable": True, "wal": False}) == ""
+    assert "wal_private_key" in problem({**SFTP, "wal_user": "wal"})
+
+
+def test_account_that_only_appends_keeps_no_wal() -> None:
+    assert "can't be immutable and keep WAL" in problem({**SFTP, "immutable": True})
+    found = pgbackrest_checks([{**SFTP, "immutable": True, "wal": False}], has_key=True, every=True)
+    assert found[0]["ok"]
+
+
 @pytest.mark.parametrize("line", [KEY, f"{KEY} root@backup", f"backup.example {KEY}"])
 def test_known_hosts_takes_keys_as_they_are_found(line: str) -> None:
     assert known_hosts("backup.example", 22, [line]) == f"backup.example {KEY}\n"
