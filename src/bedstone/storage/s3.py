@@ -197,20 +197,6 @@ class Bucket:
         headers = {"x-amz-bypass-governance-retention": "true"} if version else {}
         self._whole("DELETE", key, query=query, headers=headers)
 
-    def copy(self, key: str, version: str) -> None:
-        """Make a version of an object its newest one again, on the other side.
-
-        Raises:
-            S3Error: it was refused.
-
-        """
-        name = quote(f"{self._destination.bucket}/{key}", safe=f"/{_UNRESERVED}")
-        source = f"/{name}?versionId={quote(version, safe='')}"
-        answer = self._whole("PUT", key, headers={"x-amz-copy-source": source})
-        # An error after the first byte of the answer comes with status 200.
-        if b"<Error>" in answer:
-            raise self._error(500, answer)
-
     def open(
         self, key: str, version: str, bytes_range: str | None = None
     ) -> http.client.HTTPResponse:
