@@ -23,7 +23,15 @@ PORT = 5499
 Told = dict[str, Any]
 
 # What is harmed comes after what is whole: a gap in the archive stays one until its chain goes.
-ORDER = ("test_timers", "test_wal", "test_past", "test_elsewhere", "test_damage", "test_outage")
+ORDER = (
+    "test_timers",
+    "test_wal",
+    "test_past",
+    "test_elsewhere",
+    "test_immutable",
+    "test_damage",
+    "test_outage",
+)
 
 
 @pytest.hookimpl(trylast=True)
