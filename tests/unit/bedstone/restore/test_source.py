@@ -170,6 +170,11 @@ def test_server_that_does_not_answer_is_restored_from_what_is_there(
         ((), "Say what is to be restored"),
         (("latest", "--time", "2026-11-20 10:00:00 UTC"), "One of these is enough"),
         (("latest", "--destination", "ofsite"), "Did you mean 'offsite'"),
+        (("latest", "--as-of", "2026-11-20 10:00:00 UTC"), "--as-of is about a destination"),
+        (
+            ("latest", "--destination", "offsite", "--as-of", "2026-11-20 10:00:00 UTC"),
+            "can only be read as it is now",
+        ),
         (("--release", "R12"), "There is no restore point of the release R12"),
         (("--time", "2026-11-20 10:00:00 UTC"), "nobody is there to answer"),
     ],
