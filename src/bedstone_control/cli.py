@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bedstone_control import docs, version
+from bedstone_control import cli_apps, docs, version
 from bedstone_control.checks.problems import schema_report
 from bedstone_control.inventory import backup_key_dialog, create, rotate
 
@@ -80,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
         "--vault-password-file", type=Path, help="when it is not the inventory's own"
     )
     backup_key.set_defaults(run=_backup_key)
+
+    cli_apps.register(commands, _directory)
 
     documentation = commands.add_parser(
         "docs", help="write docs/settings.md and the playbooks' lists of roles again"

@@ -63,6 +63,7 @@ COMMANDS: dict[str, str] = {
     "retention": "bedstone.cli.retention",
     "rebuild": "bedstone.cli.rebuild",
     "upgrade": "bedstone.cli.upgrade",
+    "compare-squash": "bedstone.cli.compare_squash",
 }
 
 # These only read, work in the serving release, or reconcile: none needs a readable ledger.
@@ -78,6 +79,7 @@ WITHOUT_LEDGER = {
         "settle",
         "maintenance",
         "notify",
+        "compare-squash",
     ),
     *("console", "run", "exec", "job"),
 }
@@ -111,6 +113,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "upgrade",
         "ledger",
     ),
+    "before a release": ("compare-squash",),
     "systemd runs these": ("operation", "supervise", "notify"),
 }
 
@@ -228,7 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed.rest = rest
     if dashes and not getattr(parsed, "takes_rest", False):
         parser.error("this command takes nothing after `--`")
-    if os.geteuid() != 0 and not os.environ.get("BEDSTONE_ROOT"):
+    needs_root = getattr(parsed, "needs_root", True)
+    if needs_root and os.geteuid() != 0 and not os.environ.get("BEDSTONE_ROOT"):
         print("bedstone works as root: put `sudo` in front.", file=sys.stderr)
         return 1
     if arguments and arguments[0] in WITHOUT_LEDGER:

@@ -16,6 +16,7 @@ from bedstone.migrations import commands
 
 if TYPE_CHECKING:
     from bedstone.apps.config import App
+    from bedstone.migrations.commands import Django
 
 PATH = "/run/bedstone-probe.py"
 VARIABLE = "BEDSTONE_PROBE"
@@ -82,14 +83,30 @@ def probe(app: App, *, keep: Sequence[str] | None = None) -> Probe | None:
         if any(each.label is None for each in ours)
         else [[each.label, each.target] for each in ours],
     }
-    run = f"import runpy; runpy.run_path({PATH!r}, run_name='__main__')"
-    return _probe((*first.program, "shell", *first.options, "-c", run), "django_probe", question)
+    return _probe(_shell(first), "django_probe", question)
+
+
+def squash_driver(django: Django, question: Mapping[str, Any], path: str) -> Probe:
+    """Return the command that migrates an empty database, as :mod:`.squash` asks it to.
+
+    Args:
+        django: the app's migrate command.
+        question: the database, and which migrations are used.
+        path: where the script will be.
+
+    """
+    return _probe(_shell(django, path), "squash_driver", question)
 
 
 def script(name: str) -> str:
     """Return the text of a script that runs in an image, with what it shares put in front."""
     own = _OURS.sub("", _SOURCES[name])
     return f"{_SOURCES['common']}\n\n{_without_future(own)}"
+
+
+def _shell(django: Django, path: str = PATH) -> tuple[str, ...]:
+    run = f"import runpy; runpy.run_path({path!r}, run_name='__main__')"
+    return (*django.program, "shell", *django.options, "-c", run)
 
 
 def _probe(command: tuple[str, ...], name: str, question: Mapping[str, Any]) -> Probe:
@@ -109,7 +126,7 @@ def _read(name: str) -> str:
 
 # At once, not when it is needed: by then another zipapp may lie where this one was.
 _SOURCES: Mapping[str, str] = {
-    name: _read(name) for name in ("common", "django_probe", "alembic_probe")
+    name: _read(name) for name in ("common", "django_probe", "alembic_probe", "squash_driver")
 }
 
 

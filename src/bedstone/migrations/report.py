@@ -150,6 +150,11 @@ def parse(output: str) -> Report:
         BedstoneError: there is none in it; its last lines are the details.
 
     """
+    return Report.from_json(data_in(output))
+
+
+def data_in(output: str) -> Any:
+    """Return what a script of ours printed in an image, see :func:`parse`."""
     lines = [line for line in output.splitlines() if line.startswith(MARKER)]
     if not lines:
         raise BedstoneError(
@@ -163,13 +168,12 @@ def parse(output: str) -> Report:
     try:
         if text.startswith(_PACKED):
             text = zlib.decompress(base64.b64decode(text[len(_PACKED) :], validate=True)).decode()
-        data = json.loads(text)
+        return json.loads(text)
     except (ValueError, zlib.error) as error:
         raise BedstoneError(
             "The report of the app's migrations is cut off or mixed with other output.",
             details=tail(output[-2000:]),
         ) from error
-    return Report.from_json(data)
 
 
 def _pending(data: Mapping[str, Any]) -> Pending:

@@ -1,4 +1,4 @@
-"""Compute a digest of a database's schema: equal for equal schemas, however they were made."""
+"""Compare schemas of databases, however they were made: by a digest, or object by object."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedstone.core.errors import CommandError
@@ -18,12 +19,22 @@ if TYPE_CHECKING:
 SECONDS = 300.0
 _LOCK_WAIT = "30s"
 # pg_dump puts this over every object.
-_HEADING = re.compile(r"^--\n-- Name: .*\n--\n", re.MULTILINE)
+_HEADING = re.compile(r"^--\n-- (Name: .*)\n--\n", re.MULTILINE)
+_NAMED = re.compile(r"Name: (.*); Type: (.*); Schema: (.*); Owner: .*")
 # What it says between objects and at the end, with a random token in newer versions.
 _REMARK = re.compile(
     r"^(?:--|-- PostgreSQL database dump complete|\\unrestrict .*|SET default_.*)$"
 )
 _TABLE = re.compile(r"CREATE (?:UNLOGGED |FOREIGN )?TABLE .*\($")
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What identifies an object of a schema: ``TABLE``, ``public``, ``book``."""
+
+    kind: str
+    schema: str
+    name: str
 
 
 def of_database(server: Server, database: str) -> str:
@@ -42,6 +53,31 @@ def of_database(server: Server, database: str) -> str:
         PostgresError: pg_dump failed, or had to wait too long for a lock.
 
     """
+    return digest(_dump(server, database))
+
+
+def objects(server: Server, database: str) -> dict[Key, tuple[str, ...]]:
+    """Return the objects of a database's schema that the digest is made of, and their lines.
+
+    Raises:
+        PostgresError: see :func:`of_database`.
+
+    """
+    return keyed(_dump(server, database))
+
+
+def keyed(dump: str) -> dict[Key, tuple[str, ...]]:
+    """Return the objects of a schema as pg_dump writes it."""
+    found: dict[Key, tuple[str, ...]] = {}
+    for heading, lines in _objects(dump):
+        named = _NAMED.fullmatch(heading)
+        name, kind, schema = named.groups() if named else (heading, "", "")
+        key = Key(kind, schema, name)
+        found[key] = (*found.get(key, ()), *lines)
+    return found
+
+
+def _dump(server: Server, database: str) -> str:
     arguments = server.command(
         server.program("pg_dump"), "--schema-only", "--no-owner", "--no-privileges",
         "--no-comments", "--no-security-labels", "--no-publications", "--no-subscriptions",
@@ -56,22 +92,23 @@ def of_database(server: Server, database: str) -> str:
         except CommandError as error:
             raise explained(error.details or error.message) from error
         output.seek(0)
-        return digest(output.read().decode())
+        return output.read().decode()
 
 
 def digest(dump: str) -> str:
     """Return the digest of a schema as pg_dump writes it."""
-    text = "\n\n".join(sorted(_objects(dump)))
+    text = "\n\n".join(sorted("\n".join(lines) for _, lines in _objects(dump)))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _objects(dump: str) -> Iterator[str]:
+def _objects(dump: str) -> Iterator[tuple[str, list[str]]]:
     # What stands before the first object is about the session and the versions.
-    for part in _HEADING.split(dump)[1:]:
+    _, *parts = _HEADING.split(dump)
+    for heading, part in zip(parts[::2], parts[1::2], strict=True):
         lines = [line for line in part.splitlines() if line and not _REMARK.match(line)]
         if lines and _TABLE.match(lines[0]):
             end = next((n for n, line in enumerate(lines) if line.startswith(")")), len(lines))
             columns = sorted(line.removesuffix(",") for line in lines[1:end])
             lines = [lines[0], *columns, *lines[end:]]
         if lines:
-            yield "\n".join(lines)
+            yield heading, lines

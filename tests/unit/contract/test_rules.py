@@ -30,6 +30,7 @@ STARTS_PROGRAMS = (
     "bedstone/storage/",
     "bedstone/wal/stanza.py",
     "bedstone/migrations/commands.py",
+    "bedstone/migrations/squash.py",  # the migrate command on a developer's machine
     "bedstone/migrations/in_image/",  # programs of their own, which run in an app's image
     "bedstone/core/process.py",
     "bedstone/apps/supervisor.py",  # becomes container_watch
