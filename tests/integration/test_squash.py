@@ -144,7 +144,7 @@ def test_right_squash_is_equal_and_the_second_judge_agrees(
     assert found.objects == 25
     assert second_judge(cluster) == ""
     # Each database was migrated in its own way.
-    records = "SELECT name FROM django_migrations WHERE app = 'shop' ORDER BY id"
+    records = "SELECT name FROM public.django_migrations WHERE app = 'shop' ORDER BY id"
     ways = [cluster.server.execute(records, name).split() for name in DATABASES.values()]
     assert [each.partition(".")[2] for each in REPLACED] == ways[0]
     assert NAME.partition(".")[2] in ways[1]
