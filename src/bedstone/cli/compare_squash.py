@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bedstone.migrations.squash import Comparison
     from bedstone.postgres.schema_difference import Difference
 
-_DEFAULT = ("python", "manage.py", "migrate")
+_DEFAULT = "python manage.py migrate"
 _SIDES = {
     schema_difference.FIRST: "only the replaced migrations make it",
     schema_difference.SECOND: "only the squashed migrations make it",
@@ -50,10 +51,10 @@ def register(subparsers: Subparsers) -> None:
         examples=(
             "bedstone compare-squash",
             "bedstone compare-squash shop stock.0001_squashed_0004",
-            "bedstone compare-squash --directory src -- python manage.py migrate --settings=ci",
+            "bedstone compare-squash --command 'python manage.py migrate --settings=ci'",
         ),
     )
-    parser.set_defaults(takes_rest=True, needs_root=False)
+    parser.set_defaults(needs_root=False)
     parser.add_argument(
         "squashes",
         metavar="APP",
@@ -62,6 +63,11 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--directory", type=Path, default=Path(), help="the app's source (default: here)"
+    )
+    parser.add_argument(
+        "--command",
+        default=_DEFAULT,
+        help="the app's migrate command (default: %(default)s)",
     )
     parser.add_argument(
         "--extension",
@@ -77,11 +83,14 @@ def register(subparsers: Subparsers) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    found = commands.django([tuple(arguments.rest) or _DEFAULT])
+    try:
+        found = commands.django([shlex.split(arguments.command)])
+    except ValueError as error:
+        raise BedstoneError(f"The command can't be read: {error}.") from error
     if not found:
         raise BedstoneError(
-            "What follows `--` is no migrate command of Django.",
-            hint="Like: `bedstone compare-squash -- python manage.py migrate`",
+            f"{arguments.command!r} is no migrate command of Django.",
+            hint=f"Like: `bedstone compare-squash --command '{_DEFAULT}'`",
         )
     with terminable(), tempfile.TemporaryDirectory(prefix="bedstone-squash-") as made:
         place = Path(made)

@@ -87,7 +87,8 @@ def exists(token: str) -> bool:  # noqa: PLR0911 - one line a kind
     if first == "make":
         return re.search(rf"^{rest}:", (ROOT / "Makefile").read_text(), re.MULTILINE) is not None
     if token.startswith("python -m bedstone_control "):
-        return f"    {token.rpartition(' ')[2]} " in cli.parser().format_help()
+        name, said = token.rpartition(" ")[2], cli.parser().format_help()
+        return re.search(rf"^    {re.escape(name)}(?: |$)", said, re.MULTILINE) is not None
     if first == "-e":
         return re.search(rf"\b{rest.partition('=')[0]}\b", PLAYBOOKS) is not None
     if token.endswith(".yml"):
