@@ -18,7 +18,7 @@ from bedstone.migrations.probe import VARIABLE, script
 from bedstone.migrations.report import MARKER
 from bedstone_control.roles import zipapp
 
-SCRIPTS = ("django_probe", "alembic_probe")
+SCRIPTS = ("django_probe", "alembic_probe", "squash_driver")
 
 
 def app(tool: str, *commands: str) -> App:

@@ -73,7 +73,7 @@ def apps(draw: st.DrawFn) -> dict[str, Any]:
     return app_of(**features, env=env, default_env=draw(st.booleans()))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(apps())
 def test_table_is_exactly_what_the_app_gets(declared: dict[str, Any]) -> None:
     site, hidden = site_with_secrets(declared)
