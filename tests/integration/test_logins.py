@@ -127,9 +127,12 @@ def test_what_a_running_container_uses_stays(
     assert OLD in can_log_in(cluster)
 
 
-def test_login_with_open_sessions_stays_and_is_told(cluster: Cluster, release: Release) -> None:
+@pytest.fixture
+def session(cluster: Cluster, machine: Machine) -> Iterator[Callable[[str], str]]:
+    """Open a session as OLD by the socket, and return a function that runs a line in it."""
+    assert machine
     server = cluster.server
-    session = subprocess.Popen(
+    opened = subprocess.Popen(
         [
             "psql",
             "-XAtq",
@@ -144,19 +147,38 @@ def test_login_with_open_sessions_stays_and_is_told(cluster: Cluster, release: R
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert session.stdin is not None
-    assert session.stdout is not None
-    try:
-        session.stdin.write("SELECT current_user;\n")
-        session.stdin.flush()
-        assert session.stdout.readline() == f"{ROLE}\n"
-        assert f"{OLD} stays: 1 sessions of it are open" in logins.drop_unused(release(NEW))
-        assert OLD in can_log_in(cluster)
-    finally:
-        session.communicate("")
+
+    def run(line: str) -> str:
+        assert opened.stdin is not None
+        assert opened.stdout is not None
+        opened.stdin.write(f"{line}\n")
+        opened.stdin.flush()
+        return opened.stdout.readline()
+
+    yield run
+    opened.kill()
+    opened.wait()
+
+
+def test_login_with_open_sessions_stays_and_is_told(
+    cluster: Cluster, release: Release, session: Callable[[str], str]
+) -> None:
+    assert session("BEGIN; SELECT current_user;") == f"{ROLE}\n"
+    assert f"{OLD} stays: 1 sessions of it are open" in logins.drop_unused(release(NEW))
+    assert OLD in can_log_in(cluster)
+    assert session("COMMIT; SELECT 'ended';") == "ended\n"
     assert f"{OLD} dropped" in logins.drop_unused(release(NEW))
+
+
+def test_session_that_pgbouncer_keeps_open_keeps_no_login(
+    cluster: Cluster, release: Release, session: Callable[[str], str]
+) -> None:
+    assert session("SELECT current_user;") == f"{ROLE}\n"
+    assert f"{OLD} dropped" in logins.drop_unused(release(NEW))
+    assert OLD not in can_log_in(cluster)
 
 
 def test_release_whose_login_is_not_there_is_refused(cluster: Cluster, release: Release) -> None:

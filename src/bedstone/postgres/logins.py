@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from bedstone.postgres.server import identifier, literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bedstone.postgres.server import Server
 
 _LOCK_WAIT = "20s"
@@ -37,6 +39,15 @@ def sessions(server: Server, role: str) -> dict[str, int]:
         role=literal(role), pattern=literal(f"^{role}{_SUFFIX}$"), comment=literal(_COMMENT)
     )
     return {str(name): int(count) for name, count in server.rows(query)}
+
+
+def end_idle(server: Server, names: Iterable[str]) -> None:
+    """End the sessions that PgBouncer keeps open for logins without a client."""
+    for name in names:
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"  # noqa: S608 - quoted
+            f" WHERE usename = {literal(name)} AND client_addr IS NULL AND state = 'idle';"
+        )
 
 
 def close(server: Server, name: str) -> None:

@@ -76,6 +76,7 @@ def drop_unused(rollout: Rollout) -> str:
     ]
     if database.login in unused:
         unused.remove(database.login)
+    logins.end_idle(server, unused)
     deadline = time.monotonic() + SESSIONS_END_SECONDS
     while (open_ := _open(server, database, unused)) and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
