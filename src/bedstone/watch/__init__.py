@@ -26,6 +26,7 @@ from bedstone.watch import (
     immutable,
     machine,
     packages,
+    pool,
     units,
 )
 
@@ -84,6 +85,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
         Check("acme", "certificates by ACME", acme.gather, acme.judge),
         Check("firewall", "the firewall", firewall.gather, firewall.judge),
         Check("immutable", "immutable destinations", immutable.gather, immutable.judge),
+        Check("pool", "the pools of connections", pool.gather, pool.judge),
         Check("clock", "the clock", machine.gather_clock, machine.judge_clock),
         Check("dpkg", "installed packages", packages.gather_dpkg, packages.judge_dpkg),
         Check("upgrades", "daily upgrades", packages.gather_upgrades, packages.judge_upgrades),

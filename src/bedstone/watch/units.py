@@ -29,7 +29,13 @@ _PROPERTIES = (
     "OnFailure",
 )
 # Names and patterns of what Bedstone's servers are made of; each is judged where it is enabled.
-_NEEDED = ("nginx.service", "docker.service", "redis-*.service", "rabbitmq-server.service")
+_NEEDED = (
+    "nginx.service",
+    "docker.service",
+    "redis-*.service",
+    "rabbitmq-server.service",
+    "bedstone-pool.service",
+)
 # A service that restarted twice in an hour is no problem yet.
 MOST_RESTARTS = 3
 # A loop is over when it was silent for so long.
