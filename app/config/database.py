@@ -28,6 +28,8 @@ def databases(env: Environment) -> dict[str, dict[str, Any]]:
             "PORT": env.postgres_port,
             "CONN_MAX_AGE": env.postgres_conn_max_age,
             "CONN_HEALTH_CHECKS": True,  # a restarted server costs nobody a failed request
+            # A named cursor is its connection's own.
+            "DISABLE_SERVER_SIDE_CURSORS": env.postgres_pool_mode == "transaction",
             "OPTIONS": {name: value for name, value in libpq.items() if value is not None},
         },
     }

@@ -236,6 +236,14 @@ class Environment(BaseSettings):
         ge=0,
     )
 
+    postgres_pool_mode: Literal["session", "transaction"] = _field(
+        "PostgreSQL",
+        "`transaction` behind a pool (PgBouncer) that gives each transaction another connection: "
+        "no cursor outlives its transaction then.",
+        "transaction",
+        default="session",
+    )
+
     # --- Logs ----------------------------------------------------------------------
     log_level: Level = _field(
         "Logs", "DEBUG, INFO, WARNING, ERROR or CRITICAL.", "INFO", default="INFO"

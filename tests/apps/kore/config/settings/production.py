@@ -27,6 +27,8 @@ DATABASES = {
         "HOST": os.environ["POSTGRES_HOST"],
         "PORT": os.environ["POSTGRES_PORT"],
         "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": os.environ.get("POSTGRES_POOL_MODE") == "transaction",
         "OPTIONS": {
             "sslmode": os.environ["POSTGRES_SSL_MODE"],
             "sslrootcert": os.environ["POSTGRES_SSL_ROOT_CERT"],
