@@ -22,13 +22,14 @@ from ansible.plugins.action import ActionBase
 
 from bedstone_control.ansible_support import once
 from bedstone_control.ansible_support.plain import plain
-from bedstone_control.checks import server
+from bedstone_control.checks import pools, server
 from bedstone_control.checks.problems import report
 from bedstone_control.settings.backup import Backup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from bedstone_control.checks.problems import Problem
 
 _ARGUMENTS = {
     "min_memory_mb": {"type": "int", "required": True},
@@ -72,6 +73,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             problems = server.check(host, found, limits, now, apps)
             if runs_apps:
                 problems += server.check_apps(host, found, self._wanted(variables))
+            if host in (variables.get("groups") or {}).get("postgresql", []):
+                problems += self._pools(host, found["memory_mb"], variables)
         if problems or found is None:
             return {**result, "failed": True, "msg": report(problems, f"the server {host}")}
         if lowered := server.lowered_retention(host, found, self._backup(variables)):
@@ -96,6 +99,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 for text in (retire, start_empty)
             ),
         )
+
+    def _pools(self, host: str, memory_mb: int, variables: Mapping[str, Any]) -> Iterator[Problem]:
+        """Return the problems of the pools of connections with this server."""
+        names = ("memory_mb", "memory_share_percent", "max_connections")
+        given = {
+            f"postgresql_{name}": plain(self._templar.template(variables[f"postgresql_{name}"]))
+            for name in names
+            if f"postgresql_{name}" in variables
+        }
+        apps = plain(self._templar.template(variables.get("bedstone_apps"))) or []
+        return pools.check_server(host, memory_mb, apps, given)
 
     def _backup(self, variables: Mapping[str, Any]) -> Backup:
         """Return the settings of the backups, which check_settings has judged."""

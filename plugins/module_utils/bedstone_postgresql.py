@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bedstone_postgresql_declared import RESERVED, Database, Declared
+    from bedstone_postgresql_pool import ROLE as POOL_ROLE
+    from bedstone_postgresql_pool import statements as pool_statements
     from bedstone_postgresql_scram import make_verifier, matches
 else:
     from ansible.module_utils.bedstone_postgresql_declared import RESERVED, Database, Declared
+    from ansible.module_utils.bedstone_postgresql_pool import ROLE as POOL_ROLE
+    from ansible.module_utils.bedstone_postgresql_pool import statements as pool_statements
     from ansible.module_utils.bedstone_postgresql_scram import make_verifier, matches
 
 PUBLIC = ""  # how the queries name the grantee PUBLIC
@@ -77,10 +81,12 @@ def plan(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
         state: what the queries of bedstone_postgresql_sql returned.
 
     Raises:
-        ValueError: a declared extension isn't available on the server.
+        ValueError: a declared extension isn't available on the server, or a pool has more
+            connections than its login may have.
 
     """
     _check_extensions(wanted, state)
+    _check_pools(wanted, state)
     changes: list[Change] = []
     for database in wanted.databases:
         changes += _role(state, database.owner, password=None, login=False)
@@ -101,7 +107,7 @@ def plan(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
     changes += [change for database in wanted.databases for change in _database(database, state)]
     for database in wanted.databases:
         changes += _inside(database, wanted, state)
-    return changes
+    return changes + _pool(wanted, state)
 
 
 def connection_limit(wanted: Declared, database: Database, state: Mapping[str, Any]) -> int | None:
@@ -187,6 +193,25 @@ def _check_extensions(wanted: Declared, state: Mapping[str, Any]) -> None:
                     f"database {database.name} wants the extension {extension}, which this server "
                     "doesn't have; name its Debian package in postgresql_extra_packages"
                 )
+
+
+def _check_pools(wanted: Declared, state: Mapping[str, Any]) -> None:
+    for database in wanted.databases:
+        limit = connection_limit(wanted, database, state)
+        if database.pool_size and limit is not None and database.pool_size > limit:
+            raise ValueError(
+                f"the pool of {database.name} has {database.pool_size} connections, and its login "
+                f"may have {limit}: lower its `pool.size`, or raise `connections` or "
+                "postgresql_max_connections"
+            )
+
+
+def _pool(wanted: Declared, state: Mapping[str, Any]) -> list[Change]:
+    """Make PgBouncer's role and the function by which it checks logins."""
+    pooled = any(database.pool_size for database in wanted.databases)
+    changes = _role(state, POOL_ROLE, password=None) if pooled else []
+    found = pool_statements(wanted, state)
+    return changes if found is None else [*changes, Change("postgres", *found)]
 
 
 def _group(state: Mapping[str, Any], name: str, *, connections: int | None) -> list[Change]:

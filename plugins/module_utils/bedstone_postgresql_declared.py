@@ -13,7 +13,7 @@ LONGEST_LOCK_TIMEOUT_SECONDS = 86_400
 # DATABASE ... SET), but the connection's options come first. Without a search path no bare name
 # finds what an app has made.
 SESSION_OPTIONS = "-c search_path= -c role=none -c default_transaction_read_only=off"
-RESERVED = {"postgres", "template0", "template1", "public", "none"}
+RESERVED = {"postgres", "template0", "template1", "public", "none", "bedstone_pool"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Database:
     extensions: tuple[str, ...] = ()
     lock_timeout_seconds: int | None = None
     connections: int | None = None
+    pool_size: int | None = None
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def roles(self) -> tuple[str, ...]:
@@ -100,6 +101,8 @@ def declared(arguments: Mapping[str, Any]) -> Declared:
             )
         if database.connections is not None and database.connections < 1:
             raise ValueError(f"connections of {database.name} is {database.connections}; 1 or more")
+        if database.pool_size is not None and database.pool_size < 1:
+            raise ValueError(f"pool_size of {database.name} is {database.pool_size}; 1 or more")
     of_databases = [name for database in wanted.databases for name in database.settings]
     for name in (*wanted.app_settings, *wanted.migrate_settings, *of_databases):
         if not re.fullmatch(r"[a-z_][a-z0-9_.]*", name) or name == "role":

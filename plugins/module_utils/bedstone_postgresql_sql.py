@@ -57,7 +57,18 @@ SELECT json_build_object(
           a.privilege_type)), '[]')
         FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) a))), '{}')
     FROM pg_database WHERE NOT datistemplate),
-  'extensions', (SELECT coalesce(json_agg(name), '[]') FROM pg_available_extensions)
+  'extensions', (SELECT coalesce(json_agg(name), '[]') FROM pg_available_extensions),
+  'pool', (
+    SELECT json_build_object(
+      'source', p.prosrc,
+      'definer', p.prosecdef,
+      'callers', (
+        SELECT coalesce(json_agg(DISTINCT
+          CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee) END), '[]')
+        FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        WHERE a.grantee <> p.proowner))
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'bedstone_pool' AND p.proname = 'verifier')
 )::jsonb;
 """
 

@@ -75,6 +75,9 @@ options:
       connections:
         description: How many connections its app role may have; by the server's when not given.
         type: int
+      pool_size:
+        description: How many of them PgBouncer on this host opens; without it, PgBouncer gets none.
+        type: int
       settings:
         description: What its app role's sessions start with, besides and before C(app_settings).
         type: dict
@@ -149,6 +152,7 @@ ARGUMENTS: dict[str, Any] = {
             "extensions": {"type": "list", "elements": "str", "default": []},
             "lock_timeout_seconds": {"type": "int"},
             "connections": {"type": "int"},
+            "pool_size": {"type": "int"},
             "settings": {"type": "dict", "default": {}},
         },
     },

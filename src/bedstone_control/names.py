@@ -24,6 +24,10 @@ CA_IN_CONTAINER = "/run/bedstone/ca.crt"
 DATABASE_HOST = "postgres"
 REDIS_HOST = "redis"
 RABBITMQ_HOST = "rabbitmq"
+POOL_HOST = "pgbouncer"
+# PgBouncer's system user, and its role in PostgreSQL (plugins/module_utils names that, too).
+POOL_USER = "bedstone-pool"
+POOL_ROLE = "bedstone_pool"
 
 
 def database_name(app: str) -> str:

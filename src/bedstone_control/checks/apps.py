@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bedstone_control.settings.root import Settings
 
 # Names that files and databases of Bedstone and PostgreSQL have already.
-_RESERVED_APPS = {"ca", "postgresql", "rabbitmq", "redis"}
+_RESERVED_APPS = {"ca", "pgbouncer", "postgresql", "rabbitmq", "redis"}
 _RESERVED_DATABASES = {"postgres", "template0", "template1"}
 
 

@@ -115,10 +115,11 @@ def postgresql_hba(
     Each app's login roles may reach their own database, from the allowed networks, over TLS,
     with SCRAM. Where the app has a login of its own, all members of its role may: a login with
     another password changes no line. The superuser and local roles come over the socket, proved by
-    the kernel. Everything else is refused.
+    the kernel. Where PgBouncer has a pool of a database, so does its own role to check logins, and
+    the app's logins with their password. Everything else is refused.
 
     Args:
-        databases: with `name`, `migrate_role`, `app_role` and perhaps `app_login`.
+        databases: with `name`, `migrate_role`, `app_role`, perhaps `app_login` and `pool_size`.
         networks: in CIDR notation.
         local_roles: with `name`.
         client_certificates: ask for a certificate of our CA with the role's name as well.
@@ -128,12 +129,15 @@ def postgresql_hba(
             asked of a login of its own.
 
     """
+    databases = list(databases)
     method = "scram-sha-256" + (" clientcert=verify-full" if client_certificates else "")
     lines = [_line("local", "all", "postgres", "", "peer")]
     lines += [
         _line("local", "all", f'"{role["name"]}"', "", "peer map=bedstone") for role in local_roles
     ]
     parsed = [_network(text) for text in networks]
+    if any(database.get("pool_size") for database in databases):
+        lines.append(_line("local", "postgres", f'"{names.POOL_ROLE}"', "", "peer map=bedstone"))
     for database in databases:
         members = "+" if database.get("app_login") else ""
         if members and client_certificates:
@@ -142,6 +146,9 @@ def postgresql_hba(
                 f"in, so the database {database['name']} can't have an app_login"
             )
         roles = f'"{database["migrate_role"]}",{members}"{database["app_role"]}"'
+        if database.get("pool_size"):
+            app_roles = f'{members}"{database["app_role"]}"'
+            lines.append(_line("local", f'"{database["name"]}"', app_roles, "", "scram-sha-256"))
         for network in parsed:
             lines.append(_line("hostssl", f'"{database["name"]}"', roles, network, method))
     lines.append(_line("local", "all", "all", "", "reject"))
@@ -149,15 +156,24 @@ def postgresql_hba(
     return lines
 
 
-def postgresql_ident(local_roles: Iterable[Mapping[str, Any]]) -> list[str]:
+def postgresql_ident(
+    local_roles: Iterable[Mapping[str, Any]], databases: Iterable[Mapping[str, Any]] = ()
+) -> list[str]:
     """Return pg_ident.conf's lines: which system user is which local role.
+
+    Args:
+        local_roles: with `name` and `system_user`.
+        databases: PgBouncer has a role of its own where one of them has a `pool_size`.
 
     Raises:
         ValueError: a system user's name isn't one.
 
     """
     lines = []
-    for role in local_roles:
+    given = list(local_roles)
+    if any(database.get("pool_size") for database in databases):
+        given.append({"name": names.POOL_ROLE, "system_user": names.POOL_USER})
+    for role in given:
         user = role["system_user"]
         if not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", user):
             raise ValueError(f"{user!r} can't be a system user's name; a name is like prometheus")
@@ -258,6 +274,7 @@ def databases(site: Site) -> list[dict[str, Any]]:
                 "extensions": list(app.database.extensions),
                 "lock_timeout_seconds": app.database.lock_timeout_seconds,
                 "connections": app.database.connections,
+                "pool_size": app.database.pool.size if app.database.pool else None,
                 "settings": dict(app.database.settings),
             }
         )
@@ -312,13 +329,21 @@ def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]: 
     options = urlencode(
         {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}, safe="/", quote_via=quote
     )
-    host, port = names.DATABASE_HOST, str(site.port("postgresql_port"))
-    place = f"{role}:{quote(password, safe='')}@{host}:{port}/{name}?{options}"
+    direct = names.DATABASE_HOST, str(site.port("postgresql_port"))
+    # A migration needs a session: SET, advisory locks, CREATE INDEX CONCURRENTLY.
+    pooled = app.database is not None and app.database.pool is not None and not migrate
+    pool = names.POOL_HOST, str(site.port("pgbouncer_port"))
+    host, port = pool if pooled else direct
+    login_part, rest = f"{role}:{quote(password, safe='')}", f"/{name}?{options}"
+    place = f"{login_part}@{host}:{port}{rest}"
     return {
         "database.url": f"postgresql://{place}",
         "database.postgres_url": f"postgres://{place}",
         "database.host": host,
         "database.port": port,
+        "database.direct.url": f"postgresql://{login_part}@{':'.join(direct)}{rest}",
+        "database.direct.host": direct[0],
+        "database.direct.port": direct[1],
         "database.name": name,
         "database.user": role,
         "database.password": password,
@@ -344,6 +369,13 @@ _OFFER = Offer(
         ),
         "database.host": Placeholder("name of the database's host, as its certificate has it"),
         "database.port": Placeholder("its port"),
+        "database.direct.url": Placeholder(
+            "like `database.url`, and past a pool, for what needs a session of its own",
+            secret=True,
+            login=True,
+        ),
+        "database.direct.host": Placeholder("like `database.host`, and past a pool"),
+        "database.direct.port": Placeholder("like `database.port`, and past a pool"),
         "database.name": Placeholder("the app's database"),
         "database.user": Placeholder(
             "the role to log in as, another one with each password; the migration role in "

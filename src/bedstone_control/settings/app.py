@@ -184,6 +184,19 @@ class AppFile(Model):
     )
 
 
+class Pool(Model):
+    """A pool of connections that the app's processes share: PgBouncer, by transaction."""
+
+    size: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="How many connections it opens to PostgreSQL. Whichever process has a "
+        "transaction to run gets one of them for it, others wait.",
+        examples=[20],
+    )
+
+
 class Database(Model):
     """The app's database in PostgreSQL, with an owner, a migration and an app role."""
 
@@ -213,6 +226,13 @@ class Database(Model):
         description="How many connections the app may have at once. Left out, an app alone gets "
         "all but 10; of several, none can take them all.",
         examples=[30],
+    )
+    pool: Annotated[Pool | None, BeforeValidator(database_or_none)] = Field(
+        None,
+        description="Let the app connect through PgBouncer, which shares few connections among "
+        "many processes; `true` for one with the defaults. Migrations go past it "
+        "(docs/your-app.md).",
+        examples=[{"size": 10}],
     )
     settings: dict[str, str] = Field(
         default_factory=dict,

@@ -257,6 +257,10 @@ def test_kore(seed: Callable[[str], Seed]) -> None:
     assert values["CELERY_BROKER_URL"].endswith("/%2Fkore")
     assert values["CELERY_RESULT_BACKEND"] == values["REDIS_STORE_URL"]
     assert values["POSTGRES_DB"] == "kore_production"
+    assert values["POSTGRES_HOST"] == "pgbouncer"
+    assert values["POSTGRES_POOL_MODE"] == "transaction"
+    assert environment(system.site, app, migrate=True)["POSTGRES_HOST"] == "postgres"
+    assert system.arguments["pgbouncer_databases"] == [{"name": "kore_production", "size": 10}]
     scaled = {name: s.replicas for name, s in app.services.items() if s.replicas != 1}
     assert scaled == {"celery-worker": 5}
     assert app.services["django"].health == "/api/v1/health/"

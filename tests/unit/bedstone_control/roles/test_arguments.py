@@ -249,6 +249,7 @@ def test_databases_have_their_roles_and_a_login(site: Site) -> None:
             "extensions": [],
             "lock_timeout_seconds": 5,
             "connections": None,
+            "pool_size": None,
             "settings": {},
         }
     ]
