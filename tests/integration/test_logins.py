@@ -160,7 +160,7 @@ def session(cluster: Cluster, machine: Machine) -> Iterator[Callable[[str], str]
 
     yield run
     opened.kill()
-    opened.wait()
+    opened.communicate()
 
 
 def test_login_with_open_sessions_stays_and_is_told(
