@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import zlib
 from functools import lru_cache
 
 from bedstone.core.fields import NAME
@@ -22,12 +24,25 @@ CA_ON_HOST = f"{TLS_DIRECTORY}/ca.crt"
 CA_IN_CONTAINER = "/run/bedstone/ca.crt"
 
 DATABASE_HOST = "postgres"
+DATABASE_REPLICA_HOST = "postgres-replica"
 REDIS_HOST = "redis"
 RABBITMQ_HOST = "rabbitmq"
 POOL_HOST = "pgbouncer"
 # PgBouncer's system user, and its role in PostgreSQL (plugins/module_utils names that, too).
 POOL_USER = "bedstone-pool"
 POOL_ROLE = "bedstone_pool"
+
+# "bedstone_", and eight digits of a hash after another underscore, make 63.
+_LONGEST_PLAIN = 45
+
+
+def replication_slot(host: str) -> str:
+    """Return the replication slot of a standby: at most 63 small letters, digits, underscores."""
+    plain = re.sub("[^a-z0-9_]", "_", host.lower())
+    tag = (
+        "" if plain == host and len(host) <= _LONGEST_PLAIN else f"_{zlib.crc32(host.encode()):08x}"
+    )
+    return f"bedstone_{plain[:_LONGEST_PLAIN]}{tag}"
 
 
 def database_name(app: str) -> str:

@@ -64,6 +64,9 @@ COMMANDS: dict[str, str] = {
     "rebuild": "bedstone.cli.rebuild",
     "upgrade": "bedstone.cli.upgrade",
     "compare-squash": "bedstone.cli.compare_squash",
+    "replica": "bedstone.cli.replica",
+    "promote": "bedstone.cli.replica",
+    "demote": "bedstone.cli.replica",
 }
 
 # These only read, work in the serving release, or reconcile: none needs a readable ledger.
@@ -81,6 +84,7 @@ WITHOUT_LEDGER = {
         "notify",
         "compare-squash",
     ),
+    *("replica", "promote", "demote"),
     *("console", "run", "exec", "job"),
 }
 
@@ -111,6 +115,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "rebuild",
         "wal",
         "upgrade",
+        "replica",
+        "promote",
+        "demote",
         "ledger",
     ),
     "before a release": ("compare-squash",),

@@ -19,6 +19,8 @@ COPY_UNIT = "bedstone-copy.service"
 FULL_BACKUP_UNIT = "bedstone-wal-full.service"
 INCREMENTAL_BACKUP_UNIT = "bedstone-wal-incremental.service"
 UPGRADE_UNIT = "bedstone-upgrade.service"
+# Logs in from a standby, with a certificate and no password.
+REPLICATION_ROLE = "bedstone_replication"
 BUILD_SLICE = "bedstone-build.slice"
 
 _PREFIX = "bedstone-"

@@ -113,6 +113,7 @@ def gather(tools: Tools | None = None) -> dict[str, Any]:
         "wal": found.get("wal"),
         "wal_verifications": verifications.of_wal(),
         "upgrades": found.get("upgrades"),
+        "replication": (seen.facts.get("replication") if seen else None) or None,
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import age
 from bedstone.core import disk as space
 from bedstone.notify import unit_failures
+from bedstone.replica import picture as replicas
 from bedstone.status import database, written
 from bedstone.upgrade import status as upgrades
 from bedstone.wal import status
@@ -25,13 +26,14 @@ def render(picture: Mapping[str, Any], paint: Paint) -> str:
     if not parts:
         parts.append("No app is declared on this server.")
         more = picture.get("alarms") or picture.get("retired")
-        if picture["database"] is None and not more:
+        if not (more or picture["database"] or picture.get("replication")):
             return parts[0]
     if picture.get("retired"):
         parts.append("\n".join(_retired(entry) for entry in picture["retired"]))
     server = [_disk(disk, paint) for disk in picture["disks"]]
     server += database.lines(picture["database"], paint)
     server += status.lines(picture.get("wal"), paint)
+    server += replicas.lines(picture.get("replication"), paint)
     server += upgrades.lines(picture.get("upgrades"), paint)
     if server:
         parts.append("\n".join(server))

@@ -27,6 +27,7 @@ from bedstone.watch import (
     machine,
     packages,
     pool,
+    replication,
     units,
 )
 
@@ -86,6 +87,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
         Check("firewall", "the firewall", firewall.gather, firewall.judge),
         Check("immutable", "immutable destinations", immutable.gather, immutable.judge),
         Check("pool", "the pools of connections", pool.gather, pool.judge),
+        Check("replication", "copies of the databases", replication.gather, replication.judge),
         Check("clock", "the clock", machine.gather_clock, machine.judge_clock),
         Check("dpkg", "installed packages", packages.gather_dpkg, packages.judge_dpkg),
         Check("upgrades", "daily upgrades", packages.gather_upgrades, packages.judge_upgrades),

@@ -49,6 +49,7 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
         if not context.groups.get(group):
             message = f"The inventory's group `{group}` has no host; it {purpose}."
             yield of_hosts(context, message, group, {"hosts": {"web1": None}})
+    yield from _replicas(context)
     hosts = context.groups.get("app", [])
     proxies = context.groups.get("proxy", [])
     for host in hosts:
@@ -70,6 +71,25 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
                     f"host in the group `{group}`."
                 )
                 yield of_hosts(context, message, group, {"hosts": {servers[0]: None}})
+
+
+def _replicas(context: Context) -> Iterator[Problem]:
+    """Check that each copy of the databases has one primary, which is another host."""
+    copies = context.groups.get("postgresql_replica", [])
+    primaries = context.groups.get("postgresql", [])
+    if copies and len(primaries) != 1:
+        message = (
+            f"{' and '.join(copies)} in the group `postgresql_replica` would follow the one host "
+            f"of the group `postgresql`, which has {len(primaries) or 'none'}."
+        )
+        yield of_hosts(context, message, "postgresql", {"hosts": {"db1": None}})
+    for host in copies:
+        if host in primaries:
+            message = (
+                f"The host {host} is in the groups `postgresql` and `postgresql_replica`: a copy "
+                "of the databases is on another host."
+            )
+            yield of_hosts(context, message, "postgresql_replica", {"hosts": {"db2": None}})
 
 
 def of_hosts(context: Context, message: str, group: str, content: dict[str, Any]) -> Problem:

@@ -11,6 +11,11 @@ POSTGRESQL = Group(
     "keeps the databases",
     lambda settings: any(app.database for app in settings.apps),
 )
+POSTGRESQL_REPLICA = Group(
+    "postgresql_replica",
+    "keeps copies of the databases, to read from and to promote",
+    lambda settings: any(app.database and app.database.replica for app in settings.apps),
+)
 REDIS = Group(
     "redis",
     "runs the apps' Redis instances",

@@ -9,9 +9,10 @@ from urllib.parse import quote, urlencode
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from bedstone.core.names import REPLICATION_ROLE
 from bedstone_control import names
 from bedstone_control.roles import pgbackrest, reach
-from bedstone_control.roles.groups import POSTGRESQL
+from bedstone_control.roles.groups import POSTGRESQL, POSTGRESQL_REPLICA
 from bedstone_control.roles.role import (
     Offer,
     Placeholder,
@@ -26,6 +27,7 @@ from bedstone_control.roles.role import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from bedstone_control.roles.role import Group
     from bedstone_control.roles.site import Site
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
@@ -109,6 +111,7 @@ def postgresql_hba(
     local_roles: Iterable[Mapping[str, Any]] = (),
     *,
     client_certificates: bool = False,
+    replicas: Iterable[Mapping[str, Any]] = (),
 ) -> list[str]:
     """Return pg_hba.conf's lines: the accepted roles, their addresses and their authentication.
 
@@ -123,6 +126,7 @@ def postgresql_hba(
         networks: in CIDR notation.
         local_roles: with `name`.
         client_certificates: ask for a certificate of our CA with the role's name as well.
+        replicas: the standbys, with `address`; each proves itself by a certificate of our CA.
 
     Raises:
         ValueError: a network can't be read, or is all of the internet; client certificates are
@@ -151,6 +155,10 @@ def postgresql_hba(
             lines.append(_line("local", f'"{database["name"]}"', app_roles, "", "scram-sha-256"))
         for network in parsed:
             lines.append(_line("hostssl", f'"{database["name"]}"', roles, network, method))
+    for replica in replicas:
+        address = ipaddress.ip_address(replica["address"])
+        network = f"{address}/{address.max_prefixlen}"
+        lines.append(_line("hostssl", "replication", f'"{REPLICATION_ROLE}"', network, "cert"))
     lines.append(_line("local", "all", "all", "", "reject"))
     lines.append(_line("host", "all", "all", "all", "reject"))
     return lines
@@ -197,6 +205,38 @@ def _network(text: str) -> str:
 
 def _line(kind: str, databases: str, roles: str, network: str, method: str) -> str:
     return f"{kind:<8} {databases:<24} {roles:<40} {network:<20} {method}"
+
+
+# What a standby must have at least as much of as its primary, with PostgreSQL's defaults
+# (documentation, "Hot Standby", "Administrator's Overview").
+_MIRRORED = {
+    "max_connections": 100,
+    "max_worker_processes": 8,
+    "max_wal_senders": 10,
+    "max_prepared_transactions": 0,
+    "max_locks_per_transaction": 64,
+}
+
+
+def postgresql_mirrored(control_data: str, own: Mapping[str, Any]) -> dict[str, int]:
+    """Return the settings that a standby must raise to what its primary has.
+
+    Args:
+        control_data: what `pg_controldata` printed of the standby, empty where there is no
+            cluster yet: it holds the settings of the primary that wrote the last WAL replayed.
+        own: the standby's own settings.
+
+    """
+    raised = {}
+    for name, default in _MIRRORED.items():
+        # max_prepared_transactions is abbreviated there; the others are as in postgresql.conf.
+        shown = name.replace("prepared_transactions", "prepared_xacts").replace(
+            "locks_per_transaction", "locks_per_xact"
+        )
+        found = re.search(rf"^{shown} setting:\s+(\d+)$", control_data, re.MULTILINE)
+        if found and int(found[1]) > int(own.get(name, default)):
+            raised[name] = int(found[1])
+    return raised
 
 
 def postgresql_value(value: Any) -> str:
@@ -283,7 +323,54 @@ def databases(site: Site) -> list[dict[str, Any]]:
 
 def listen_addresses(site: Site) -> list[str]:
     """Return where PostgreSQL listens: only where something of ours connects from."""
-    return ["localhost", *reach.listen_addresses(site, POSTGRESQL)]
+    found = reach.listen_addresses(site, _group(site))
+    if primary(site) or replicas(site):
+        # The same before and after a promotion, so that it restarts nothing.
+        found.append(site.addresses[site.host])
+    return list(dict.fromkeys(["localhost", *found]))
+
+
+def _group(site: Site) -> Group:
+    return POSTGRESQL_REPLICA if site.has(POSTGRESQL_REPLICA.name) else POSTGRESQL
+
+
+def primary(site: Site) -> dict[str, Any] | None:
+    """Return the primary that this host's PostgreSQL follows, None where it follows none.
+
+    Raises:
+        ValueError: no host of the inventory, or several could be it.
+
+    """
+    if not site.has(POSTGRESQL_REPLICA.name):
+        return None
+    hosts = site.groups.get(POSTGRESQL.name, [])
+    if len(hosts) != 1:
+        raise ValueError(
+            f"{site.host} keeps a copy of the databases of one host, and the group `postgresql` "
+            f"has {len(hosts)}."
+        )
+    return {
+        "name": hosts[0],
+        "address": site.addresses[hosts[0]],
+        "port": site.port("postgresql_port"),
+        "certificate_name": names.DATABASE_HOST,
+        "slot": names.replication_slot(site.host),
+    }
+
+
+def replicas(site: Site) -> list[dict[str, Any]]:
+    """Return the standbys of this host's PostgreSQL."""
+    if not site.has(POSTGRESQL.name):
+        return []
+    return [
+        {"name": host, "address": site.addresses[host], "slot": names.replication_slot(host)}
+        for host in site.groups.get(POSTGRESQL_REPLICA.name, [])
+    ]
+
+
+def keeps_wal(site: Site) -> bool:
+    """Return whether a promoted standby keeps its WAL until it is told where to archive it."""
+    return bool(primary(site)) and site.settings.backup.point_in_time
 
 
 def allowed_networks(site: Site) -> list[str]:
@@ -297,12 +384,29 @@ def allowed_networks(site: Site) -> list[str]:
 
 def clients(site: Site) -> list[str]:
     """Return the networks of the containers and hosts that use the databases."""
-    return reach.networks(site, POSTGRESQL)
+    return reach.networks(site, _group(site))
+
+
+def reachable_from(site: Site) -> list[str]:
+    """Return the networks that may connect: those of the clients, and the standbys."""
+    own = [f"{ip}/{ip.max_prefixlen}" for ip in _addresses(replicas(site))]
+    return sorted({*clients(site), *own})
+
+
+def _addresses(found: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return [ipaddress.ip_address(each["address"]) for each in found]
 
 
 def certificates(site: Site) -> list[dict[str, Any]]:
-    """Return the certificate of PostgreSQL's server."""
-    return [reach.certificate(site, "postgresql", names.DATABASE_HOST, ["postgresql.service"])]
+    """Return the certificate of PostgreSQL's server, and the one with which a standby logs in."""
+    server = reach.certificate(site, "postgresql", names.DATABASE_HOST, ["postgresql.service"])
+    if not site.groups.get(POSTGRESQL_REPLICA.name):
+        return [server]
+    # The same on each of them: after a promotion it answers to the other name.
+    answers_to = [names.DATABASE_HOST, names.DATABASE_REPLICA_HOST, *server["names"]]
+    server["names"] = list(dict.fromkeys(answers_to))
+    login = {"name": "replication", "common_name": REPLICATION_ROLE, "usage": "client"}
+    return [server, login]
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
@@ -318,6 +422,18 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
 
 def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]:  # noqa: FBT001 - see Offer
     """Return the placeholders `database.*`."""
+    direct = names.DATABASE_HOST, str(site.port("postgresql_port"))
+    # A migration needs a session: SET, advisory locks, CREATE INDEX CONCURRENTLY.
+    pooled = app.database is not None and app.database.pool is not None and not migrate
+    pool = names.POOL_HOST, str(site.port("pgbouncer_port"))
+    values = login_values(site, app, pool if pooled else direct, migrate=migrate)
+    past_pool = login_values(site, app, direct, migrate=migrate)
+    values |= {f"direct.{name}": past_pool[name] for name in ("url", "host", "port")}
+    return {f"database.{name}": value for name, value in values.items()}
+
+
+def login_values(site: Site, app: App, place: tuple[str, str], *, migrate: bool) -> dict[str, str]:
+    """Return how an app logs in at a host and port of its database, by names of placeholders."""
     found = database(app)
     if found is None:
         return {}
@@ -329,26 +445,18 @@ def _placeholder_values(site: Site, app: App, migrate: bool) -> dict[str, str]: 
     options = urlencode(
         {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}, safe="/", quote_via=quote
     )
-    direct = names.DATABASE_HOST, str(site.port("postgresql_port"))
-    # A migration needs a session: SET, advisory locks, CREATE INDEX CONCURRENTLY.
-    pooled = app.database is not None and app.database.pool is not None and not migrate
-    pool = names.POOL_HOST, str(site.port("pgbouncer_port"))
-    host, port = pool if pooled else direct
-    login_part, rest = f"{role}:{quote(password, safe='')}", f"/{name}?{options}"
-    place = f"{login_part}@{host}:{port}{rest}"
+    host, port = place
+    address = f"{role}:{quote(password, safe='')}@{host}:{port}/{name}?{options}"
     return {
-        "database.url": f"postgresql://{place}",
-        "database.postgres_url": f"postgres://{place}",
-        "database.host": host,
-        "database.port": port,
-        "database.direct.url": f"postgresql://{login_part}@{':'.join(direct)}{rest}",
-        "database.direct.host": direct[0],
-        "database.direct.port": direct[1],
-        "database.name": name,
-        "database.user": role,
-        "database.password": password,
-        "database.sslmode": "verify-full",
-        "database.sslrootcert": names.CA_IN_CONTAINER,
+        "url": f"postgresql://{address}",
+        "postgres_url": f"postgres://{address}",
+        "host": host,
+        "port": port,
+        "name": name,
+        "user": role,
+        "password": password,
+        "sslmode": "verify-full",
+        "sslrootcert": names.CA_IN_CONTAINER,
     }
 
 
@@ -412,11 +520,22 @@ ROLE = Role(
         "postgresql_allowed_networks": allowed_networks,
         "postgresql_after_units": reach.after_units,
         "postgresql_archive_command": pgbackrest.archive_command,
+        "postgresql_primary": primary,
+        "postgresql_replicas": replicas,
+        "postgresql_keep_wal": keeps_wal,
     },
     variables={"postgresql_client_certificates": False},
-    ports=(Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), clients),),
+    ports=(
+        Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), reachable_from),
+    ),
     secrets=_secrets,
     certificates=certificates,
     offers=(_OFFER,),
-    filters=(postgresql_hba, postgresql_ident, postgresql_memory, postgresql_value),
+    filters=(
+        postgresql_hba,
+        postgresql_ident,
+        postgresql_memory,
+        postgresql_mirrored,
+        postgresql_value,
+    ),
 )

@@ -17,6 +17,7 @@ from bedstone_control.roles import (
     pgbackrest,
     pgbouncer,
     postgresql,
+    postgresql_replica,
     rabbitmq,
     redis,
 )
@@ -38,6 +39,7 @@ ROLES: tuple[Role, ...] = (
     backup.ROLE,
     pgbackrest.ROLE,
     pgbouncer.ROLE,
+    postgresql_replica.ROLE,
     redis.ROLE,
     rabbitmq.ROLE,
     nginx.ROLE,

@@ -211,6 +211,12 @@ class Database(Model):
         description="Extensions that need a superuser to create.",
         examples=[["pg_trgm"]],
     )
+    replica: bool = Field(
+        default=False,
+        description="Whether the app reads from a copy of the database, too, on a host of the "
+        "group `postgresql_replica`: it gets DATABASE_REPLICA_URL and `${database.replica.…}`.",
+        examples=[True],
+    )
     lock_timeout_seconds: int = Field(
         5,
         ge=0,

@@ -1,0 +1,1 @@
+"""Keep a copy of the databases on another host, and promote it."""
