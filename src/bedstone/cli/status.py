@@ -26,7 +26,7 @@ and when Docker doesn't.
 With APP the other apps and the server's own parts are left out.
 
 --json prints {"ok", "problems", "apps", "retired", "alarms", "certificates", "disks",
-"database", "wal", "wal_verifications", "upgrades"}. An app has
+"database", "wal", "wal_verifications", "upgrades", "replication"}. An app has
 "app", "ok", "problems", "error", "release", "version", "slot", "since", "domains",
 "maintenance_since", "services", "jobs", "running", "operations" (the last
 three), "images", "written" (where its containers have files that no setting
