@@ -134,15 +134,15 @@ def test_client_certificate_is_asked_for_when_declared(
     issue: Callable[..., tuple[str, str]],
     variables: dict[str, list[dict[str, str]]],
 ) -> None:
-    payments, _ = variables["postgresql_databases"]
+    payments, shop = variables["postgresql_databases"]
     for name in ("payments_app", "shop_app"):
         certificate, key = issue(name, name)
         peer.check_output("printf %%s %s > /root/%s.crt", certificate, name)
         peer.check_output("umask 077; printf %%s %s > /root/%s.key", key, name)
-    said = refused(server_name, postgresql_client_certificates=True)
+    asked = [{**each, "client_certificate": True} for each in (payments, shop)]
+    said = refused(server_name, postgresql_databases=asked)
     assert "so the database shop can't have an app_login" in said
-    databases = [payments]
-    applied(server_name, postgresql_client_certificates=True, postgresql_databases=databases)
+    applied(server_name, postgresql_databases=[asked[0], shop])
     assert "requires a valid client certificate" in query("SELECT 1").stderr
     own = {"sslcert": "/root/payments_app.crt", "sslkey": "/root/payments_app.key"}
     assert query("SELECT 1", **own).stdout == "1\n"

@@ -8,6 +8,7 @@ that still have to read new files, which a killed run leaves for the next one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -209,7 +210,8 @@ class Certificates:
     def _request(self, pair: Pair, *, fresh: bool = False) -> str:
         path = (None if fresh else self._usable_key(pair)) or self._make_key(pair)
         place = str(self._place(path))
-        ended = self.run(["openssl", "req", "-new", "-key", place, "-subj", f"/CN={pair.name}"])
+        subject = f"/CN={pair.name.rpartition('/')[2]}"  # of a request only its key is taken
+        ended = self.run(["openssl", "req", "-new", "-key", place, "-subj", subject])
         if ended.code != 0:
             raise ConvergeError(f"No request could be made for {pair.name}: {ended.text()}")
         return ended.output
@@ -219,6 +221,7 @@ class Certificates:
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
         place = self._place(pair.new_key)
+        place.parent.mkdir(exist_ok=True)
         place.unlink(missing_ok=True)
         # openssl makes the file readable for its owner alone, and so does the directory.
         kind = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
@@ -278,6 +281,10 @@ class Certificates:
                     self.removed_paths.append(path)
                 if not self.check:
                     fs.remove(self.root, path)
+            if "/" in name and not self.check:
+                for parent in (self._place(path).parent, self._place(f"{STATE}/{name}").parent):
+                    with contextlib.suppress(OSError):  # not there, or not empty
+                        parent.rmdir()
             del self.state.pairs[name]
 
     # Their readers

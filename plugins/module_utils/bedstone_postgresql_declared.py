@@ -27,6 +27,7 @@ class Database:
     app_role: str
     app_password: str = dataclasses.field(repr=False)
     app_login: str | None = None
+    client_certificate: bool = False
     extensions: tuple[str, ...] = ()
     lock_timeout_seconds: int | None = None
     connections: int | None = None

@@ -67,6 +67,10 @@ options:
         description: The role that logs in for the app, a member of C(app_role); when not given,
           C(app_role) itself.
         type: str
+      client_certificate:
+        description: The template of pg_hba.conf reads it.
+        type: bool
+        default: false
       extensions: {description: Extensions to create., type: list, elements: str, default: []}
       lock_timeout_seconds:
         description: How long its migrations wait for a lock; C(migrate_settings) decide when it is
@@ -149,6 +153,7 @@ ARGUMENTS: dict[str, Any] = {
             "app_role": {"type": "str", "required": True},
             "app_password": {"type": "str", "required": True, "no_log": True},
             "app_login": {"type": "str"},
+            "client_certificate": {"type": "bool", "default": False},
             "extensions": {"type": "list", "elements": "str", "default": []},
             "lock_timeout_seconds": {"type": "int"},
             "connections": {"type": "int"},

@@ -193,8 +193,10 @@ def _variables() -> str:
     places = "".join(f"| `${{{name}}}` | {_cell(it.purpose)} |\n" for name, it in known.items())
     return (
         "## Variables an app gets by itself\n\n"
-        "Unless it says `default_env: false`; those of the database only with one. `env` overrides "
-        f"each, `null` takes one away.\n\n| variable | value |\n|---|---|\n{rows}\n"
+        "Unless it says `default_env: false`; those of the database only with one, those of its "
+        "client certificate with `client_certificate`. `env` overrides each, `null` takes one "
+        "away.\n\n"
+        f"| variable | value |\n|---|---|\n{rows}\n"
         "## Placeholders\n\nIn the values of `env` and in `files[].content`; `$${` is a plain "
         f"`${{`.\n\n| placeholder | what |\n|---|---|\n{places}"
     )

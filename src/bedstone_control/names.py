@@ -22,6 +22,9 @@ TLS_DIRECTORY = "/etc/bedstone/tls"
 OWN_TLS_DIRECTORY = "/etc/nginx/bedstone/tls"
 CA_ON_HOST = f"{TLS_DIRECTORY}/ca.crt"
 CA_IN_CONTAINER = "/run/bedstone/ca.crt"
+# A directory, since a renewal replaces the file and a mounted file would stay the previous one.
+CLIENT_IN_CONTAINER = "/run/bedstone/postgresql"
+CLIENT_CERTIFICATE = "postgresql"
 
 DATABASE_HOST = "postgres"
 DATABASE_REPLICA_HOST = "postgres-replica"

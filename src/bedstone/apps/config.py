@@ -108,10 +108,18 @@ class Commands:
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or directory of the server that the containers see, read only."""
+    """A file or directory of the server that the containers see, read only.
+
+    Attributes:
+        source: where on the server.
+        target: where in the container.
+        group: the server's group that may read it, which the containers' processes get.
+
+    """
 
     source: str
     target: str
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ class App:
     """An app as it is to run on this server.
 
     ``migrations`` is one of `MIGRATION_TOOLS`, ``restore_point`` one of
-    `RESTORE_POINTS`; ``secret_variables`` are the names of the environment's
+    `RESTORE_POINTS`; ``migrate_mounts`` take the place of the ``mounts`` with the same target in
+    containers that migrate; ``secret_variables`` are the names of the environment's
     variables whose values must never be shown, ``login_variables`` of those that hold
     the name of the app's database login.
     """
@@ -160,6 +169,7 @@ class App:
     migrate_environment_file: str | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    migrate_mounts: tuple[Mount, ...] = ()
     static: Files | None = None
     media: Files | None = None
     user: str | None = None
@@ -279,13 +289,8 @@ class _Reader(Fields):
             ),
             network=self.string(top.get("network"), "network"),
             hosts=self.string_mapping(top.get("hosts", {}), "hosts"),
-            mounts=tuple(
-                Mount(
-                    self.string(self.mapping(item, "mounts").get("source"), "mounts: source"),
-                    self.string(self.mapping(item, "mounts").get("target"), "mounts: target"),
-                )
-                for item in self.items(top.get("mounts", []), "mounts")
-            ),
+            mounts=self.mounts(top, "mounts"),
+            migrate_mounts=self.mounts(top, "migrate_mounts"),
             static=self.files(top.get("static"), "static"),
             media=self.files(top.get("media"), "media"),
             user=self.optional_string(top.get("user"), "user"),
@@ -306,6 +311,16 @@ class _Reader(Fields):
             secret_variables=self.strings(top.get("secret_variables", []), "secret_variables"),
             login_variables=self.strings(top.get("login_variables", []), "login_variables"),
             text=text,
+        )
+
+    def mounts(self, top: Mapping[str, Any], key: str) -> tuple[Mount, ...]:
+        return tuple(
+            Mount(
+                self.string(self.mapping(item, key).get("source"), f"{key}: source"),
+                self.string(self.mapping(item, key).get("target"), f"{key}: target"),
+                self.optional_string(self.mapping(item, key).get("group"), f"{key}: group"),
+            )
+            for item in self.items(top.get(key, []), key)
         )
 
     def database(self, value: Any) -> Database:

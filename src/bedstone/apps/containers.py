@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ def for_command(
     kind: str,
     static_source: str | None = None,
     mounts: Sequence[tuple[str, str]] = (),
+    migrate: bool = False,
 ) -> Container:
     """Return the container of a one-off command in a release's image.
 
@@ -73,9 +75,10 @@ def for_command(
         static_source: a directory that is mounted writable in place of the
             release's static files, for the command that makes them.
         mounts: further files it sees, read only: where on the server, where in it.
+        migrate: whether it logs in to the database as the role that migrates.
 
     """
-    base = _base(app, made, environment)
+    base = _base(app, made, environment, migrate=migrate)
     container = replace(
         base,
         mounts=(*base.mounts, *mounts),
@@ -94,8 +97,14 @@ def for_command(
     )
 
 
-def _base(app: App, made: Made, environment: Mapping[str, str]) -> Container:
-    mounts = [(str(paths.host(mount.source)), mount.target) for mount in app.mounts]
+def _base(
+    app: App, made: Made, environment: Mapping[str, str], *, migrate: bool = False
+) -> Container:
+    by_target = {mount.target: mount for mount in app.mounts}
+    if migrate:
+        by_target |= {mount.target: mount for mount in app.migrate_mounts}
+    readable = by_target.values()
+    mounts = [(str(paths.host(mount.source)), mount.target) for mount in readable]
     if app.static is not None and made.static is not None:
         # Django's manifest of hashed names is read from there at run time.
         mounts.append((str(paths.host(made.static)), app.static.path))
@@ -110,6 +119,7 @@ def _base(app: App, made: Made, environment: Mapping[str, str]) -> Container:
         hosts=app.hosts,
         mounts=tuple(mounts),
         writable_mounts=tuple(writable),
+        groups=tuple(sorted({grp.getgrnam(m.group).gr_gid for m in readable if m.group})),
         tmpfs=app.tmpfs,
         read_only=app.read_only,
         user=app.user,

@@ -118,6 +118,7 @@ def run(
         kind=kind,
         static_source=static_source,
         mounts=mounts,
+        migrate=image.environment_file != "app.env",
     )
     try:
         return host.docker.run_once(wanted, timeout=seconds, on_line=on_line)

@@ -48,6 +48,7 @@ class Container:
     tmpfs: tuple[str, ...] = ()
     read_only: bool = True
     user: str | None = None
+    groups: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
     init: bool = True
     one_off: bool = False
@@ -61,9 +62,10 @@ class Container:
     def specification(self) -> str:
         """Return a digest that changes with any argument of the container."""
         told = asdict(self)
-        if not self.publish:
-            # As in containers that were started before there was such a setting.
-            del told["publish"]
+        for later in ("publish", "groups"):
+            if not told[later]:
+                # As in containers that were started before there was such a setting.
+                del told[later]
         text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(f"{GENERATION} {text}".encode()).hexdigest()[:16]
 
@@ -123,6 +125,8 @@ class Container:
         argv = ["--security-opt", "no-new-privileges"]
         if self.user:
             argv += ["--user", self.user]
+        for number in self.groups:
+            argv += ["--group-add", str(number)]
         argv += ["--cap-drop", "ALL"]
         for name in self.capabilities:
             argv += ["--cap-add", name]

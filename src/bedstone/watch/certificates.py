@@ -143,7 +143,7 @@ def gather() -> list[Found]:
         for entry in _read(path, what, command):
             found.setdefault(entry.place, entry)
 
-    for path in sorted(tls.glob("*.crt")):
+    for path in sorted(tls.rglob("*.crt")):
         if path.name == "ca.crt":
             add(path, "the trusted authority in", _AUTHORITY)
         else:

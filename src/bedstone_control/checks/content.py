@@ -62,9 +62,8 @@ def _environment(context: Context, place: Place, app: App) -> Iterator[Problem]:
 
 def _login(context: Context, where: Place, app: App, value: str) -> Iterator[Problem]:
     """Check for the app's role in place of its login, whose name comes with the password."""
-    asked = [host.get("postgresql_client_certificates") for host in context.host_variables.values()]
-    if app.database is None or any(asked):
-        return  # with certificates the role itself logs in
+    if app.database is None or app.database.client_certificate:
+        return  # with a certificate the role itself logs in
     role = names.app_role(app.database.name or names.database_name(app.name))
     named = "USER" in str(where[-1]).upper() and value == role
     if named or re.search(rf"(?://|\buser=['\"]?){role}(?:['\":@\s]|$)", value):
@@ -184,7 +183,7 @@ def _overlap(context: Context, place: Place, static: Content, media: Content) ->
 
 def _files(context: Context, place: Place, app: App) -> Iterator[Problem]:
     """Check the further files: one origin, an absolute target of their own."""
-    targets = {names.CA_IN_CONTAINER}
+    targets = {names.CA_IN_CONTAINER, names.CLIENT_IN_CONTAINER}
     for index, file in enumerate(app.files):
         where = (*place, "files", index)
         example = {"source": "files/features.json", "target": "/app/features.json"}

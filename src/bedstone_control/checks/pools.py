@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.parsing.convert_bool import boolean
-
 from bedstone_control.checks.apps import located
 from bedstone_control.checks.problems import Problem
 from bedstone_control.roles.postgresql import postgresql_memory
@@ -23,19 +21,15 @@ _DEFAULT_SIZE = 10
 
 def check(context: Context, settings: Settings) -> Iterator[Problem]:
     """Check each pool against its app's other settings."""
-    certificates = any(
-        boolean(each.get("postgresql_client_certificates") or False)
-        for each in context.host_variables.values()
-    )
     for place, app in located(context, settings):
         if app.database is None or app.database.pool is None:
             continue
         size, connections = app.database.pool.size, app.database.connections
         where = (*place, "database", "pool")
-        if certificates:
+        if app.database.client_certificate:
             message = (
-                "`postgresql_client_certificates` is set: PgBouncer can't show PostgreSQL a "
-                "certificate in place of the app. Leave out one of both."
+                "`client_certificate` is set: PgBouncer can't show PostgreSQL a certificate in "
+                "place of the app. Leave out one of both."
             )
             yield context.problem(where, message, {"database": {"pool": False}})
         elif connections is not None and size > connections:

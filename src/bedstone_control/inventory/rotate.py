@@ -17,7 +17,7 @@ from bedstone_control.inventory import create
 from bedstone_control.pki import rotation as authority
 from bedstone_control.pki.authority import CLOCK_TOLERANCE
 from bedstone_control.roles import destinations, secrets
-from bedstone_control.roles.role import SSH_KEY
+from bedstone_control.roles.role import SSH_KEY, Secret
 from bedstone_control.vault import content as vault
 from bedstone_control.vault import password
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 VAULT_PASSWORD, CERTIFICATES, AUTHORITY = "vault-password", "certificates", "ca"
 BACKUP_KEY = "backup.key"
 SPECIAL = (AUTHORITY, BACKUP_KEY, CERTIFICATES, VAULT_PASSWORD)
-_CLIENT_CERTIFICATES = "postgresql_client_certificates"
 
 # Of each step of the authority: what is said of it, and the step after it.
 _STEPS = {
@@ -130,9 +129,9 @@ def replace(
     result = copy.deepcopy(content)
     for secret in wanted:
         name = ".".join(secret.place)
-        if secret.place[-1] == "database_password" and _has_client_certificates(inventory):
+        if secret.place[-1] == "database_password" and _has_client_certificate(settings, secret):
             raise ValueError(
-                f"{name}: with {_CLIENT_CERTIFICATES} the role logs in itself and has one "
+                f"{name}: with a client certificate the role logs in itself and has one "
                 "password: new connections fail from provision.yml to the release. In a "
                 f"maintenance window: ansible-vault edit {inventory.directory / create.VAULT_FILE}"
             )
@@ -153,9 +152,11 @@ def replace(
     return said, any(one.rotation is SSH_KEY for one in wanted)
 
 
-def _has_client_certificates(inventory: Inventory) -> bool:
-    given = create.variables_of(inventory.directory).get(_CLIENT_CERTIFICATES, False)
-    return given not in (False, None, "false", "no")
+def _has_client_certificate(settings: Settings, secret: Secret) -> bool:
+    return any(
+        app.name == secret.place[1] and app.database is not None and app.database.client_certificate
+        for app in settings.apps
+    )
 
 
 def forget(inventory: Inventory, names: Sequence[str]) -> list[str]:

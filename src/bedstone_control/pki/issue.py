@@ -40,6 +40,7 @@ KEYS = {
     "group",
     "reload",
 }
+_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 AUTHORITY_HELP = (
     "`bedstone_secrets.ca` in the inventory's vault.yml holds the authority's certificate and key "
     "as PEM text; the command that makes a new inventory makes both."
@@ -188,8 +189,11 @@ def _problems_of(entry: dict[str, Any], where: str) -> list[str]:
     usage, days = entry.get("usage", "server"), entry.get("days", 90)
     before = entry.get("renew_before_days", 30)
     names = entry.get("names") or []
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,60}", str(entry.get("name", ""))):
-        problems.append(f"{where}: name is a file name like 'postgresql' (a-z, 0-9, . _ -).")
+    if not re.fullmatch(rf"({_NAME}/)?{_NAME}", str(entry.get("name", ""))):
+        problems.append(
+            f"{where}: name is a file name like 'postgresql' (a-z, 0-9, . _ -), or one in a "
+            "directory of its own like 'pay_app/postgresql'."
+        )
     if usage not in USAGES:
         problems.append(f"{where}: usage is server or client, not {usage!r}.")
     if usage == "server" and not names:

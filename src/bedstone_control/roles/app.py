@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.apps import environment, limits
 from bedstone.core import names as host_names
 from bedstone_control import names
-from bedstone_control.roles import app_config, groups
+from bedstone_control.roles import app_config, groups, postgresql
 from bedstone_control.roles.environment import environment as environment_of
 from bedstone_control.roles.environment import overridden
 from bedstone_control.roles.role import (
@@ -331,6 +331,7 @@ ROLE = Role(
     group=groups.APP,
     stage=Stage.RELEASE,
     arguments={"app_apps": arguments},
+    certificates=postgresql.client_certificates,
     secrets=_secrets,
     offers=(_OFFER,),
 )

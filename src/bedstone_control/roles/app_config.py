@@ -67,6 +67,7 @@ def _file_on_host(app: App, number: int) -> str:
 def host_config(site: Site, app: App) -> dict[str, Any]:
     """Return the app.json of an app, schema 1."""
     directory = f"{names.CONFIG_DIRECTORY}/{app.name}"
+    migrate_mounts = postgresql.client_mount(app, migrate=True)
     return {
         "schema": 1,
         "name": app.name,
@@ -86,11 +87,14 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "hosts": hosts(site, app),
         "mounts": [
             {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},
+            *postgresql.client_mount(app),
             *(
                 {"source": _file_on_host(app, number), "target": file.target}
                 for number, file in enumerate(app.files)
             ),
         ],
+        # Left out where there is none: the configuration of other apps stays the same.
+        **({"migrate_mounts": migrate_mounts} if migrate_mounts else {}),
         "static": app.static.model_dump() if app.static else None,
         "media": app.media.model_dump(include={"path", "url"}) if app.media else None,
         "user": app.user,
@@ -105,7 +109,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
 def _database(site: Site, app: App) -> dict[str, str] | None:
     """Return an app's database and its roles; the app's own role only where a login acts as it."""
     found = postgresql.database(app)
-    if found is None or postgresql.has_client_certificates(site):
+    if found is None or postgresql.has_client_certificate(app):
         return found
     own = {"role": names.app_role(found["name"]), "login": str(postgresql.login(site, app))}
     return {**found, **own}

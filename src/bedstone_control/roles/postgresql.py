@@ -7,8 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from ansible.module_utils.parsing.convert_bool import boolean
-
 from bedstone.core.names import REPLICATION_ROLE
 from bedstone_control import names
 from bedstone_control.roles import pgbackrest, reach
@@ -38,6 +36,10 @@ _LOGIN = Rotation(
 _MIGRATE = Rotation(
     "passwords", overlap="no running container uses it; a release reads the new one"
 )
+_CLIENT_FILES = {
+    f"ssl{kind}": f"{names.CLIENT_IN_CONTAINER}/{names.CLIENT_CERTIFICATE}.{suffix}"
+    for kind, suffix in (("cert", "crt"), ("key", "key"))
+}
 _LOOPBACK = ("127.0.0.1/32", "::1/128")
 MIN_CONNECTIONS, MANY_CONNECTIONS = 50, 100
 SMALL_SERVER_MB = 1024
@@ -109,8 +111,6 @@ def postgresql_hba(
     databases: Iterable[Mapping[str, Any]],
     networks: Iterable[str] = (),
     local_roles: Iterable[Mapping[str, Any]] = (),
-    *,
-    client_certificates: bool = False,
     replicas: Iterable[Mapping[str, Any]] = (),
 ) -> list[str]:
     """Return pg_hba.conf's lines: the accepted roles, their addresses and their authentication.
@@ -122,10 +122,10 @@ def postgresql_hba(
     the app's logins with their password. Everything else is refused.
 
     Args:
-        databases: with `name`, `migrate_role`, `app_role`, perhaps `app_login` and `pool_size`.
+        databases: with `name`, `migrate_role`, `app_role` and perhaps `app_login`, `pool_size` or
+            `client_certificate`: its roles need a certificate of our CA with their name as well.
         networks: in CIDR notation.
         local_roles: with `name`.
-        client_certificates: ask for a certificate of our CA with the role's name as well.
         replicas: the standbys, with `address`; each proves itself by a certificate of our CA.
 
     Raises:
@@ -134,7 +134,6 @@ def postgresql_hba(
 
     """
     databases = list(databases)
-    method = "scram-sha-256" + (" clientcert=verify-full" if client_certificates else "")
     lines = [_line("local", "all", "postgres", "", "peer")]
     lines += [
         _line("local", "all", f'"{role["name"]}"', "", "peer map=bedstone") for role in local_roles
@@ -144,11 +143,13 @@ def postgresql_hba(
         lines.append(_line("local", "postgres", f'"{names.POOL_ROLE}"', "", "peer map=bedstone"))
     for database in databases:
         members = "+" if database.get("app_login") else ""
-        if members and client_certificates:
+        has_certificate = bool(database.get("client_certificate"))
+        if members and has_certificate:
             raise ValueError(
-                "postgresql_client_certificates: a certificate's common name is the role that logs "
-                f"in, so the database {database['name']} can't have an app_login"
+                "client_certificate: a certificate's common name is the role that logs in, so the "
+                f"database {database['name']} can't have an app_login"
             )
+        method = "scram-sha-256" + (" clientcert=verify-full" if has_certificate else "")
         roles = f'"{database["migrate_role"]}",{members}"{database["app_role"]}"'
         if database.get("pool_size"):
             app_roles = f'{members}"{database["app_role"]}"'
@@ -266,7 +267,7 @@ def database(app: App) -> dict[str, str] | None:
 def login(site: Site, app: App) -> str | None:
     """Return the role that an app logs in to its database as, None without a database.
 
-    With client certificates it is the app's role, since the name in a certificate can't change
+    With a client certificate it is the app's role, since the name in a certificate can't change
     with the password.
 
     Raises:
@@ -276,15 +277,35 @@ def login(site: Site, app: App) -> str | None:
     found = database(app)
     if found is None:
         return None
-    if has_client_certificates(site):
+    if has_client_certificate(app):
         return names.app_role(found["name"])
     return names.app_login(found["name"], _password(site, app, "database_password"))
 
 
-def has_client_certificates(site: Site) -> bool:
-    """Return whether PostgreSQL asks for a certificate with the role's name."""
-    # The command line (`-e name=false`) gives a text.
-    return bool(boolean(site.variables["postgresql_client_certificates"]))
+def has_client_certificate(app: App) -> bool:
+    """Return whether PostgreSQL asks an app's roles for a certificate."""
+    return app.database is not None and app.database.client_certificate
+
+
+def client_certificates(site: Site) -> list[dict[str, Any]]:
+    """Return the certificates of the apps' roles, each in a directory of its own."""
+    return [
+        {"name": f"{role}/{names.CLIENT_CERTIFICATE}", "common_name": role, "usage": "client"}
+        for app in site.settings.apps
+        if has_client_certificate(app) and (found := database(app)) is not None
+        for role in (names.app_role(found["name"]), names.migrate_role(found["name"]))
+    ]
+
+
+def client_mount(app: App, *, migrate: bool = False) -> list[dict[str, str]]:
+    """Return the mount of the certificate with which an app, or its migrations, log in."""
+    found = database(app)
+    if found is None or not has_client_certificate(app):
+        return []
+    role = (names.migrate_role if migrate else names.app_role)(found["name"])
+    source = f"{names.TLS_DIRECTORY}/{role}"
+    # The key is readable for the group; libpq accepts that of a file that belongs to root.
+    return [{"source": source, "target": names.CLIENT_IN_CONTAINER, "group": "ssl-cert"}]
 
 
 def _password(site: Site, app: App, name: str) -> str:
@@ -310,7 +331,8 @@ def databases(site: Site) -> list[dict[str, Any]]:
                 "migrate_password": secrets["database_migrate_password"],
                 "app_role": names.app_role(name),
                 "app_password": secrets["database_password"],
-                "app_login": None if has_client_certificates(site) else login(site, app),
+                "app_login": None if has_client_certificate(app) else login(site, app),
+                "client_certificate": has_client_certificate(app),
                 "extensions": list(app.database.extensions),
                 "lock_timeout_seconds": app.database.lock_timeout_seconds,
                 "connections": app.database.connections,
@@ -442,9 +464,10 @@ def login_values(site: Site, app: App, place: tuple[str, str], *, migrate: bool)
         role, password = names.migrate_role(name), _password(site, app, "database_migrate_password")
     else:
         role, password = str(login(site, app)), _password(site, app, "database_password")
-    options = urlencode(
-        {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}, safe="/", quote_via=quote
-    )
+    tls = {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}
+    if has_client_certificate(app):
+        tls |= _CLIENT_FILES
+    options = urlencode(tls, safe="/", quote_via=quote)
     host, port = place
     address = f"{role}:{quote(password, safe='')}@{host}:{port}/{name}?{options}"
     return {
@@ -510,6 +533,26 @@ _OFFER = Offer(
     hosts=lambda site: {names.DATABASE_HOST: reach.address(site, POSTGRESQL)},
 )
 
+_CERTIFICATE_OFFER = Offer(
+    needs="a client certificate",
+    setting={"database": {"client_certificate": True}},
+    used_by=has_client_certificate,
+    placeholders={
+        "database.sslcert": Placeholder("path in the container of the role's certificate"),
+        "database.sslkey": Placeholder("path in the container of its key"),
+    },
+    variables={
+        "POSTGRES_SSL_CERT": "${database.sslcert}",
+        "POSTGRES_SSL_KEY": "${database.sslkey}",
+        # libpq reads them where an address names neither.
+        "PGSSLCERT": "${database.sslcert}",
+        "PGSSLKEY": "${database.sslkey}",
+    },
+    values=lambda _site, _app, _migrate: {
+        f"database.{name}": path for name, path in _CLIENT_FILES.items()
+    },
+)
+
 ROLE = Role(
     name="postgresql",
     group=POSTGRESQL,
@@ -524,13 +567,12 @@ ROLE = Role(
         "postgresql_replicas": replicas,
         "postgresql_keep_wal": keeps_wal,
     },
-    variables={"postgresql_client_certificates": False},
     ports=(
         Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), reachable_from),
     ),
     secrets=_secrets,
     certificates=certificates,
-    offers=(_OFFER,),
+    offers=(_OFFER, _CERTIFICATE_OFFER),
     filters=(
         postgresql_hba,
         postgresql_ident,

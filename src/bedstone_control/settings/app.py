@@ -240,6 +240,13 @@ class Database(Model):
         "(docs/your-app.md).",
         examples=[{"size": 10}],
     )
+    client_certificate: bool = Field(
+        default=False,
+        description="Whether the app's sessions need a certificate as well as the password. "
+        "Bedstone issues one to each of its two roles, renews it and mounts it; "
+        "`${database.sslcert}` and `${database.sslkey}` are its paths.",
+        examples=[True],
+    )
     settings: dict[str, str] = Field(
         default_factory=dict,
         description="PostgreSQL's settings for the app's sessions, its jobs' too. The defaults end "

@@ -16,6 +16,9 @@ RENAMED: Mapping[str, str] = {}
 REMOVED: Mapping[str, str] = {
     f"{role}_debian_release": _OF_DEBIAN
     for role in ("base", "docker", "nginx", "pgbackrest", "postgresql")
+} | {
+    "postgresql_client_certificates": "Each app asks for its own, and gets one, with "
+    "`database: {client_certificate: true}`.",
 }
 # A key inside of a setting, as (name of the model, key), to its new name.
 RENAMED_KEYS: Mapping[tuple[str, str], str] = {}

@@ -168,6 +168,8 @@ def test_coffee_payments(seed: Callable[[str], Seed]) -> None:
     assert (values["DB_NAME"], values["DB_HOST"]) == ("coffee_payments", "postgres")
     assert values["POSTGRES_SSL_MODE"] == "verify-full"
     assert values["POSTGRES_SSL_ROOT_CERT"] == "/run/bedstone/ca.crt"
+    assert values["POSTGRES_SSL_CERT"] == "/run/bedstone/postgresql/postgresql.crt"
+    assert values["POSTGRES_SSL_KEY"] == "/run/bedstone/postgresql/postgresql.key"
     assert values["CELERY_BROKER_URL"].startswith("redis://")
     # One environment for all: the workers' connections are as the web server's.
     assert system.app.services["worker"].port is None

@@ -86,6 +86,18 @@ def test_first_run_makes_a_key_that_never_was_readable_for_others(host: Host) ->
     assert ["systemctl", "reload", "--", "nginx.service"] in host.calls
 
 
+def test_pair_in_a_directory_of_its_own_comes_and_goes_with_it(host: Host) -> None:
+    host.issue("pay_app/postgresql", "site")
+    assert mode(host.file("pay_app")) == 0o755
+    assert mode(host.file("pay_app/postgresql.key")) == 0o640
+    host.issue("pay_app/postgresql", "site")
+    assert host.calls == []
+    host.issue("site")
+    assert not host.file("pay_app").exists()
+    assert not (host.root / "var/lib/bedstone/certificates/pay_app").exists()
+    assert host.file("site.key").exists()
+
+
 def test_second_run_starts_no_program(host: Host) -> None:
     host.issue("site")
     found = host.certificates("site").inspect()

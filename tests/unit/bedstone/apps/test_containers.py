@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import grp
 import os
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,27 @@ def test_container_is_locked_down(root: Path) -> None:
     assert "SECRET" not in text
     assert "--publish" not in text
     assert text.endswith("sha256:1 serve")
+
+
+def test_migrations_have_files_of_their_own_and_a_group_reads_them(root: Path) -> None:
+    group = grp.getgrgid(os.getgid())
+    place = {"target": "/run/bedstone/postgresql", "group": group.gr_name}
+    mounts = [*APP["mounts"], {"source": "/etc/bedstone/tls/shop_app", **place}]
+    migrate = [{"source": "/etc/bedstone/tls/shop_migrate", **place}]
+    app = config.parse(APP | {"mounts": mounts, "migrate_mounts": migrate})
+    for is_migration, role, other in (
+        (False, "shop_app", "shop_migrate"),
+        (True, "shop_migrate", "shop_app"),
+    ):
+        made = containers.for_command(app, "1", MADE, {}, ("true",), kind="x", migrate=is_migration)
+        text = " ".join(made.arguments())
+        assert f"source={root}/etc/bedstone/tls/{role},target=/run/bedstone/postgresql," in text
+        assert f"--group-add {group.gr_gid}" in text
+        assert other not in text
+    assert "--group-add" not in " ".join(arguments())
+    assert containers.for_command(app, "1", MADE, {}, ("true",), kind="x").specification() != (
+        containers.for_command(SHOP, "1", MADE, {}, ("true",), kind="x").specification()
+    )
 
 
 def test_image_that_starts_as_root_keeps_only_what_is_declared(root: Path) -> None:

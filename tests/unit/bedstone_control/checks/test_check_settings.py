@@ -1010,7 +1010,7 @@ def test_role_may_be_named_where_it_is_no_user_or_logs_in_itself(site: Site) -> 
     assert site.check() == []
     site.app["env"]["DB_USER"] = "payments_app"
     assert site.check() != []
-    site.host_variables.update(postgresql_client_certificates=True)
+    site.app["database"] = {"client_certificate": True}
     assert site.check() == []
 
 

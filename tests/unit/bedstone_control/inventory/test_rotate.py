@@ -139,7 +139,9 @@ def test_password_of_a_role_that_logs_in_itself_is_refused(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = directory / SETTINGS_FILE
-    path.write_text(f"{path.read_text()}\npostgresql_client_certificates: true\n")
+    settings = yaml.safe_load(path.read_text())
+    settings["bedstone_apps"][0]["database"] = {"client_certificate": True}
+    path.write_text(yaml.safe_dump(settings))
     before = (directory / VAULT_FILE).read_bytes()
     assert rotated(directory, PASSWORD) == 1
     assert "new connections fail" in capsys.readouterr().err

@@ -224,16 +224,31 @@ def test_certificates_only_where_no_own_ones_are_given(site: Site) -> None:
     assert own[0]["key"] == str(site.inventory_directory / "files/shop.key")
 
 
-def test_with_client_certificates_no_name_changes_with_the_password(
+def test_app_gets_a_certificate_of_its_role_and_its_migrations_one_of_theirs(
     variables: dict[str, Any],
 ) -> None:
-    site = Site.from_variables(
-        variables | {"variables": {"postgresql_client_certificates": True}}, registry.ROLES
-    )
-    assert ARGUMENTS["postgresql_databases"](site)[0]["app_login"] is None
-    first, _ = ARGUMENTS["app_apps"](site)
-    assert first["config"]["database"] == {"name": "pay_me", "owner": "pay_me_owner"}
+    first, *others = variables["settings"]["apps"]
+    asking = first | {"database": {"client_certificate": True}}
+    variables["settings"] |= {"apps": [asking, *others]}
+    site = Site.from_variables(variables, registry.ROLES)
+    (declared,) = ARGUMENTS["postgresql_databases"](site)
+    assert (declared["app_login"], declared["client_certificate"]) == (None, True)
+    issued = {item["name"]: item for item in ARGUMENTS["ca_certificates"](site)}
+    for role in ("pay_me_app", "pay_me_migrate"):
+        name = f"{role}/postgresql"
+        assert issued[name] == {"name": name, "common_name": role, "usage": "client"}
+    first, other = ARGUMENTS["app_apps"](site)
+    config = first["config"]
+    assert config["database"] == {"name": "pay_me", "owner": "pay_me_owner"}
     assert first["environment"]["POSTGRES_USER"] == "pay_me_app"
+    mount = {"target": "/run/bedstone/postgresql", "group": "ssl-cert"}
+    assert {"source": "/etc/bedstone/tls/pay_me_app", **mount} in config["mounts"]
+    assert config["migrate_mounts"] == [{"source": "/etc/bedstone/tls/pay_me_migrate", **mount}]
+    for environment in (first["environment"], first["migrate_environment"]):
+        assert environment["POSTGRES_SSL_KEY"] == "/run/bedstone/postgresql/postgresql.key"
+        assert "&sslcert=/run/bedstone/postgresql/postgresql.crt&" in environment["DATABASE_URL"]
+    assert "migrate_mounts" not in other["config"]
+    assert "POSTGRES_SSL_KEY" not in other["environment"]
 
 
 def test_databases_have_their_roles_and_a_login(site: Site) -> None:
@@ -246,6 +261,7 @@ def test_databases_have_their_roles_and_a_login(site: Site) -> None:
             "app_role": "pay_me_app",
             "app_password": "p",
             "app_login": LOGIN,
+            "client_certificate": False,
             "extensions": [],
             "lock_timeout_seconds": 5,
             "connections": None,

@@ -120,12 +120,11 @@ def test_login_is_another_one_with_each_password_app_and_the_same_for_the_same()
     assert len(names.app_login("d" * 50, "p")) == 63
 
 
-def test_with_client_certificates_the_role_itself_logs_in() -> None:
-    found = environment(app(), SECRETS, postgresql_client_certificates=True)
+def test_with_a_client_certificate_the_role_itself_logs_in() -> None:
+    found = environment(app(database={"client_certificate": True}), SECRETS)
     assert found["POSTGRES_USER"] == "pay_me_app"
     assert "//pay_me_app:" in found["DATABASE_URL"]
-    written = environment(app(), SECRETS, postgresql_client_certificates="false")
-    assert written["POSTGRES_USER"] == LOGIN
+    assert found["PGSSLCERT"] == "/run/bedstone/postgresql/postgresql.crt"
 
 
 def test_variables_with_the_login_are_named() -> None:

@@ -137,11 +137,10 @@ def test_postgresql_lets_the_pool_in_by_its_socket_alone() -> None:
     assert not any("pool" in line for line in postgresql.postgresql_hba(without, []))
 
 
-def problems(*apps: dict[str, Any], **variables: Any) -> list[str]:
+def problems(*apps: dict[str, Any]) -> list[str]:
     context = Context(
         {"bedstone_apps": list(apps)},
         groups={"postgresql": ["web1"]},
-        host_variables={"web1": variables},
     )
     settings = Settings.model_validate({"apps": list(apps)})
     return [problem.message for problem in pools.check(context, settings)]
@@ -175,9 +174,9 @@ def test_server_has_as_many_connections_as_the_pools_open() -> None:
 
 
 def test_check_refuses_client_certificates() -> None:
-    (message,) = problems(app(), postgresql_client_certificates=True)
-    assert "`postgresql_client_certificates` is set" in message
-    assert problems(app(pool=False), postgresql_client_certificates=True) == []
+    (message,) = problems(app(client_certificate=True))
+    assert "`client_certificate` is set" in message
+    assert problems(app(pool=False, client_certificate=True)) == []
 
 
 @pytest.mark.parametrize("pool", [{"size": 0}, {"size": "many"}, {"sise": 3}, {"size": 1001}])

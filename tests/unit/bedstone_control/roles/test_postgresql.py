@@ -104,9 +104,10 @@ def test_everything_not_named_is_refused_at_the_end() -> None:
 
 
 def test_client_certificates_are_asked_for_besides_the_password() -> None:
-    lines = postgresql_hba([PAY], ["10.0.0.0/24"], client_certificates=True)
-    (remote,) = [line for line in lines if line.startswith("hostssl")]
+    lines = postgresql_hba([{**PAY, "client_certificate": True}, SHOP], ["10.0.0.0/24"])
+    remote, other = [line for line in lines if line.startswith("hostssl")]
     assert remote.endswith("scram-sha-256 clientcert=verify-full")
+    assert other.endswith("scram-sha-256")
 
 
 def test_members_of_the_app_role_may_come_where_the_app_has_a_login_of_its_own() -> None:
@@ -116,7 +117,7 @@ def test_members_of_the_app_role_may_come_where_the_app_has_a_login_of_its_own()
     ]
     assert remote[2] == '"pay_migrate",+"pay_app"'
     with pytest.raises(ValueError, match="pay can't have an app_login"):
-        postgresql_hba([pay], ["10.0.0.0/24"], client_certificates=True)
+        postgresql_hba([{**pay, "client_certificate": True}], ["10.0.0.0/24"])
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "10.0.0.1/24", "office", ""])
