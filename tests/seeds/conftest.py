@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from testbed import images, servers
 from testbed.cli import inventory
 from testbed.paths import CACHE, ROOT
 from testbed.servers import Server, Spec
-from testbed.shell import run
+from testbed.shell import podman, run
+from tests.seeds.receiver import Receiver, listening
 
 SEEDS = ROOT / "inventories" / "seeds"
 LIMIT_SECONDS = 2400
+HTTP_ERROR = 400
 
 
 @dataclass(frozen=True)
@@ -34,39 +37,69 @@ class StandIn:
     Attributes:
         path: its source, from the project's directory.
         health: the path that says that all of it works.
+        inventory: the system's inventory, its name when there is one only.
 
     """
 
     path: str
     health: str
+    inventory: str = ""
 
 
 STAND_INS = {
+    "coffee-payments": StandIn("tests/apps/coffee", "/health"),
     "internal-payment": StandIn("app", "/health/"),
     "kore": StandIn("tests/apps/kore", "/api/v1/health/"),
+    "piggy-bank": StandIn("tests/apps/octoco", "/health", "piggy-bank/production"),
+}
+# The servers and the systems on each. Two apps of two teams share one, as apps do.
+SERVERS = {
+    "internal-payment": ("internal-payment",),
+    "kore": ("kore",),
+    "piggy-bank-and-coffee": ("piggy-bank", "coffee-payments"),
 }
 
 
 @dataclass(frozen=True)
-class System:
-    """A provisioned seed system.
+class Tenant:
+    """A seed system's app on a server.
 
     Attributes:
-        name: its inventory.
-        app: its first app.
+        name: the system.
+        app: its app.
         domain: the domain of that.
-        server: the server it is on.
-        directory: its inventory, with the stand-in.
-        authority: the certificate of its own authority.
+        health: the path that says that all of it works.
 
     """
 
     name: str
     app: str
     domain: str
+    health: str
+
+
+@dataclass(frozen=True)
+class System:
+    """A provisioned server with one seed system or several.
+
+    Attributes:
+        name: which of `SERVERS`.
+        tenants: the apps on it.
+        server: the server.
+        directory: its inventory, with the stand-ins.
+        authority: the certificate of its own authority.
+        receiver: stands in for services on the internet.
+        secrets: what is in its vault.
+
+    """
+
+    name: str
+    tenants: tuple[Tenant, ...]
     server: Server
     directory: Path
     authority: Path
+    receiver: Receiver
+    secrets: dict[str, Any]
 
     def on_server(self, command: str) -> str:
         """Run a command on its server and return what it prints."""
@@ -94,69 +127,130 @@ class System:
         assert ended.returncode == 0, ended.stdout
         return ended.stdout
 
-    def ask(self, path: str, *data: str) -> dict[str, Any]:
-        """Ask the app over TLS, as a browser that keeps its cookies would."""
-        jar = self.authority.with_name(f"{self.name}-cookies")
-        command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "40"]
-        command += ["--cacert", str(self.authority), "--cookie", str(jar), "--cookie-jar", str(jar)]
-        command += ["--resolve", f"{self.domain}:443:{self.server.address}"]
-        command += [part for item in data for part in ("--data-urlencode", item)]
-        ended = run([*command, f"https://{self.domain}{path}"], timeout_seconds=60)
-        answer: dict[str, Any] = json.loads(ended.stdout)
+    def ask(self, path: str, *data: str, tenant: Tenant | None = None) -> dict[str, Any]:
+        """Ask an app over TLS, the first without another one; it has to answer well."""
+        status, body = self.answer(path, *data, tenant=tenant)
+        assert status < HTTP_ERROR, (status, body)
+        answer: dict[str, Any] = json.loads(body)
         return answer
 
+    def answer(
+        self, path: str, *data: str, tenant: Tenant | None = None, headers: Sequence[str] = ()
+    ) -> tuple[int, str]:
+        """Ask as a browser that keeps its cookies would, and return status and body."""
+        domain = (tenant or self.tenants[0]).domain
+        jar = self.authority.with_name(f"{domain}-cookies")
+        command = ["curl", "--silent", "--show-error", "--max-time", "40"]
+        command += ["--cacert", str(self.authority), "--cookie", str(jar), "--cookie-jar", str(jar)]
+        command += ["--resolve", f"{domain}:443:{self.server.address}"]
+        command += ["--write-out", "\n%{http_code}"]
+        command += [part for item in headers for part in ("--header", item)]
+        command += [part for item in data for part in ("--data-urlencode", item)]
+        ended = run([*command, f"https://{domain}{path}"], timeout_seconds=60)
+        body, _, status = ended.stdout.rpartition("\n")
+        return int(status), body
 
-def write_inventory(name: str, directory: Path, server: Server) -> None:
-    """Write a seed's inventory with the server's address and the stand-in."""
-    stand_in = STAND_INS[name]
+    def tenant(self, name: str) -> Tenant:
+        """Return the app of a system."""
+        (found,) = [each for each in self.tenants if each.name == name]
+        return found
+
+
+def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> None:
+    """Write the inventory of seeds on one server: its address, and a stand-in for each."""
     shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(SEEDS / name, directory)
+    apps: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    for name in systems:
+        stand_in = STAND_INS[name]
+        source = SEEDS / (stand_in.inventory or name)
+        shutil.copytree(source, directory, dirs_exist_ok=True)
+        own = yaml.safe_load((source / "group_vars/all/settings.yml").read_text())
+        (app,) = own.pop("bedstone_apps")
+        app["source"] = {"path": str(ROOT / stand_in.path)}
+        build = app.setdefault("build", {})
+        build["args"] = {"BASE_IMAGE": f"bedstone-python:{images.DEFAULT_SUITE}"}
+        apps.append(app)
+        assert settings.keys().isdisjoint(own), "two systems on a server differ in a setting"
+        settings |= own
     (directory / "hosts.yml").write_text(inventory([server]))
-    path = directory / "group_vars/all/settings.yml"
-    settings = yaml.safe_load(path.read_text())
-    (app,) = settings["bedstone_apps"]
-    app["source"] = {"path": str(ROOT / stand_in.path)}
-    app.setdefault("build", {})["args"] = {"BASE_IMAGE": f"bedstone-python:{images.DEFAULT_SUITE}"}
+    settings = {"bedstone_apps": apps, **settings}
     # No authority on the internet can reach the server; it has Bedstone's own certificate.
-    settings.pop("bedstone_acme", None)
+    settings["bedstone_acme"] = None
     settings["docker_image_archives"] = ["/opt/testbed/bedstone-python.tar"]
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    for path in (directory / "group_vars/all").glob("*.yml"):
+        kept = yaml.safe_load(path.read_text())
+        kept.pop("bedstone_acme", None)
+        path.write_text(yaml.safe_dump(kept, sort_keys=False))
+    text = yaml.safe_dump(settings, sort_keys=False)
+    (directory / "group_vars/all/settings.yml").write_text(text)
 
 
-def write_vault(directory: Path) -> None:
-    """Make the vault by the documented command, and add what only an operator has."""
+def write_vault(directory: Path, receiver: Receiver) -> dict[str, Any]:
+    """Make the vault by the documented command, add what only an operator has, and return it."""
     _, missing = create.add_secrets(directory)
     held: dict[str, Any] = dict(create.vault_content(directory))
+    given = {"sentry_dsn": receiver.dsn, "slack_url": f"http://{receiver.place}/slack"}
     for place in missing:
         *way, last = place.split(".")
         inner = held["bedstone_secrets"]
         for name in way:
             inner = inner.setdefault(name, {})
-        inner[last] = secrets.token_urlsafe(24)
+        inner[last] = given.get(last) or secrets.token_urlsafe(24)
     vault.write_vault(directory / create.VAULT_FILE, held, directory / create.PASSWORD_FILE)
+    written: dict[str, Any] = held["bedstone_secrets"]
+    return written
 
 
-@pytest.fixture(scope="module", params=sorted(STAND_INS))
-def system(request: pytest.FixtureRequest) -> Iterator[System]:
-    """A seed system on a fresh server, provisioned by site.yml."""
-    name = str(request.param)
+def gateway(group: str) -> str:
+    """Return this machine's address in the network of a group of servers."""
+    told = json.loads(podman(["network", "inspect", servers.network_name(group)]).stdout)
+    return str(told[0]["subnets"][0]["gateway"])
+
+
+@contextmanager
+def provisioned_server(name: str) -> Iterator[System]:
+    """Provision a fresh server by site.yml, and remove it in the end."""
     images.python_image(images.DEFAULT_SUITE)
     images.server_image(images.DEFAULT_SUITE)
-    wanted = tuple(yaml.safe_load((SEEDS / name / "hosts.yml").read_text())["all"]["children"])
+    groups: dict[str, None] = {}
+    for system in SERVERS[name]:
+        path = SEEDS / (STAND_INS[system].inventory or system) / "hosts.yml"
+        groups |= dict.fromkeys(yaml.safe_load(path.read_text())["all"]["children"])
     label = f"seed-{name}"
-    server, _ = servers.up(Spec(name=label, group=label, member_of=wanted))
+    server, _ = servers.up(Spec(name=label, group=label, member_of=tuple(groups)))
     directory = CACHE / "seeds" / name
     try:
-        write_inventory(name, directory, server)
-        write_vault(directory)
-        (app,) = yaml.safe_load((directory / "group_vars/all/settings.yml").read_text())[
-            "bedstone_apps"
-        ]
-        authority = directory.with_name(f"{name}-ca.crt")
-        made = System(name, app["name"], app["domains"][0], server, directory, authority)
-        made.play("site")
-        authority.write_text(made.on_server("cat /etc/bedstone/tls/ca.crt"))
-        yield made
+        with listening(gateway(label)) as receiver:
+            write_inventory(SERVERS[name], directory, server)
+            held = write_vault(directory, receiver)
+            path = directory / "group_vars/all/settings.yml"
+            apps = yaml.safe_load(path.read_text())["bedstone_apps"]
+            tenants = tuple(
+                Tenant(system, app["name"], domain(directory, app), STAND_INS[system].health)
+                for system, app in zip(SERVERS[name], apps, strict=True)
+            )
+            authority = directory.with_name(f"{name}-ca.crt")
+            made = System(name, tenants, server, directory, authority, receiver, held)
+            made.play("site")
+            authority.write_text(made.on_server("cat /etc/bedstone/tls/ca.crt"))
+            yield made
     finally:
         servers.down(servers.containers(group=label))
         servers.remove_network(label)
+
+
+def domain(directory: Path, app: dict[str, Any]) -> str:
+    """Return an app's first domain, which may be a variable of its inventory."""
+    values: dict[str, Any] = {}
+    for path in (directory / "group_vars/all").glob("environment.yml"):
+        values |= yaml.safe_load(path.read_text())
+    text = str(app["domains"][0])
+    return str(values[text.strip("{} ")]) if text.startswith("{{") else text
+
+
+@pytest.fixture(scope="session", params=sorted(SERVERS))
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    """A server with its seed systems, which goes after the last test with it."""
+    with provisioned_server(str(request.param)) as made:
+        yield made

@@ -1,0 +1,12 @@
+"""The paths of the API."""
+
+from core import health, views
+from django.urls import path
+
+urlpatterns = [
+    path("health", health.health),
+    path("api/v1/deposits/", views.deposits),
+    path("api/v1/schedules/", views.schedules),
+    path("api/v1/session/", views.session),
+    path("api/v1/failures/", views.failures),
+]
