@@ -140,13 +140,13 @@ class System:
         """Ask as a browser that keeps its cookies would, and return status and body."""
         domain = (tenant or self.tenants[0]).domain
         jar = self.authority.with_name(f"{domain}-cookies")
-        command = ["curl", "--silent", "--show-error", "--max-time", "40"]
+        command = ["curl", "--silent", "--show-error", "--max-time", "90"]
         command += ["--cacert", str(self.authority), "--cookie", str(jar), "--cookie-jar", str(jar)]
         command += ["--resolve", f"{domain}:443:{self.server.address}"]
         command += ["--write-out", "\n%{http_code}"]
         command += [part for item in headers for part in ("--header", item)]
         command += [part for item in data for part in ("--data-urlencode", item)]
-        ended = run([*command, f"https://{domain}{path}"], timeout_seconds=60)
+        ended = run([*command, f"https://{domain}{path}"], timeout_seconds=120)
         body, _, status = ended.stdout.rpartition("\n")
         return int(status), body
 

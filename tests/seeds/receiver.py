@@ -33,7 +33,7 @@ class Receiver:
         return [body for path, body in self.received[after:] if path == "/api/7/envelope/"]
 
     def wait_for(
-        self, wanted: Callable[[bytes], bool], what: str, *, after: int = 0, seconds: float = 60
+        self, wanted: Callable[[bytes], bool], what: str, *, after: int = 0, seconds: float = 180
     ) -> bytes:
         """Wait for an envelope, and return it."""
         limit = time.monotonic() + seconds

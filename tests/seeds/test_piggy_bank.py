@@ -22,7 +22,7 @@ NAME, ADDRESS, TOKEN = "Ada-Lovelace", "ada@people.example", "Bearer-of-Ada-5f2c
 CLIENT = "203.0.113.77"
 
 
-def waited_for(what: str, is_true: Callable[[], bool], seconds: float = 60) -> None:
+def waited_for(what: str, is_true: Callable[[], bool], seconds: float = 180) -> None:
     """Wait for a condition."""
     limit = time.monotonic() + seconds
     while not is_true():
