@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class System:
     directory: Path
     authority: Path
     receiver: Receiver
-    secrets: dict[str, Any]
+    secrets: dict[str, Any] = field(repr=False)
 
     def on_server(self, command: str) -> str:
         """Run a command on its server and return what it prints."""

@@ -125,8 +125,8 @@ def test_renewed_certificate_is_used_without_a_release(system: System) -> None:
 
 
 def containers(system: System) -> list[str]:
-    """Return the ids of the containers that run."""
-    return sorted(system.on_server("docker ps --quiet").split())
+    """Return the ids of the containers of the app."""
+    return sorted(system.on_server(f"docker ps --quiet --filter label=bedstone.app={APP}").split())
 
 
 def test_end_of_the_certificate_is_watched(system: System) -> None:
