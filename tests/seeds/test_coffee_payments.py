@@ -171,17 +171,14 @@ except OSError as error:
     assert "pg_hba.conf rejects connection" in said
 
 
-def test_ten_releases_are_kept_and_one_command_rolls_back(system: System) -> None:
+def test_ten_releases_are_kept(system: System) -> None:
     environment = f"/etc/bedstone/apps/{APP}/app.env"
     without = f"sed -i '/^RELEASE_NUMBER=/d' {environment}"
     try:
         for number in range(11):
             other = f"{without} && echo RELEASE_NUMBER={number} >> {environment}"
             system.on_server(f"{other} && bedstone release {APP}")
-        kept = json.loads(system.on_server(f"bedstone releases {APP} --json"))
-        assert len(kept) == 10
-        system.play("rollback", "-e", f"app={APP}")
-        assert in_image(system, "echo $RELEASE_NUMBER").strip() == "9"
-        assert system.ask("/health", tenant=system.tenant("coffee-payments"))
+        told = json.loads(system.on_server(f"bedstone releases {APP} --json"))
+        assert len([each for each in told if each["serves"] or each["can_serve_again"]]) == 10
     finally:
         system.on_server(f"{without} && bedstone release {APP}")
