@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from bedstone.apps import limits
+from bedstone.apps import environment, limits
 from bedstone.core import paths
 from bedstone.core.errors import ConfigError
 from bedstone.core.fields import Fields
@@ -69,6 +69,7 @@ class Service:
     stop_seconds: int = limits.DEFAULT_STOP
     stop_signal: str | None = None
     publish: tuple[str, ...] = ()
+    environment_file: str | None = None
 
     @property
     def is_http(self) -> bool:
@@ -185,6 +186,19 @@ class App:
     secret_variables: tuple[str, ...] = ()
     login_variables: tuple[str, ...] = ()
     text: str = field(default="", repr=False, compare=False)
+
+    @property
+    def environment_files(self) -> dict[str, str]:
+        """Where the environments are: the app's, its migrations', those of services; by name."""
+        return {
+            environment.APP: self.environment_file,
+            environment.MIGRATE: self.migrate_environment_file or self.environment_file,
+            **{
+                environment.service_file(service.name): service.environment_file
+                for service in self.services.values()
+                if service.environment_file is not None
+            },
+        }
 
     @property
     def rotating_variables(self) -> frozenset[str]:
@@ -385,6 +399,9 @@ class _Reader(Fields):
             ),
             stop_signal=self.optional_string(data.get("stop_signal"), f"{where}.stop_signal"),
             publish=self.strings(data.get("publish") or [], f"{where}.publish"),
+            environment_file=self.optional_string(
+                data.get("environment_file"), f"{where}.environment_file"
+            ),
             **self.limits(data, where),
         )
         if service.publish and (service.is_http or service.replicas != 1):

@@ -33,8 +33,8 @@ class Current:
         ]
 
     def environment(self) -> dict[str, str]:
-        """Return the variables it runs with."""
-        return environment.load(paths.release(self.app.name, self.release) / "app.env")
+        """Return the variables that all of it runs with, those of single services left out."""
+        return environment.load(paths.release(self.app.name, self.release) / environment.APP)
 
 
 def load(name: str) -> Current:

@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
+# Of an app and of its migrations; they are kept with each release.
+APP, MIGRATE = "app.env", "migrate.env"
+_OF_SERVICES = "service-"
+
+
+def service_file(service: str) -> str:
+    """Return the file of a service that has variables of its own: all that it gets."""
+    return f"{_OF_SERVICES}{service}.env"
+
+
+def load_all(directory: Path) -> dict[str, dict[str, str]]:
+    """Return the environments in a directory, by file: the app's, migrations', of services.
+
+    Raises:
+        ConfigError: one of the first two isn't there, or a line is wrong.
+
+    """
+    services = sorted(path.name for path in directory.glob(f"{_OF_SERVICES}*.env"))
+    return {name: load(directory / name) for name in (APP, MIGRATE, *services)}
+
 
 def dumps(environment: Mapping[str, str]) -> str:
     """Return the text of an environment file, sorted by name.

@@ -68,7 +68,9 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         # The program's file may be replaced by another version while the container starts.
         program = _program()
-        variables = environment.load(paths.release(self.app.name, self.slot.release) / "app.env")
+        own = self.service.environment_file is not None
+        file = environment.service_file(self.service.name) if own else environment.APP
+        variables = environment.load(paths.release(self.app.name, self.slot.release) / file)
         wanted = containers.for_service(self.app, self.service, self.slot, variables)
         adopted = self._start(wanted)
         descriptor, pid = self._probe_in_child()

@@ -35,8 +35,8 @@ def secrets_of(app: str) -> frozenset[str]:
         with suppress(BedstoneError):
             described = config.load_file(directory / "app.json")
         if described is not None:
-            for name in ("app.env", "migrate.env"):
-                variables = _variables(directory / name)
+            for path in directory.glob("*.env"):
+                variables = _variables(path)
                 for variable in described.secret_variables:
                     found.update(_parts(variables.get(variable, "")))
     with suppress(BedstoneError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.apps import config
+from bedstone.apps import config, environment
 from bedstone.core import paths
 from bedstone.ledger import database, releases
 from bedstone.release import fingerprint, reconcile, source
@@ -94,8 +94,8 @@ def secrets_are_old(declared: App, release_id: str) -> bool:
     directory = paths.release(declared.name, release_id)
     app = config.load_file(directory / "app.json")
     secret = app.rotating_variables | declared.rotating_variables
-    for name, now in prepare.declared_environments(declared).items():
-        then = prepare.environment_of(directory, name)
-        if prepare.merged(then, now, secret) != then:
-            return True
-    return False
+    present = prepare.declared_environments(declared)
+    return any(
+        prepare.merged(then, prepare.present_of(present, name), secret) != then
+        for name, then in environment.load_all(directory).items()
+    )

@@ -39,7 +39,7 @@ class Image:
     app: App
     release: str
     made: Made
-    environment_file: str = "app.env"
+    environment_file: str = environment.APP
     # The migration role has one password at a time: a release that is kept takes today's.
     present_secrets: bool = False
 
@@ -54,7 +54,7 @@ class Image:
         return prepare.merged(kept, now, self.app.rotating_variables | declared.rotating_variables)
 
 
-def image_of_release(rollout: Rollout, environment_file: str = "app.env") -> Image:
+def image_of_release(rollout: Rollout, environment_file: str = environment.APP) -> Image:
     """Return the image of the running release, which has no static files of its own yet."""
     made = Made(rollout.image, rollout.uid, rollout.gid)
     return Image(rollout.app, rollout.id, made, environment_file)
@@ -136,7 +136,7 @@ def run(
                 " service."
             )
         known = container_hints.of_database(
-            error.details, migration=image.environment_file != "app.env"
+            error.details, migration=image.environment_file != environment.APP
         ) or container_hints.hint(error.details, image.made.uid, image.app.capabilities)
         cause = reason.exception(error.details)
         raise BedstoneError(

@@ -43,9 +43,7 @@ def compute(app: App, identity: str) -> Fingerprint:
         ConfigError: one of the files can't be read.
 
     """
-    environments = [app.environment_file]
-    if app.migrate_environment_file:
-        environments.append(app.migrate_environment_file)
+    environments = set(app.environment_files.values())
     files = sorted({*environments, *(mount.source for mount in app.mounts)})
     parts: dict[str, Any] = {
         "generation": container.GENERATION,

@@ -42,8 +42,12 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
 
 def _environment(context: Context, place: Place, app: App) -> Iterator[Problem]:
     """Check names, line breaks and placeholders of the variables."""
-    for name, value in app.env.items():
-        where = (*place, "env", name)
+    declared = [((*place, "env", name), value) for name, value in app.env.items()]
+    for service, values in app.services.items():
+        own = (*place, "services", service, "env")
+        declared += [((*own, name), value) for name, value in values.env.items()]
+    for where, value in declared:
+        name = str(where[-1])
         if not re.fullmatch(names.ENVIRONMENT_NAME, name):
             message = f"`{name}` can't be the name of an environment variable."
             yield context.problem(where, message, {"env": {"LOG_LEVEL": "INFO"}})

@@ -139,7 +139,7 @@ def _app(
         )
     in_environment = {
         name
-        for text in environment.variables(app, ROLES).values()
+        for _, text in environment.all_variables(app, ROLES)
         for name in placeholders.used(text)
     }
     for name, value in secrets.items():

@@ -107,15 +107,21 @@ def _scalar(context: Context, place: Place, value: Any, own: Any) -> Problem | N
 
 def _null(context: Context, place: Place) -> Problem | None:
     """Return a problem for a variable without a value that has no default to take away."""
-    if len(place) != 4 or place[2] != "env":  # noqa: PLR2004 - bedstone_apps, number, env, name
-        return None
-    if place[3] in environment.default_variables(ROLES):
+    match place:
+        case ("bedstone_apps", _, "env", name):
+            others: Any = {}
+        case ("bedstone_apps", int(index), "services", _, "env", name):
+            # A service may do without a variable of its app.
+            others = context.loaded["bedstone_apps"][index].get("env") or {}
+        case _:
+            return None
+    if name in environment.default_variables(ROLES) or name in others:
         return None
     message = (
         "There is no value. `null` takes a default variable away, and this is none of them; an "
         "empty text is written as quotes."
     )
-    return context.problem(place, message, _quoted({place[3]: ""}))
+    return context.problem(place, message, _quoted({name: ""}))
 
 
 def _quoted(example: Any) -> str:

@@ -11,7 +11,7 @@ from bedstone.core import names as host_names
 from bedstone_control import names
 from bedstone_control.roles import app_config, groups, postgresql
 from bedstone_control.roles.environment import environment as environment_of
-from bedstone_control.roles.environment import overridden
+from bedstone_control.roles.environment import overridden, owners
 from bedstone_control.roles.role import (
     SSH_KEY,
     Offer,
@@ -103,13 +103,21 @@ def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     config = dict(app["config"])
     wanted: list[dict[str, Any]] = [
         {"path": f"{directory}/app.json", "content": _json(config), "mode": "0640"},
-        {"path": f"{directory}/app.env", "content": _environment(app, "environment"), **SECRET},
+        {
+            "path": f"{directory}/app.env",
+            "content": _dumps(name, app.get("environment")),
+            **SECRET,
+        },
         {
             "path": f"{directory}/migrate.env",
-            "content": _environment(app, "migrate_environment"),
+            "content": _dumps(name, app.get("migrate_environment")),
             **SECRET,
         },
     ]
+    # All variables of the service, those of the app included: one file is all that it gets.
+    for service, variables in (app.get("service_environments") or {}).items():
+        file = f"{directory}/{environment.service_file(service)}"
+        wanted.append({"path": file, "content": _dumps(name, variables), **SECRET})
     if app.get("registry"):
         wanted.append(
             {"path": f"{directory}/registry.json", "content": _json(app["registry"]), **SECRET}
@@ -201,11 +209,11 @@ def _job_units(app: str, job: str, values: Mapping[str, Any]) -> list[dict[str, 
     ]
 
 
-def _environment(app: Mapping[str, Any], key: str) -> str:
+def _dumps(app: str, variables: Mapping[str, str] | None) -> str:
     try:
-        return environment.dumps(dict(app.get(key) or {}))
+        return environment.dumps(variables or {})
     except ValueError as error:
-        raise ValueError(f"App {app['name']}: {error}") from error
+        raise ValueError(f"App {app}: {error}") from error
 
 
 def _json(value: Any) -> str:
@@ -222,6 +230,11 @@ def arguments(site: Site) -> list[dict[str, Any]]:
             "config": app_config.host_config(site, app),
             "environment": environment_of(site, app),
             "migrate_environment": environment_of(site, app, migrate=True),
+            "service_environments": {
+                service: environment_of(site, app, service=service)
+                for service in owners(app)
+                if service is not None
+            },
             "source_archive": app_config.source_archive(site, app),
             "files": app_config.app_files(site, app),
             "registry": app_config.registry(site, app),
@@ -298,7 +311,11 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
 def _texts(app: App) -> list[str]:
     """Return the texts of an app's settings that may name its secrets."""
     return [
-        *overridden(app, _VARIABLES).values(),
+        *(
+            text
+            for service in owners(app)
+            for text in overridden(app, _VARIABLES, service=service).values()
+        ),
         *(file.content or "" for file in app.files),
         *app.build.args.values(),
         *app.build.secrets.values(),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from bedstone.apps import environment
 from bedstone.core import names as host_names
 from bedstone_control import names
 from bedstone_control.roles import guesses, postgresql
@@ -163,6 +164,10 @@ def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
         # Left out where there is none: the configuration of other apps stays the same.
         if ports := [entry for text in values.pop("publish") if (entry := parse(text))]:
             values["publish"] = [entry.argument() for entry in ports]
+        if values.pop("env"):
+            values["environment_file"] = (
+                f"{names.CONFIG_DIRECTORY}/{app.name}/{environment.service_file(name)}"
+            )
         if service.command is None:
             values["command"] = _default_command(site, app, service)
         result[name] = values

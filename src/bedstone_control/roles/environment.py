@@ -34,20 +34,34 @@ def known_placeholders(roles: Iterable[Role]) -> dict[str, Placeholder]:
     return {name: item for offer in offers(roles) for name, item in offer.placeholders.items()}
 
 
-def variables(app: App, roles: Iterable[Role]) -> dict[str, str]:
-    """Return an app's variables with their placeholders still in place."""
-    return overridden(app, *(o.variables for o in offers(roles) if o.used_by(app)))
+def variables(app: App, roles: Iterable[Role], service: str | None = None) -> dict[str, str]:
+    """Return the variables of an app, or of one service, with their placeholders in place."""
+    defaults = (offer.variables for offer in offers(roles) if offer.used_by(app))
+    return overridden(app, *defaults, service=service)
 
 
-def overridden(app: App, *defaults: Mapping[str, str]) -> dict[str, str]:
-    """Return default variables as an app's settings change them."""
+def owners(app: App) -> list[str | None]:
+    """Return what has an environment of its own: the whole app (None), and single services."""
+    return [None, *(name for name, service in app.services.items() if service.env)]
+
+
+def all_variables(app: App, roles: Iterable[Role]) -> list[tuple[str, str]]:
+    """Return name and text of every variable of an app, those of single services included."""
+    return [item for service in owners(app) for item in variables(app, roles, service).items()]
+
+
+def overridden(
+    app: App, *defaults: Mapping[str, str], service: str | None = None
+) -> dict[str, str]:
+    """Return default variables as the settings of an app, and of one service, change them."""
     result: dict[str, str] = {}
+    declared = app.env if service is None else {**app.env, **app.services[service].env}
     for each in defaults if app.default_env else ():
         result |= each
     for name, followed in _FOLLOWS.items():
-        if followed in app.env:
+        if followed in declared:
             result.pop(name, None)
-    for name, value in app.env.items():
+    for name, value in declared.items():
         if value is None:
             result.pop(name, None)
         else:
@@ -59,12 +73,14 @@ def secret_variables(app: App, roles: Iterable[Role]) -> list[str]:
     """Return the names of the variables whose values hold a secret, sorted."""
     known = known_placeholders(roles)
     return sorted(
-        name
-        for name, text in variables(app, roles).items()
-        if any(
-            item.startswith("secret.") or (item in known and known[item].secret)
-            for item in used(text)
-        )
+        {
+            name
+            for name, text in all_variables(app, roles)
+            if any(
+                item.startswith("secret.") or (item in known and known[item].secret)
+                for item in used(text)
+            )
+        }
     )
 
 
@@ -72,7 +88,7 @@ def login_variables(app: App, roles: Iterable[Role]) -> list[str]:
     """Return the names of the variables whose values change with a login's password, sorted."""
     logins = {name for name, item in known_placeholders(roles).items() if item.login}
     return sorted(
-        name for name, text in variables(app, roles).items() if logins.intersection(used(text))
+        {name for name, text in all_variables(app, roles) if logins.intersection(used(text))}
     )
 
 
@@ -104,13 +120,16 @@ def hosts(site: Site, app: App) -> dict[str, str]:
     return found
 
 
-def environment(site: Site, app: App, *, migrate: bool = False) -> dict[str, str]:
+def environment(
+    site: Site, app: App, *, migrate: bool = False, service: str | None = None
+) -> dict[str, str]:
     """Return an app's environment with every placeholder replaced.
 
     Args:
         site: the input of all functions.
         app: the app.
         migrate: whether it is for migrations.
+        service: the service whose own variables are added.
 
     Raises:
         ValueError: a secret is missing or a placeholder unknown.
@@ -118,7 +137,7 @@ def environment(site: Site, app: App, *, migrate: bool = False) -> dict[str, str
     """
     values = placeholder_values(site, app, migrate=migrate)
     result = {}
-    for name, text in variables(app, site.roles).items():
+    for name, text in variables(app, site.roles, service).items():
         try:
             result[name] = placeholders.expand(text, values)
         except ValueError as error:

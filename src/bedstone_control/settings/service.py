@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bedstone.apps import limits
-from bedstone_control.settings.types import Command, Model
+from bedstone_control.settings.types import Command, Model, Text
 
 # What a program may take as "end, please"; the kill itself comes after `stop_seconds`.
 StopSignal = Literal[
@@ -73,6 +73,13 @@ class Service(Model):
         le=limits.REPLICAS.most,
         description="Number of processes; for services without a port.",
         examples=[2],
+    )
+    env: dict[str, Text | None] = Field(
+        default_factory=dict,
+        description="Environment variables of this service alone, in addition to the app's `env`: "
+        "no other service, job or command of a release gets them. Values may hold placeholders; "
+        "`null` takes a variable of the app away.",
+        examples=[{"STRIPE_KEY": "${secret.stripe_key}", "DATABASE_URL": None}],
     )
     memory_mb: int | None = Field(
         None,

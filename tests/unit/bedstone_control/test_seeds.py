@@ -225,6 +225,11 @@ def test_srq_hpn(seed: Callable[[str], Seed]) -> None:
     running = environment(system.site, system.app)
     migrating = environment(system.site, system.app, migrate=True)
     assert re.match(r"postgresql://srq_hpn_app_[0-9a-f]{8}:", running["DATABASE_URL_ADMIN"])
+    front = app["service_environments"].pop("web")
+    assert (front["HOSTNAME"], front["NEXT_PUBLIC_API_BASE_URL"]) == ("0.0.0.0", "")
+    secrets = [running[name] for name in ("POSTGRES_PASSWORD", "SECRET_KEY")]
+    assert not [name for name, text in front.items() if any(secret in text for secret in secrets)]
+    assert not app["service_environments"]
     assert migrating["DATABASE_URL_ADMIN"].startswith("postgresql://srq_hpn_migrate:")
     openings = {(entry["port"], entry.get("networks")) for entry in opened(system)}
     assert openings == {(80, None), (443, None)}
@@ -266,6 +271,12 @@ def test_kore(seed: Callable[[str], Seed]) -> None:
     scaled = {name: s.replicas for name, s in app.services.items() if s.replicas != 1}
     assert scaled == {"celery-worker": 5}
     assert app.services["django"].health == "/api/v1/health/"
+    own = environment(system.site, app, service="django")
+    assert own.keys() - values.keys() == {
+        "WEB_CONCURRENCY",
+        "GUNICORN_TIMEOUT",
+        "STRIPE_SECRET_KEY",
+    }
     assert app.static is not None
     assert app.media is not None
     assert system.site.settings.backup.keep_days == 30

@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from bedstone.apps import config, slots
+from bedstone.apps import config, environment, slots
 from bedstone.backup import settings as backup_settings
 from bedstone.backup.create import server_of
 from bedstone.core import paths
@@ -112,8 +112,7 @@ def _kept_values(rollout: Rollout, declared: App) -> list[str]:
     releases = {rollout.id, *(slot.release for slot in slots.all_of(declared.name))}
     environments: list[Mapping[str, str]] = [*prepare.declared_environments(declared).values()]
     for release in sorted(releases):
-        directory = paths.release(declared.name, release)
-        environments += [prepare.environment_of(directory, name) for name in prepare.ENVIRONMENTS]
+        environments += environment.load_all(paths.release(declared.name, release)).values()
     return [value for variables in environments for value in variables.values()]
 
 

@@ -12,14 +12,12 @@ from bedstone.system.docker import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from bedstone.apps.config import App
     from bedstone.release.context import Rollout
 
 # One-off containers that a killed operation may have left running.
 STEP_KINDS = ("check", "plan", "migrate", "reverse", "static", LOOK)
-ENVIRONMENTS = ("app.env", "migrate.env")
 # Below that, a build or a container's writes would stop everything on the server.
 LEAST_FREE_BYTES = 512 * 1024**2
 _AS_RELEASED = ".released"
@@ -56,12 +54,13 @@ def revive(rollout: Rollout) -> str:
     declared = config.load(app.name)
     secret = app.rotating_variables | declared.rotating_variables
     changed: set[str] = set()
-    for name, now in declared_environments(declared).items():
+    present = declared_environments(declared)
+    for name in app.environment_files:
         path, original = directory / name, directory / f"{name}{_AS_RELEASED}"
         text = path.read_text(encoding="utf-8")
         if not original.exists():
             files.write(original, text, mode=0o600)
-        then = environment.load(original)
+        then, now = environment.load(original), present_of(present, name)
         wanted = then if rollout.options.old_secrets else merged(then, now, secret)
         changed |= {key for key, value in wanted.items() if value != then[key]}
         rollout.old_environments[name] = text
@@ -78,18 +77,19 @@ def undo_revive(rollout: Rollout) -> None:
         files.write(rollout.directory / name, text, mode=0o600)
 
 
-def environment_of(directory: Path, name: str) -> dict[str, str]:
-    """Return the variables that a kept release runs with."""
-    return environment.load(directory / name)
-
-
 def declared_environments(app: App) -> dict[str, dict[str, str]]:
-    """Return the declared variables of an app and of its migrations, by file."""
-    variables = environment.load(paths.host(app.environment_file))
-    migrate = variables
-    if app.migrate_environment_file:
-        migrate = environment.load(paths.host(app.migrate_environment_file))
-    return dict(zip(ENVIRONMENTS, (variables, migrate), strict=True))
+    """Return the declared variables of an app, of its migrations and services, by file."""
+    return {
+        name: environment.load(paths.host(place)) for name, place in app.environment_files.items()
+    }
+
+
+def present_of(declared: Mapping[str, dict[str, str]], name: str) -> dict[str, str]:
+    """Return the declared variables that take the place of a kept release's file.
+
+    A service that had variables of its own then, and has none now, gets the app's.
+    """
+    return declared.get(name) or declared[environment.APP]
 
 
 def remove_leftovers(rollout: Rollout) -> None:

@@ -362,6 +362,21 @@ def test_worker_is_healthy_when_it_stays_up(docker: Docker) -> None:
     assert worker._probe(supervisor.STABLE_SECONDS).ok
 
 
+def test_service_gets_its_own_variables(
+    docker: Docker, dockerd: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del dockerd
+    answers(monkeypatch, True)
+    docker.program = "exit 0"
+    (paths.release("shop", "r1") / "service-web.env").write_text("KEY=own\n")
+    supervisor_of(docker).run()
+    supervisor_of(docker, environment_file="/etc/bedstone/apps/shop/service-web.env").run()
+    assert [container.environment for container in docker.started] == [
+        {"SECRET": "x"},
+        {"KEY": "own"},
+    ]
+
+
 def test_unused_slot_is_told(root: Path) -> None:
     del root
     with pytest.raises(ConfigError, match="No release of shop runs in the slot web@green"):

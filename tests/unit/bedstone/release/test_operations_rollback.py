@@ -9,6 +9,7 @@ import pytest
 
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
+from bedstone.notify import redact
 from bedstone.release import changes, operations
 from bedstone.release.context import ReleaseOptions
 from bedstone.release.outcome import Outcome
@@ -180,6 +181,36 @@ def test_rollback_takes_the_secrets_of_today_and_the_rest_of_then(
     rollback(server)
     assert "SECRET=rotated" in environment(root, first)
     assert "PLAIN" not in environment(root, first)
+
+
+def test_variables_of_one_service_are_kept_with_a_release_and_rotate(
+    server: Server, root: Path
+) -> None:
+    directory = root / "etc/bedstone/apps/shop"
+    plain = (directory / "app.json").read_text()
+    described = json.loads(plain) | {"secret_variables": ["SECRET", "KEY"]}
+    own = directory / "service-web.env"
+    described["services"]["web"]["environment_file"] = "/etc/bedstone/apps/shop/service-web.env"
+    (directory / "app.json").write_text(json.dumps(described))
+    own.write_text("SECRET=tell-nobody\nKEY=of the web alone\n")
+    first = str(release(server).release)
+    kept = root / f"var/lib/bedstone/apps/shop/releases/{first}/service-web.env"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert "KEY" not in environment(root, first)
+    assert "of the web alone" in redact.secrets_of("shop")
+
+    own.write_text("SECRET=rotated\nKEY=rotated, too\n")
+    assert release(server, if_changed=True).changed, "one file of the two has changed"
+    rollback(server)
+    assert kept.read_text() == "KEY=rotated, too\nSECRET=rotated\n"
+
+    # A service that has no variables of its own any more runs with the app's secrets of today.
+    (directory / "app.json").write_text(plain)
+    own.unlink()
+    rotate(root, "rotated-again")
+    assert release(server, if_changed=True).changed
+    rollback(server, first)
+    assert kept.read_text() == "KEY=of the web alone\nSECRET=rotated-again\n"
 
 
 def log_in_as(root: Path, login: str) -> None:

@@ -689,6 +689,18 @@ CASES = [
         "one line a variable", "content: ${secret.key}", line="KEY:",
     ),
     Case(
+        "unknown placeholder of a service",
+        app("services", {"web": {"port": 8000, "env": {"DB": "${database.hots}"}}}),
+        f"{PAYMENTS}.services.web.env.DB", "Did you mean `database.host`?", "${database.host}",
+        line="DB: ",
+    ),
+    Case(
+        "variable of a service that its app has not",
+        app("services", {"web": {"port": 8000, "env": {"LOG_LEVEL": None, "LEVEL": None}}}),
+        f"{PAYMENTS}.services.web.env.LEVEL", "takes a default variable away", 'LEVEL: ""',
+        line="LEVEL:",
+    ),
+    Case(
         "relative static path", app("static", "staticfiles"), f"{PAYMENTS}.static",
         "is absolute and below /", "static: /app/static", line="static:",
     ),

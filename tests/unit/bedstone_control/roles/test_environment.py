@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from bedstone.apps import config
 from bedstone_control import names
+from bedstone_control.roles import app as app_role
 from bedstone_control.roles import environment as roles_environment
 from bedstone_control.roles.registry import ROLES
 from bedstone_control.roles.secrets import secrets_of_app
@@ -204,3 +207,37 @@ def test_every_default_variable_has_a_known_placeholder() -> None:
     texts = roles_environment.variables(app(), ROLES).values()
     values = {name for text in texts for name in placeholders.used(text)}
     assert values <= set(roles_environment.known_placeholders(ROLES))
+
+
+def test_service_has_variables_of_its_own() -> None:
+    services = {
+        "web": {"port": 8000, "env": {"STRIPE": "${secret.stripe}", "LEVEL": "2", "DSN": None}},
+        "worker": {"env": {"SECRET_KEY": None}},
+        "beat": {},
+    }
+    env = {"LEVEL": "1", "DSN": "${database.url}", "GONE": None}
+    given = app(env=env, services=services)
+    secrets = {**SECRETS, "stripe": "s"}
+    vault = {"apps": {"pay-me": secrets}}
+    site = site_of({"apps": [given.model_dump(exclude_unset=True)]}, vault)
+    common = environment(given, secrets)
+    web = roles_environment.environment(site, given, service="web")
+    assert web == {**{k: v for k, v in common.items() if k != "DSN"}, "LEVEL": "2", "STRIPE": "s"}
+    worker = roles_environment.environment(site, given, service="worker")
+    assert common.keys() - worker.keys() == {"SECRET_KEY", "SECRET_KEY_FALLBACKS"}
+    assert roles_environment.environment(site, given, service="beat") == common
+    assert {"STRIPE", "DSN"} <= set(roles_environment.secret_variables(given, ROLES))
+    assert {"stripe", "secret_key"} <= set(required_secrets(given))
+
+    (made,) = app_role.arguments(site)
+    assert made["service_environments"] == {"web": web, "worker": worker}
+    host = config.parse(made["config"])
+    assert host.services["web"].environment_file == "/etc/bedstone/apps/pay-me/service-web.env"
+    assert host.services["beat"].environment_file is None
+    assert "STRIPE" not in json.dumps(made["config"]["services"])
+    files = {file["path"]: file for file in app_role.files([made])}
+    own = files["/etc/bedstone/apps/pay-me/service-web.env"]
+    assert (own["mode"], own["sensitive"]) == ("0600", True)
+    assert "STRIPE=s\n" in own["content"]
+    assert "STRIPE" not in files["/etc/bedstone/apps/pay-me/app.env"]["content"]
+    assert "STRIPE" not in files["/etc/bedstone/apps/pay-me/migrate.env"]["content"]
