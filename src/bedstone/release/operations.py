@@ -145,7 +145,7 @@ def release(
             app, release_id, operation, old, work.host, work.connection, work.output.on_line,
             options, identity, prints.build,
         )  # fmt: skip
-        _carry_out(work, rollout, plans.release(app))
+        _carry_out(work, rollout, plans.release(app, first=old is None))
         return outcome
 
 

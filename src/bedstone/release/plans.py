@@ -35,8 +35,14 @@ if TYPE_CHECKING:
     from bedstone.release.context import Rollout
 
 
-def release(app: App) -> list[Step[Rollout]]:
-    """Return the steps of a release that hold together: when one fails, all are undone."""
+def release(app: App, *, first: bool = False) -> list[Step[Rollout]]:
+    """Return the steps of a release that hold together: when one fails, all are undone.
+
+    Args:
+        app: as declared.
+        first: whether nothing of it serves yet.
+
+    """
     return [
         Step("prepare", prepare, undo_prepare),
         Step("image", image, undo_image),
@@ -46,7 +52,7 @@ def release(app: App) -> list[Step[Rollout]]:
         Step("restore_point", restore_point),
         Step("migrate", migrate),
         Step("static", static, undo_static),
-        *traffic(app),
+        *traffic(app, first=first),
     ]
 
 
@@ -68,14 +74,21 @@ def restart(app: App) -> list[Step[Rollout]]:
     return [Step("network", create_network, undo_create_network), *traffic(app)]
 
 
-def traffic(app: App) -> list[Step[Rollout]]:
-    """Return the steps that move an app from one slot to the other."""
+def traffic(app: App, *, first: bool = False) -> list[Step[Rollout]]:
+    """Return the steps that move an app from one slot to the other.
+
+    Workers follow the web server: until that is healthy, the previous ones work with the previous
+    code. Of an app's first release there are none, and a health path that asks for live workers
+    would never answer: they start before it.
+    """
     steps = []
+    if first and app.workers:
+        steps.append(Step("workers", workers, undo_workers))
     if app.http_services:
         steps.append(Step("start", start, undo_start))
     if any(service.route is not None for service in app.http_services):
         steps += [Step("switch", switch, undo_switch), Step("verify", verify)]
-    if app.workers:
+    if app.workers and not first:
         steps.append(Step("workers", workers, undo_workers))
     return [*steps, Step("record", record)]
 

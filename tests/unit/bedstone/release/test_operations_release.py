@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BLUE = {"web": "172.20.0.129:8000", "api": "172.20.0.130:9000"}
 UNITS = {f"bedstone-shop-{key}.service" for key in ("web@blue", "api@blue", "worker@1", "worker@2")}
 
+STARTS = (["systemctl", "start"], ["systemctl", "restart"])
+
 # What is broken, at which step the release then fails, and words of the message.
 FAILURES = [
     pytest.param("build", "image", "no space left on device", id="build"),
@@ -54,7 +56,7 @@ def test_first_release_serves(server: Server) -> None:
     names = [step.name for step in outcome.steps]
     assert names == [
         *("prepare", "image", "network", "check", "plan", "restore_point", "migrate"),
-        *("static", "start", "switch", "verify", "workers", "record", "drain", "prune"),
+        *("static", "workers", "start", "switch", "verify", "record", "drain", "prune"),
     ]
     assert server.active == server.enabled == UNITS
     assert server.upstreams() == {"shop-web": BLUE["web"], "shop-api": BLUE["api"]}
@@ -63,6 +65,34 @@ def test_first_release_serves(server: Server) -> None:
         ("shop.example.com", "/health/"),
         ("shop.example.com", "/api/"),
     ]
+
+
+def started(server: Server) -> list[str]:
+    """Return the units in the order in which they were started."""
+    given = [call[2:] for call in server.calls if call[:2] in STARTS]
+    return [
+        unit.removeprefix("bedstone-shop-").removesuffix(".service") for u in given for unit in u
+    ]
+
+
+def test_workers_run_before_the_first_health_check_and_after_the_later_ones(
+    server: Server,
+) -> None:
+    release(server)
+    assert started(server) == ["worker@1", "worker@2", "web@blue", "api@blue"]
+    server.calls.clear()
+    declare(server, source="two")
+    release(server)
+    assert started(server) == ["web@green", "api@green", "worker@1", "worker@2"]
+
+
+def test_first_release_that_is_not_healthy_leaves_no_worker(server: Server) -> None:
+    server.broken = {"web@blue"}
+    outcome = release(server)
+    assert outcome.failed_step == "start"
+    assert not server.active
+    assert not server.enabled
+    assert not server.slots()
 
 
 def test_second_release_moves_to_the_other_slot_and_stops_the_first(server: Server) -> None:
