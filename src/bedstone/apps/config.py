@@ -52,6 +52,17 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Liveness:
+    """How a service is asked whether it still works: by a path, or a command in its container."""
+
+    path: str | None = None
+    command: tuple[str, ...] | None = None
+    every_seconds: int = limits.DEFAULT_LIVENESS_EVERY
+    timeout_seconds: int = limits.DEFAULT_LIVENESS_TIMEOUT
+    failures: int = limits.DEFAULT_LIVENESS_FAILURES
+
+
+@dataclass(frozen=True)
 class Service:
     """One process of an app: an HTTP service when it has a port, else a worker."""
 
@@ -70,6 +81,7 @@ class Service:
     stop_signal: str | None = None
     publish: tuple[str, ...] = ()
     environment_file: str | None = None
+    liveness: Liveness | None = None
 
     @property
     def is_http(self) -> bool:
@@ -402,6 +414,7 @@ class _Reader(Fields):
             environment_file=self.optional_string(
                 data.get("environment_file"), f"{where}.environment_file"
             ),
+            liveness=self.liveness(data.get("liveness"), f"{where}.liveness"),
             **self.limits(data, where),
         )
         if service.publish and (service.is_http or service.replicas != 1):
@@ -411,6 +424,8 @@ class _Reader(Fields):
             )
         if service.port is None and (service.route or service.health):
             raise self.fail(where, "has a route or a health path but no port.")
+        if service.liveness and service.liveness.path is not None and not service.is_http:
+            raise self.fail(f"{where}.liveness.path", "needs a port; a worker has a `command`.")
         if service.is_http and service.replicas != 1:
             raise self.fail(
                 f"{where}.replicas",
@@ -418,6 +433,36 @@ class _Reader(Fields):
                 " server (gunicorn, uvicorn, ...) starts as many processes as you tell it.",
             )
         return service
+
+    def liveness(self, value: Any, where: str) -> Liveness | None:
+        if value is None:
+            return None
+        data = self.mapping(value, where)
+        path, command = data.get("path"), data.get("command")
+        if (path is None) == (command is None):
+            raise self.fail(where, "has a `path` or a `command`, one of them.")
+        liveness = Liveness(
+            path=self.url_path(path, f"{where}.path"),
+            command=None if command is None else self.command(command, f"{where}.command"),
+            every_seconds=self.integer(
+                data.get("every_seconds", limits.DEFAULT_LIVENESS_EVERY),
+                f"{where}.every_seconds",
+                *limits.LIVENESS_EVERY,
+            ),
+            timeout_seconds=self.integer(
+                data.get("timeout_seconds", limits.DEFAULT_LIVENESS_TIMEOUT),
+                f"{where}.timeout_seconds",
+                *limits.LIVENESS_TIMEOUT,
+            ),
+            failures=self.integer(
+                data.get("failures", limits.DEFAULT_LIVENESS_FAILURES),
+                f"{where}.failures",
+                *limits.LIVENESS_FAILURES,
+            ),
+        )
+        if liveness.timeout_seconds > liveness.every_seconds:
+            raise self.fail(f"{where}.timeout_seconds", "is longer than `every_seconds`.")
+        return liveness
 
     def job(self, name: str, value: Any) -> Job:
         where = f"jobs.{name}"

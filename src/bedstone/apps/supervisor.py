@@ -12,6 +12,7 @@ needs a sixth of the memory; a child process probes until the service is healthy
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import marshal
 import os
@@ -20,10 +21,11 @@ import signal
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone.apps import config, containers, environment, network, slots
-from bedstone.core import paths
+from bedstone.apps import config, containers, environment, liveness, maintenance, network, slots
+from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.system import container, container_watch, http_check
 from bedstone.system.container_process import ContainerProcess, signal_number
@@ -89,9 +91,39 @@ class Supervisor:
             "since": time.time_ns() if adopted else 0,
             "prober": descriptor,
             "prober_pid": pid,
+            **self._liveness_arguments(),
         }
         words = [f"{name}={value}" for name, value in arguments.items()]
         return _become(program, words, [process, descriptor])
+
+    def _liveness_arguments(self) -> dict[str, object]:
+        """Return what container_watch needs to ask from now on whether the service still works."""
+        wanted, now = self.service.liveness, datetime.now(UTC)
+        if wanted is None:
+            return {}
+        app, key = self.app.name, self.slot.key
+        before = liveness.prune(app, key, now)
+        arguments: dict[str, object] = {
+            "liveness_every": wanted.every_seconds,
+            "liveness_timeout": wanted.timeout_seconds,
+            "liveness_failures": liveness.failures(wanted, before, now),
+            "liveness_paused_by": f"{maintenance.path(app)}:{lock.path(app)}",
+            "liveness_record": liveness.record(app, key),
+        }
+        if wanted.command is not None:
+            body = {"AttachStdout": True, "AttachStderr": True, "Cmd": wanted.command}
+            return {**arguments, "liveness_command": json.dumps(body)}
+        return {
+            **arguments,
+            "liveness_request": http_check.request(wanted.path or "/", self._domain),
+            "liveness_address": self.slot.address,
+            "liveness_port": self.service.port,
+            "liveness_accepted": " ".join(str(each) for each in self.service.accept_status),
+        }
+
+    @property
+    def _domain(self) -> str:
+        return self.app.main_domain or "localhost"
 
     def _start(self, wanted: Container) -> bool:
         """Start the container; return whether it ran already."""
@@ -162,15 +194,40 @@ class Supervisor:
                 )
 
     def _probe(self, seconds_up: float) -> http_check.Answer:
+        """Ask whether it can serve, and then what is asked from then on: a mistake shows now."""
+        answer = self._probe_readiness(seconds_up)
+        wanted = self.service.liveness
+        if wanted is None or not answer.ok:
+            return answer
+        if wanted.command is not None:
+            name = self.process.container
+            said = self.docker.run_in(name, wanted.command, timeout=wanted.timeout_seconds)
+            return http_check.Answer(not said, f"liveness: {said or 'its command succeeded'}")
+        if wanted.path == self.service.health:
+            return answer
+        answer = http_check.service(
+            self.slot.address or "",
+            self.service.port or 0,
+            wanted.path or "/",
+            self._domain,
+            accepted=self.service.accept_status,
+            seconds=wanted.timeout_seconds,
+        )
+        return http_check.Answer(answer.ok, f"liveness: {answer.said}")
+
+    def _probe_readiness(self, seconds_up: float) -> http_check.Answer:
         service = self.service
         if service.port is None or self.slot.address is None:
             limit = min(STABLE_SECONDS, float(service.health_timeout_seconds))
             return http_check.Answer(seconds_up >= limit, f"up for {seconds_up:.0f} seconds")
         if service.health is None:
             return http_check.port(self.slot.address, service.port)
-        host = self.app.main_domain or "localhost"
         return http_check.service(
-            self.slot.address, service.port, service.health, host, accepted=service.accept_status
+            self.slot.address,
+            service.port,
+            service.health,
+            self._domain,
+            accepted=service.accept_status,
         )
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -22,6 +22,7 @@ from bedstone.core.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _POLL_SECONDS = 0.1
 # A process that reads a lock's owner holds it for an instant; that is no reason for a refusal.
@@ -115,10 +116,14 @@ def caller() -> str:
     return next((name for name in names if name), "root")
 
 
+def path(name: str) -> Path:
+    """Return the file that is locked."""
+    return paths.runtime() / "locks" / f"{name}.lock"
+
+
 def _open(name: str) -> int:
-    directory = paths.runtime() / "locks"
-    paths.ensure_private(directory)
-    return os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    paths.ensure_private(path(name).parent)
+    return os.open(path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _acquire(descriptor: int, name: str, wait_seconds: float) -> None:

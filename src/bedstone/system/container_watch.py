@@ -20,15 +20,20 @@ import time
 # typing.TYPE_CHECKING without the 1 MiB of typing; type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
 
-# How the line begins that a release looks for.
+# How the lines begin that a release and the alarms look for.
 KILLED = "Killed: it ran on for"
+UNRESPONSIVE = "It doesn't answer any more"
+# What doesn't answer isn't given the time that a long task may take.
+_UNRESPONSIVE_STOP_SECONDS = 10.0
 # Docker 25 and later have this version of the API.
-_API = "/v1.44/containers"
+_API = "/v1.44"
+_CONTAINERS = "containers"
 _RECONNECT_EVERY_SECONDS = 0.5
 _ASK_AGAIN_SECONDS = 0.1
+_ASK_CODE_SECONDS, _ASK_CODE_TIMES = 0.02, 10
 _LAST_LINES_SECONDS = 5.0
 # dockerd may be stopping: systemd starts it again only once this process has ended.
 _REMOVE_SECONDS = 10.0
@@ -98,15 +103,18 @@ def _dockerd() -> tuple[int, int] | None:
 class _Request:
     """A request to dockerd; HTTP/1.0, so that the answer is plain bytes until its end."""
 
-    def __init__(self, method: str, target: str) -> None:
+    def __init__(self, method: str, target: str, body: str = "") -> None:
         self._answer = b""
         self.status = 0
         self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self.connection.settimeout(_REMOVE_SECONDS)
             self.connection.connect(_host("/run/docker.sock"))
-            head = f"{method} {_API}/{target} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n"
-            self.connection.sendall(head.encode())
+            head = f"{method} {_API}/{target} HTTP/1.0\r\nHost: docker\r\n"
+            if body:
+                head += "Content-Type: application/json\r\n"
+            head += f"Content-Length: {len(body.encode())}\r\n\r\n"
+            self.connection.sendall((head + body).encode())
         except OSError:
             self.connection.close()
             raise
@@ -142,7 +150,7 @@ def remove(container: str) -> None:
     if not dockerd_runs():
         return
     try:
-        request = _Request("DELETE", f"{container}?force=1&v=1")
+        request = _Request("DELETE", f"{_CONTAINERS}/{container}?force=1&v=1")
     except OSError:
         return
     while request.read() is not None:
@@ -219,7 +227,7 @@ class Log:
         seconds, nanoseconds = divmod(self._last, 1_000_000_000)
         query = f"follow=1&stdout=1&stderr=1&timestamps=1&since={seconds}.{nanoseconds:09d}"
         try:
-            self._request = _Request("GET", f"{self._container}/logs?{query}")
+            self._request = _Request("GET", f"{_CONTAINERS}/{self._container}/logs?{query}")
         except OSError:
             self._request = None
 
@@ -412,6 +420,237 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
+# --- liveness ------------------------------------------------------------------------------
+
+
+class HttpProbe:
+    """One request of the liveness path.
+
+    Its answer counts however late it comes: under load a request waits in the service's queue, and
+    a new one would wait behind it.
+    """
+
+    def __init__(self, target: tuple[str, int], request: bytes, accepted: Sequence[int]) -> None:
+        self._request = request
+        self._accepted = accepted
+        self._answer = b""
+        self.connection: socket.socket | None = socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        self.words = f"no answer from port {target[1]}"
+        self.is_connecting, self._is_answered = True, False
+        try:
+            self.connection.connect(target)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.words = f"port {target[1]}: {error.strerror}"
+            self.close()
+
+    def step(self) -> bool | None:
+        """Go on once the connection is ready; return whether the answer is right, None as yet."""
+        if self.connection is None:
+            return None
+        try:
+            if self.is_connecting:
+                self.connection.sendall(self._request)
+                self.is_connecting = False
+                return None
+            data = self.connection.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self.words, data = error.strerror or "no answer", b""
+        if not data:
+            self.close()
+        return None if self._is_answered else self._judge(data)
+
+    def _judge(self, data: bytes) -> bool | None:
+        """Return whether the first line says that all is well; the rest is read and forgotten."""
+        line, newline, _ = (self._answer + data).partition(b"\n")
+        if data and not newline and len(line) < _CHUNK_BYTES:
+            self._answer = line
+            return None
+        self._is_answered = True
+        code = line.split(None, 2)[1:2]
+        status = int(code[0]) if code and code[0].isdigit() else 0
+        if line:
+            self.words = f"it answered {status}" if status else "it answered no HTTP"
+        return status // 100 == 2 or status in self._accepted  # noqa: PLR2004
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+
+class CommandProbe:
+    """One run of the liveness command, by dockerd: without it nothing is found out."""
+
+    is_connecting = False
+
+    def __init__(self, container: str, body: str) -> None:
+        self.words = "its command hasn't ended"
+        # Whether it runs: what dockerd doesn't start says nothing about the service.
+        self.is_running = False
+        self._id = ""
+        self._body = b""
+        self._asked_code = 0
+        self._request: _Request | None = None
+        self._ask("POST", f"{_CONTAINERS}/{container}/exec", body)
+
+    @property
+    def connection(self) -> socket.socket | None:
+        """Return the connection to dockerd, if there is one."""
+        return self._request.connection if self._request else None
+
+    def step(self) -> bool | None:
+        """Go on once dockerd answers; return whether the command succeeded, None as yet."""
+        if self._request is None:
+            return None
+        data = self._request.read()
+        self.is_running = self.is_running or (bool(self._id) and self._request.status == 200)  # noqa: PLR2004
+        if data is not None:
+            # Of its output nothing is needed.
+            self._body = self._body[-_CHUNK_BYTES:] + data
+            return None
+        was_running, body, status = self.is_running, self._body, self._request.status
+        self.close()
+        if not self._id:
+            self._id = body.partition(b'"Id":"')[2].partition(b'"')[0].decode("ascii", "replace")
+            if status == 201 and self._id:  # noqa: PLR2004
+                self._ask("POST", f"exec/{self._id}/start", '{"Detach":false,"Tty":false}')
+            return None
+        digits = body.partition(b'"ExitCode":')[2].replace(b"}", b",").partition(b",")[0].strip()
+        if was_running and not digits.isdigit() and self._asked_code < _ASK_CODE_TIMES:
+            # The output has ended; dockerd may need a moment until it knows the code.
+            if self._asked_code:
+                time.sleep(_ASK_CODE_SECONDS)
+            self._asked_code += 1
+            self._ask("GET", f"exec/{self._id}/json")
+            return None
+        self.is_running = False
+        self.words = f"its command ended with exit code {digits.decode()}"
+        return int(digits) == 0 if digits.isdigit() else None
+
+    def _ask(self, method: str, target: str, body: str = "") -> None:
+        self._body = b""
+        try:
+            self._request = _Request(method, target, body) if dockerd_runs() else None
+        except OSError:
+            self._request = None
+
+    def close(self) -> None:
+        """Close the connection; the command isn't ended by that."""
+        if self._request is not None:
+            self._request.close()
+        self._request = None
+
+
+class Liveness:
+    """Asks a service again and again whether it still works.
+
+    A single right answer, however late, ends a row of failures. Nothing is done about a row that is
+    long enough while the app is in maintenance or an operation holds its lock.
+
+    Attributes:
+        every: seconds from one probe to the next.
+        timeout: seconds after which a probe without an answer is a failure.
+        words: of the last failure.
+
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[], HttpProbe | CommandProbe],
+        *,
+        every: float,
+        timeout: float,
+        failures: int,
+        paused_by: Sequence[str] = (),
+    ) -> None:
+        self._probe = probe
+        self.every = every
+        self.timeout = timeout
+        self.words = ""
+        self._most = failures
+        self._paused_by = paused_by
+        self._failed = 0
+        # The newest is the last one; whether it has been counted.
+        self._open: list[HttpProbe | CommandProbe] = []
+        self._is_counted = True
+
+    @property
+    def failed(self) -> int:
+        """Return the number of probes in a row that have failed."""
+        return self._failed
+
+    @property
+    def probes(self) -> Sequence[HttpProbe | CommandProbe]:
+        """Return the probes that have a connection."""
+        return [probe for probe in self._open if probe.connection is not None]
+
+    def ask(self) -> None:
+        """Begin the next probe; a command that still runs is waited for instead."""
+        self._open = [probe for probe in self._open if probe.connection is not None]
+        self._is_counted = False
+        if any(isinstance(probe, CommandProbe) for probe in self._open):
+            return
+        self._open.append(self._probe())
+
+    def step(self, probe: HttpProbe | CommandProbe) -> None:
+        """Go on with a probe whose connection is ready."""
+        answer = probe.step()
+        if answer:
+            self._failed = 0
+            self._is_counted = True
+            for other in self._open:
+                if other is not probe:
+                    other.close()
+        elif answer is False and probe is self._open[-1]:
+            self._count(probe)
+
+    def on_timeout(self) -> None:
+        """Count the newest probe when it has no answer."""
+        newest = self._open[-1]
+        if not isinstance(newest, CommandProbe) or newest.is_running:
+            self._count(newest)
+
+    def _count(self, probe: HttpProbe | CommandProbe) -> None:
+        if not self._is_counted:
+            self._is_counted = True
+            self._failed += 1
+            self.words = probe.words
+
+    def is_over(self) -> bool:
+        """Return whether the service is to be restarted now."""
+        return self._failed >= self._most and not any(_holds(path) for path in self._paused_by)
+
+    def close(self) -> None:
+        """End all probes."""
+        for probe in self._open:
+            probe.close()
+        self._open.clear()
+
+
+def _holds(path: str) -> bool:
+    """Return whether a page of maintenance is there, or a lock is held (see bedstone.core.lock)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if not path.endswith(".lock"):
+            return True
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 # --- the loop ------------------------------------------------------------------------------
 
 
@@ -458,6 +697,7 @@ class Watch:
         code: its exit code.
         was_asked: whether it ended because this process was asked to stop it.
         expired: whether it ended because its time was over.
+        was_unresponsive: whether it is stopped because it doesn't answer any more.
         failure: why it was ended, or couldn't be, as text for the journal.
         journal: where its output goes.
 
@@ -475,6 +715,8 @@ class Watch:
         since: int = 0,
         limit_seconds: float | None = None,
         prober: Prober | None = None,
+        liveness: Liveness | None = None,
+        on_unresponsive: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare to watch a container.
 
@@ -488,10 +730,12 @@ class Watch:
             since: output before this moment isn't copied; nanoseconds since 1970.
             limit_seconds: after this time it is stopped.
             prober: says when it is healthy.
+            liveness: asks from then on whether it still is.
+            on_unresponsive: called with the reason before it is stopped because it isn't.
 
         """
         self.code: int | None = None
-        self.was_asked = self.expired = False
+        self.was_asked = self.expired = self.was_unresponsive = False
         self.failure: str | None = None
         self.journal = Journal()
         self._container = container
@@ -500,6 +744,8 @@ class Watch:
         self._stop_signal = stop_signal
         self._stop_seconds = stop_seconds
         self._prober = prober
+        self._liveness = liveness
+        self._on_unresponsive = on_unresponsive
         self._log = Log(container, self.journal, since)
         self._pipes = Pipes(container_id, self.journal)
         self._exit: _Request | None = None
@@ -533,7 +779,7 @@ class Watch:
         poll = select.poll()
         waiting = self._waiting()
         for descriptor in waiting:
-            is_out = descriptor == _STDOUT
+            is_out = descriptor == _STDOUT or descriptor in self._connecting()
             poll.register(descriptor, select.POLLOUT if is_out else select.POLLIN)
         # No output is read while the journal takes none.
         held = {"pipes", "log"} if self.journal.pending else set()
@@ -549,6 +795,11 @@ class Watch:
                 del self._due[name]
                 self._act(name)
 
+    def _connecting(self) -> set[int]:
+        """Return the sockets of probes that have not sent their request."""
+        probes = self._liveness.probes if self._liveness else ()
+        return {p.connection.fileno() for p in probes if p.connection and p.is_connecting}
+
     def _waiting(self) -> dict[int, Callable[[], None]]:
         """Return what is waited for, with what is done then; the container's end comes first."""
         found: dict[int, Callable[[], None]] = {}
@@ -560,6 +811,9 @@ class Watch:
             found[self._prober.descriptor] = self._on_probe
         if self._exit is not None:
             found[self._exit.connection.fileno()] = self._on_exit_code
+        for probe in self._liveness.probes if self._liveness else ():
+            if probe.connection is not None:
+                found[probe.connection.fileno()] = _later(self._on_answer, probe)
         if self._pipes.reader is not None:
             found[self._pipes.reader] = self._look_at_pipes
         if self.journal.pending:
@@ -576,6 +830,8 @@ class Watch:
             self._connect_log()
         elif name == "exit code":
             self._ask_exit_code()
+        elif name in {"liveness", "liveness timeout"}:
+            self._probe_liveness(name)
         elif name == "limit":
             self.expired = True
             self._stop()
@@ -593,11 +849,12 @@ class Watch:
 
     def _on_end(self) -> None:
         self._process = None
+        self._end_liveness()
         killed = "give up" in self._due
         for name in ("limit", "kill", "give up"):
             self._due.pop(name, None)
         self._end_prober()
-        if killed:
+        if killed and not self.was_unresponsive:
             self.journal.write(
                 f"{killed_words(self._stop_signal[1], self._stop_seconds)}\n".encode()
             )
@@ -624,6 +881,7 @@ class Watch:
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
+            self._end_liveness()
             self._due["kill"] = time.monotonic() + self._stop_seconds
             self._send(self._stop_signal[0])
 
@@ -650,6 +908,47 @@ class Watch:
         self._end_prober()
         if self.failure is not None:
             self._stop()
+        elif self._liveness is not None and not self._stopping:
+            self._due["liveness"] = time.monotonic() + self._liveness.every
+
+    # --- liveness
+
+    def _probe_liveness(self, name: str) -> None:
+        if self._liveness is None:
+            return
+        if name == "liveness":
+            now = time.monotonic()
+            self._due["liveness"] = now + self._liveness.every
+            self._due["liveness timeout"] = now + self._liveness.timeout
+            self._liveness.ask()
+        else:
+            self._liveness.on_timeout()
+        self._judge_liveness()
+
+    def _on_answer(self, probe: HttpProbe | CommandProbe) -> None:
+        if self._liveness is not None:
+            self._liveness.step(probe)
+            self._judge_liveness()
+
+    def _judge_liveness(self) -> None:
+        if self._liveness is None or self._process is None or not self._liveness.is_over():
+            return
+        words = (
+            f"{UNRESPONSIVE} ({self._liveness.failed} liveness probes in a row failed:"
+            f" {self._liveness.words})"
+        )
+        self.was_unresponsive = True
+        self.failure = f"{words}; it is restarted."
+        self._stop_seconds = min(self._stop_seconds, _UNRESPONSIVE_STOP_SECONDS)
+        self._on_unresponsive(words)
+        self._stop()
+
+    def _end_liveness(self) -> None:
+        for name in ("liveness", "liveness timeout"):
+            self._due.pop(name, None)
+        if self._liveness is not None:
+            self._liveness.close()
+            self._liveness = None
 
     def _end_prober(self) -> None:
         if self._prober is not None:
@@ -662,7 +961,7 @@ class Watch:
         self._body = b""
         if dockerd_runs():
             try:
-                self._exit = _Request("POST", f"{self._container}/wait")
+                self._exit = _Request("POST", f"{_CONTAINERS}/{self._container}/wait")
             except OSError:
                 self._exit = None
         if self._exit is None:
@@ -712,9 +1011,54 @@ class Watch:
             self._due["pipes"] = time.monotonic() + _LOOK_EVERY_SECONDS
 
 
+def _later(act: Callable[..., None], argument: object) -> Callable[[], None]:
+    """Return a call with an argument (functools.partial without functools)."""
+    return lambda: act(argument)
+
+
 # --- the program ---------------------------------------------------------------------------
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _liveness(options: Mapping[str, str]) -> Liveness | None:
+    """Return what probes the service, as the arguments describe it."""
+    body = options.get("liveness_command")
+    request = options.get("liveness_request")
+    if body:
+        container = options["container"]
+
+        def probe() -> HttpProbe | CommandProbe:
+            return CommandProbe(container, body)
+
+    elif request:
+        target = (options["liveness_address"], int(options["liveness_port"]))
+        accepted = [int(each) for each in options["liveness_accepted"].split()]
+
+        def probe() -> HttpProbe | CommandProbe:
+            return HttpProbe(target, request.encode(), accepted)
+
+    else:
+        return None
+    return Liveness(
+        probe,
+        every=float(options["liveness_every"]),
+        timeout=float(options["liveness_timeout"]),
+        failures=int(options["liveness_failures"]),
+        paused_by=options["liveness_paused_by"].split(":"),
+    )
+
+
+def _report(options: Mapping[str, str], words: str) -> None:
+    """Record that the service is restarted, and begin the look that reports it."""
+    try:
+        with open(options["liveness_record"], "a", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib
+            file.write(f"{time.time():.0f} {words}\n")
+        # Its exit code isn't waited for: this process stops its container now.
+        command = ["systemctl", "start", "--no-block", "bedstone-alarms.service"]
+        os.posix_spawnp(command[0], command, os.environ)
+    except OSError as error:
+        print(f"bedstone: this isn't reported: {error.strerror}.", file=sys.stderr)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -741,6 +1085,8 @@ def main(arguments: Sequence[str]) -> int:
         stop_seconds=float(options["stop_seconds"]),
         since=int(options["since"]),
         prober=Prober(int(options["prober"]), int(options["prober_pid"])),
+        liveness=_liveness(options),
+        on_unresponsive=lambda words: _report(options, words),
     )
     # A journal that takes nothing must not keep this process from stopping its container.
     os.set_blocking(_STDOUT, False)

@@ -432,6 +432,20 @@ class Docker:
                 self.remove(container.name)
                 raise
 
+    def run_in(self, name: str, command: Sequence[str], *, timeout: float) -> str:
+        """Run a command in a running container; return why it failed, nothing when it succeeded."""
+        try:
+            self._run(["docker", "exec", name, *command], timeout=timeout)
+        except CommandError as error:
+            last = (error.details or "").strip().rpartition("\n")[2]
+            ended = (
+                f"took longer than {timeout:g} seconds"
+                if error.returncode is None
+                else f"ended with exit code {error.returncode}"
+            )
+            return f"`{' '.join(command)}` {ended}" + (f" ({last})" if last else "")
+        return ""
+
     def run_attached(self, container: Container, *, terminal: bool) -> int:
         """Run a container on this process's own terminal and return its exit code."""
         with _environment_file(container) as (arguments, variables):

@@ -48,15 +48,8 @@ def service(
     A 2xx is good, and what is accepted besides.
     """
     connection = http.client.HTTPConnection(address, port, timeout=seconds)
-    headers = {
-        "Host": host,
-        "X-Forwarded-Proto": "https",
-        "X-Forwarded-For": "127.0.0.1",
-        "User-Agent": "bedstone",
-        "Connection": "close",
-    }
     try:
-        connection.request("GET", path, headers=headers)
+        connection.request("GET", path, headers=_headers(host))
         response = connection.getresponse()
         response.read(65_536)
     except (OSError, http.client.HTTPException) as error:
@@ -70,6 +63,22 @@ def service(
     if response.status in _REDIRECTS and not ok:
         said += f"; a redirect doesn't count, unless `accept_status: [{response.status}]` says so"
     return Answer(ok, said, response.status)
+
+
+def request(path: str, host: str) -> str:
+    """Return the request of :func:`service` as text, for a program without an HTTP client."""
+    lines = [f"{name}: {value}" for name, value in _headers(host).items()]
+    return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""])
+
+
+def _headers(host: str) -> dict[str, str]:
+    return {
+        "Host": host,
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "127.0.0.1",
+        "User-Agent": "bedstone",
+        "Connection": "close",
+    }
 
 
 def port(address: str, number: int, *, seconds: float = PROBE_SECONDS) -> Answer:

@@ -24,6 +24,7 @@ from bedstone.watch import (
     firewall,
     images,
     immutable,
+    liveness,
     machine,
     packages,
     pool,
@@ -81,6 +82,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
     """Return all checks; ``samples`` is what earlier looks have counted."""
     return [
         Check("units", "services", lambda: units.gather(samples), units.judge),
+        Check("liveness", "services that don't answer", liveness.gather, liveness.judge),
         Check("disks", "room on the disks", disks.usage, machine.judge_disks),
         Check("certificates", "certificates", certificates.gather, certificates.judge),
         Check("acme", "certificates by ACME", acme.gather, acme.judge),

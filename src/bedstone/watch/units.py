@@ -41,6 +41,7 @@ MOST_RESTARTS = 3
 # A loop is over when it was silent for so long.
 _SPAN = timedelta(hours=2)
 _MOST_SAMPLES = 4
+_SPACING = timedelta(minutes=30)
 # Failed by their nature in a container, which has neither modules nor devices.
 _MACHINE = ("systemd-", "kmod", "modprobe@")
 
@@ -167,6 +168,9 @@ def _restarts(state: Mapping[str, str]) -> int:
 def kept(samples: Sequence[Sample], new: Sample) -> list[Sample]:
     """Return the samples that the next looks need."""
     recent = [sample for sample in samples if timedelta(0) <= new.at - sample.at <= _SPAN]
+    if recent and new.at - recent[-1].at < _SPACING:
+        # A look between the hourly ones must not push out what restarts are counted from.
+        return recent
     return [*recent, new][-_MOST_SAMPLES:]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.app import App
     from bedstone_control.settings.root import Settings
+    from bedstone_control.settings.service import Service
 
 # Names that files and databases of Bedstone and PostgreSQL have already.
 _RESERVED_APPS = {"ca", "pgbouncer", "postgresql", "rabbitmq", "redis"}
@@ -145,6 +146,7 @@ def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
         if service.health is not None and service.port is None:
             message = "A health path needs the port on which the service answers."
             yield context.problem((*where, "health"), message, {"port": 8000, "health": "/health/"})
+        yield from _liveness(context, (*where, "liveness"), service)
         if service.port is not None and service.replicas > 1:
             message = (
                 "Replicas are for services without a port; give the web server more processes "
@@ -155,6 +157,31 @@ def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
         if service.command is not None and not service.command:
             message = "A command is not empty; leave the key out for the image's own."
             yield context.problem((*where, "command"), message, {"command": "gunicorn config.wsgi"})
+
+
+def _liveness(context: Context, where: Place, service: Service) -> Iterator[Problem]:
+    """Check that the liveness probe of a service can be made."""
+    wanted = service.liveness
+    if wanted is None:
+        return
+    path = {"liveness": {"path": "/health/live"}}
+    command = {"liveness": {"command": ["test", "-e", "/tmp/alive"]}}  # noqa: S108 - in the container
+    if (wanted.path is None) == (wanted.command is None):
+        message = "A liveness probe is a `path` or a `command`, one of them."
+        yield context.problem(where, message, path if service.port else command)
+    elif wanted.path is not None and service.port is None:
+        message = "A path needs the port on which the service answers; a worker has a `command`."
+        yield context.problem((*where, "path"), message, command)
+    if wanted.path is not None and not re.fullmatch(r"/[!-~]*", wanted.path):
+        message = f"A path begins with a slash and has no spaces; {wanted.path!r} does not fit."
+        yield context.problem((*where, "path"), message, path)
+    if wanted.command is not None and not wanted.command:
+        message = "A command is not empty."
+        yield context.problem((*where, "command"), message, command)
+    if wanted.timeout_seconds > wanted.every_seconds:
+        message = "`timeout_seconds` is longer than `every_seconds`: the next probe comes before."
+        example = {"liveness": {"every_seconds": wanted.timeout_seconds}}
+        yield context.problem((*where, "timeout_seconds"), message, example)
 
 
 def _routes(context: Context, place: Place, app: App) -> Iterator[Problem]:

@@ -17,6 +17,45 @@ StopSignal = Literal[
 Status = Annotated[int, Field(ge=limits.STATUS.least, le=limits.STATUS.most)]
 
 
+class Liveness(Model):
+    """How a service is asked, for as long as it runs, whether it still works."""
+
+    path: str | None = Field(
+        None,
+        description="Path that answers 2xx (or `accept_status`) while the process works, without "
+        "asking the database or another service: a restart mends none of them.",
+        examples=["/health/live"],
+    )
+    command: Command | None = Field(
+        None,
+        description="Command that succeeds in the service's container while the process works; for "
+        "services without a port. Its memory counts to `memory_mb`.",
+        examples=[["sh", "-c", "celery -A shop inspect ping -d celery@$HOSTNAME"]],
+    )
+    every_seconds: int = Field(
+        limits.DEFAULT_LIVENESS_EVERY,
+        ge=limits.LIVENESS_EVERY.least,
+        le=limits.LIVENESS_EVERY.most,
+        description="Time from one probe to the next.",
+        examples=[10],
+    )
+    timeout_seconds: int = Field(
+        limits.DEFAULT_LIVENESS_TIMEOUT,
+        ge=limits.LIVENESS_TIMEOUT.least,
+        le=limits.LIVENESS_TIMEOUT.most,
+        description="A probe without an answer after this time has failed; at most "
+        "`every_seconds`.",
+        examples=[5],
+    )
+    failures: int = Field(
+        limits.DEFAULT_LIVENESS_FAILURES,
+        ge=limits.LIVENESS_FAILURES.least,
+        le=limits.LIVENESS_FAILURES.most,
+        description="Failed probes in a row after which the service is restarted.",
+        examples=[3],
+    )
+
+
 class Service(Model):
     """One process of the app: the web server, a worker, a scheduler."""
 
@@ -66,6 +105,12 @@ class Service(Model):
         le=limits.HEALTH_TIMEOUT.most,
         description="How long a new process may take until it is healthy.",
         examples=[60],
+    )
+    liveness: Liveness | None = Field(
+        None,
+        description="How to find out that the running service doesn't answer any more: then it is "
+        "restarted, and the hooks for failures hear of it. Left out, only a process that ends is.",
+        examples=[{"path": "/health/live"}],
     )
     replicas: int = Field(
         1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import marshal
@@ -14,12 +15,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bedstone.apps import config, environment, network, slots, supervisor
+from bedstone.apps import config, environment, liveness, network, slots, supervisor
 from bedstone.apps.containers import for_service
 from bedstone.apps.slots import Made, Slot
 from bedstone.apps.supervisor import Supervisor
@@ -375,6 +378,93 @@ def test_service_gets_its_own_variables(
         {"SECRET": "x"},
         {"KEY": "own"},
     ]
+
+
+def test_liveness_is_asked_once_before_ready_and_a_mistake_in_it_is_named(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answers(monkeypatch, True, False, True)
+    said: list[bytes] = []
+    wanted = {"path": "/health/live"}
+    supervisor_of(docker, liveness=wanted).until_healthy(said.append)
+    paths_asked = [each[2] for each in asked]
+    assert paths_asked == ["/health/", "/health/live", "/health/", "/health/live"][: len(asked)]
+    assert said[0] == b"STATUS=Waiting until it is healthy: liveness: GET answered 503"
+    asked.clear()
+    supervisor_of(docker, liveness={"path": "/health/"}).until_healthy(said.append)
+    assert [each[2] for each in asked] == ["/health/"], "asked once for both"
+
+
+def test_liveness_command_of_a_worker_runs_before_it_is_ready(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Any] = []
+
+    def run_in(name: str, command: Any, *, timeout: float) -> str:
+        ran.append((name, command, timeout))
+        return "`ping` ended with exit code 69" if len(ran) == 1 else ""
+
+    monkeypatch.setattr(docker, "run_in", run_in, raising=False)
+    worker = APP["services"]["worker"] | {"liveness": {"command": ["ping"]}}
+    app = config.parse(APP | {"services": {"worker": worker}})
+    slot = Slot("worker", "1", "r1", SLOT.made)
+    watched = Supervisor(app, app.services["worker"], slot, docker)  # type: ignore[arg-type]
+    watched.process = SimpleNamespace(container="bedstone-shop-worker-1")  # type: ignore[assignment]
+    monkeypatch.setattr(supervisor, "STABLE_SECONDS", 0.0)
+    said: list[bytes] = []
+    watched.until_healthy(said.append)
+    assert ran[0] == ("bedstone-shop-worker-1", ("ping",), 5)
+    assert b"liveness: `ping` ended with exit code 69" in said[0]
+    assert said[-1].startswith(b"READY=1")
+
+
+def test_service_that_answers_no_longer_is_ended_recorded_and_looked_at(
+    docker: Docker, dockerd: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del dockerd
+    answers(monkeypatch, True)
+    program = root / "bin/systemctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" > {root}/called\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    probing = {"path": "/live", "every_seconds": 1, "timeout_seconds": 1, "failures": 1}
+    watched = supervisor_of(docker, liveness=probing, stop_seconds=9)
+    # Nothing listens there.
+    watched.slot = Slot("web", "blue", "r1", SLOT.made, "127.0.0.1")
+    watched.service = dataclasses.replace(watched.service, port=9)
+    assert watched.run() == 1
+    (found,) = liveness.restarts(datetime.now(UTC))
+    assert found.unit == "bedstone-shop-web@blue.service"
+    assert "(1 liveness probes in a row failed: Connection refused)" in found.words
+    for _ in range(1000):
+        if (root / "called").exists() and (root / "called").read_text():
+            break
+        time.sleep(0.01)
+    assert (root / "called").read_text() == "start --no-block bedstone-alarms.service\n"
+
+
+def test_each_restart_waits_longer_than_the_one_before(root: Path) -> None:
+    del root
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    wanted = config.Liveness(path="/live")
+    path = liveness.record("shop", "web@blue")
+    assert liveness.prune("shop", "web@blue", now) == []
+    waits = []
+    for minute in range(7):
+        before = liveness.prune("shop", "web@blue", now)
+        waits.append(10 * liveness.failures(wanted, before, now))
+        at = now - timedelta(minutes=minute)
+        path.write_text(path.read_text() + f"{at.timestamp():.0f} It hangs.\n")
+    assert waits == [30, 60, 120, 240, 480, 600, 600]
+    assert [entry.words for entry in liveness.restarts(now)] == ["It hangs."] * 7
+    later = now + timedelta(hours=1, minutes=1)
+    before = liveness.prune("shop", "web@blue", later)
+    assert liveness.failures(wanted, before, later) == 3, "an hour of quiet forgives"
+    assert liveness.prune("shop", "web@blue", now + timedelta(hours=3)) == []
+    assert path.read_text() == ""
+    rare = config.Liveness(path="/live", every_seconds=600, failures=2)
+    assert liveness.failures(rare, before, now) == 2
 
 
 def test_unused_slot_is_told(root: Path) -> None:

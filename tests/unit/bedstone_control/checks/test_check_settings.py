@@ -701,6 +701,32 @@ CASES = [
         line="LEVEL:",
     ),
     Case(
+        "liveness of nothing", app("services", {"web": {"port": 8000, "liveness": {}}}),
+        f"{PAYMENTS}.services.web.liveness", "a `path` or a `command`", "path: /health/live",
+        line="liveness:",
+    ),
+    Case(
+        "liveness path of a worker",
+        app("services", {"web": {"port": 8000}, "beat": {"liveness": {"path": "/live"}}}),
+        f"{PAYMENTS}.services.beat.liveness.path", "needs the port", "command:", line="path:",
+    ),
+    Case(
+        "liveness path with a space",
+        app("services", {"web": {"port": 8000, "liveness": {"path": "/a b"}}}),
+        f"{PAYMENTS}.services.web.liveness.path", "has no spaces", "/health/live", line="path:",
+    ),
+    Case(
+        "liveness command of no words",
+        app("services", {"web": {"port": 8000, "liveness": {"command": []}}}),
+        f"{PAYMENTS}.services.web.liveness.command", "is not empty", "command:", line="command:",
+    ),
+    Case(
+        "liveness that waits longer than to the next",
+        app("services", {"web": {"port": 8000, "liveness": {"path": "/", "timeout_seconds": 20}}}),
+        f"{PAYMENTS}.services.web.liveness.timeout_seconds", "longer than `every_seconds`",
+        "every_seconds: 20", line="timeout_seconds:",
+    ),
+    Case(
         "relative static path", app("static", "staticfiles"), f"{PAYMENTS}.static",
         "is absolute and below /", "static: /app/static", line="static:",
     ),
