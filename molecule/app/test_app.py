@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,20 @@ LISTENER = {
     "stop_seconds": 5,
     "publish": ["127.0.0.1:15222:5222/tcp"],
 }
+# Its health is that of the worker, which has to run before it.
+NEEDS_WORKER = """
+import http.server, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        try:
+            urllib.request.urlopen("http://worker:5222/", timeout=2)
+            self.send_response(200)
+        except OSError:
+            self.send_response(503)
+        self.end_headers()
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
+"""
+TOLD = "/run/molecule-told.json"
 CURL = "curl -sS --cacert /etc/bedstone/tls/ca.crt --resolve hello.example.com:443:127.0.0.1"
 SITE = "https://hello.example.com"
 ENVIRONMENT = "/etc/bedstone/apps/hello/app.env"
@@ -135,8 +150,10 @@ def test_limits_hold(host: Host) -> None:
     assert int(unlimited.split()[0]) > 0, "half of the server's memory"
     # Larger than the service's memory, as an upload may be.
     host.check_output(
-        "docker exec %s python -c %s", name, "open('/tmp/big', 'wb').truncate(2**28);"
-        "file = open('/tmp/big', 'r+b'); [file.write(bytes(2**20)) for _ in range(160)]"
+        "docker exec %s python -c %s",
+        name,
+        "open('/tmp/big', 'wb').truncate(2**28);"
+        "file = open('/tmp/big', 'r+b'); [file.write(bytes(2**20)) for _ in range(160)]",
     )
     host.check_output("docker exec %s rm /tmp/big", name)
 
@@ -151,6 +168,22 @@ def test_secrets_are_for_root_alone(host: Host) -> None:
         assert "s3cret" in host.check_output("cat %s", path)
         assert host.run("setpriv --reuid=nobody --clear-groups cat %s", path).rc != 0
     assert host.file(ENVIRONMENT).mode == 0o600
+
+
+def test_variables_of_one_service_are_in_no_other(host: Host) -> None:
+    slot, release = status(host)["slot"], status(host)["release"]
+    own = host.check_output("docker exec bedstone-hello-mailer-1 env")
+    assert "MAIL_PASSWORD=s3cret-of-mailer" in own
+    assert "GREETING=the mailer" in own
+    assert "DOMAIN=" not in own, "its file is all that it gets"
+    for container in (f"bedstone-hello-web-{slot}", "bedstone-hello-worker-1"):
+        assert "s3cret-of-mailer" not in host.check_output("docker inspect %s", container)
+    assert "MAIL" not in host.check_output("bedstone run hello -- env")
+    for directory in (
+        "/etc/bedstone/apps/hello",
+        f"/var/lib/bedstone/apps/hello/releases/{release}",
+    ):
+        assert host.file(f"{directory}/service-mailer.env").mode == 0o600
 
 
 def test_secrets_are_in_no_arguments_during_a_release(host: Host) -> None:
@@ -242,6 +275,51 @@ def test_killed_container_comes_back(host: Host, wait_until: Callable[..., None]
     wait_until(lambda: answering(host) not in {None, before}, what="another one answers")
 
 
+def told(host: Host) -> str:
+    """Return what the hook was told last."""
+    return str(host.run("cat %s", TOLD).stdout)
+
+
+def liveness_alarms(host: Host) -> dict[str, str]:
+    found = json.loads(host.run("bedstone alarms --json").stdout)["alarms"]
+    return {each["name"]: each["words"] for each in found if each["check"] == "liveness"}
+
+
+def test_service_that_hangs_is_restarted_and_reported(
+    host: Host, wait_until: Callable[..., None]
+) -> None:
+    unit, before = serving_unit(host), answer(host)["host"]
+    host.check_output("rm -f %s", TOLD)
+    first = "docker inspect --format '{{.State.Pid}}' bedstone-hello-web-%s"
+    # The program, not the init before it.
+    stop = f"kill -STOP $(pgrep -P $({first}))"
+    began = time.monotonic()
+    host.check_output(stop, status(host)["slot"])
+    wait_until(lambda: answering(host) not in {None, before}, what="another one answers")
+    wait_until(lambda: unit in told(host), what="the hook hears of it")
+    assert time.monotonic() - began < 60
+    words = (
+        "It doesn't answer any more (3 liveness probes in a row failed: no answer from port 8000)"
+    )
+    journal = host.check_output("journalctl -o cat -n 200 -u %s", unit)
+    assert f"{words}; it is restarted." in journal
+    assert "was restarted once in two hours" in liveness_alarms(host)[f"liveness/{unit}"]
+    assert words in host.run("bedstone status").stdout
+    assert int(host.check_output("systemctl show -P NRestarts %s", unit)) >= 1
+
+
+def test_worker_that_does_its_work_no_longer_is_restarted(
+    host: Host, wait_until: Callable[..., None]
+) -> None:
+    unit = "bedstone-hello-mailer@1.service"
+    container = "docker inspect --format '{{.Id}}' bedstone-hello-mailer-1"
+    before = host.check_output(container)
+    host.check_output("docker exec bedstone-hello-mailer-1 touch /tmp/dead")
+    wait_until(lambda: host.run(container).stdout.strip() not in {"", before}, what="a new one")
+    wait_until(lambda: host.service(unit).is_running, what="its liveness command succeeds")
+    assert "its command ended with exit code 1" in liveness_alarms(host)[f"liveness/{unit}"]
+
+
 def test_killed_supervisor_leaves_its_container_serving(
     host: Host, wait_until: Callable[..., None]
 ) -> None:
@@ -270,7 +348,7 @@ def processes(host: Host, unit: str) -> list[str]:
 def test_service_costs_one_process_of_less_than_8_mib(
     host: Host, wait_until: Callable[..., None]
 ) -> None:
-    workers = [f"bedstone-hello-worker@{number}.service" for number in (1, 2)]
+    workers = [f"bedstone-hello-{name}.service" for name in ("worker@1", "worker@2", "mailer@1")]
     for unit in (serving_unit(host), *workers):
         main = host.check_output("systemctl show -P MainPID %s", unit)
         # The one that probed a new container has ended.
@@ -330,22 +408,27 @@ def test_image_archive_is_loaded_and_a_removed_app_leaves_its_data(host: Host) -
     app = json.loads(host.check_output("cat /etc/bedstone/apps/hello/app.json"))
     app |= {"name": "gone", "network": "bedstone-gone", "domains": [], "static": None}
     app["image"] = {"kind": "load", "archive": f"{state}/image.tar"}
-    app["services"] = {"worker": LISTENER}
+    web = {"command": ["python", "-c", NEEDS_WORKER], "port": 8000, "health": "/"}
+    app["services"] = {"web": web | {"stop_seconds": 5}, "worker": LISTENER}
     host.check_output("printf '%%s' %s > %s/app.json", json.dumps(app), config)
     for name in ("app.env", "migrate.env"):
         app_file = f"/etc/bedstone/apps/gone/{name}"
         host.check_output("cp /etc/bedstone/apps/hello/%s %s", name, app_file)
-    unit = "/etc/systemd/system/bedstone-{}-worker@.service"
+    unit = "/etc/systemd/system/bedstone-{}-{}@.service"
+    for name in ("web", "worker"):
+        made = unit.format("gone", name)
+        host.check_output(f"sed s/hello/gone/ {unit.format('hello', name)} > {made}")
     host.check_output(
-        f"sed s/hello/gone/ {unit.format('hello')} > {unit.format('gone')};"
-        "sed -i 's#apps/hello#apps/gone#' /etc/bedstone/apps/gone/app.json;"
-        "systemctl daemon-reload"
+        "sed -i 's#apps/hello#apps/gone#' /etc/bedstone/apps/gone/app.json;systemctl daemon-reload"
     )
     try:
+        # Its first: the web server is healthy once the worker is.
         host.check_output("bedstone release gone")
         assert host.service("bedstone-gone-worker@1").is_running
         assert host.file("/srv/bedstone/gone/media/migrated.txt").exists
-        reach = "curl -sf --retry 30 --retry-all-errors --retry-delay 1 -o /dev/null 127.0.0.1:15222"
+        reach = (
+            "curl -sf --retry 30 --retry-all-errors --retry-delay 1 -o /dev/null 127.0.0.1:15222"
+        )
         host.check_output(reach)
         # The port goes from one container to the next.
         host.check_output("echo MORE=1 >> %s/app.env && bedstone release gone", config)
@@ -356,12 +439,12 @@ def test_image_archive_is_loaded_and_a_removed_app_leaves_its_data(host: Host) -
         assert "gone: retired" in host.check_output("bedstone retire gone")
         assert "gone: retired" in host.run("bedstone status").stdout
         assert host.file(f"{state}/retired.json").exists
-        host.check_output("sed -i 's/\"at\": \"20../\"at\": \"2020/' %s/retired.json", state)
+        host.check_output('sed -i \'s/"at": "20../"at": "2020/\' %s/retired.json', state)
         host.check_output("systemctl start bedstone-alarms.service")
         assert not host.file(state).exists
         assert host.check_output("docker image ls -q bedstone/gone") == ""
     finally:
-        host.run(f"rm -rf {config} {unit.format('gone')}; systemctl daemon-reload")
+        host.run(f"rm -rf {config} {unit.format('gone', '*')}; systemctl daemon-reload")
     assert not host.service("bedstone-gone-worker@1").is_running
     assert host.check_output("docker ps -aq --filter label=bedstone.app=gone") == ""
     assert host.run("docker network inspect bedstone-gone").rc != 0
