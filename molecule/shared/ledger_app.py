@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections import Counter
@@ -223,7 +224,7 @@ class Ledger:
         return {
             name: release
             for name, _, release in (line.partition(" ") for line in listed.splitlines())
-            if not name.endswith(("blue", "green"))
+            if not re.search(r"-(blue|green)(-\d+)?$", name)
         }
 
     def sql(self, query: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from bedstone.apps import environment, limits
-from bedstone.core import paths
+from bedstone.core import names, paths
 from bedstone.core.errors import ConfigError
 from bedstone.core.fields import Fields
 
@@ -88,9 +88,16 @@ class Service:
         """Return whether it answers requests, and so moves between blue and green."""
         return self.port is not None
 
-    def worker_slots(self) -> tuple[str, ...]:
-        """Return the slots of a worker: one a replica, from ``1``."""
-        return tuple(str(number) for number in range(1, self.replicas + 1))
+    def keys(self, serving: str) -> list[str]:
+        """Return ``SERVICE@SLOT`` of each replica.
+
+        Args:
+            serving: the side on which HTTP services run, ``blue`` or ``green``; workers have none.
+
+        """
+        numbers = range(1, self.replicas + 1)
+        slots = [names.http_slot(serving, n) if self.is_http else str(n) for n in numbers]
+        return [f"{self.name}@{slot}" for slot in slots]
 
 
 @dataclass(frozen=True)
@@ -226,6 +233,11 @@ class App:
     def workers(self) -> tuple[Service, ...]:
         """The services that don't."""
         return tuple(service for service in self.services.values() if not service.is_http)
+
+    def slot_keys(self, serving: str) -> list[str]:
+        """Return ``SERVICE@SLOT`` of all that runs of it, HTTP services first."""
+        services = (*self.http_services, *self.workers)
+        return [key for service in services for key in service.keys(serving)]
 
     @property
     def main_domain(self) -> str | None:
@@ -426,12 +438,6 @@ class _Reader(Fields):
             raise self.fail(where, "has a route or a health path but no port.")
         if service.liveness and service.liveness.path is not None and not service.is_http:
             raise self.fail(f"{where}.liveness.path", "needs a port; a worker has a `command`.")
-        if service.is_http and service.replicas != 1:
-            raise self.fail(
-                f"{where}.replicas",
-                f"is {service.replicas}; a service with a port is one container, and its own"
-                " server (gunicorn, uvicorn, ...) starts as many processes as you tell it.",
-            )
         return service
 
     def liveness(self, value: Any, where: str) -> Liveness | None:

@@ -26,11 +26,7 @@ class Current:
 
     def slot_keys(self) -> list[str]:
         """Return ``SERVICE@SLOT`` of all that runs of it, HTTP services first."""
-        return [f"{service.name}@{self.slot}" for service in self.app.http_services] + [
-            f"{service.name}@{name}"
-            for service in self.app.workers
-            for name in service.worker_slots()
-        ]
+        return self.app.slot_keys(self.slot)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that all of it runs with, those of single services left out."""

@@ -50,14 +50,17 @@ def tasks(
         ("units", name): lambda: manager.properties(units, _PROPERTIES, timeout=seconds)
     }
     for service in found.app.http_services:
-        wanted["health", name, service.name] = _question(found, service, asks)
+        for key in service.keys(found.slot):
+            wanted["health", name, key] = _question(found, service, key, asks)
     return wanted
 
 
-def _question(found: Current, service: Service, asks: Asks) -> Callable[[], http_check.Answer]:
+def _question(
+    found: Current, service: Service, key: str, asks: Asks
+) -> Callable[[], http_check.Answer]:
     def question() -> http_check.Answer:
         try:
-            slot = slots.read(found.app.name, f"{service.name}@{found.slot}")
+            slot = slots.read(found.app.name, key)
         except BedstoneError as error:
             return http_check.Answer(ok=False, said=error.message)
         domain = found.app.main_domain or "localhost"
@@ -78,7 +81,7 @@ def as_json(found: Current, answers: dict[Hashable, Any]) -> list[dict[str, Any]
         runs = state.get("ActiveState") == "active"
         health = None
         if service.is_http and runs:
-            answer = answers.get(("health", name, service.name)) or http_check.Answer(
+            answer = answers.get(("health", name, key)) or http_check.Answer(
                 ok=False, said="it didn't answer in time"
             )
             health = {"ok": answer.ok, "said": answer.said}

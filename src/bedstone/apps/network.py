@@ -82,8 +82,8 @@ def subnet(app: str) -> str | None:
     return _read(app).subnet
 
 
-def address(app: str, service: str, slot: str, within: str) -> str:
-    """Return the fixed address of a slot: always the same for the same slot.
+def address(app: str, key: str, within: str) -> str:
+    """Return the fixed address of ``SERVICE@SLOT``: always the same for the same slot.
 
     Docker gives other containers addresses of the subnet's lower half; these
     are from its upper half.
@@ -93,7 +93,6 @@ def address(app: str, service: str, slot: str, within: str) -> str:
 
     """
     _, upper = ipaddress.IPv4Network(within).subnets()
-    key = f"{service}@{slot}"
     number = _read(app).addresses.get(key)
     if number is None:
         with _locked(app):

@@ -33,7 +33,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one container of a service runs: ``blue``, ``green``, or ``1``, ``2``...
+    """A place where one container of a service runs: ``blue``, ``green-2``, or ``1``, ``2``...
 
     ``address`` is its address on the app's network; workers have none.
     """

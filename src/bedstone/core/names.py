@@ -133,6 +133,11 @@ def parse_unit(unit: str, apps: Iterable[str]) -> Unit | None:
     return None
 
 
+def http_slot(serving: str, replica: int) -> str:
+    """Return the slot of a replica on one side: `blue`, `blue-2`, `blue-3`..."""
+    return serving if replica == 1 else f"{serving}-{replica}"
+
+
 def slot_container(app: str, service: str, slot: str) -> str:
     """Return the name of a slot's container."""
     return f"{_PREFIX}{app}-{service}-{slot}"

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bedstone.apps.slots import Made, Slot
-from bedstone.core import names, paths
+from bedstone.core import paths
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
     from pathlib import Path
 
-    from bedstone.apps.config import App, Service
+    from bedstone.apps.config import App
     from bedstone.apps.current import Current
     from bedstone.ledger.releases import Serving
     from bedstone.migrations import Report
@@ -84,6 +84,7 @@ class Rollout:
     # Of a rollback: the release that serves, whose image has the newer migrations.
     newer: Current | None = None
     old_environments: dict[str, str] = field(default_factory=dict)
+    # SERVICE@SLOT -> address.
     addresses: dict[str, str] = field(default_factory=dict)
     old_slot: str | None = None
     old_static: str | None = None
@@ -113,23 +114,15 @@ class Rollout:
             return None
         return f"/srv/bedstone/{self.app.name}/static/{self.id}"
 
-    def slot_of(self, service: Service, name: str) -> Slot:
-        """Return what a slot of this release runs."""
-        return Slot(
-            service=service.name,
-            name=name,
-            release=self.id,
-            address=self.addresses.get(service.name),
-            made=self.made,
-        )
+    def slot_of(self, key: str) -> Slot:
+        """Return what ``SERVICE@SLOT`` of this release runs."""
+        service, _, name = key.partition("@")
+        return Slot(service, name, self.id, self.made, self.addresses.get(key))
 
-    def http_units(self) -> list[str]:
-        """Return the units of the new slot of all HTTP services."""
-        return [
-            names.slot_unit(self.app.name, f"{service.name}@{self.slot}")
-            for service in self.app.http_services
-        ]
+    def http_keys(self) -> list[str]:
+        """Return ``SERVICE@SLOT`` of all replicas of the HTTP services in the new slot."""
+        return [key for service in self.app.http_services for key in service.keys(self.slot)]
 
     def worker_keys(self) -> list[str]:
         """Return ``SERVICE@SLOT`` of all workers."""
-        return [f"{s.name}@{name}" for s in self.app.workers for name in s.worker_slots()]
+        return [key for service in self.app.workers for key in service.keys(self.slot)]

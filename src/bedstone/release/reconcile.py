@@ -84,18 +84,16 @@ def plan(
     app = config.load_file(paths.release(app_name, serving.release) / "app.json")
     made = slots.read_made(app_name, serving.release)
     subnet = network.subnet(app_name) or network.ensure(host.docker, app)
-    addresses = {
-        service.name: network.address(app_name, service.name, serving.slot, subnet)
-        for service in app.http_services
-    }
     wanted = [
-        Slot(service.name, serving.slot, serving.release, made, addresses[service.name])
-        for service in app.http_services
-    ]
-    wanted += [
-        Slot(service.name, name, serving.release, made)
-        for service in app.workers
-        for name in service.worker_slots()
+        Slot(
+            service.name,
+            key.partition("@")[2],
+            serving.release,
+            made,
+            network.address(app_name, key, subnet) if service.is_http else None,
+        )
+        for service in (*app.http_services, *app.workers)
+        for key in service.keys(serving.slot)
     ]
     present = set(slots.keys(app_name))
     keys = [slot.key for slot in wanted]

@@ -21,11 +21,11 @@ from bedstone.core.process import Runner, run, tail
 from bedstone.system.systemd import Systemd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    # service -> slot -> ADDRESS:PORT
-    Servers = Mapping[str, Mapping[str, str]]
+    # service -> slot -> ADDRESS:PORT of each replica
+    Servers = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 UNIT = "nginx.service"
 # A request chooses its slot and connects to it in one step, but it is not seen until it has
@@ -33,29 +33,35 @@ UNIT = "nginx.service"
 QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1
 _OPENED_CONNECTIONS_KEPT = 16
-_NOWHERE = "127.0.0.1:9 down"
-_UPSTREAM = re.compile(r"upstream (\S+) \{\s*server ([0-9.]+:[0-9]+);")
+# A replica that is away gets no requests for two seconds, then one at a time as a probe. Not at its
+# first failure: a request that ends one process after the other must not close all of them.
+_TOLERANCE = "max_fails=3 fail_timeout=2s"
+_NOWHERE = "    server 127.0.0.1:9 down;\n"
+_UPSTREAM = re.compile(r"upstream (\S+) \{([^}]*)\}")
+_SERVER = re.compile(r"server ([0-9.]+:[0-9]+)(?: max_fails=[^;]*)?;")
 # www-data's, in every Debian (base-passwd). Others have connections with a slot as well: PostgreSQL
 # those of its sessions, root those of the program's own probes.
 _WORKERS_UID = "33"
 _ESTABLISHED, _SYN_SENT = "01", "02"
 
 
-def render(app: str, service: str, servers: Mapping[str, str], plain: str) -> str:
+def render(
+    app: str, service: str, servers: Mapping[str, tuple[str, ...]], plain: tuple[str, ...]
+) -> str:
     """Return the file of a service's upstreams.
 
     Args:
         app: the app.
         service: the service.
-        servers: ADDRESS:PORT of each slot that has one.
-        plain: where requests go while no slot is linked.
+        servers: ADDRESS:PORT of the replicas of each slot that has some.
+        plain: the same of where requests go while no slot is linked.
 
     """
     name = f"{app}-{service}"
-    blocks = [f"upstream {name} {{\n    server {plain};\n}}\n"]
+    blocks = [f"upstream {name} {{\n{_lines(plain)}}}\n"]
     blocks += [
         f"upstream {name}-{slot} {{\n"
-        f"    server {servers.get(slot, _NOWHERE)};\n"
+        f"{_lines(servers.get(slot, ()))}"
         f"    keepalive {_OPENED_CONNECTIONS_KEPT};\n"
         # Shorter than any app server's own (gunicorn 2 s, Node and uvicorn 5 s): a POST sent
         # into a connection that the app is just closing is lost, and never sent again.
@@ -64,6 +70,22 @@ def render(app: str, service: str, servers: Mapping[str, str], plain: str) -> st
         for slot in HTTP_SLOTS
     ]
     return f"# Written by `bedstone` for {app}: don't edit.\n{''.join(blocks)}"
+
+
+def _lines(servers: Sequence[str]) -> str:
+    """Return the lines of the replicas' addresses.
+
+    nginx takes no notice of failures where there is one server alone.
+    """
+    tolerance = f" {_TOLERANCE}" if len(servers) > 1 else ""
+    return "".join(f"    server {server}{tolerance};\n" for server in servers) or _NOWHERE
+
+
+def _parsed(path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the servers of each upstream that a file has, without those that have none."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    found = {name: tuple(_SERVER.findall(body)) for name, body in _UPSTREAM.findall(text)}
+    return {name: servers for name, servers in found.items() if servers}
 
 
 def linked(app: str) -> str | None:
@@ -91,24 +113,24 @@ def upstream_texts(app: str, slot: str | None, servers: Servers) -> dict[Path, s
     Args:
         app: the app.
         slot: the slot; None when none does.
-        servers: the address of each slot of each service. The other slot's stays as it is in
-            the file: another release, with another port, may run there.
+        servers: the addresses of each slot of each service. The other slot's stay as they are in
+            the file: another release, with another port or more replicas, may run there.
 
     """
     result = {}
     for service, wanted in servers.items():
         path = paths.upstream(app, service)
         name = f"{app}-{service}"
-        known = dict(_UPSTREAM.findall(path.read_text("utf-8"))) if path.exists() else {}
+        known = _parsed(path)
         kept = {s: known[f"{name}-{s}"] for s in HTTP_SLOTS if f"{name}-{s}" in known}
         merged = {**wanted, **kept}
         if slot is not None and slot in wanted:
             merged[slot] = wanted[slot]
-        plain = _NOWHERE
+        plain: tuple[str, ...] = ()
         if not _follows_link(app):
-            plain = merged.get(slot or "", _NOWHERE)
+            plain = merged.get(slot or "", ())
         elif linked(app) is None:
-            plain = known.get(name, _NOWHERE)
+            plain = known.get(name, ())
         result[path] = render(app, service, merged, plain)
     return result
 
@@ -141,9 +163,9 @@ class Nginx:
         Args:
             app: the app.
             slot: the slot; None for none.
-            servers: the address of each slot of each service.
+            servers: the addresses of each slot of each service.
             seconds: how long workers of the previous configuration may take to end, if nginx
-                has to be reloaded: for a new service, or another port.
+                has to be reloaded: for a new service, another port, or another number of replicas.
 
         Returns:
             whether it was reloaded.

@@ -108,14 +108,15 @@ def _colliding_names(context: Context, settings: Settings) -> Iterator[Problem]:
 def _units(app: App) -> Iterator[tuple[str, str, tuple[str, str]]]:
     """Return what takes a name: kind, name in the settings, and the name, of a unit or container.
 
-    The container of a worker's third slot ends in -3, and so may a job's name.
+    The container of a worker's third replica ends in -3, and so may a job's name.
     """
     for name, service in app.services.items():
         unit = names.upstream(app.name, name)
         yield "service", name, ("unit", unit)
-        numbers = map(str, range(1, service.replicas + 1))
-        for slot in ("blue", "green") if service.port is not None else numbers:
-            yield "service", name, ("container", f"{unit}-{slot}")
+        for number in range(1, service.replicas + 1):
+            sides = [host_names.http_slot(side, number) for side in host_names.HTTP_SLOTS]
+            for slot in sides if service.port is not None else [str(number)]:
+                yield "service", name, ("container", f"{unit}-{slot}")
     for name in app.jobs:
         for kind in ("unit", "container"):
             yield "job", name, (kind, host_names.job_name(app.name, name))
@@ -147,13 +148,6 @@ def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
             message = "A health path needs the port on which the service answers."
             yield context.problem((*where, "health"), message, {"port": 8000, "health": "/health/"})
         yield from _liveness(context, (*where, "liveness"), service)
-        if service.port is not None and service.replicas > 1:
-            message = (
-                "Replicas are for services without a port; give the web server more processes "
-                "instead."
-            )
-            example = {"command": "gunicorn config.wsgi --bind 0.0.0.0:8000 --workers 4"}
-            yield context.problem((*where, "replicas"), message, example)
         if service.command is not None and not service.command:
             message = "A command is not empty; leave the key out for the image's own."
             yield context.problem((*where, "command"), message, {"command": "gunicorn config.wsgi"})

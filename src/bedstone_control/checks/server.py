@@ -168,9 +168,15 @@ def _apps(host: str, found: Mapping[str, Any], apps: Sequence[Any]) -> Iterator[
                         f"The {where} has `cpus: {cpus:g}`; it has {found['cpus']} processors."
                     )
                     yield _problem(host, message, f"cpus: {found['cpus']}", file)
-                if _is_number(memory) and memory > found["memory_mb"]:
-                    message = f"The {where} has `memory_mb: {memory}`; it has {found['memory_mb']}."
-                    yield _problem(host, message, f"memory_mb: {found['memory_mb'] // 2}", file)
+                replicas: Any = values.get("replicas", 1)
+                count = int(replicas) if _is_number(replicas) else 1
+                if _is_number(memory) and count * memory > found["memory_mb"]:
+                    each = f" in each of {count} replicas" if count > 1 else ""
+                    message = (
+                        f"The {where} has `memory_mb: {memory}`{each}; it has {found['memory_mb']}."
+                    )
+                    right = found["memory_mb"] // (2 * max(count, 1))
+                    yield _problem(host, message, f"memory_mb: {right}", file)
         body: Any = app.get("max_body_mb")
         free = found["free_mb"]["/var/lib/docker"]
         # nginx keeps a body until it is whole, the app spools it in its /tmp.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/etc/nginx/bedstone"
 _VISITOR = Rotation("passwords", overlap="none: tell the visitors who use it")
+# To another replica when one doesn't accept: in the same server that takes no second.
+_CONNECT_SECONDS = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 DOMAIN = re.compile(
     r"(\*\.)?([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -103,7 +105,7 @@ def _site(name: str, site: Mapping[str, Any], upstreams: set[str]) -> list[dict[
                 f"The route {path!r} {of_site} leads to the upstream {upstream!r}, which "
                 f"nginx_upstreams doesn't have. It has: {', '.join(sorted(upstreams)) or 'none'}."
             )
-        routes[path] = upstream
+        routes[path] = (upstream, int(route.get("replicas") or 1))
     own = {"max_body_mb": 20, "timeout_seconds": 60, **_given(site)}
     locations = _Locations(name, own, _paths(site, of_site), routes)
     result: dict[str, Any] = {
@@ -173,7 +175,7 @@ class _Locations:
         name: str,
         own: Mapping[str, Any],
         paths: list[dict[str, Any]],
-        routes: Mapping[str, str],
+        routes: Mapping[str, tuple[str, int]],
     ) -> None:
         self.name, self.of_site = name, f"of the site {name!r}"
         self.own, self.paths, self.routes = own, paths, routes
@@ -212,17 +214,18 @@ class _Locations:
         return list(found.values())
 
     def _location(self, path: str) -> dict[str, Any]:
-        upstream = next(
+        found = next(
             (self.routes[route] for route in self._longest_first() if path.startswith(route)), None
         )
-        if upstream is None:
+        if found is None:
             raise ValueError(f"The path {path!r} in paths {self.of_site} is below no route.")
+        upstream, replicas = found
         rules = edge.rules_of(path, self.own, self.paths)
         return {
             "upstream": upstream,
             "rate": self._rate(rules["rate"]),
             "guarded": bool(rules["basic_auth"]),
-            "directives": self._differing(rules),
+            "directives": [*self._differing(rules), *_another_replica(replicas, rules)],
         }
 
     def _health(self, path: str, rules: Mapping[str, Any]) -> dict[str, Any]:
@@ -378,6 +381,22 @@ def _prefix(path: str) -> str:
     return path if path.endswith("/") else f"{path}/"
 
 
+def _another_replica(replicas: int, rules: Mapping[str, Any]) -> list[str]:
+    """Return when a request goes on to another replica, besides what proxying.conf says.
+
+    Where a container was, nothing answers, not even with a refusal: only time shows it. A slow
+    answer is a timeout for nginx, too, but it comes when this one is over.
+    """
+    limit = int(rules["timeout_seconds"]) - 1
+    if replicas == 1 or limit <= _CONNECT_SECONDS:
+        return []
+    return [
+        f"proxy_connect_timeout {_CONNECT_SECONDS}s",
+        "proxy_next_upstream error timeout",
+        f"proxy_next_upstream_timeout {limit}s",
+    ]
+
+
 def _claim(taken: set[str], value: str, message: str) -> None:
     if value in taken:
         raise ValueError(message)
@@ -394,10 +413,7 @@ def sites(site: Site) -> list[dict[str, Any]]:
             "certificate_key": f"{_tls_directory(app)}/{app.name}.key",
             "trusted": app.tls is not None,
             "acme": acme.uses(site.settings, app),
-            "routes": [
-                {"path": path, "upstream": shared.upstream(app.name, service)}
-                for service, path in service_routes(app).items()
-            ],
+            "routes": [_route(app, service, path) for service, path in service_routes(app).items()],
             "static": _served(app.static, f"{shared.CONTENT_DIRECTORY}/{app.name}/static/current"),
             "media": _served(app.media, f"{shared.CONTENT_DIRECTORY}/{app.name}/media"),
             "max_body_mb": app.max_body_mb,
@@ -477,6 +493,12 @@ def _served(content: Content | Media | None, directory: str) -> dict[str, Any] |
         return None
     private = {"private": True} if getattr(content, "private", False) else {}
     return {"url": content.url, "directory": directory, **private}
+
+
+def _route(app: App, service: str, path: str) -> dict[str, Any]:
+    replicas = app.services[service].replicas
+    several = {"replicas": replicas} if replicas > 1 else {}
+    return {"path": path, "upstream": shared.upstream(app.name, service), **several}
 
 
 def upstreams(site: Site) -> list[str]:

@@ -116,7 +116,8 @@ class Service(Model):
         1,
         ge=limits.REPLICAS.least,
         le=limits.REPLICAS.most,
-        description="Number of processes; for services without a port.",
+        description="Number of containers. Of a service with a port all answer, each in turn; a "
+        "release starts as many new ones before it stops the present ones.",
         examples=[2],
     )
     env: dict[str, Text | None] = Field(
@@ -130,7 +131,7 @@ class Service(Model):
         None,
         ge=limits.MEMORY_MB.least,
         le=limits.MEMORY_MB.most,
-        description="Memory limit of each process in MiB; half of the server's memory when left "
+        description="Memory limit of each replica in MiB; half of the server's memory when left "
         "out.",
         examples=[512],
     )
@@ -138,7 +139,7 @@ class Service(Model):
         None,
         ge=0.01,
         allow_inf_nan=False,
-        description="CPU limit of each process in cores.",
+        description="CPU limit of each replica in cores.",
         examples=[1.5],
     )
     pids: int = Field(

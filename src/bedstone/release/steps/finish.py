@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def drain(rollout: Rollout) -> str:
     """Drain the old slot, stop what no longer serves, take over its uploads."""
     app, host = rollout.app, rollout.host
-    wanted = {*rollout.worker_keys(), *(f"{s.name}@{rollout.slot}" for s in app.http_services)}
+    wanted = set(app.slot_keys(rollout.slot))
     surplus = [key for key in slots.keys(app.name) if key not in wanted]
     if not surplus:
         uploads.hand_over(rollout)

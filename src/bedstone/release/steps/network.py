@@ -12,9 +12,8 @@ def create_network(rollout: Rollout) -> str:
     app = rollout.app
     subnet = network.ensure(rollout.host.docker, app)
     for service in app.http_services:
-        rollout.addresses[service.name] = network.address(
-            app.name, service.name, rollout.slot, subnet
-        )
+        for key in service.keys(rollout.slot):
+            rollout.addresses[key] = network.address(app.name, key, subnet)
     uploads.share(rollout)
     return subnet
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
 from bedstone.apps.limits import START_SLACK_SECONDS, stop_seconds
-from bedstone.core import reason
+from bedstone.core import names, reason
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import tail
 from bedstone.release.steps.stop import end
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 def start(rollout: Rollout) -> str:
     """Start the new slot next to the old one and wait until every service is healthy."""
     app, systemd = rollout.app, rollout.host.systemd
-    services, units = app.http_services, rollout.http_units()
+    services, keys = app.http_services, rollout.http_keys()
+    units = [names.slot_unit(app.name, key) for key in keys]
     # Whatever a killed release left in this slot: nothing is sent to it.
     systemd.stop(units, timeout=stop_seconds(services))
-    for service in services:
-        slots.write(app.name, rollout.slot_of(service, rollout.slot))
+    for key in keys:
+        slots.write(app.name, rollout.slot_of(key))
     start_units(rollout, systemd.start, units, services)
     # At boot both slots start until the release is recorded: nginx finds one.
     systemd.enable(units)
-    return f"{', '.join(s.name for s in services)} healthy in slot {rollout.slot}"
+    shown = (s.name if s.replicas == 1 else f"{s.replicas} of {s.name}" for s in services)
+    return f"{', '.join(shown)} healthy in slot {rollout.slot}"
 
 
 def undo_start(rollout: Rollout) -> None:
@@ -46,8 +48,7 @@ def undo_start(rollout: Rollout) -> None:
         raise BedstoneError(
             f"nginx still sends requests to slot {rollout.slot}, which therefore runs on."
         )
-    keys = [f"{service.name}@{rollout.slot}" for service in app.http_services]
-    end(rollout.host, app.name, keys, seconds=stop_seconds(app.http_services))
+    end(rollout.host, app.name, rollout.http_keys(), seconds=stop_seconds(app.http_services))
 
 
 def start_units(

@@ -49,14 +49,17 @@ def undo_switch(rollout: Rollout) -> None:
         host.nginx.wait_until_drained(list(rollout.addresses.values()), drain_seconds(app))
 
 
-def servers(app: App) -> dict[str, dict[str, str]]:
-    """Return where both slots of each service with a route answer."""
+def servers(app: App) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return where the replicas of each service with a route answer, in both slots."""
     subnet = network.subnet(app.name)
     if subnet is None:
         return {}
     return {
         service.name: {
-            slot: f"{network.address(app.name, service.name, slot, subnet)}:{service.port}"
+            slot: tuple(
+                f"{network.address(app.name, key, subnet)}:{service.port}"
+                for key in service.keys(slot)
+            )
             for slot in HTTP_SLOTS
         }
         for service in app.http_services

@@ -22,9 +22,8 @@ def workers(rollout: Rollout) -> str:
     rollout.old_workers = {
         key: slots.read(app.name, key) if key in present else None for key in keys
     }
-    for service in app.workers:
-        for name in service.worker_slots():
-            slots.write(app.name, rollout.slot_of(service, name))
+    for key in keys:
+        slots.write(app.name, rollout.slot_of(key))
     units = [names.slot_unit(app.name, key) for key in keys]
     began = time.time()
     start_units(rollout, rollout.host.systemd.restart, units, app.workers)

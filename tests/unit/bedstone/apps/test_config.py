@@ -20,7 +20,7 @@ WRONG = [
     ("services", {"Web": {}}, "services holds 'Web'"),
     ("services", {"web": {"port": 0}}, "services.web.port is 0"),
     ("services", {"web": {"port": True}}, "services.web.port is True"),
-    ("services", {"web": {"port": 80, "replicas": 2}}, "services.web.replicas is 2"),
+    ("services", {"web": {"port": 80, "replicas": 65}}, "services.web.replicas is 65"),
     ("services", {"web": {"port": 80, "health": "health"}}, "services.web.health is 'health'"),
     ("services", {"web": {"route": "/"}}, "has a route or a health path but no port"),
     ("services", {"web": {"command": "serve"}}, "services.web.command is 'serve'; a list"),
@@ -45,10 +45,16 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 def test_reads_the_whole_description() -> None:
     app = config.parse(APP)
     assert [service.name for service in app.http_services] == ["web", "api"]
-    assert [service.worker_slots() for service in app.workers] == [("1", "2")]
+    assert app.slot_keys("green") == ["web@green", "api@green", "worker@1", "worker@2"]
     assert app.services["web"].command == ("serve",)
     assert app.commands.migrate == (("manage", "migrate"),)
     assert app.main_domain == "shop.example.com"
+
+
+def test_replicas_of_a_service_with_a_port_have_slots_on_both_sides() -> None:
+    app = config.parse(changed("services", {"web": {"port": 80, "replicas": 3}}))
+    assert app.slot_keys("blue") == ["web@blue", "web@blue-2", "web@blue-3"]
+    assert app.slot_keys("green") == ["web@green", "web@green-2", "web@green-3"]
 
 
 def test_media_may_be_private() -> None:

@@ -126,7 +126,7 @@ def test_network_made_by_somebody_else_is_replaced(server: Server) -> None:
 def test_addresses_are_fixed_and_in_the_upper_half(server: Server) -> None:
     del server
     found = [
-        network.address("shop", service, slot, SUBNET)
+        network.address("shop", f"{service}@{slot}", SUBNET)
         for service in ("web", "api", "web")
         for slot in ("blue", "green")
     ]
@@ -137,9 +137,9 @@ def test_addresses_are_fixed_and_in_the_upper_half(server: Server) -> None:
 def test_full_network_is_told(server: Server) -> None:
     del server
     for number in range(14):
-        network.address("shop", f"s{number}", "blue", "10.0.0.0/27")
+        network.address("shop", f"s{number}@blue", "10.0.0.0/27")
     with pytest.raises(BedstoneError, match="has no address left"):
-        network.address("shop", "one-more", "blue", "10.0.0.0/27")
+        network.address("shop", "one-more@blue", "10.0.0.0/27")
 
 
 def test_retired_app_leaves_its_data(server: Server) -> None:

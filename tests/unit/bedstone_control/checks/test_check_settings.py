@@ -374,9 +374,11 @@ CASES = [
         "5222:5222", line="10.0.0.1:5222:3",
     ),
     Case(
-        "replicas of a web server", app("services", "web", "replicas", 3),
-        f"{PAYMENTS}.services.web.replicas", "Replicas are for services without a port",
-        "--workers", line="replicas: 3",
+        "service that is called like a replica of another one",
+        both(app("services", "web", "replicas", 2),
+             app("services", "web-blue", {"command": "x", "replicas": 2})),
+        f"{PAYMENTS}.services.web-blue", "would both be called `payments-web-blue-2`", "web:",
+        line="web-blue:",
     ),
     Case(
         "nothing answers under the domains", other("services", "web", {"command": "x"}),

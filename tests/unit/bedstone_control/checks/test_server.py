@@ -119,6 +119,11 @@ def test_facts_have_the_names_that_ansible_uses() -> None:
         ),
         ({"jobs": {"clean": {"cpus": 2.5}}}, "job `clean` of `shop` has `cpus: 2.5`", "cpus: 2"),
         ({"services": {"web": {"memory_mb": 4096}}}, "`memory_mb: 4096`; it has 1967", "983"),
+        (
+            {"services": {"web": {"memory_mb": 700, "replicas": 3}}},
+            "`memory_mb: 700` in each of 3 replicas; it has 1967",
+            "327",
+        ),
         ({"max_body_mb": 10240}, "`max_body_mb: 10240`; an upload lies on the disk twice", "5000"),
     ],
 )

@@ -178,6 +178,24 @@ def test_path_says_what_differs_and_inherits_the_rest() -> None:
     assert directives("/a/b/", **changes) == directives("= /a/b", **changes) == expected
 
 
+@pytest.mark.parametrize(
+    ("replicas", "seconds", "line"),
+    [(1, 60, None), (2, 2, None), (2, 3, "2s"), (4, 60, "59s"), (4, 600, "599s")],
+)
+def test_request_goes_to_another_replica_but_not_because_one_is_slow(
+    replicas: int, seconds: int, line: str | None
+) -> None:
+    routes = [{"path": "/", "upstream": "pay-web", "replicas": replicas}]
+    [location] = rendered(site(routes=routes, timeout_seconds=seconds))["locations"]
+    found = [words for words in location["directives"] if "connect" in words or "next" in words]
+    wanted = [
+        "proxy_connect_timeout 1s",
+        "proxy_next_upstream error timeout",
+        f"proxy_next_upstream_timeout {line}",
+    ]
+    assert found == (wanted if line else [])
+
+
 def test_rules_hold_for_routes_below_their_path() -> None:
     routes = [{"path": path, "upstream": "pay-web"} for path in ("/", "/api/v2/")]
     paths = [{"path": "/api/", "compress": False}]
