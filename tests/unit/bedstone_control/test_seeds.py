@@ -178,7 +178,7 @@ def test_coffee_payments(seed: Callable[[str], Seed]) -> None:
 def test_piggy_bank_has_its_services(seed: Callable[[str], Seed]) -> None:
     system = seed("piggy-bank/production")
     services = system.app.services
-    assert services["worker"].replicas == 2
+    assert services["web"].replicas == services["worker"].replicas == 2
     assert "django_celery_beat.schedulers:DatabaseScheduler" in (services["beat"].command or [])
     assert services["web"].health == "/health"
     values = environment(system.site, system.app)
