@@ -64,9 +64,13 @@ class Liveness:
 
 @dataclass(frozen=True)
 class Service:
-    """One process of an app: an HTTP service when it has a port, else a worker."""
+    """One process of an app: an HTTP service when it has a port, else a worker.
+
+    ``image`` is its own, None when it runs the app's.
+    """
 
     name: str
+    image: Image | None = None
     command: tuple[str, ...] | None = None
     port: int | None = None
     route: str | None = None
@@ -225,6 +229,12 @@ class App:
         return frozenset((*self.secret_variables, *self.login_variables))
 
     @property
+    def images(self) -> dict[str, Image]:
+        """The images that a release of it makes: the app's as ``""``, others by their service."""
+        own = {name: service.image for name, service in self.services.items()}
+        return {"": self.image, **{name: image for name, image in own.items() if image}}
+
+    @property
     def http_services(self) -> tuple[Service, ...]:
         """The services that answer requests."""
         return tuple(service for service in self.services.values() if service.is_http)
@@ -370,8 +380,8 @@ class _Reader(Fields):
             login=self.optional_string(data.get("login"), "database.login"),
         )
 
-    def image(self, value: Any) -> Image:
-        data = self.mapping(value, "image")
+    def image(self, value: Any, where: str = "image") -> Image:
+        data = self.mapping(value, where)
         kind = data.get("kind")
         needed = {
             "build": ("archive",),
@@ -380,28 +390,30 @@ class _Reader(Fields):
             "load": ("archive",),
         }
         if kind not in needed:
-            raise self.fail("image.kind", f"is {kind!r}; it is one of {', '.join(needed)}.")
+            raise self.fail(f"{where}.kind", f"is {kind!r}; it is one of {', '.join(needed)}.")
         for key in needed[kind]:
-            self.string(data.get(key), f"image.{key}")
+            self.string(data.get(key), f"{where}.{key}")
         return Image(
             kind=kind,
-            archive=self.optional_string(data.get("archive"), "image.archive"),
-            url=self.optional_string(data.get("url"), "image.url"),
-            version=self.optional_string(data.get("version"), "image.version"),
-            reference=self.optional_string(data.get("reference"), "image.reference"),
-            dockerfile=self.string(data.get("dockerfile") or "Dockerfile", "image.dockerfile"),
-            args=self.string_mapping(data.get("args") or {}, "image.args"),
-            secrets=self.strings(data.get("secrets") or [], "image.secrets"),
-            target=self.optional_string(data.get("target"), "image.target"),
-            label=self.optional_string(data.get("label"), "image.label"),
+            archive=self.optional_string(data.get("archive"), f"{where}.archive"),
+            url=self.optional_string(data.get("url"), f"{where}.url"),
+            version=self.optional_string(data.get("version"), f"{where}.version"),
+            reference=self.optional_string(data.get("reference"), f"{where}.reference"),
+            dockerfile=self.string(data.get("dockerfile") or "Dockerfile", f"{where}.dockerfile"),
+            args=self.string_mapping(data.get("args") or {}, f"{where}.args"),
+            secrets=self.strings(data.get("secrets") or [], f"{where}.secrets"),
+            target=self.optional_string(data.get("target"), f"{where}.target"),
+            label=self.optional_string(data.get("label"), f"{where}.label"),
         )
 
     def service(self, name: str, value: Any) -> Service:
         where = f"services.{name}"
         data = self.mapping(value, where)
         port = data.get("port")
+        own = data.get("image")
         service = Service(
             name=name,
+            image=None if own is None else self.image(own, f"{where}.image"),
             command=None
             if data.get("command") is None
             else self.command(data["command"], f"{where}.command"),

@@ -7,28 +7,59 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from bedstone.core import files, paths
 from bedstone.core.errors import ConfigError
 from bedstone.core.names import HTTP_SLOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class OwnImage:
+    """The image of a service that doesn't run the app's: id, user, and of what it is built."""
+
+    image: str
+    uid: int
+    gid: int
+    build: str | None = None
+
+
+@dataclass(frozen=True)
 class Made:
-    """The products of a release: its image's id, its user, its static files' directory."""
+    """The products of a release: its image's id, its user, its static files' directory.
+
+    ``services`` has the images of the services that have their own.
+    """
 
     image: str
     uid: int
     gid: int
     static: str | None = None
+    services: Mapping[str, OwnImage] = field(default_factory=dict)
+
+    def of(self, service: str) -> Made:
+        """Return what a service runs: its own image, or the app's."""
+        own = self.services.get(service)
+        if own is None:
+            return replace(self, services={})
+        return Made(own.image, own.uid, own.gid, self.static)
+
+    def images(self) -> dict[str, str]:
+        """Return the ids of all images: the app's as ``""``, others by their service."""
+        return {"": self.image, **{name: own.image for name, own in self.services.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Made:
+        """Return what a file holds; earlier versions wrote no images of services."""
+        services = {name: OwnImage(**own) for name, own in (data.get("services") or {}).items()}
+        return cls(**{**data, "services": services})
 
 
 @dataclass(frozen=True)
@@ -76,7 +107,7 @@ def read(app: str, key: str) -> Slot:
         raise ConfigError(f"{path} isn't JSON: {error}.") from error
     if data.pop("schema", None) != SCHEMA:
         raise ConfigError(f"{path} was written by another version of bedstone.")
-    return Slot(**{**data, "made": Made(**data["made"])})
+    return Slot(**{**data, "made": Made.from_json(data["made"])})
 
 
 def remove(app: str, key: str) -> None:
@@ -169,4 +200,4 @@ def read_made(app: str, release: str) -> Made:
             hint=f"`bedstone releases {app}` lists those that are.",
         ) from error
     data.pop("schema", None)
-    return Made(**data)
+    return Made.from_json(data)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 NAME = "source.json"
+REGISTRY = "registry.json"
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,29 @@ class SourceSecrets:
         yield from (*self.args.values(), *self.secrets.values())
 
 
-def load(app: str) -> SourceSecrets:
-    """Return the secrets of an app's source; none of them when there is no file.
+def path(app: str, name: str, service: str = "") -> Path:
+    """Return the file with the secrets of a source: the app's, or that of a service's own image."""
+    stem, dot, suffix = name.partition(".")
+    return paths.app_config(app).with_name(f"{stem}-{service}{dot}{suffix}" if service else name)
+
+
+def load(app: str, service: str = "") -> SourceSecrets:
+    """Return the secrets of a source of an app; none of them when there is no file.
 
     Raises:
         ConfigError: the file can't be read, or isn't right. The message shows nothing of it.
 
     """
-    path = paths.app_config(app).with_name(NAME)
+    place = path(app, NAME, service)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return SourceSecrets()
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}.") from error
+        raise ConfigError(f"{place} can't be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ConfigError(f"{path} isn't JSON.") from error
-    return _Reader(str(path)).secrets(data)
+        raise ConfigError(f"{place} isn't JSON.") from error
+    return _Reader(str(place)).secrets(data)
 
 
 @contextmanager
@@ -78,9 +85,9 @@ def ssh(secrets: SourceSecrets) -> Iterator[dict[str, str]]:
     directory = paths.ensure_private(paths.runtime())
     with tempfile.TemporaryDirectory(prefix="git-", dir=directory) as temporary:
         key, hosts = Path(temporary) / "key", Path(temporary) / "known_hosts"
-        for path, text in ((key, secrets.deploy_key), (hosts, secrets.known_hosts or "")):
-            path.touch(mode=0o600)
-            path.write_text(text, encoding="utf-8")
+        for file, text in ((key, secrets.deploy_key), (hosts, secrets.known_hosts or "")):
+            file.touch(mode=0o600)
+            file.write_text(text, encoding="utf-8")
         options = {
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",

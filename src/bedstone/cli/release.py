@@ -117,7 +117,7 @@ def _unchanged(name: str, *, rebuild: bool) -> Outcome | None:
 
     What a reference of a registry stands for is known only after a pull.
     """
-    if config.load(name).image.kind == "pull":
+    if any(image.kind == "pull" for image in config.load(name).images.values()):
         return None
     outcome = changes.would_change(name, rebuild=rebuild)
     return None if outcome.changed else outcome

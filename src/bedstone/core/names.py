@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 HTTP_SLOTS = ("blue", "green")
 
@@ -158,6 +158,12 @@ def image_repository(app: str) -> str:
     return f"bedstone/{app}"
 
 
-def image(app: str, release: str) -> str:
-    """Return the name of a release's image."""
-    return f"{image_repository(app)}:{release}"
+def image(app: str, release: str, service: str = "") -> str:
+    """Return the name of a release's image: the app's, or that of a service with its own."""
+    return f"{image_repository(app)}:{release}{f'.{service}' if service else ''}"
+
+
+def is_image_of(tag: str, releases: Collection[str]) -> bool:
+    """Return whether a tag of an app's images belongs to one of its releases."""
+    # No service has a dot in its name.
+    return tag in releases or tag.rpartition(".")[0] in releases

@@ -39,13 +39,22 @@ def secrets_of(app: str) -> frozenset[str]:
                 variables = _variables(path)
                 for variable in described.secret_variables:
                     found.update(_parts(variables.get(variable, "")))
-    with suppress(BedstoneError):
-        for value in source_secrets.load(app).values():
-            found.update(_parts(value))
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        login = json.loads(paths.app_config(app).with_name("registry.json").read_text("utf-8"))
-        found.update(_parts(str(login["password"])))
+    services = ("", *_services(app))
+    for service in services:
+        with suppress(BedstoneError):
+            for value in source_secrets.load(app, service).values():
+                found.update(_parts(value))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            place = source_secrets.path(app, source_secrets.REGISTRY, service)
+            found.update(_parts(str(json.loads(place.read_text("utf-8"))["password"])))
     return frozenset(value for value in found if len(value) >= _SHORTEST)
+
+
+def _services(app: str) -> list[str]:
+    """Return the services with an image of their own, as declared now."""
+    with suppress(BedstoneError):
+        return [service for service in config.load(app).images if service]
+    return []
 
 
 def hide_all(text: str) -> str:

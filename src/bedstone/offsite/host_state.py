@@ -2,12 +2,13 @@
 
 The configuration at a destination is a directory::
 
-    contents.json     {"host", "program", "apps": {APP: {"release", "version", "image"}}}
+    contents.json     {"host", "program", "apps": {APP: {"release", "version", "image",
+                      "services": {SERVICE: its own image}}}}
     etc/              /etc/bedstone, without the backup key and the keys of destinations
     state/            /var/lib/bedstone: apps/ (kept releases with their environments)
     ledger.sqlite     the ledger, whole and at rest
 
-The image of each release that serves is kept next to it, as `docker load` takes it, under the
+The images of each release that serves are kept next to it, as `docker load` takes them, under the
 release's id.
 """
 
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone import __version__
+from bedstone.apps import slots
 from bedstone.core import disk, files, names, paths
-from bedstone.core.errors import BedstoneError
+from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.ledger import database, releases
 from bedstone.ledger.kinds import CONFIGURATION, SERVER
 from bedstone.offsite.copies import IMAGE, of_kind
@@ -107,30 +109,43 @@ def missing_images(
 
 
 def save_image(app: str, release: str, image: str, reserve_bytes: int) -> Path:
-    """Write the image of a release into a file, as `docker load` takes it.
+    """Write the images of a release into a file, as `docker load` takes it.
 
     Args:
         app: whose.
         release: its id.
-        image: the image's id.
+        image: the id of the app's image.
         reserve_bytes: what has to stay free on the disk.
 
     Raises:
         BedstoneError: it isn't here, or there is too little disk space.
 
     """
-    name = names.image(app, release)
     docker = Docker()
-    size = docker.image_size(name)
-    if size is None:
-        raise BedstoneError(
-            f"The image {name} ({image[:19]}) of the release that serves isn't on this server."
-        )
+    size = 0
+    wanted = {"": image, **_own_images(app, release)}
+    for service, known in wanted.items():
+        name = names.image(app, release, service)
+        bytes_of = docker.image_size(name)
+        if bytes_of is None:
+            raise BedstoneError(
+                f"The image {name} ({known[:19]}) of the release that serves isn't on this server."
+            )
+        size += bytes_of
     directory = paths.ensure_private(place() / IMAGE)
     disk.require(directory, size, reserve_bytes, f"The image of {app}")
     target = directory / f"{app}.tar"
-    docker.save(name, target)
+    docker.save([names.image(app, release, service) for service in wanted], target)
     return target
+
+
+def _own_images(app: str, release: str) -> dict[str, str]:
+    """Return the ids of the images of services that have their own."""
+    try:
+        made = slots.read_made(app, release)
+    except ConfigError:
+        return {}
+    return {service: own.image for service, own in made.services.items()}
 
 
 def has_docker() -> bool:
@@ -166,14 +181,16 @@ def _copy_ledger(target: Path) -> None:
     target.chmod(0o600)
 
 
-def _served() -> dict[str, dict[str, str | None]]:
-    found: dict[str, dict[str, str | None]] = {}
+def _served() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     with database.opened() as connection:
         for app in releases.known_apps(connection):
             serving = releases.serving(connection, app)
             entry = serving and releases.get(connection, app, serving.release)
             if entry:
                 found[app] = {"release": entry.id, "version": entry.version, "image": entry.image}
+                if own := _own_images(app, entry.id):
+                    found[app]["services"] = own
     return found
 
 

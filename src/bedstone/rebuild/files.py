@@ -166,11 +166,12 @@ def _bring_image(
         archive = copies.fetch(destination, app, release, place(), kind=copies.IMAGE)
     except RefusedError as error:
         return error.message
-    docker.load(archive)
+    docker.load_all(archive)
     archive.unlink()
-    loaded = docker.image(names.image(app, release))
-    if loaded is None or loaded.id != entry["image"]:
-        return f"The image of {release} has another id here than it had."
+    for service, wanted in {"": entry["image"], **(entry.get("services") or {})}.items():
+        loaded = docker.image(names.image(app, release, service))
+        if loaded is None or loaded.id != wanted:
+            return f"The image of {release} has another id here than it had."
     return None
 
 

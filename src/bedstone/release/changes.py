@@ -25,7 +25,7 @@ REBUILT = "its image is built again, on the newest base image"
 
 def is_rebuilt(app: App, *, rebuild: bool) -> bool:
     """Return whether ``--rebuild`` makes another image of the same source."""
-    return rebuild and app.image.kind == "build"
+    return rebuild and any(image.kind == "build" for image in app.images.values())
 
 
 def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) -> Outcome:
@@ -38,8 +38,8 @@ def would_change(name: str, host: Host | None = None, *, rebuild: bool = False) 
         if old is not None:
             outcome.release = outcome.previous = old.release
             outcome.put_right = reconcile.plan(host, name, old).words()
-        identity = source.identify(app, host.docker, host.run, pull=False)
-        prints = fingerprint.compute(app, identity)
+        identities = source.identify_all(app, host.docker, host.run, pull=False)
+        prints = fingerprint.compute(app, identities)
         outcome.reason = reason(connection, name, prints)
         if not outcome.reason and is_rebuilt(app, rebuild=rebuild):
             outcome.reason = REBUILT

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bedstone.apps.slots import Made, Slot
+from bedstone.apps.slots import Made, OwnImage, Slot
 from bedstone.core import paths
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bedstone.apps.config import App
@@ -72,13 +72,14 @@ class Rollout:
     connection: sqlite3.Connection
     on_line: Callable[[str], None] | None = None
     options: ReleaseOptions = field(default_factory=ReleaseOptions)
-    # Of a new release: what identifies its source, and what its image is built from.
-    identity: str = ""
-    build: str | None = None
+    # Of a new release, by service: what identifies the sources, and what the images are built from.
+    identities: Mapping[str, str] = field(default_factory=dict)
+    builds: Mapping[str, str | None] = field(default_factory=dict)
     # What its steps find out.
     image: str = ""
     uid: int = 0
     gid: int = 0
+    own_images: dict[str, OwnImage] = field(default_factory=dict)
     schema: Schema = field(default_factory=Schema)
     restore_point: str | None = None
     # Of a rollback: the release that serves, whose image has the newer migrations.
@@ -105,7 +106,7 @@ class Rollout:
     @property
     def made(self) -> Made:
         """Return what the release has made so far, its static files included."""
-        return Made(self.image, self.uid, self.gid, self.static)
+        return Made(self.image, self.uid, self.gid, self.static, self.own_images)
 
     @property
     def static(self) -> str | None:
@@ -117,7 +118,7 @@ class Rollout:
     def slot_of(self, key: str) -> Slot:
         """Return what ``SERVICE@SLOT`` of this release runs."""
         service, _, name = key.partition("@")
-        return Slot(service, name, self.id, self.made, self.addresses.get(key))
+        return Slot(service, name, self.id, self.made.of(service), self.addresses.get(key))
 
     def http_keys(self) -> list[str]:
         """Return ``SERVICE@SLOT`` of all replicas of the HTTP services in the new slot."""

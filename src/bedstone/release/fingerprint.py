@@ -13,6 +13,8 @@ from bedstone.release.source import digest_of_file
 from bedstone.system import container
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bedstone.apps.config import App
 
 
@@ -23,21 +25,27 @@ class Fingerprint:
     Attributes:
         whole: of all it is made of: description, environment, mounted files, source.
         declared: the same without the values of secrets: what the operator decided on.
-        build: of what its image is built from, or None when it isn't built here.
+        builds: of what each image is built from, or None when it isn't built here; the app's
+            as ``""``, others by their service.
 
     """
 
     whole: str
     declared: str
-    build: str | None
+    builds: Mapping[str, str | None]
+
+    @property
+    def build(self) -> str | None:
+        """The digest of what the app's own image is built from."""
+        return self.builds[""]
 
 
-def compute(app: App, identity: str) -> Fingerprint:
+def compute(app: App, identities: Mapping[str, str]) -> Fingerprint:
     """Return the digests of what would be released now.
 
     Args:
         app: as declared.
-        identity: of its source, by :func:`bedstone.release.source.identify`.
+        identities: of its sources, by :func:`bedstone.release.source.identify_all`.
 
     Raises:
         ConfigError: one of the files can't be read.
@@ -48,9 +56,12 @@ def compute(app: App, identity: str) -> Fingerprint:
     parts: dict[str, Any] = {
         "generation": container.GENERATION,
         "app": _described(app),
-        "source": identity,
+        "source": identities[""],
         "files": {name: _digest(name) for name in files},
     }
+    if further := {service: text for service, text in identities.items() if service}:
+        # Left out where there are none: releases of earlier versions are the same.
+        parts["sources"] = further
     without_secrets = {
         **parts,
         "files": {
@@ -58,9 +69,15 @@ def compute(app: App, identity: str) -> Fingerprint:
             for name, digest in parts["files"].items()
         },
     }
-    args = source_secrets.load(app.name).args
-    whole = {**parts, "args": dict(args)} if args else parts
-    return Fingerprint(_hash(whole), _hash(without_secrets), _build(app, identity))
+    secret_args = {
+        service: dict(source_secrets.load(app.name, service).args) for service in app.images
+    }
+    args = secret_args.pop("")
+    whole = {**parts, "args": args} if args else parts
+    if any(secret_args.values()):
+        whole = {**whole, "service_args": secret_args}
+    builds = {service: _build(app, service, identities[service]) for service in app.images}
+    return Fingerprint(_hash(whole), _hash(without_secrets), builds)
 
 
 def _described(app: App) -> dict[str, Any] | None:
@@ -73,12 +90,12 @@ def _described(app: App) -> dict[str, Any] | None:
     return described
 
 
-def _build(app: App, identity: str) -> str | None:
-    image = app.image
+def _build(app: App, service: str, identity: str) -> str | None:
+    image = app.images[service]
     if image.kind not in {"build", "git"}:
         return None
     # The build's secrets are left out, as BuildKit leaves them out: they don't show in the image.
-    args = {**image.args, **source_secrets.load(app.name).args}
+    args = {**image.args, **source_secrets.load(app.name, service).args}
     return _hash([identity, image.dockerfile, args, image.target])
 
 

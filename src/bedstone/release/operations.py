@@ -126,8 +126,8 @@ def release(
     options = options or ReleaseOptions()
     with _working("release", name, host, output, wait=if_changed) as work:
         outcome = work.outcome
-        identity = source.identify(app, work.host.docker, work.host.run)
-        prints = fingerprint.compute(app, identity)
+        identities = source.identify_all(app, work.host.docker, work.host.run)
+        prints = fingerprint.compute(app, identities)
         outcome.reason = changes.reason(work.connection, name, prints)
         if if_changed and (newer := changes.rolled_back_from(work.connection, name, prints)):
             return _hold(work, newer)
@@ -137,13 +137,13 @@ def release(
             outcome.changed = outcome.changed or bool(outcome.put_right)
             return outcome
         new = releases.NewRelease(
-            source.version(app.image, identity), prints.whole, prints.declared, prints.build
+            source.version(app.image, identities[""]), prints.whole, prints.declared, prints.build
         )
         old = work.old
         release_id, operation = releases.begin(work.connection, name, new, lock.caller())
         rollout = Rollout(
             app, release_id, operation, old, work.host, work.connection, work.output.on_line,
-            options, identity, prints.build,
+            options, identities, prints.builds,
         )  # fmt: skip
         _carry_out(work, rollout, plans.release(app, first=old is None))
         return outcome
@@ -201,6 +201,7 @@ def restart(
         rollout = Rollout(
             found.app, found.release, operation, work.old, work.host, work.connection,
             work.output.on_line, image=found.made.image, uid=found.made.uid, gid=found.made.gid,
+            own_images=dict(found.made.services),
         )  # fmt: skip
         _carry_out(work, rollout, plans.restart(found.app))
         return work.outcome

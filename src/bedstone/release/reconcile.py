@@ -89,7 +89,7 @@ def plan(
             service.name,
             key.partition("@")[2],
             serving.release,
-            made,
+            made.of(service.name),
             network.address(app_name, key, subnet) if service.is_http else None,
         )
         for service in (*app.http_services, *app.workers)

@@ -45,25 +45,32 @@ def digest_of_file(path: Path) -> str:
         ) from error
 
 
-def identify(app: App, docker: Docker, runner: Runner, *, pull: bool = True) -> str:
-    """Return what identifies the version of an app's source that would be released now.
+def identify_all(app: App, docker: Docker, runner: Runner, *, pull: bool = True) -> dict[str, str]:
+    """Return what identifies the sources of all images of an app, by service."""
+    return {service: identify(app, docker, runner, service, pull=pull) for service in app.images}
+
+
+def identify(
+    app: App, docker: Docker, runner: Runner, service: str = "", *, pull: bool = True
+) -> str:
+    """Return what identifies the version of a source of an app that would be released now.
 
     A digest of the archive, the commit a git version stands for at the moment,
     or the id of the image that a reference stands for: it is pulled for that,
     unless it names a digest that is here, or ``pull`` is false.
     """
-    image = app.image
+    image = app.images[service]
     if image.kind in {"build", "load"}:
         return f"sha256:{digest_of_file(paths.host(image.archive or ''))}"
     if image.kind == "git":
-        with _repository(app, runner) as repository:
+        with _repository(app, service, runner) as repository:
             return f"git:{repository.resolve(image.version or 'HEAD')}"
     reference = image.reference or ""
     facts = docker.image(reference) if not pull or "@sha256:" in reference else None
     if facts is None and not pull:
         return "image:not here yet"
     if facts is None:
-        with _registry_login(app, docker) as config:
+        with _registry_login(app, service, docker) as config:
             docker.pull(reference, config)
         facts = _present(docker, reference)
     return f"image:{facts.id}"
@@ -92,13 +99,14 @@ def obtain(
     runner: Runner,
     on_line: Callable[[str], None] | None = None,
     *,
+    service: str = "",
     fresh: bool = False,
 ) -> ImageFacts:
-    """Build, pull or load an app's image and return what is known of it.
+    """Build, pull or load an image of an app and return what is known of it.
 
     ``fresh`` builds every layer again, on the newest version of the base image.
     """
-    image = app.image
+    image = app.images[service]
     if image.kind == "pull":
         return _present(docker, identity.removeprefix("image:"))
     if image.kind == "load":
@@ -106,22 +114,22 @@ def obtain(
     with tempfile.TemporaryDirectory(prefix="bedstone-source-") as temporary:
         context = Path(temporary)
         if image.kind == "git":
-            with _repository(app, runner) as repository:
+            with _repository(app, service, runner) as repository:
                 repository.clone(identity.removeprefix("git:"), context)
         else:
             tar.unpack_source(paths.host(image.archive or ""), context, runner)
         if not (context / image.dockerfile).is_file():
             raise BedstoneError(
-                f"The source of {app.name} has no {image.dockerfile}.",
+                f"The source of {_whose(app, service)} has no {image.dockerfile}.",
                 hint="Add one, or say under `build: {dockerfile: ...}` where it is.",
             )
-        kept = source_secrets.load(app.name)
+        kept = source_secrets.load(app.name, service)
         built = docker.build(
             context,
             dockerfile=image.dockerfile,
             args=image.args,
-            secret_args=_named(app, kept.args, image.args),
-            secrets=_named(app, kept.secrets, image.secrets),
+            secret_args=_named(app, service, kept.args, image.args),
+            secrets=_named(app, service, kept.secrets, image.secrets),
             target=image.target,
             labels={LABEL_APP: app.name},
             fresh=fresh,
@@ -137,34 +145,41 @@ def _present(docker: Docker, reference: str) -> ImageFacts:
     return facts
 
 
-def _named(app: App, values: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+def _whose(app: App, service: str) -> str:
+    return f"{app.name}/{service}" if service else app.name
+
+
+def _named(
+    app: App, service: str, values: Mapping[str, str], names: Collection[str]
+) -> dict[str, str]:
     """Return the values that belong to names of the description.
 
     Raises:
         ConfigError: the description names a secret that is not there.
 
     """
-    missing = [name for name in names if name not in values and name in app.image.secrets]
+    secrets = app.images[service].secrets
+    missing = [name for name in names if name not in values and name in secrets]
     if missing:
         raise ConfigError(
-            f"The secrets of {app.name}'s source lack {', '.join(sorted(missing))}.",
+            f"The secrets of {_whose(app, service)}'s source lack {', '.join(sorted(missing))}.",
             hint="Ansible puts them there: run `ansible-playbook playbooks/site.yml`.",
         )
     return {name: values[name] for name in names if name in values}
 
 
 @contextmanager
-def _repository(app: App, runner: Runner) -> Iterator[git.Repository]:
-    """Yield an app's repository for the time of a block."""
-    kept = source_secrets.load(app.name)
+def _repository(app: App, service: str, runner: Runner) -> Iterator[git.Repository]:
+    """Yield a repository of an app for the time of a block."""
+    kept = source_secrets.load(app.name, service)
     with source_secrets.ssh(kept) as ssh:
-        yield git.Repository.at(kept.url or app.image.url or "", ssh, runner)
+        yield git.Repository.at(kept.url or app.images[service].url or "", ssh, runner)
 
 
 @contextmanager
-def _registry_login(app: App, docker: Docker) -> Iterator[str | None]:
-    """Log in to the app's registry for a block, if it has a login; nothing of it is kept."""
-    path = paths.app_config(app.name).with_name("registry.json")
+def _registry_login(app: App, service: str, docker: Docker) -> Iterator[str | None]:
+    """Log in to an image's registry for a block, if it has a login; nothing of it is kept."""
+    path = source_secrets.path(app.name, source_secrets.REGISTRY, service)
     if not path.exists():
         yield None
         return

@@ -180,12 +180,7 @@ class Docker:
             BedstoneError: it holds no image, or more than one.
 
         """
-        output = self._run(["docker", "load", "--input", str(archive)], timeout=PULL_SECONDS).stdout
-        names = [
-            line.partition(": ")[2].strip()
-            for line in output.splitlines()
-            if line.startswith(("Loaded image: ", "Loaded image ID: "))
-        ]
+        names = self.load_all(archive)
         if len(names) != 1:
             raise BedstoneError(
                 f"{archive} holds {len(names)} images; one is needed.",
@@ -194,9 +189,19 @@ class Docker:
             )
         return names[0]
 
-    def save(self, name: str, target: Path) -> None:
-        """Write an image into a file, as :meth:`load` takes it."""
-        self._run(["docker", "image", "save", "--output", str(target), name], timeout=BUILD_SECONDS)
+    def load_all(self, archive: Path) -> list[str]:
+        """Load an archive of `docker save` and return the names or ids of its images."""
+        output = self._run(["docker", "load", "--input", str(archive)], timeout=PULL_SECONDS).stdout
+        return [
+            line.partition(": ")[2].strip()
+            for line in output.splitlines()
+            if line.startswith(("Loaded image: ", "Loaded image ID: "))
+        ]
+
+    def save(self, names: Sequence[str], target: Path) -> None:
+        """Write images into a file, as :meth:`load` takes it."""
+        argv = ["docker", "image", "save", "--output", str(target), *names]
+        self._run(argv, timeout=BUILD_SECONDS)
 
     def image_size(self, reference: str) -> int | None:
         """Return the bytes of an image, or None when it isn't here."""

@@ -17,6 +17,8 @@ from bedstone.system.systemd import Systemd
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bedstone.apps.current import Current
+
 # Distributions' images are renewed every few weeks.
 OLD_AFTER = timedelta(days=90)
 # Builds that can be repeated to the byte give their layers a made-up date.
@@ -33,6 +35,7 @@ class Image:
         kind: ``build``, ``pull`` or ``load``.
         made: when it was made.
         base: when its lowest layer, the operating system, was made.
+        service: whose own it is, empty for the app's.
 
     """
 
@@ -40,6 +43,12 @@ class Image:
     kind: str
     made: datetime | None
     base: datetime | None
+    service: str = ""
+
+    @property
+    def whose(self) -> str:
+        """The app, or ``APP/SERVICE``."""
+        return f"{self.app}/{self.service}" if self.service else self.app
 
 
 def gather(docker: Docker | None = None, systemd: Systemd | None = None) -> list[Image] | None:
@@ -55,21 +64,24 @@ def gather(docker: Docker | None = None, systemd: Systemd | None = None) -> list
             # Not released: `bedstone status` says so.
             continue
         try:
-            dates = docker.layer_dates(serving.made.image)
+            found += [_image(serving, service, docker) for service in serving.app.images]
         except CommandError:
             if systemd.active("docker.service") != "active":
                 return None
             raise
-        known = [date for date in dates if date.year >= _FIRST_YEAR]
-        found.append(
-            Image(
-                name,
-                serving.app.image.kind,
-                max(known, default=None),
-                known[-1] if known and dates[-1] == known[-1] else None,
-            )
-        )
     return found
+
+
+def _image(serving: Current, service: str, docker: Docker) -> Image:
+    dates = docker.layer_dates(serving.made.of(service).image)
+    known = [date for date in dates if date.year >= _FIRST_YEAR]
+    return Image(
+        serving.app.name,
+        serving.app.images[service].kind,
+        max(known, default=None),
+        known[-1] if known and dates[-1] == known[-1] else None,
+        service,
+    )
 
 
 def judge(found: Sequence[Image], now: datetime) -> Iterator[Alarm]:
@@ -81,13 +93,13 @@ def judge(found: Sequence[Image], now: datetime) -> Iterator[Alarm]:
             continue
         ago = age.humanize((now - moment).total_seconds())
         if built:
-            words = f"the base image that {image.app} is built on was made {ago} ago"
+            words = f"the base image that {image.whose} is built on was made {ago} ago"
             command = f"`{_DEPLOY} -e rebuild=true -e app_only={image.app}` builds on the newest"
         else:
-            words = f"the image that {image.app} runs was made {ago} ago"
+            words = f"the image that {image.whose} runs was made {ago} ago"
             command = f"name a newer one in the settings, then `{_DEPLOY} -e app_only={image.app}`"
         yield Alarm(
-            f"images/{image.app}",
+            f"images/{image.whose}",
             "warning",
             f"{words}, with all the holes that were found since",
             command,

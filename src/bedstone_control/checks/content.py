@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bedstone_control.checks.problems import Problem
     from bedstone_control.settings.app import App, Content
     from bedstone_control.settings.root import Settings
+    from bedstone_control.settings.source import Origin
 
 # What Docker passes to mount(8), as far as it makes sense in a container.
 _TMPFS_OPTION = re.compile(r"exec|noexec|size=[1-9][0-9]*[kmg]?|mode=[0-7]{3,4}|[ug]id=[0-9]{1,10}")
@@ -101,7 +102,13 @@ def _placeholders(context: Context, where: Place, app: App, text: str) -> Iterat
 
 def _build(context: Context, place: Place, app: App) -> Iterator[Problem]:
     """Check names and placeholders of what the build gets, and of the source's address."""
-    for kind, values in (("args", app.build.args), ("secrets", app.build.secrets)):
+    for origin in app.origins:
+        yield from _origin(context, (*place, *origin.place), origin)
+
+
+def _origin(context: Context, place: Place, origin: Origin) -> Iterator[Problem]:
+    build = origin.build
+    for kind, values in (("args", build.args), ("secrets", build.secrets)):
         for name, text in values.items():
             where = (*place, "build", kind, name)
             if not re.fullmatch(names.ENVIRONMENT_NAME, name):
@@ -115,10 +122,10 @@ def _build(context: Context, place: Place, app: App) -> Iterator[Problem]:
                 message = "The secret stands here in plain text. Move it into the vault."
                 right = {name: f"${{secret.{name.lower()}}}"}
                 yield context.problem(where, message, right)
-            elif kind == "args" and name in app.build.secrets:
+            elif kind == "args" and name in build.secrets:
                 message = f"`{name}` is among the build's secrets already."
                 yield context.problem(where, message, {"args": {"BASE_IMAGE": "python:3.13-slim"}})
-    yield from _only_secrets(context, (*place, "source", "git"), app.source.git or "")
+    yield from _only_secrets(context, (*place, "source", "git"), origin.source.git or "")
 
 
 def _only_secrets(context: Context, where: Place, text: str) -> Iterator[Problem]:

@@ -263,12 +263,13 @@ def deploy_keys(directory: Path, password_file: Path | None = None) -> dict[str,
     apps = content.get("apps") if isinstance(content, dict) else None
     kept = apps if isinstance(apps, dict) else {}
     return {
-        f"{app.name}: {app.source.git}": ssh_keys.public_line(
-            key, f"bedstone-{directory.resolve().name}-{app.name}"
+        f"{app.name}: {origin.source.git}": ssh_keys.public_line(
+            key, "-".join(("bedstone", directory.resolve().name, app.name, *origin.place[1:]))
         )
         for app in settings.apps
-        if app.source.git is not None
-        and isinstance(key := (kept.get(app.name) or {}).get("deploy_key"), str)
+        for origin in app.origins
+        if origin.source.git is not None
+        and isinstance(key := (kept.get(app.name) or {}).get(origin.secret("deploy_key")), str)
         and ssh_keys.private_key_fault(key) is None
     }
 

@@ -118,16 +118,11 @@ def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     for service, variables in (app.get("service_environments") or {}).items():
         file = f"{directory}/{environment.service_file(service)}"
         wanted.append({"path": file, "content": _dumps(name, variables), **SECRET})
-    if app.get("registry"):
-        wanted.append(
-            {"path": f"{directory}/registry.json", "content": _json(app["registry"]), **SECRET}
+    wanted += _source_files(directory, "", config["image"], app)
+    for service, needs in (app.get("image_sources") or {}).items():
+        wanted += _source_files(
+            directory, f"-{service}", config["services"][service]["image"], needs
         )
-    if app.get("source_secrets"):
-        secrets = _json(app["source_secrets"])
-        wanted.append({"path": f"{directory}/source.json", "content": secrets, **SECRET})
-    if app.get("source_archive"):
-        archive = {"path": config["image"]["archive"], "source": app["source_archive"]}
-        wanted.append({**archive, "mode": "0600"})
     # Readable for the container's user; on the server the directories above are root's alone.
     further = [dict(file) for file in app.get("files") or []]
     wanted += [{"sensitive": True, "mode": "0644", **file} for file in further]
@@ -135,6 +130,21 @@ def _files(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     for job, values in _jobs(app).items():
         wanted += _job_units(name, job, values)
     return wanted
+
+
+def _source_files(
+    directory: str, ending: str, image: Mapping[str, Any], needs: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the files from which an image is made: its logins and its archive."""
+    for name, values in (
+        ("registry", needs.get("registry")),
+        ("source", needs.get("source_secrets")),
+    ):
+        if values:
+            path = f"{directory}/{name}{ending}.json"
+            yield {"path": path, "content": _json(values), **SECRET}
+    if needs.get("source_archive"):
+        yield {"path": image["archive"], "source": needs["source_archive"], "mode": "0600"}
 
 
 def _jobs(app: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -145,6 +155,9 @@ def _jobs(app: Mapping[str, Any]) -> Mapping[str, Any]:
 def packages(apps: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the Debian packages that the apps' sources need."""
     kinds = {app["config"]["image"]["kind"] for app in apps}
+    for app in apps:
+        own = [service.get("image") for service in app["config"]["services"].values()]
+        kinds |= {image["kind"] for image in own if image}
     return ["git", "openssh-client"] if "git" in kinds else []
 
 
@@ -235,10 +248,11 @@ def arguments(site: Site) -> list[dict[str, Any]]:
                 for service in owners(app)
                 if service is not None
             },
-            "source_archive": app_config.source_archive(site, app),
+            "source_archive": app_config.source_archive(site, app, app.origins[0]),
             "files": app_config.app_files(site, app),
-            "registry": app_config.registry(site, app),
-            "source_secrets": app_config.source_secrets(site, app),
+            "registry": app_config.registry(site, app, app.origins[0]),
+            "source_secrets": app_config.source_secrets(site, app, app.origins[0]),
+            "image_sources": app_config.image_sources(site, app),
         }
         for app in site.settings.apps
     ]
@@ -297,11 +311,15 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
                 rotation=_SECRET_KEY,
                 keeps_previous=f"secret_key{placeholders.PREVIOUS}" in named,
             )
-        if app.source.registry_user is not None:
-            yield Secret((*place, "registry_password"), "of the registry's account")
-        server = gitserver.parse(app.source.git) if app.source.git is not None else None
-        if server is not None and server.ssh:
-            yield Secret((*place, "deploy_key"), "fetches the source", ssh_key, rotation=SSH_KEY)
+        for origin in app.origins:
+            source = origin.source
+            if source.registry_user is not None:
+                name = origin.secret("registry_password")
+                yield Secret((*place, name), "of the registry's account")
+            server = gitserver.parse(source.git) if source.git is not None else None
+            if server is not None and server.ssh:
+                name = origin.secret("deploy_key")
+                yield Secret((*place, name), "fetches the source", ssh_key, rotation=SSH_KEY)
         for name in sorted(needed - {"", "secret_key"}):
             keeps = f"{name}{placeholders.PREVIOUS}" in named
             purpose = f"any other: ${{secret.{name}}}"
@@ -317,9 +335,9 @@ def _texts(app: App) -> list[str]:
             for text in overridden(app, _VARIABLES, service=service).values()
         ),
         *(file.content or "" for file in app.files),
-        *app.build.args.values(),
-        *app.build.secrets.values(),
-        app.source.git or "",
+        *(text for origin in app.origins for text in origin.build.args.values()),
+        *(text for origin in app.origins for text in origin.build.secrets.values()),
+        *(origin.source.git or "" for origin in app.origins),
     ]
 
 

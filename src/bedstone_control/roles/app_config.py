@@ -27,23 +27,41 @@ if TYPE_CHECKING:
     from bedstone_control.roles.site import Site
     from bedstone_control.settings.app import App
     from bedstone_control.settings.service import Service
+    from bedstone_control.settings.source import Build, Origin
 
 _DEFAULT_REGISTRY = "docker.io"
 
 
-def source_archive(site: Site, app: App) -> str | None:
-    """Return the archive on the controller that an app's image is made of, if any."""
-    if app.source.path is not None:
-        prepared = _prepared(site, app)
-        return str(prepared.archive(site.cache_directory, app.name))
-    if app.source.archive is not None:
-        return site.path(app.source.archive)
+def source_archive(site: Site, app: App, origin: Origin) -> str | None:
+    """Return the archive on the controller that an image is made of, if any."""
+    if origin.source.path is not None:
+        prepared = _prepared(site, origin)
+        return str(prepared.archive(site.cache_directory, _file(app.name, origin)))
+    if origin.source.archive is not None:
+        return site.path(origin.source.archive)
     return None
 
 
-def _prepared(site: Site, app: App) -> archive.Prepared:
-    directory = Path(site.path(app.source.path or "."))
-    return archive.prepare(directory, app.build, git_directory=app.source.git_directory)
+def image_sources(site: Site, app: App) -> dict[str, dict[str, Any]]:
+    """Return what the images of services with their own need besides app.json, by service."""
+    return {
+        origin.service: {
+            "source_archive": source_archive(site, app, origin),
+            "registry": registry(site, app, origin),
+            "source_secrets": source_secrets(site, app, origin),
+        }
+        for origin in app.origins
+        if origin.service
+    }
+
+
+def _file(name: str, origin: Origin) -> str:
+    return f"{name}-{origin.service}" if origin.service else name
+
+
+def _prepared(site: Site, origin: Origin) -> archive.Prepared:
+    directory = Path(site.path(origin.source.path or "."))
+    return archive.prepare(directory, origin.build, git_directory=origin.source.git_directory)
 
 
 def app_files(site: Site, app: App) -> list[dict[str, Any]]:
@@ -74,7 +92,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "name": app.name,
         "domains": list(app.domains),
         "https_port": site.port("nginx_https_port"),
-        "image": _image(site, app),
+        "image": _image(site, app, app.origins[0]),
         "services": services(site, app),
         "jobs": {name: job.model_dump() for name, job in app.jobs.items()},
         "commands": _commands(app),
@@ -125,31 +143,32 @@ def _commands(app: App) -> dict[str, Any]:
     }
 
 
-def _image(site: Site, app: App) -> dict[str, Any]:
+def _image(site: Site, app: App, origin: Origin) -> dict[str, Any]:
     state = f"{names.STATE_DIRECTORY}/{app.name}"
-    if app.source.image is not None:
-        return {"kind": "pull", "reference": app.source.image}
-    if app.source.archive is not None:
-        return {"kind": "load", "archive": f"{state}/image.tar"}
-    if app.source.git is not None:
+    source, build = origin.source, origin.build
+    if source.image is not None:
+        return {"kind": "pull", "reference": source.image}
+    if source.archive is not None:
+        return {"kind": "load", "archive": f"{state}/{_file('image', origin)}.tar"}
+    if source.git is not None:
         return {
             "kind": "git",
-            "url": app.source.git,
-            "version": app.source.version,
-            "dockerfile": app.build.dockerfile or "Dockerfile",
-            "args": _args(app.build.args),
-            "target": app.build.target,
-            **_secrets(app),
+            "url": source.git,
+            "version": source.version,
+            "dockerfile": build.dockerfile or "Dockerfile",
+            "args": _args(build.args),
+            "target": build.target,
+            **_secrets(build),
             "default_dockerfile": False,
         }
-    prepared = _prepared(site, app)
+    prepared = _prepared(site, origin)
     return {
         "kind": "build",
-        "archive": f"{state}/source.tar.gz",
+        "archive": f"{state}/{_file('source', origin)}.tar.gz",
         "dockerfile": prepared.dockerfile,
         "args": _args(prepared.build_args),
-        "target": app.build.target,
-        **_secrets(app),
+        "target": build.target,
+        **_secrets(build),
         "default_dockerfile": prepared.default_dockerfile is not None,
     }
 
@@ -157,9 +176,12 @@ def _image(site: Site, app: App) -> dict[str, Any]:
 def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
     """Return an app's services with their routes and commands filled in."""
     routes = service_routes(app)
+    own = {origin.service: origin for origin in app.origins}
     result = {}
     for name, service in app.services.items():
-        values = service.model_dump()
+        values = service.model_dump(exclude={"source", "build"})
+        if name in own:
+            values["image"] = _image(site, app, own[name])
         values["route"] = routes.get(name)
         # Left out where there is none: the configuration of other apps stays the same.
         if ports := [entry for text in values.pop("publish") if (entry := parse(text))]:
@@ -171,16 +193,16 @@ def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
                 f"{names.CONFIG_DIRECTORY}/{app.name}/{environment.service_file(name)}"
             )
         if service.command is None:
-            values["command"] = _default_command(site, app, service)
+            values["command"] = _default_command(site, own.get(name, own[""]), service)
         result[name] = values
     return result
 
 
-def _default_command(site: Site, app: App, service: Service) -> list[str] | None:
+def _default_command(site: Site, origin: Origin, service: Service) -> list[str] | None:
     """Return gunicorn for a web service of the default Dockerfile, else the image's own."""
-    if app.source.path is None or service.port is None:
+    if origin.source.path is None or service.port is None:
         return None
-    prepared = _prepared(site, app)
+    prepared = _prepared(site, origin)
     if prepared.default_dockerfile is None or prepared.default_dockerfile.wsgi is None:
         return None
     return [
@@ -216,43 +238,45 @@ def _args(args: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _secrets(app: App) -> dict[str, list[str]]:
+def _secrets(build: Build) -> dict[str, list[str]]:
     """Return the names of the build's secrets, whose values are elsewhere."""
-    return {"secrets": sorted(app.build.secrets)} if app.build.secrets else {}
+    return {"secrets": sorted(build.secrets)} if build.secrets else {}
 
 
-def source_secrets(site: Site, app: App) -> dict[str, Any] | None:
-    """Return what the image's source needs and app.json can't hold, None when that is nothing.
+def source_secrets(site: Site, app: App, origin: Origin) -> dict[str, Any] | None:
+    """Return what an image's source needs and app.json can't hold, None when that is nothing.
 
     app.json holds the same texts with their placeholders.
     """
+    source, build = origin.source, origin.build
     values = {f"secret.{name}": text for name, text in site.app_secrets(app).items()}
     result: dict[str, Any] = {}
-    if app.source.git is not None and placeholders.used(app.source.git):
+    if source.git is not None and placeholders.used(source.git):
         result["url"] = expand(
-            app.source.git, {name: quote(text, safe="") for name, text in values.items()}
+            source.git, {name: quote(text, safe="") for name, text in values.items()}
         )
-    args = {name: text for name, text in app.build.args.items() if placeholders.used(text)}
+    args = {name: text for name, text in build.args.items() if placeholders.used(text)}
     if args:
         result["args"] = {name: expand(text, values) for name, text in args.items()}
-    if app.build.secrets:
-        result["secrets"] = {name: expand(text, values) for name, text in app.build.secrets.items()}
-    server = gitserver.parse(app.source.git) if app.source.git is not None else None
+    if build.secrets:
+        result["secrets"] = {name: expand(text, values) for name, text in build.secrets.items()}
+    server = gitserver.parse(source.git) if source.git is not None else None
     if server is not None and server.ssh:
-        result["deploy_key"] = site.app_secrets(app)["deploy_key"].strip() + "\n"
-        result["known_hosts"] = gitserver.known_hosts(server, app.source.host_keys)
+        result["deploy_key"] = site.app_secrets(app)[origin.secret("deploy_key")].strip() + "\n"
+        result["known_hosts"] = gitserver.known_hosts(server, source.host_keys)
     return result or None
 
 
-def registry(site: Site, app: App) -> dict[str, str] | None:
-    """Return the login for the registry that an app's image is pulled from, if it has one."""
-    if app.source.image is None or app.source.registry_user is None:
+def registry(site: Site, app: App, origin: Origin) -> dict[str, str] | None:
+    """Return the login for the registry that an image is pulled from, if it has one."""
+    source = origin.source
+    if source.image is None or source.registry_user is None:
         return None
-    first, slash, _ = app.source.image.partition("/")
+    first, slash, _ = source.image.partition("/")
     # As Docker decides: a first part with a dot or a port is a host, else it is Docker Hub's.
     is_host = slash and ("." in first or ":" in first or first == "localhost")
     return {
         "server": first if is_host else _DEFAULT_REGISTRY,
-        "username": app.source.registry_user,
-        "password": site.app_secrets(app)["registry_password"],
+        "username": source.registry_user,
+        "password": site.app_secrets(app)[origin.secret("registry_password")],
     }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bedstone.apps import limits
+from bedstone_control.settings.source import Build, Source
 from bedstone_control.settings.types import Command, Model, Text
 
 # What a program may take as "end, please"; the kill itself comes after `stop_seconds`.
@@ -72,6 +73,17 @@ class Service(Model):
         description="Port on which the process answers HTTP inside its container. None for a "
         "worker.",
         examples=[8000],
+    )
+    source: Source | None = Field(
+        None,
+        description="Where this service's image comes from, with the keys of the app's `source`; "
+        "the app's image when left out. A release makes and replaces all images together.",
+        examples=[{"path": "../../frontend"}],
+    )
+    build: Build = Field(
+        default_factory=lambda: Build.model_validate({}),
+        description="How the image of its `source` is built.",
+        examples=[{"args": {"BASE_IMAGE": "node:22-slim"}}],
     )
     publish: list[str] = Field(
         default_factory=list,

@@ -24,7 +24,7 @@ from bedstone_control.source.default_dockerfile import (
 from bedstone_control.source.dockerignore import DockerIgnore
 
 if TYPE_CHECKING:
-    from bedstone_control.settings.app import Build
+    from bedstone_control.settings.source import Build
 
 # Changed when the same source shall make another archive.
 _FORMAT = 2

@@ -48,7 +48,7 @@ def prune(rollout: Rollout) -> str:
     kept = {entry.id for entry in releases.kept(rollout.connection, app)} | {rollout.id}
     removed = 0
     for tag in docker.tags(names.image_repository(app)):
-        if tag not in kept:
+        if not names.is_image_of(tag, kept):
             docker.untag(names.image(app, tag))
             removed += 1
     removed += image.drop_pulled(rollout, kept)

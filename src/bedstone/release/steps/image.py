@@ -1,4 +1,4 @@
-"""Build the release's image once from one source, and name it after each release."""
+"""Build each of the release's images once from one source, and name it after each release."""
 
 from __future__ import annotations
 
@@ -7,44 +7,60 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
+from bedstone.apps.slots import OwnImage
 from bedstone.core import files, names, paths
-from bedstone.core.errors import BedstoneError
+from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.ledger import releases
 from bedstone.release import source
 from bedstone.system import container
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bedstone.apps.config import App
+    from bedstone.ledger.releases import Entry
     from bedstone.release.context import Rollout
     from bedstone.system.docker import ImageFacts
 
 
 def image(rollout: Rollout) -> str:
-    """Build, pull or load the image and name it after the release."""
+    """Build, pull or load the images, the app's and those of services, and name them."""
+    app = rollout.app
+    made, said = {}, []
+    for service in app.images:
+        made[service], how = _make(rollout, service)
+        said.append(f"{service}: {how}" if service else how)
+    own = made.pop("")
+    rollout.image, rollout.uid, rollout.gid = own.image, own.uid, own.gid
+    rollout.own_images = made
+    releases.set_image(rollout.connection, app.name, rollout.id, own.image)
+    slots.write_made(app.name, rollout.id, rollout.made)
+    return ", ".join(said)
+
+
+def _make(rollout: Rollout, service: str) -> tuple[OwnImage, str]:
+    """Build, pull or load one image and name it after the release; return it, and how in words."""
     app, docker = rollout.app, rollout.host.docker
-    facts = None if rollout.options.rebuild else _built_before(rollout)
-    how = f"{app.image.kind} as before" if facts else app.image.kind
+    kind = app.images[service].kind
+    facts = None if rollout.options.rebuild else _built_before(rollout, service)
+    how = f"{kind} as before" if facts else kind
     if facts is None:
         facts = source.obtain(
             app,
-            rollout.identity,
+            rollout.identities[service],
             docker,
             rollout.host.run,
             rollout.on_line,
+            service=service,
             fresh=rollout.options.rebuild,
         )
         # Docker itself leaves an image's layers to the kernel's own time.
         if (stored := paths.host("/var/lib/docker")).is_dir():
             files.sync_filesystem(stored, rollout.host.run)
     require_no_loose_volumes(app, docker.volumes(facts.id))
-    docker.tag(facts.id, names.image(app.name, rollout.id))
-    rollout.image = facts.id
-    rollout.uid, rollout.gid = docker.ids(facts.id, app.user or facts.user, app=app.name)
-    releases.set_image(rollout.connection, app.name, rollout.id, facts.id)
-    slots.write_made(app.name, rollout.id, rollout.made)
-    return f"{how} {facts.id[:19]}"
+    docker.tag(facts.id, names.image(app.name, rollout.id, service))
+    uid, gid = docker.ids(facts.id, app.user or facts.user, app=app.name)
+    return OwnImage(facts.id, uid, gid, rollout.builds.get(service)), f"{how} {facts.id[:19]}"
 
 
 def require_no_loose_volumes(app: App, volumes: Sequence[str]) -> None:
@@ -93,17 +109,34 @@ def _volume_hint(app: App, path: PurePosixPath, media: PurePosixPath | None) -> 
     return f"{path}: {kept}; `tmpfs: [{tmpfs}]` has them in memory until the next restart."
 
 
-def _built_before(rollout: Rollout) -> ImageFacts | None:
+def _built_before(rollout: Rollout, service: str) -> ImageFacts | None:
     """Return the image that was built from the very same, if it is still here."""
-    if rollout.build is None:
+    build = rollout.builds.get(service)
+    if build is None:
         return None
-    found = releases.built(rollout.connection, rollout.app.name, rollout.build)
-    return rollout.host.docker.image(found) if found else None
+    app, docker = rollout.app.name, rollout.host.docker
+    if not service:
+        found = releases.built(rollout.connection, app, build)
+        return docker.image(found) if found else None
+    for entry in releases.kept(rollout.connection, app):
+        own = made_by(app, entry.id).get(service)
+        if own is not None and own.build == build and (facts := docker.image(own.image)):
+            return facts
+    return None
+
+
+def made_by(app: str, release: str) -> Mapping[str, OwnImage]:
+    """Return the images of a kept release's services; none of one that never got that far."""
+    try:
+        return slots.read_made(app, release).services
+    except ConfigError:
+        return {}
 
 
 def undo_image(rollout: Rollout) -> None:
-    """Take the release's name off the image."""
-    rollout.host.docker.untag(names.image(rollout.app.name, rollout.id))
+    """Take the release's name off the images."""
+    for service in rollout.app.images:
+        rollout.host.docker.untag(names.image(rollout.app.name, rollout.id, service))
 
 
 def drop_pulled(rollout: Rollout, kept: Collection[str]) -> int:
@@ -118,21 +151,31 @@ def drop_pulled(rollout: Rollout, kept: Collection[str]) -> int:
 
     """
     app, connection, docker = rollout.app, rollout.connection, rollout.host.docker
-    if app.image.kind != "pull":
+    pulled = {i.reference for i in app.images.values() if i.kind == "pull" and i.reference}
+    if not pulled:
         return 0
     entries = releases.entries(connection, app.name)
-    wanted = {entry.image for entry in entries if entry.id in kept}
+    wanted = _images_of(app.name, (entry for entry in entries if entry.id in kept))
     for other in releases.known_apps(connection):
-        wanted |= {entry.image for entry in releases.kept(connection, other)}
-    old = {entry.image for entry in entries} - wanted
+        wanted |= _images_of(other, releases.kept(connection, other))
+    old = _images_of(app.name, entries) - wanted
     names = [
         name
-        for name, image in docker.names(repository(app.image.reference or ""))
-        if image in old and name != app.image.reference
+        for place in sorted({repository(reference) for reference in pulled})
+        for name, image in docker.names(place)
+        if image in old and name not in pulled
     ]
     for name in names:
         docker.untag(name)
     return len(names)
+
+
+def _images_of(app: str, entries: Iterable[Entry]) -> set[str | None]:
+    found: set[str | None] = set()
+    for entry in entries:
+        found.add(entry.image)
+        found |= {own.image for own in made_by(app, entry.id).values()}
+    return found
 
 
 def repository(reference: str) -> str:

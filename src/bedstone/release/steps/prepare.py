@@ -45,12 +45,13 @@ def revive(rollout: Rollout) -> str:
     app, directory = rollout.app, rollout.directory
     require_room(app)
     made = slots.read_made(app.name, rollout.id)
-    if rollout.host.docker.image(made.image) is None:
+    if any(rollout.host.docker.image(image) is None for image in made.images().values()):
         raise BedstoneError(
-            f"The image of release {rollout.id} isn't on this server any more.",
+            f"An image of release {rollout.id} isn't on this server any more.",
             hint=f"`bedstone releases {app.name}` lists those that can serve again.",
         )
     rollout.image, rollout.uid, rollout.gid = made.image, made.uid, made.gid
+    rollout.own_images = dict(made.services)
     declared = config.load(app.name)
     secret = app.rotating_variables | declared.rotating_variables
     changed: set[str] = set()

@@ -38,10 +38,10 @@ class FakeDocker:
 
     loaded: dict[str, str] = field(default_factory=dict)
 
-    def load(self, archive: Path) -> str:
+    def load_all(self, archive: Path) -> list[str]:
         name, identity = archive.read_text().split()
         self.loaded[name] = identity
-        return name
+        return [name]
 
     def image(self, reference: str) -> ImageFacts | None:
         found = self.loaded.get(reference)

@@ -157,7 +157,7 @@ def test_changed_secret_argument_is_another_build_and_a_changed_token_is_none() 
     found = []
     for value, token in (("one", "x"), ("two", "x"), ("two", "y")):
         keep(args={"T": value}, secrets={"npm": token})
-        found.append(fingerprint.compute(app, "id"))
+        found.append(fingerprint.compute(app, {"": "id"}))
     assert found[0].build != found[1].build
     assert found[0].whole != found[1].whole
     assert found[0].declared == found[1].declared

@@ -13,7 +13,8 @@ from bedstone_control.roles.app_config import host_config, source_secrets
 from bedstone_control.roles.environment import environment
 from bedstone_control.roles.secrets import new_secrets
 from bedstone_control.settings import gitserver
-from bedstone_control.settings.app import App, Build
+from bedstone_control.settings.app import App
+from bedstone_control.settings.source import Build
 from bedstone_control.source import archive as source
 from tests.unit.fixtures.roles import site_of
 from tests.unit.fixtures.sites import PUBLIC_KEY
@@ -297,7 +298,7 @@ def test_secrets_of_a_source_are_in_a_file_of_their_own() -> None:
     assert config["image"]["url"] == app.source.git
     assert config["image"]["args"] == {"PLAIN": "${HOME}", "KEY": "k-${secret.key}"}
     assert config["image"]["secrets"] == ["NPM_TOKEN"]
-    assert source_secrets(site, app) == {
+    assert source_secrets(site, app, app.origins[0]) == {
         "url": "https://deploy:a%2Fb%40c@git.example.com/shop.git",
         "args": {"KEY": "k-K"},
         "secrets": {"NPM_TOKEN": "N"},

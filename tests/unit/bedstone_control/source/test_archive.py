@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone_control.settings.app import Build
+from bedstone_control.settings.source import Build
 from bedstone_control.source import archive as source
 
 BUILD = Build.model_validate({})
