@@ -31,6 +31,9 @@ def scaled(host: Host) -> Iterator[None]:
     host.check_output("printf '%%s' %s > %s.new && mv %s.new %s", json.dumps(app), APP, APP, APP)
     yield
     host.check_output("mv %s %s", kept, APP)
+    # nginx is reloaded for each side; tests that keep connections open come after this one.
+    for command in ("release", "restart"):
+        host.check_output("bedstone %s ledger", command)
 
 
 def test_killed_replica_costs_no_later_request(host: Host, ledger: Ledger) -> None:
