@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.1
 _OPENED_CONNECTIONS_KEPT = 16
 # A replica that is away gets no requests for two seconds, then one at a time as a probe. Not at its
 # first failure: a request that ends one process after the other must not close all of them.
-_TOLERANCE = "max_fails=3 fail_timeout=2s"
+_FAILURES = "max_fails=3 fail_timeout=2s"
 _NOWHERE = "    server 127.0.0.1:9 down;\n"
 _UPSTREAM = re.compile(r"upstream (\S+) \{([^}]*)\}")
 _SERVER = re.compile(r"server ([0-9.]+:[0-9]+)(?: max_fails=[^;]*)?;")
@@ -77,7 +77,7 @@ def _lines(servers: Sequence[str]) -> str:
 
     nginx takes no notice of failures where there is one server alone.
     """
-    tolerance = f" {_TOLERANCE}" if len(servers) > 1 else ""
+    tolerance = f" {_FAILURES}" if len(servers) > 1 else ""
     return "".join(f"    server {server}{tolerance};\n" for server in servers) or _NOWHERE
 
 
