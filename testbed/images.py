@@ -7,6 +7,7 @@ import os
 import platform
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from testbed import recipes
@@ -97,36 +98,47 @@ def server_image(suite: str) -> str:
         return tag
 
 
-def python_name(suite: str) -> str:
-    """Return the file name under which servers find a suite's base image."""
-    return f"bedstone-python-{suite}.tar"
+def app_name(kind: str, suite: str) -> str:
+    """Return the file name under which servers find a base image for apps."""
+    return f"bedstone-{kind}-{suite}.tar"
 
 
 def python_image(suite: str) -> Path:
-    """Return the base image for apps as an archive for `docker load`, made now unless kept.
+    """Return the base image for apps in Python; see `app_image`."""
+    return app_image(recipes.python, suite)
 
-    Servers find it as /opt/testbed/bedstone-python-SUITE.tar, and trixie's also as
-    /opt/testbed/bedstone-python.tar. It loads as `bedstone-python:SUITE`.
+
+def node_image(suite: str) -> Path:
+    """Return the base image for apps in Python with a front end of Node.js; see `app_image`."""
+    return app_image(recipes.node, suite)
+
+
+def app_image(make: Callable[[str, recipes.Surroundings], Recipe], suite: str) -> Path:
+    """Return a base image as an archive for `docker load`, made now unless kept.
+
+    Servers find it as /opt/testbed/bedstone-KIND-SUITE.tar, and trixie's also as
+    /opt/testbed/bedstone-KIND.tar. It loads as `bedstone-KIND:SUITE`.
 
     Raises:
         TestbedError: the suite is unknown, or making it failed.
 
     """
     check_suite(suite)
-    with lock(f"image-python-{suite}"):
-        recipe = recipes.python(suite, recipes.look_around())
-        kept = IMAGES / f"docker-python-{suite}-{recipe.key}.tar"
+    recipe = make(suite, recipes.look_around())
+    kind = recipe.kind
+    with lock(f"image-{kind}-{suite}"):
+        kept = IMAGES / f"docker-{kind}-{suite}-{recipe.key}.tar"
         if not kept.exists():
-            say(f"making the {suite} base image for apps (about half a minute, once)")
+            say(f"making the {suite} base image for apps, {kind} (about half a minute, once)")
             layer = rootfs(recipe)
             draft = kept.with_name(f"draft-{kept.name}")
-            docker_archive(layer, draft, f"bedstone-python:{suite}")
+            docker_archive(layer, draft, f"bedstone-{kind}:{suite}")
             draft.replace(kept)
             layer.unlink()
-        publish(kept, python_name(suite))
+        publish(kept, app_name(kind, suite))
         if suite == DEFAULT_SUITE:
-            publish(kept, "bedstone-python.tar")
-    return SHARED / python_name(suite)
+            publish(kept, f"bedstone-{kind}.tar")
+    return SHARED / app_name(kind, suite)
 
 
 def publish(kept: Path, name: str) -> None:
@@ -186,7 +198,7 @@ def current_keys() -> set[str]:
     return {
         make(suite, around).key
         for suite in recipes.SUITES
-        for make in (recipes.server, recipes.python)
+        for make in (recipes.server, recipes.python, recipes.node)
     }
 
 

@@ -5,7 +5,7 @@ import io
 import json
 import shlex
 import tarfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from testbed import apt, trust
@@ -35,6 +35,7 @@ KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-ar
 MACHINE_NETWORK = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n"
 MACHINE_RESOLVER = "nameserver 10.0.2.3\n"
 PYTHON_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+NODE_PACKAGES = ("nodejs", "npm")
 # Manuals have no readers in a container; without them the base image is a third smaller.
 WITHOUT_DOCUMENTATION = (
     "path-exclude=/usr/share/man/*",
@@ -184,6 +185,12 @@ def python(suite: str, around: Surroundings) -> Recipe:
             'chroot "$1" /usr/bin/python3 -m venv /usr/local',
         ),
     )
+
+
+def node(suite: str, around: Surroundings) -> Recipe:
+    """Return the recipe of the base image for apps with a front end: Python's, and Node.js."""
+    base = python(suite, around)
+    return replace(base, kind="node", packages=(*base.packages, *NODE_PACKAGES))
 
 
 def overlay(recipe: Recipe, path: Path) -> None:

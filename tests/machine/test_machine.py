@@ -53,7 +53,7 @@ def write_inventory(made: Machine) -> None:
     payments = settings["bedstone_apps"][0]
     payments["source"]["path"] = str(ROOT / "app")
     payments["build"]["args"]["BASE_IMAGE"] = f"bedstone-python:{SUITE}"
-    settings["docker_image_archives"] = [f"/opt/testbed/{images.python_name(SUITE)}"]
+    settings["docker_image_archives"] = [f"/opt/testbed/bedstone-python-{SUITE}.tar"]
     # What a container can't have.
     settings |= {"base_swap_mb": SWAP_MB, "base_audit": True}
     (values / "settings.yml").write_text(yaml.safe_dump(settings))

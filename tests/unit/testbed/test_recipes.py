@@ -39,10 +39,10 @@ def test_whatever_differs_changes_the_key(changed: dict[str, object]) -> None:
 def test_suites_and_kinds_differ() -> None:
     keys = {
         make(suite, AROUND).key
-        for make in (recipes.server, recipes.python)
+        for make in (recipes.server, recipes.python, recipes.node)
         for suite in recipes.SUITES
     }
-    assert len(keys) == 4
+    assert len(keys) == 6
 
 
 def test_systemd_is_not_asked_to_narrow_the_kernels_own_capabilities() -> None:
