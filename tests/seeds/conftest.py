@@ -20,7 +20,7 @@ from bedstone_control.inventory import create
 from bedstone_control.vault import content as vault
 from testbed import images, servers
 from testbed.cli import inventory
-from testbed.paths import CACHE, ROOT
+from testbed.paths import CACHE, ROOT, SSH
 from testbed.servers import Server, Spec
 from testbed.shell import podman, run
 from tests.seeds.receiver import Receiver, listening
@@ -38,12 +38,14 @@ class StandIn:
         path: its source, from the project's directory.
         health: the path that says that all of it works.
         inventory: the system's inventory, its name when there is one only.
+        base: the base image that it is built from, of `images.app_image`.
 
     """
 
     path: str
     health: str
     inventory: str = ""
+    base: str = "python"
 
 
 STAND_INS = {
@@ -51,12 +53,14 @@ STAND_INS = {
     "internal-payment": StandIn("app", "/health/"),
     "kore": StandIn("tests/apps/kore", "/api/v1/health/"),
     "piggy-bank": StandIn("tests/apps/octoco", "/health", "piggy-bank/production"),
+    "srq-hpn": StandIn("tests/apps/srq-hpn", "/api/db-health", base="node"),
 }
 # The servers and the systems on each. Two apps of two teams share one, as apps do.
 SERVERS = {
     "internal-payment": ("internal-payment",),
     "kore": ("kore",),
     "piggy-bank-and-coffee": ("piggy-bank", "coffee-payments"),
+    "srq-hpn": ("srq-hpn",),
 }
 
 
@@ -161,6 +165,7 @@ def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> 
     shutil.rmtree(directory, ignore_errors=True)
     apps: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
+    bases: dict[str, None] = {}
     for name in systems:
         stand_in = STAND_INS[name]
         source = SEEDS / (stand_in.inventory or name)
@@ -169,7 +174,8 @@ def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> 
         (app,) = own.pop("bedstone_apps")
         app["source"] = {"path": str(ROOT / stand_in.path)}
         build = app.setdefault("build", {})
-        build["args"] = {"BASE_IMAGE": f"bedstone-python:{images.DEFAULT_SUITE}"}
+        build["args"] = {"BASE_IMAGE": f"bedstone-{stand_in.base}:{images.DEFAULT_SUITE}"}
+        bases[f"/opt/testbed/bedstone-{stand_in.base}.tar"] = None
         apps.append(app)
         assert settings.keys().isdisjoint(own), "two systems on a server differ in a setting"
         settings |= own
@@ -177,7 +183,9 @@ def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> 
     settings = {"bedstone_apps": apps, **settings}
     # No authority on the internet can reach the server; it has Bedstone's own certificate.
     settings["bedstone_acme"] = None
-    settings["docker_image_archives"] = ["/opt/testbed/bedstone-python.tar"]
+    settings["docker_image_archives"] = list(bases)
+    if "bedstone_operator" in settings:
+        settings["bedstone_operator"]["authorized_keys"] = [(SSH / "id_ed25519.pub").read_text()]
     for path in (directory / "group_vars/all").glob("*.yml"):
         kept = yaml.safe_load(path.read_text())
         kept.pop("bedstone_acme", None)
@@ -211,7 +219,9 @@ def gateway(group: str) -> str:
 @contextmanager
 def provisioned_server(name: str) -> Iterator[System]:
     """Provision a fresh server by site.yml, and remove it in the end."""
-    images.python_image(images.DEFAULT_SUITE)
+    makers = {"python": images.python_image, "node": images.node_image}
+    for base in {STAND_INS[system].base for system in SERVERS[name]}:
+        makers[base](images.DEFAULT_SUITE)
     images.server_image(images.DEFAULT_SUITE)
     groups: dict[str, None] = {}
     for system in SERVERS[name]:

@@ -222,6 +222,8 @@ def test_srq_hpn(seed: Callable[[str], Seed]) -> None:
     assert system.app.commands.migrate == [["alembic", "upgrade", "head"]]
     (app,) = system.arguments["app_apps"]
     assert app["config"]["migrations"] == "alembic"
+    (site,) = system.arguments["nginx_sites"]
+    assert site["static"]["url"] == "/_next/static/"
     running = environment(system.site, system.app)
     migrating = environment(system.site, system.app, migrate=True)
     assert re.match(r"postgresql://srq_hpn_app_[0-9a-f]{8}:", running["DATABASE_URL_ADMIN"])

@@ -58,3 +58,14 @@ def test_lock_file_names_no_registry() -> None:
     assert "://" not in text
     assert "--index" not in text
     assert "--find-links" not in text
+
+
+def test_lock_file_of_a_front_end_pins_by_hash_and_names_no_registry() -> None:
+    folder = ROOT / "tests/apps/srq-hpn/apps/web"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    locked = {name: packages[f"node_modules/{name}"]["version"] for name in wanted}
+    assert locked == wanted, "exact versions, and the lock file's are the same"
+    for name, package in packages.items():
+        assert not name or package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
