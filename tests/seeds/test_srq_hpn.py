@@ -133,7 +133,7 @@ def as_administrator(system: System, query: str) -> str:
 
 
 def test_outside_reaches_ssh_and_the_web_alone(system: System) -> None:
-    scan = [sys.executable, ROOT / "molecule/firewall/scan.py", "tcp"]
+    scan = [sys.executable, str(ROOT / "molecule/firewall/scan.py"), "tcp"]
     scan += [system.server.address, "1-65535"]
     said = subprocess.run(scan, capture_output=True, text=True, check=True).stdout
     assert sorted(said.splitlines()) == ["open 22", "open 443", "open 80"]

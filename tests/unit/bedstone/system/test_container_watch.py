@@ -207,7 +207,7 @@ def test_row_of_failures_is_ended_by_a_late_answer() -> None:
     unanswered(found, FAILURES - 1)
     assert found.failed == FAILURES - 1
     first.answer = True
-    found.step(first)
+    found.step(first)  # type: ignore[arg-type]
     assert found.failed == 0
     assert others[0].connection is None, "what waits behind it is forgotten"
     unanswered(found, FAILURES - 1)
@@ -221,7 +221,7 @@ def test_wrong_answer_counts_once() -> None:
     found = liveness(probe)
     found.ask()
     probe.answer = False
-    found.step(probe)
+    found.step(probe)  # type: ignore[arg-type]
     found.on_timeout()
     assert (found.failed, found.words) == (1, "no answer")
 
