@@ -279,20 +279,23 @@ def test_other_size_and_certificate_are_loaded_and_drop_no_one(
     clients = load("--client=30")
     declared(pgbouncer_databases=[{"name": "shop", "size": 4}, {"name": "desk", "size": 2}])
     assert "|4|" in console("SHOW DATABASES")
+    assert host.check_output("systemctl show -P MainPID bedstone-pool.service") == pid
     host.check_output(
         "cd /etc/bedstone/tls && cp -a pgbouncer.crt pgbouncer.key /run/ && openssl req -x509"
         " -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=renewed"
         " -addext subjectAltName=DNS:pgbouncer -keyout pgbouncer.key -out pgbouncer.crt"
         " 2>/dev/null && systemctl reload bedstone-pool.service"
     )
-    shown = "openssl s_client -starttls postgres -connect 127.0.0.1:6432 </dev/null 2>/dev/null"
-    assert "renewed" in host.check_output(f"{shown} | openssl x509 -noout -subject")
-    goes_on(clients, wait_until)
-    assert clients.stop() == ""
-    host.check_output(
-        "cp -a /run/pgbouncer.crt /run/pgbouncer.key /etc/bedstone/tls/"
-        " && systemctl reload bedstone-pool.service"
-    )
+    try:
+        shown = "openssl s_client -starttls postgres -connect 127.0.0.1:6432 </dev/null 2>/dev/null"
+        assert "renewed" in host.check_output(f"{shown} | openssl x509 -noout -subject")
+        goes_on(clients, wait_until)
+        assert clients.stop() == ""
+    finally:
+        host.check_output(
+            "cp -a /run/pgbouncer.crt /run/pgbouncer.key /etc/bedstone/tls/"
+            " && systemctl reload bedstone-pool.service"
+        )
     assert host.check_output("systemctl show -P MainPID bedstone-pool.service") == pid
 
 

@@ -20,8 +20,8 @@ UNIT = "bedstone-pool.service"
 SOCKET = "bedstone-pool.socket"
 CONFIGURATION = "/etc/bedstone/pool/pgbouncer.ini"
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-# Files of the program, its log and its console.
-_OTHER_FILES = 64
+# Its own, and connections to PostgreSQL, which has some hundreds.
+_OTHER_FILES = 4096
 
 
 def databases(site: Site) -> list[dict[str, Any]]:
@@ -85,17 +85,16 @@ def pgbouncer_stream(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def pgbouncer_open_files(given: Iterable[Mapping[str, Any]], max_clients: int) -> int:
+def pgbouncer_open_files(max_clients: int) -> int:
     """Return how many files PgBouncer may open: one a client and one a connection to PostgreSQL.
 
-    While a password is replaced, an app has two logins, and each login has a pool.
+    It does not follow from the pools' sizes, since another limit takes a restart.
 
     Args:
-        given: the role's `pgbouncer_databases`.
         max_clients: the role's `pgbouncer_max_clients`.
 
     """
-    return max_clients + 2 * sum(int(each["size"]) for each in given) + _OTHER_FILES
+    return max_clients + _OTHER_FILES
 
 
 def pgbouncer_units(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
