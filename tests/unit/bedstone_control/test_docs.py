@@ -74,8 +74,8 @@ def settings_of(block: str) -> dict[str, Any]:
 def test_pages_have_examples() -> None:
     assert len(BLOCKS) >= 15
     without = {path.parent.name for path in PAGES} - {path.parent.name for path, _ in BLOCKS}
-    # Pages without examples: the settings are those of molecule/release, the drill and a seed.
-    assert without <= {"ledger", "drill", "kore"}
+    # Pages without examples: the settings are those of molecule/release, the drill and the seeds.
+    assert without <= {"ledger", "drill", "kore", "coffee", "octoco", "srq-hpn"}
 
 
 def provide(site: Site, app: dict[str, Any]) -> None:
@@ -85,11 +85,13 @@ def provide(site: Site, app: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    if "path" in app["source"]:
-        sources = site.directory / "sources" / Path(app["source"]["path"]).name
-        app["source"]["path"] = str(sources)
-        write(sources / app.get("build", {}).get("dockerfile", "Dockerfile"), "FROM scratch\n")
-        if app["source"].get("git_directory"):
+    for origin in (app, *(each for each in app["services"].values() if "source" in each)):
+        if "path" not in origin["source"]:
+            continue
+        sources = site.directory / "sources" / Path(origin["source"]["path"]).name
+        origin["source"]["path"] = str(sources)
+        write(sources / origin.get("build", {}).get("dockerfile", "Dockerfile"), "FROM scratch\n")
+        if origin["source"].get("git_directory"):
             made(sources)
     for file in app.get("files", []):
         if "source" in file:

@@ -155,7 +155,8 @@ def test_gaps_have_the_systems_that_need_them_the_most_needed_first() -> None:
         for name in NOT_YET.findall(row[4]):
             found.setdefault(name, [])
             found[name] += [system] if system not in found[name] else []
-    found["provisioned by a test"] = [name for name in HEADINGS if name not in STAND_INS]
+    if without := [name for name in HEADINGS if name not in STAND_INS]:
+        found["provisioned by a test"] = without
     assert found == GAPS
     counts = [len(systems) for systems in GAPS.values()]
     assert counts == sorted(counts, reverse=True)

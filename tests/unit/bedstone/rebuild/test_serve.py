@@ -76,7 +76,7 @@ def test_an_image_that_is_not_there_is_told(server: Server, release: str) -> Non
     server.images.clear()
     with pytest.raises(BedstoneError) as caught:
         serve(server)
-    assert f"The image of release {release} isn't on this server" in caught.value.message
+    assert f"An image of release {release} isn't on this server" in caught.value.message
 
 
 def test_one_that_does_not_start_is_told_with_what_to_do(server: Server, release: str) -> None:

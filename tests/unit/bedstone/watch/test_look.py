@@ -252,8 +252,9 @@ def test_metrics_have_the_last_look(root: Path) -> None:
 
 
 def test_next_look_counts_restarts_from_the_last_one() -> None:
+    kept(at=NOW - timedelta(hours=1))
     kept()
-    kept()
+    kept(at=NOW + timedelta(minutes=1))  # between the hourly ones: it takes none's place
     samples = units.samples_of((watch.last() or {})["samples"])
     assert [dict(sample.restarts) for sample in samples] == [{"a.service": 4}] * 2
 

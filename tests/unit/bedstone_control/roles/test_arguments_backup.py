@@ -95,6 +95,7 @@ def test_destinations_reach_the_roles_with_their_secrets() -> None:
             "host_keys": [HOST_KEY],
             "private_key": "pem",
             "wal": True,
+            "immutable": False,
         },
         {
             "name": "bucket",
@@ -107,6 +108,7 @@ def test_destinations_reach_the_roles_with_their_secrets() -> None:
             "access_key": "AK",
             "secret_key": "sk",
             "wal": False,
+            "immutable": False,
         },
     ]
 

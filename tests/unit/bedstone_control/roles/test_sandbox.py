@@ -11,8 +11,8 @@ from tests.unit.fixtures.checkout import ROOT
 
 # It installs packages, whose scripts may do anything.
 WITHOUT = {"bedstone-upgrade.service.j2"}
-# Its mounts are for the server: a mount namespace of its own would keep them.
-BY_HAND = {"bedstone-content.service.j2"}
+# What they mount or swap to is for the server: a mount namespace of their own would keep it.
+BY_HAND = {"bedstone-content.service.j2", "bedstone-swap.service.j2"}
 
 
 def lines(text: str) -> dict[str, str]:
