@@ -299,14 +299,18 @@ def test_other_size_and_certificate_are_loaded_and_drop_no_one(
     assert host.check_output("systemctl show -P MainPID bedstone-pool.service") == pid
 
 
-def test_restart_keeps_those_that_connect_waiting(
-    host: Host, load: Any, wait_until: WaitUntil
+def test_restart_lets_transactions_end(
+    host: Host, console: Ask, ask: Ask, wait_until: WaitUntil
 ) -> None:
-    """Clients that connect for each transaction meet no error."""
-    clients = load("--client=6", "--connect")
+    """A client without one is disconnected: only an address, a port or a limit takes a restart."""
+    host.check_output(
+        f"PGPASSWORD={PASSWORDS[OLD]} setsid psql -XAtqw {shlex.quote(target())}"
+        " -c \"SELECT pg_sleep(4), 'ended'\" >/run/long.txt 2>&1 </dev/null &"
+    )
+    wait_until(lambda: f"shop|{OLD}|1|" in console("SHOW POOLS"), seconds=10, what="it is served")
     host.check_output("systemctl restart bedstone-pool.service")
-    goes_on(clients, wait_until)
-    assert clients.stop() == ""
+    assert "ended" in host.check_output("cat /run/long.txt")
+    wait_until(lambda: ask("SELECT 1") == "1", seconds=10, what="the pool serves again")
 
 
 def test_pool_outlives_a_restart_of_postgresql(host: Host, ask: Ask, wait_until: WaitUntil) -> None:
