@@ -22,7 +22,7 @@ STATE = Path("/var/lib/bedstone/apps") / APP
 WANTS = Path("/etc/systemd/system/multi-user.target.wants")
 UPSTREAMS = Path("/etc/nginx/bedstone/upstreams")
 HTTP = ("web", "api")
-WORKERS = ("worker@1", "worker@2")
+WORKERS = ("mailer@1", "worker@1", "worker@2")
 
 
 def said(*argv: str) -> str:
