@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import again
 import pytest
 import testinfra
 import units
@@ -172,3 +173,17 @@ class Outcomes:
 def pytest_configure(config: pytest.Config) -> None:
     """Count from the start."""
     config.pluginmanager.register(Outcomes(config), "bedstone-outcomes")
+
+
+@pytest.fixture
+def declared(server_name: str) -> Iterator[Callable[..., Any]]:
+    """Apply other arguments, and the scenario's own again afterwards."""
+    changed = []
+
+    def apply(**arguments: Any) -> Any:
+        changed.append(arguments)
+        return again.applied(server_name, **arguments)
+
+    yield apply
+    if changed:
+        again.applied(server_name)

@@ -82,20 +82,6 @@ def console(host: Host) -> Ask:
     return run
 
 
-@pytest.fixture
-def declared(server_name: str) -> Iterator[Callable[..., Any]]:
-    """Apply other arguments, and the scenario's own again afterwards."""
-    changed = []
-
-    def apply(**arguments: Any) -> Any:
-        changed.append(arguments)
-        return again.applied(server_name, **arguments)
-
-    yield apply
-    if changed:
-        again.applied(server_name)
-
-
 def bench(host: Host, script: str, *options: str, user: str = OLD) -> str:
     """Run pgbench through the pool; it fails when one client of it does."""
     host.check_output(f"printf '%s\\n' {shlex.quote(script)} > /run/bench-{user}.sql")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import again
@@ -56,20 +56,6 @@ def run(host: Host, client_file: str) -> Callable[..., str]:
         return str(done.stdout + done.stderr.strip().rpartition("\n")[2]).strip()
 
     return act
-
-
-@pytest.fixture
-def declared(server_name: str) -> Iterator[Callable[..., Any]]:
-    """Apply other arguments, and the scenario's own again afterwards."""
-    changed = []
-
-    def apply(**arguments: Any) -> Any:
-        changed.append(arguments)
-        return again.applied(server_name, **arguments)
-
-    yield apply
-    if changed:
-        again.applied(server_name)
 
 
 def users(host: Host) -> set[str]:

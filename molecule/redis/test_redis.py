@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,20 +47,6 @@ def cache(host: Host) -> Instance:
 @pytest.fixture
 def store(host: Host) -> Instance:
     return Instance(host, "store")
-
-
-@pytest.fixture
-def declared(server_name: str) -> Iterator[Callable[..., Any]]:
-    """Apply other arguments, and the scenario's own again afterwards."""
-    changed = []
-
-    def apply(**arguments: Any) -> Any:
-        changed.append(arguments)
-        return again.applied(server_name, **arguments)
-
-    yield apply
-    if changed:
-        again.applied(server_name)
 
 
 def answers(instance: Instance) -> bool:
