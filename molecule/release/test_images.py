@@ -17,7 +17,7 @@ UNITS = ["bedstone-ledger-web@*", "bedstone-ledger-api@*", "bedstone-operation@l
 
 
 @pytest.fixture
-def two_images(host: Host) -> Iterator[None]:
+def two_images(host: Host, ledger: Ledger) -> Iterator[None]:  # noqa: ARG001 - plain before
     """Declare an image of its own for `api`; afterwards the app's again."""
     kept = host.check_output("mktemp")
     host.check_output("cp --preserve %s %s", APP, kept)

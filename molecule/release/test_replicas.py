@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from ledger_app import APP, Ledger, said_at
+from ledger_app import APP, CURL, SITE, Ledger, said_at
 from testinfra.host import Host
 
 pytestmark = pytest.mark.usefixtures("web_alone")
@@ -19,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("web_alone")
 UNITS = ["bedstone-ledger-api@*", "bedstone-operation@ledger", "nginx.service"]
 # What a request sends and gets in this time was on its way when the container was killed.
 UNDER_WAY_SECONDS = 0.5
+# In this time the load asks each replica.
+SHARE_SECONDS = 3
 
 
 @pytest.fixture
@@ -54,6 +56,14 @@ def test_killed_replica_costs_no_later_request(host: Host, ledger: Ledger) -> No
             seconds=60,
             what="it runs again",
         )
+        # nginx leaves it alone for a while after the kill.
+        follower = host.check_output("docker inspect -f '{{.Config.Hostname}}' %s", container)
+        ledger.wait_until(
+            lambda: follower in host.check_output(f"{CURL} -D - -o /dev/null {SITE}/api/"),
+            seconds=60,
+            what="it gets requests again",
+        )
+        time.sleep(SHARE_SECONDS)
         said = [row for row in ledger.status()["services"] if row["service"] == victim]
     assert said[0]["restarts"] > 0, "systemd started it again"
     began = [
