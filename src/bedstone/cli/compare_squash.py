@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone.cli.main import add_command
-from bedstone.core import paths
 from bedstone.core.errors import BedstoneError
 from bedstone.core.signals import terminable
 from bedstone.migrations import commands, squash
-from bedstone.postgres import schema_difference, temporary
+from bedstone.postgres import programs, schema_difference, temporary
 
 if TYPE_CHECKING:
     import argparse
@@ -113,13 +112,13 @@ def _command(arguments: argparse.Namespace) -> int:
 
 
 def _newest() -> int:
-    home = paths.host("/usr/lib/postgresql")
-    found = [int(entry.parts[-3]) for entry in home.glob("[0-9]*/bin/initdb")]
+    found = programs.majors("initdb")
     if not found:
         raise BedstoneError(
-            f"There is no PostgreSQL server in {home}.", hint="Debian: apt install postgresql"
+            f"There is no PostgreSQL server in {programs.HOME}.",
+            hint="Debian: apt install postgresql",
         )
-    return max(found)
+    return found[-1]
 
 
 def _lines(result: Comparison) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bedstone.core import paths, process
 from bedstone.core.errors import BedstoneError
+from bedstone.postgres.programs import client
 from bedstone.postgres.server import Server
 
 _INI = "/etc/bedstone/pool/pgbouncer.ini"
@@ -56,7 +57,7 @@ def pools(run: process.Runner = process.run) -> list[Pool]:
     port = next((value for key, _, value in lines if key.strip() == _PORT), "6432")
     console = Server("/run/bedstone-pool", int(port), account=_USER, role="pgbouncer", options="")
     said = run(
-        console.command("psql", "-X", "--csv", "-w", "-d", "pgbouncer", "-c", "SHOW POOLS"),
+        console.command(client("psql"), "-X", "--csv", "-w", "-d", "pgbouncer", "-c", "SHOW POOLS"),
         env=console.environment(),
         timeout=_SECONDS,
         cwd="/",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core.errors import CommandError
 from bedstone.core.names import REPLICATION_ROLE
 from bedstone.core.process import run
+from bedstone.postgres.programs import client, psql
 from bedstone.postgres.server import PostgresError, Server, identifier, literal
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def renew_slot(conninfo: str, name: str) -> None:
 
 def answers(address: str, port: int) -> bool:
     """Return whether a server answers, even one that starts or stops and takes no session."""
-    ask = ["pg_isready", "--quiet", "--timeout=5", f"--host={address}", f"--port={port}"]
+    ask = [client("pg_isready"), "--quiet", "--timeout=5", f"--host={address}", f"--port={port}"]
     return run(ask, check=False).returncode in {0, 1}
 
 
@@ -183,8 +184,7 @@ def promote(server: Server) -> None:
 def _ask(conninfo: str, *commands: str) -> str:
     return _call(
         [
-            "psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password",
-            "--set", "ON_ERROR_STOP=1", "--dbname", f"{conninfo} replication=true",
+            *psql(f"{conninfo} replication=true"),
             *(part for command in commands for part in ("--command", command)),
         ],
         seconds=_ASK_SECONDS,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run
+from bedstone.postgres.programs import HOME, client, psql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,10 +106,7 @@ class Server:
 
     def psql(self, database: str) -> list[str]:
         """Return the argument list of a psql that reads SQL and stops at the first error."""
-        return self.command(
-            "psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password",
-            "--set", "ON_ERROR_STOP=1", "--dbname", database, "--file", "-",
-        )  # fmt: skip
+        return self.command(*psql(database), "--file", "-")
 
     def execute(self, sql: str, database: str = MAINTENANCE, *, timeout: float | None = 60) -> str:
         """Run SQL and return what it printed.
@@ -145,7 +143,7 @@ class Server:
 
     def is_ready(self) -> bool:
         """Return whether it accepts connections."""
-        ask = ["pg_isready", "-q", "-h", self.socket, "-p", str(self.port)]
+        ask = [client("pg_isready"), "-q", "-h", self.socket, "-p", str(self.port)]
         return run(ask, check=False).returncode == 0
 
     def major(self) -> int:
@@ -173,7 +171,7 @@ class Server:
         Debian keeps several versions side by side, and `/usr/bin/pg_dump` chooses one
         by rules of its own.
         """
-        own = paths.host(f"/usr/lib/postgresql/{self.major()}/bin/{name}")
+        own = paths.host(f"{HOME}/{self.major()}/bin/{name}")
         return str(own) if own.exists() else name
 
 

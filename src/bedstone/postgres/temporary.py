@@ -23,6 +23,7 @@ from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import end, run, tail
 from bedstone.postgres import dump, queries, restore_role
 from bedstone.postgres import properties as database_properties
+from bedstone.postgres.programs import HOME, majors
 from bedstone.postgres.server import USER, PostgresError, Server, identifier
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def major_for(found: Database, name: str) -> int:
         BedstoneError: all that are installed here are older.
 
     """
-    home = paths.host("/usr/lib/postgresql")
-    installed = sorted(int(entry.parent.parent.name) for entry in home.glob("[0-9]*/bin/initdb"))
+    installed = majors("initdb")
     fit = [major for major in installed if major >= found.server_major]
     if not fit:
         here = ", ".join(map(str, installed)) or "none"
@@ -180,7 +180,7 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
         ThrowawayError: it can't be made, or doesn't start; the details say why.
 
     """
-    programs = paths.host(f"/usr/lib/postgresql/{major}/bin")
+    programs = paths.host(f"{HOME}/{major}/bin")
     data, socket = place / "cluster", place / "socket"
     owner = account()
     for directory in (data, socket):
