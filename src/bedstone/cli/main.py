@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Command -> module. Only the module of the command that is called is imported: from a zipapp each
-# import is compiled again.
+# Command -> module. Only the module of the command that is called is imported: where
+# no compiled modules can be had, each import from the zipapp is compiled again.
 COMMANDS: dict[str, str] = {
     "status": "bedstone.cli.status",
     "alarms": "bedstone.cli.alarms",

@@ -120,7 +120,7 @@ def in_unit(app: str, run: Callable[[Sequence[str]], int]) -> int:
 
 def _here(arguments: argparse.Namespace, do: Do) -> Outcome:
     """Run it in this process; in the unit's process, followers get its output, too."""
-    # Only where something is done: in a zipapp each import is compiled again. And not later: a run
+    # Only where something is done: each import takes its time. And not later: a run
     # of Ansible may put another zipapp in its place during the operation.
     from bedstone.notify import events  # noqa: PLC0415
 

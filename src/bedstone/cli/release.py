@@ -91,7 +91,7 @@ def release(arguments: argparse.Namespace) -> int:
 
 
 def _carry_out(arguments: argparse.Namespace, name: str) -> int:
-    # Loaded only where something is to be done: in a zipapp each import is compiled again.
+    # Loaded only where something is to be done: each import takes its time.
     from bedstone.release import operations  # noqa: PLC0415
 
     options = ReleaseOptions(accepted=tuple(arguments.accept), rebuild=arguments.rebuild)

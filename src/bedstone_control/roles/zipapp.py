@@ -7,13 +7,18 @@ import io
 import os
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bedstone_control.version import with_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 INTERPRETER = b"#!/usr/bin/python3\n"
 # The zip format's first moment: times of the checkout must not change the file.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-_MAIN = "import sys\n\nfrom bedstone.cli.main import main\n\nsys.exit(main())\n"
+_MAIN = Path(__file__).with_name("host_program_main.py")
+_DIGEST_LINE = b'\nDIGEST = ""\n'
 
 
 def source_directory() -> Path:
@@ -38,13 +43,23 @@ def content(source: Path | None = None) -> bytes:
     modules = sorted(source.rglob("*.py"))
     if source / "cli/main.py" not in modules:
         raise ValueError(f"{source} isn't the host program's package: it has no cli/main.py.")
+    members = {
+        f"bedstone/{module.relative_to(source)}": with_version(source, module) for module in modules
+    }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, "__main__.py", _MAIN.encode())
-        for module in modules:
-            name = f"bedstone/{module.relative_to(source)}"
-            _add(archive, name, with_version(source, module))
+        _add(archive, "__main__.py", _main(members))
+        for name, data in members.items():
+            _add(archive, name, data)
     return INTERPRETER + buffer.getvalue()
+
+
+def _main(members: Mapping[str, bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for name, data in members.items():
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    line = f'\nDIGEST = "{digest.hexdigest()[:32]}"\n'.encode()
+    return _MAIN.read_bytes().replace(_DIGEST_LINE, line)
 
 
 def build(cache: Path, source: Path | None = None) -> Path:

@@ -43,6 +43,7 @@ def test_built_program_runs_without_the_checkout(tmp_path: Path) -> None:
         text=True,
         check=True,
         cwd="/",
+        env=os.environ | {"BEDSTONE_ROOT": str(tmp_path / "root")},
     )
     assert ran.stdout == f"bedstone {version()}\n"
     assert version().startswith(f"{__version__}+")
