@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 INTERPRETER = b"#!/usr/bin/python3\n"
 # The zip format's first moment: times of the checkout must not change the file.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-_MAIN = Path(__file__).with_name("host_program_main.py")
 _DIGEST_LINE = b'\nDIGEST = ""\n'
 
 
@@ -48,18 +47,18 @@ def content(source: Path | None = None) -> bytes:
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, "__main__.py", _main(members))
+        _add(archive, "__main__.py", _main(source / "cli/archive_main.py", members))
         for name, data in members.items():
             _add(archive, name, data)
     return INTERPRETER + buffer.getvalue()
 
 
-def _main(members: Mapping[str, bytes]) -> bytes:
+def _main(main: Path, members: Mapping[str, bytes]) -> bytes:
     digest = hashlib.sha256()
     for name, data in members.items():
         digest.update(f"{name} {len(data)}\n".encode() + data)
     line = f'\nDIGEST = "{digest.hexdigest()[:32]}"\n'.encode()
-    return _MAIN.read_bytes().replace(_DIGEST_LINE, line)
+    return main.read_bytes().replace(_DIGEST_LINE, line)
 
 
 def build(cache: Path, source: Path | None = None) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bedstone_control.roles import host_program_main, zipapp
+from bedstone.cli import archive_main
+from bedstone_control.roles import zipapp
 
 DIGEST = "0123456789abcdef"
 
@@ -30,7 +31,7 @@ def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("as_root")
 def test_root_writes_an_archive_with_compiled_modules_once(archive: Path, tmp_path: Path) -> None:
     cache = tmp_path / "var/cache"
-    written = host_program_main.compiled(archive, cache, DIGEST)
+    written = archive_main.compiled(archive, cache, DIGEST)
     assert written
     assert zipfile.ZipFile(written).namelist() == [
         "shop/__init__.pyc", "shop/__init__.py", "shop/till.pyc", "shop/till.py",
@@ -39,14 +40,14 @@ def test_root_writes_an_archive_with_compiled_modules_once(archive: Path, tmp_pa
     assert list(cache.iterdir()) == [written]
 
     archive.unlink()
-    assert host_program_main.compiled(archive, cache, DIGEST) == written
+    assert archive_main.compiled(archive, cache, DIGEST) == written
 
 
 @pytest.mark.usefixtures("as_root")
 def test_modules_come_compiled_and_tracebacks_have_their_lines(
     archive: Path, tmp_path: Path
 ) -> None:
-    written = host_program_main.compiled(archive, tmp_path / "cache", DIGEST)
+    written = archive_main.compiled(archive, tmp_path / "cache", DIGEST)
     code = """if True:
         import sys, traceback
         sys.path.insert(0, sys.argv[1])
@@ -72,21 +73,21 @@ def test_modules_come_compiled_and_tracebacks_have_their_lines(
 def test_what_can_not_be_written_is_done_without(archive: Path, tmp_path: Path) -> None:
     # A file is where the directory would be: no privilege helps.
     (tmp_path / "cache").touch()
-    assert host_program_main.compiled(archive, tmp_path / "cache", DIGEST) is None
+    assert archive_main.compiled(archive, tmp_path / "cache", DIGEST) is None
 
 
 @pytest.mark.usefixtures("as_root")
 def test_archive_of_another_python_or_program_is_another_one(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = host_program_main.compiled(archive, tmp_path / "cache", DIGEST)
-    second = host_program_main.compiled(archive, tmp_path / "cache", DIGEST[::-1])
+    first = archive_main.compiled(archive, tmp_path / "cache", DIGEST)
+    second = archive_main.compiled(archive, tmp_path / "cache", DIGEST[::-1])
     monkeypatch.setattr(sys.implementation, "cache_tag", "cpython-99")
-    third = host_program_main.compiled(archive, tmp_path / "cache", DIGEST)
+    third = archive_main.compiled(archive, tmp_path / "cache", DIGEST)
     assert len({first, second, third}) == 3
-    assert host_program_main.KEPT == 3
-    host_program_main.compiled(archive, tmp_path / "cache", "fedcba")
-    assert len(list((tmp_path / "cache").iterdir())) == host_program_main.KEPT
+    assert archive_main.KEPT == 3
+    archive_main.compiled(archive, tmp_path / "cache", "fedcba")
+    assert len(list((tmp_path / "cache").iterdir())) == archive_main.KEPT
 
 
 def test_other_users_read_and_never_write(
@@ -94,13 +95,13 @@ def test_other_users_read_and_never_write(
 ) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert host_program_main.compiled(archive, cache, DIGEST) is None
+    assert archive_main.compiled(archive, cache, DIGEST) is None
     assert not cache.exists()
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    written = host_program_main.compiled(archive, cache, DIGEST)
+    written = archive_main.compiled(archive, cache, DIGEST)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert host_program_main.compiled(archive, cache, DIGEST) == written
+    assert archive_main.compiled(archive, cache, DIGEST) == written
 
 
 def test_the_file_names_its_own_modules(tmp_path: Path) -> None:

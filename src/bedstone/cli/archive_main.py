@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-# The digest of the program's modules; whoever builds the file puts it here.
+# The digest of the program's modules, which the build of the file puts here.
 DIGEST = ""
 CACHE = "var/cache/bedstone"
 # Of programs that may still run.
