@@ -7,10 +7,11 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
-from octoco.celery import app as celery_app
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
+
+from octoco.celery import app as celery_app
 
 STARTED = time.monotonic()
 

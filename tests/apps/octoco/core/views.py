@@ -17,11 +17,16 @@ from core import tasks
 from core.models import Deposit, Firing
 
 
+def _sent(request: Request) -> dict[str, Any]:
+    """Return the fields of a body: a list has none."""
+    return request.data if isinstance(request.data, dict) else {}
+
+
 @api_view(["GET", "POST"])
 def deposits(request: Request) -> Response:
     """Queue deposits, or say which of a batch were written down."""
     if request.method == "POST":
-        batch, count = request.data["batch"], int(request.data["count"])
+        batch, count = _sent(request)["batch"], int(_sent(request)["count"])
         for number in range(count):
             tasks.record.delay(batch, number)
         return Response({"queued": count}, status=202)
@@ -39,7 +44,7 @@ def deposits(request: Request) -> Response:
 def schedules(request: Request) -> Response:
     """Put a schedule into the database, to fire once or for a minute, or say how often one did."""
     if request.method == "POST":
-        name, seconds = request.data["name"], int(request.data["seconds"])
+        name, seconds = _sent(request)["name"], int(_sent(request)["seconds"])
         every, _ = IntervalSchedule.objects.get_or_create(
             every=seconds, period=IntervalSchedule.SECONDS
         )
@@ -48,7 +53,7 @@ def schedules(request: Request) -> Response:
             task="core.tasks.fire",
             interval=every,
             args=f'["{name}"]',
-            one_off=request.data.get("once") == "yes",
+            one_off=_sent(request).get("once") == "yes",
             expires=timezone.now() + timedelta(minutes=1),
         )
         return Response({"scheduled": name}, status=201)

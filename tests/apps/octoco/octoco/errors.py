@@ -1,12 +1,17 @@
 """Errors and traces go to Sentry; what describes a person does not."""
 
+from __future__ import annotations
+
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import sentry_sdk
 from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.integrations.django import DjangoIntegration
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
 
 # What an event keeps; anything else that the SDK collects is dropped, today's and tomorrow's.
 _EVENT = {
@@ -38,19 +43,20 @@ def start() -> None:
     )
 
 
-def scrubbed(event: dict[str, Any], _hint: dict[str, Any]) -> dict[str, Any]:
+def scrubbed(event: Event, _hint: Hint) -> Event:
     """Return what may leave of an event: what failed and where, not for whom."""
-    kept = _only(event, _EVENT)
-    if method := (event.get("request") or {}).get("method"):
+    given = cast("dict[str, Any]", event)
+    kept = _only(given, _EVENT)
+    if method := (given.get("request") or {}).get("method"):
         kept["request"] = {"method": method}
-    if trace := (event.get("contexts") or {}).get("trace"):
+    if trace := (given.get("contexts") or {}).get("trace"):
         kept["contexts"] = {"trace": _only(trace, _TRACE)}
-    if "spans" in event:
-        kept["spans"] = [_only(span, _SPAN) for span in event["spans"]]
-    values = (event.get("exception") or {}).get("values") or []
+    if "spans" in given:
+        kept["spans"] = [_only(span, _SPAN) for span in given["spans"]]
+    values = (given.get("exception") or {}).get("values") or []
     if values:
         kept["exception"] = {"values": [_exception(value) for value in values]}
-    return kept
+    return cast("Event", kept)
 
 
 def _exception(value: dict[str, Any]) -> dict[str, Any]:

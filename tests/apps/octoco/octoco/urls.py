@@ -1,7 +1,8 @@
 """The paths of the API."""
 
-from core import health, views
 from django.urls import path
+
+from core import health, views
 
 urlpatterns = [
     path("health", health.health),

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.test import Client
+
 from octoco.wsgi import application
 
 
@@ -50,7 +52,12 @@ class Command(BaseCommand):
             "wsgi.errors": io.StringIO(),
         }
         statuses: list[str] = []
-        answer = application(environ, lambda status, _headers: statuses.append(status))
+
+        def start_response(status: str, *_headers: object) -> Callable[[bytes], object]:
+            statuses.append(status)
+            return io.BytesIO().write
+
+        answer = application(environ, start_response)
         list(answer)
         answer.close()
         sentry_sdk.flush(timeout=10)
