@@ -9,8 +9,8 @@ from bedstone_postgresql import plan
 from bedstone_postgresql_declared import Declared
 from bedstone_postgresql_pool import ROLE
 
+from tests.integration.plugins.test_plan import converge, entry, read, wanted
 from tests.unit.fixtures.cluster import Cluster
-from tests.unit.plugins.postgresql.test_plan import converge, entry, read, wanted
 
 
 def pooled(**changes: Any) -> Declared:
