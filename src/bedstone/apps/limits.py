@@ -40,6 +40,9 @@ LIVENESS_TIMEOUT = Range(1, 600)
 DEFAULT_LIVENESS_TIMEOUT = 5
 LIVENESS_FAILURES = Range(1, 100)
 DEFAULT_LIVENESS_FAILURES = 3
+# Starts of a service, the first one included: one alone would be no restart.
+RESTARTS = Range(2, 1000)
+RESTARTS_WITHIN = Range(4, 604_800)
 JOB_TIMEOUT = Range(1, 604_800)
 DEFAULT_JOB_TIMEOUT = 3600
 
@@ -47,6 +50,10 @@ DEFAULT_JOB_TIMEOUT = 3600
 # Docker's own work after the program has ended.
 UNIT_START_SLACK_SECONDS = 120
 UNIT_STOP_SLACK_SECONDS = 60
+# The least from one start of a service to the next: the unit's RestartSec, the container's start.
+RESTART_SECONDS = 2
+# What a start that fails takes beyond its limits, while the server isn't overloaded.
+_RESTART_SLACK_SECONDS = 10
 # A job's program ends it in time; systemd is there for that program.
 JOB_SLACK_SECONDS = 120
 JOB_STOP_SECONDS = 120
@@ -65,6 +72,21 @@ def unit_start_seconds(health_timeout: int | None, stop: int | None) -> int:
 def unit_stop_seconds(stop: int | None) -> int:
     """Return the limit of a service's unit until it has ended."""
     return (DEFAULT_STOP if stop is None else stop) + UNIT_STOP_SLACK_SECONDS
+
+
+def restarts_within_seconds(most: int, health_timeout: int | None, stop: int | None) -> int:
+    """Return a time in which a service that never gets healthy is started so many times.
+
+    systemd counts starts in a window: in a shorter one, only crashes at once reach the limit.
+
+    Args:
+        most: starts after which a service stays stopped.
+        health_timeout: its `health_timeout_seconds`.
+        stop: its `stop_seconds`.
+
+    """
+    health = DEFAULT_HEALTH_TIMEOUT if health_timeout is None else health_timeout
+    return most * (health + (DEFAULT_STOP if stop is None else stop) + _RESTART_SLACK_SECONDS)
 
 
 def undo_seconds(services: Sequence[tuple[int | None, int | None]]) -> int:

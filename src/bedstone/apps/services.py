@@ -6,13 +6,14 @@ from bedstone.apps import current
 from bedstone.apps.limits import START_SLACK_SECONDS
 from bedstone.core import names, paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.system.systemd import Systemd
+from bedstone.system.systemd import START_LIMIT, Systemd
 
 
 def restart(app: str) -> tuple[str, ...]:
     """Restart an app's services after its data was replaced, and return their units.
 
-    They hold on to connections, caches and the old media directory otherwise.
+    They hold on to connections, caches and the old media directory otherwise. What an operator
+    stopped stays stopped.
 
     Raises:
         BedstoneError: one of them didn't start again.
@@ -20,7 +21,12 @@ def restart(app: str) -> tuple[str, ...]:
     """
     units = [names.slot_unit(app, path.stem) for path in sorted(paths.slots(app).glob("*.json"))]
     systemd = Systemd()
-    running = [unit for unit, state in systemd.states(units).items() if state.is_active]
+    running = [
+        unit
+        for unit, shown in systemd.properties(units, ("ActiveState", "Result")).items()
+        # One at its limit of restarts has failed with the data that is replaced now.
+        if shown.get("ActiveState") == "active" or shown.get("Result") == START_LIMIT
+    ]
     if running:
         services = current.load(app).app.services.values()
         limit = max(service.stop_seconds for service in services)

@@ -50,6 +50,9 @@ def notify(arguments: argparse.Namespace) -> int:
             hint="Declare them as `bedstone_hooks` in the settings, for instance"
             " `[{events: [failure], mail: [ops@example.com]}]`, and run `site.yml`.",
         )
+    if arguments.unit and unit_failures.is_restarted(arguments.unit):
+        print(f"systemd starts {arguments.unit} again by itself: no hook is told.")
+        return 0
     event = _test() if arguments.test else unit_failures.event_of(arguments.unit)
     results = events.deliver(configured, event, _LIMIT_SECONDS)
     if not results:

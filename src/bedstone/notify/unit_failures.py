@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bedstone.apps import config
 from bedstone.core import names, reason
@@ -14,10 +16,15 @@ from bedstone.core.process import Runner
 from bedstone.ledger import database, releases
 from bedstone.notify.events import Event
 from bedstone.system import container_hints
-from bedstone.system.systemd import Systemd
+from bedstone.system.systemd import START_LIMIT, Systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _LINES = 30
 _SYSTEMD_SECONDS = 15.0
+# How long systemd may wait before it starts a failed unit again (RestartSec), and how often to ask.
+_RESTART_SECONDS, _PAUSE_SECONDS = 30.0, 0.2
 _RESULTS = {
     "exit-code": "it ended with exit code {status}",
     "signal": "it was ended by signal {status}",
@@ -25,25 +32,54 @@ _RESULTS = {
     "timeout": "it took longer than it may",
     "watchdog": "it didn't answer its watchdog",
     "oom-kill": "it ran out of memory",
-    "start-limit-hit": "it failed too often in a row",
+    START_LIMIT: "it failed too often in a row",
     "resources": "systemd couldn't start it",
 }
 
 
+def is_restarted(
+    unit: str, runner: Runner | None = None, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Return whether systemd starts a failed unit again by itself; waits until that is known.
+
+    systemd (from 254 on) starts the units of `OnFailure=` at each failure, also of a unit with
+    `Restart=`. A limit of starts is hit a second after the last failure, so one run tells both.
+    """
+    systemd = Systemd() if runner is None else Systemd(runner)
+    for _ in range(round(_RESTART_SECONDS / _PAUSE_SECONDS)):
+        shown = _shown(systemd, _service(unit), ("ActiveState", "SubState", "Restart"))
+        if shown.get("Restart", "no") == "no":
+            return False
+        # `auto-restart-queued` too.
+        if "auto-restart" not in shown.get("SubState", ""):
+            break
+        sleep(_PAUSE_SECONDS)
+    return shown.get("ActiveState") != "failed"
+
+
+def _service(unit: str) -> str:
+    return unit if re.search(r"\.[a-z]+$", unit) else f"{unit}.service"
+
+
+def _shown(systemd: Systemd, unit: str, properties: Sequence[str]) -> dict[str, str]:
+    # A server in trouble is none to be silent about.
+    with suppress(BedstoneError):
+        return systemd.properties([unit], properties, timeout=_SYSTEMD_SECONDS).get(unit, {})
+    return {}
+
+
 def event_of(unit: str, runner: Runner | None = None) -> Event:
     """Return the event of a failed unit, with the end of what it wrote to the journal."""
-    name = unit if re.search(r"\.[a-z]+$", unit) else f"{unit}.service"
+    name = _service(unit)
     systemd = Systemd() if runner is None else Systemd(runner)
     # systemd passes the failure in variables to the unit that it starts on one: by now the unit may
     # have been started again.
     told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}
-    shown: dict[str, str] = {}
-    # A server in trouble is none to be silent about.
-    with suppress(BedstoneError):
-        shown = systemd.properties(
-            [name], ("Result", "ExecMainStatus", "InvocationID"), timeout=_SYSTEMD_SECONDS
-        ).get(name, {})
+    shown = _shown(systemd, name, ("Result", "ExecMainStatus", "InvocationID"))
     result = told.get("MONITOR_SERVICE_RESULT") or shown.get("Result", "")
+    if shown.get("Result") == START_LIMIT:
+        # Told of the last failure, and the limit was hit since.
+        result = START_LIMIT
     status = told.get("MONITOR_EXIT_STATUS") or shown.get("ExecMainStatus", "")
     run_id = told.get("MONITOR_INVOCATION_ID") or shown.get("InvocationID", "")
     app, what = about(name)

@@ -16,6 +16,9 @@ from bedstone.core.process import Runner, run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+# `Result` of a unit that was started too often: systemd doesn't start it again by itself.
+START_LIMIT = "start-limit-hit"
+
 _JOURNAL_SECONDS = 15.0
 _MOMENT = "%a %Y-%m-%d %H:%M:%S UTC"
 
@@ -49,17 +52,18 @@ class Systemd:
         self._run = runner
 
     def start(self, units: Sequence[str], *, timeout: float) -> None:
-        """Start units and wait until they are ready.
+        """Start units, even beyond their limit of starts, and wait until they are ready.
 
         Raises:
             CommandError: one of them failed, or ``timeout`` seconds have passed.
 
         """
+        self._forget_failures(units)
         self._run(["systemctl", "start", *units], timeout=timeout)
 
     def start_soon(self, unit: str) -> None:
         """Start a unit (again, if it failed) without waiting for it."""
-        self._run(["systemctl", "reset-failed", unit], check=False)
+        self._forget_failures([unit])
         self._run(["systemctl", "start", "--no-block", unit])
 
     def run_soon(
@@ -81,7 +85,7 @@ class Systemd:
             then: a command line that follows, whatever became of it.
 
         """
-        self._run(["systemctl", "reset-failed", unit], check=False)
+        self._forget_failures([unit])
         properties = [f"OnFailure={on_failure}", "Type=exec", "UMask=0077"]
         if then:
             properties.append(f"ExecStopPost=-{then}")
@@ -111,7 +115,8 @@ class Systemd:
         return self._run(["systemctl", "is-active", unit], check=False).stdout.strip()
 
     def restart(self, units: Sequence[str], *, timeout: float) -> None:
-        """Stop and start units, and wait until they are ready."""
+        """Stop and start units, even beyond their limit of starts; wait until they are ready."""
+        self._forget_failures(units)
         self._run(["systemctl", "restart", *units], timeout=timeout)
 
     def stop(self, units: Sequence[str], *, timeout: float | None) -> None:
@@ -133,6 +138,10 @@ class Systemd:
             # systemctl also complains about a unit whose file is gone by now.
             if any(state.active != "inactive" for state in self.states(units).values()):
                 raise
+        self._forget_failures(units)
+
+    def _forget_failures(self, units: Sequence[str]) -> None:
+        """Forget failures and counted starts; systemd complains about units it hasn't loaded."""
         self._run(["systemctl", "reset-failed", *units], check=False)
 
     def enable(self, units: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from bedstone.core import age, lock, names, paths
 from bedstone.notify import unit_failures
 from bedstone.notify.alarms import Alarm
 from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
-from bedstone.system.systemd import Systemd
+from bedstone.system.systemd import START_LIMIT, Systemd
 from bedstone.upgrade import journal
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def judge(found: Units, now: datetime) -> Iterator[Alarm]:
     for unit, state in sorted(found.shown.items()):
         active = state.get("ActiveState", "")
         down = active not in {"active", "activating", "reloading", "refreshing"}
-        if alarm := _looping(unit, state, found, now):
+        if alarm := _given_up(unit, state, found) or _looping(unit, state, found, now):
             yield alarm
         elif unit in found.needed:
             if down and _is_meant_to_run(unit, state):
@@ -112,10 +112,31 @@ def judge(found: Units, now: datetime) -> Iterator[Alarm]:
             why = unit_failures.why(state.get("Result", ""), state.get("ExecMainStatus", ""))
             yield Alarm(
                 f"units/{unit}",
-                "red" if state.get("Result") == "start-limit-hit" else "warning",
+                "warning",
                 f"{unit} has failed: {why}",
                 f"`journalctl -u {unit} -n 50` says why, `systemctl restart {unit}` tries again",
             )
+
+
+def _given_up(unit: str, state: Mapping[str, str], found: Units) -> Alarm | None:
+    """Return the alarm for a unit that systemd doesn't start again, though the hooks were told."""
+    at_limit = state.get("ActiveState") == "failed" and state.get("Result") == START_LIMIT
+    if not at_limit or (found.container and unit.startswith(_MACHINE)):
+        return None
+    app = names.app_of_slot_unit(unit)
+    again = (
+        f"`bedstone restart {app}` starts it again, `bedstone rollback {app}` brings the release"
+        " before"
+        if app
+        else f"`systemctl reset-failed {unit} && systemctl start {unit}` tries again"
+    )
+    return Alarm(
+        f"units/{unit}",
+        "red",
+        f"{unit} stays stopped: {unit_failures.why(START_LIMIT, '')}",
+        f"`journalctl -u {unit} -n 50` says why, {again}",
+        app,
+    )
 
 
 def _looping(unit: str, state: Mapping[str, str], found: Units, now: datetime) -> Alarm | None:

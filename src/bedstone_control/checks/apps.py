@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bedstone.apps import limits
 from bedstone.core import names as host_names
 from bedstone_control import names
 from bedstone_control.roles import redis
@@ -148,6 +149,7 @@ def _services(context: Context, place: Place, app: App) -> Iterator[Problem]:
             message = "A health path needs the port on which the service answers."
             yield context.problem((*where, "health"), message, {"port": 8000, "health": "/health/"})
         yield from _liveness(context, (*where, "liveness"), service)
+        yield from _restarts(context, (*where, "restarts"), service)
         if service.command is not None and not service.command:
             message = "A command is not empty; leave the key out for the image's own."
             yield context.problem((*where, "command"), message, {"command": "gunicorn config.wsgi"})
@@ -176,6 +178,24 @@ def _liveness(context: Context, where: Place, service: Service) -> Iterator[Prob
         message = "`timeout_seconds` is longer than `every_seconds`: the next probe comes before."
         example = {"liveness": {"every_seconds": wanted.timeout_seconds}}
         yield context.problem((*where, "timeout_seconds"), message, example)
+
+
+def _restarts(context: Context, where: Place, service: Service) -> Iterator[Problem]:
+    """Check that a service can reach its limit of restarts."""
+    wanted = service.restarts
+    if wanted is None or wanted.within_seconds is None:
+        return
+    least = wanted.most * limits.RESTART_SECONDS
+    if wanted.within_seconds < least:
+        message = (
+            f"{wanted.most} starts take at least {least} seconds, with the pauses between them: "
+            f"the limit is never reached within {wanted.within_seconds}."
+        )
+        enough = limits.restarts_within_seconds(
+            wanted.most, service.health_timeout_seconds, service.stop_seconds
+        )
+        example = {"restarts": {"most": wanted.most, "within_seconds": enough}}
+        yield context.problem((*where, "within_seconds"), message, example)
 
 
 def _routes(context: Context, place: Place, app: App) -> Iterator[Problem]:

@@ -201,8 +201,21 @@ def _unit(app: str, service: str, values: Mapping[str, Any]) -> dict[str, Any]:
                 values.get("health_timeout_seconds"), values.get("stop_seconds")
             ),
             "stop_seconds": limits.unit_stop_seconds(values.get("stop_seconds")),
+            "start_limit": _start_limit(values),
         },
     }
+
+
+def _start_limit(values: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the starts after which systemd gives a service up, and in which time; or None."""
+    wanted = values.get("restarts")
+    if wanted is None:
+        return None
+    most = wanted["most"]
+    within = wanted.get("within_seconds") or limits.restarts_within_seconds(
+        most, values.get("health_timeout_seconds"), values.get("stop_seconds")
+    )
+    return {"burst": most, "seconds": within}
 
 
 def _job_units(app: str, job: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -186,8 +186,9 @@ def services(site: Site, app: App) -> dict[str, dict[str, Any]]:
         # Left out where there is none: the configuration of other apps stays the same.
         if ports := [entry for text in values.pop("publish") if (entry := parse(text))]:
             values["publish"] = [entry.argument() for entry in ports]
-        if values["liveness"] is None:
-            del values["liveness"]
+        for key in ("liveness", "restarts"):
+            if values[key] is None:
+                del values[key]
         if values.pop("env"):
             values["environment_file"] = (
                 f"{names.CONFIG_DIRECTORY}/{app.name}/{environment.service_file(name)}"

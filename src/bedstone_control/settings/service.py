@@ -57,6 +57,27 @@ class Liveness(Model):
     )
 
 
+class Restarts(Model):
+    """How often a service is started again before it stays stopped."""
+
+    most: int = Field(
+        ge=limits.RESTARTS.least,
+        le=limits.RESTARTS.most,
+        description="Starts within `within_seconds` after which a service that ends again stays "
+        "stopped, until `bedstone restart APP`, a release or a boot starts it.",
+        examples=[10],
+    )
+    within_seconds: int | None = Field(
+        None,
+        ge=limits.RESTARTS_WITHIN.least,
+        le=limits.RESTARTS_WITHIN.most,
+        description="The time in which the starts are counted. Left out, it is long enough for "
+        "starts that don't get healthy: `most` times (`health_timeout_seconds` + `stop_seconds` "
+        "+ 10).",
+        examples=[900],
+    )
+
+
 class Service(Model):
     """One process of the app: the web server, a worker, a scheduler."""
 
@@ -123,6 +144,12 @@ class Service(Model):
         description="How to find out that the running service doesn't answer any more: then it is "
         "restarted, and the hooks for failures hear of it. Left out, only a process that ends is.",
         examples=[{"path": "/health/live"}],
+    )
+    restarts: Restarts | None = Field(
+        None,
+        description="How often it is started again before it stays stopped. Left out, for ever: a "
+        "database that was away for a night is back in the morning.",
+        examples=[{"most": 10}],
     )
     replicas: int = Field(
         1,

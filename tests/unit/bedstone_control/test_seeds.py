@@ -181,6 +181,8 @@ def test_piggy_bank_has_its_services(seed: Callable[[str], Seed]) -> None:
     assert services["web"].replicas == services["worker"].replicas == 2
     assert "django_celery_beat.schedulers:DatabaseScheduler" in (services["beat"].command or [])
     assert services["web"].health == "/health"
+    assert {service.restarts.most for service in services.values() if service.restarts} == {10}
+    assert all(service.restarts for service in services.values())
     values = environment(system.site, system.app)
     cache, broker = values["REDIS_URL"], values["CELERY_BROKER_URL"]
     assert cache != broker

@@ -19,6 +19,7 @@ from bedstone.system.systemd import Systemd
 from bedstone_control.roles import zipapp
 from tests.unit.fixtures.daily import Serve
 
+WEB = "bedstone-shop-web@blue.service"
 SHOWN = """\
 Id={unit}
 Result={result}
@@ -141,6 +142,70 @@ def test_result_is_told_in_words(declared: Path, result: str, said: str) -> None
     assert unit_failures.event_of("x.service", Unit(result)).error == said
 
 
+class Restarting:
+    """A unit with `Restart=`: answers systemctl with one state after the other."""
+
+    def __init__(self, *states: tuple[str, str], restart: str = "always") -> None:
+        self.states = list(states)
+        self.restart = restart
+
+    def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
+        active, sub = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        said = f"Id={argv[-1]}\nActiveState={active}\nSubState={sub}\nRestart={self.restart}\n"
+        return Completed(tuple(argv), 0, said, "", 0.0)
+
+
+WAITS = ("activating", "auto-restart")
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        # The same run hears of the last failure and of the limit that is hit a second later.
+        (Restarting(WAITS, ("activating", "auto-restart-queued"), ("failed", "failed")), "told"),
+        (Restarting(("failed", "failed")), "told"),
+        (Restarting(WAITS, WAITS, ("activating", "start")), "restarted"),
+        (Restarting(("active", "running")), "restarted"),
+        # systemd that doesn't get on: the next failure is told.
+        (Restarting(WAITS), "restarted"),
+        # A job that was started again by its timer since: its failure is told.
+        (Restarting(("active", "running"), restart="no"), "told"),
+    ],
+)
+def test_failure_after_which_systemd_starts_the_service_again_is_not_told(
+    unit: Restarting, said: str
+) -> None:
+    pauses: list[float] = []
+    assert unit_failures.is_restarted(WEB, unit, pauses.append) is (said == "restarted")
+    assert sum(pauses) <= 30.1
+
+
+def test_systemd_that_does_not_answer_is_told_of() -> None:
+    def silent(argv: Sequence[str], **_: Any) -> Completed:
+        raise CommandError(f"{argv[0]} took too long", returncode=None, output="")
+
+    assert not unit_failures.is_restarted(WEB, silent)
+
+
+def test_limit_is_the_reason_that_is_told(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del declared
+    monkeypatch.setenv("MONITOR_UNIT", WEB)
+    monkeypatch.setenv("MONITOR_SERVICE_RESULT", "exit-code")
+    assert unit_failures.event_of(WEB, Unit("start-limit-hit")).error == (
+        "it failed too often in a row."
+    )
+
+
+def test_hooks_hear_nothing_of_a_service_that_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    del root
+    monkeypatch.setattr(unit_failures, "is_restarted", lambda _unit: True)
+    monkeypatch.setattr(unit_failures, "event_of", lambda _unit: pytest.fail("it was told"))
+    assert main.main(["notify", "--unit", WEB]) == 0
+    assert "starts it again" in capsys.readouterr().out.replace(WEB, "it")
+
+
 def test_hooks_hear_of_a_failed_unit(
     declared: Path,
     hooks_file: Callable[..., Path],
@@ -150,6 +215,7 @@ def test_hooks_hear_of_a_failed_unit(
 ) -> None:
     del declared
     event = unit_failures.event_of("bedstone-shop-job-clean.service", Unit())
+    monkeypatch.setattr(unit_failures, "is_restarted", lambda _unit: False)
     monkeypatch.setattr(unit_failures, "event_of", lambda _unit: event)
     server = serve(lambda handler: handler.send_response(200) or handler.end_headers())  # type: ignore[func-returns-value]
     hooks_file({"webhook": server.url})

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
 from bedstone.system.systemd import Systemd
@@ -55,3 +57,18 @@ def test_run_whose_beginning_is_gone_is_found_by_its_id() -> None:
     journal = Journal("")
     Systemd(journal).journal(["a.service"], invocation="abc")
     assert "_SYSTEMD_INVOCATION_ID=abc" in journal.calls[-1]
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_unit_at_its_limit_of_starts_is_started(verb: str) -> None:
+    calls: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        calls.append(list(argv))
+        return Completed(tuple(argv), 0, "", "", 0.0)
+
+    getattr(Systemd(run), verb)(["a.service", "b.service"], timeout=1)
+    assert calls == [
+        ["systemctl", "reset-failed", "a.service", "b.service"],
+        ["systemctl", verb, "a.service", "b.service"],
+    ]

@@ -62,9 +62,19 @@ def test_failed_unit_is_a_warning_unless_its_hook_was_told() -> None:
     assert judged({"bedstone-backup.service": told}) == []
 
 
-def test_start_limit_is_red() -> None:
+def test_start_limit_is_red_with_the_command_that_starts_it_in_spite_of_it() -> None:
     [alarm] = judged({"x.service": FAILED | {"Result": "start-limit-hit"}})
     assert alarm.severity == "red"
+    assert "`systemctl reset-failed x.service && systemctl start x.service`" in alarm.command
+
+
+def test_service_at_its_limit_of_restarts_is_red_though_its_hook_was_told() -> None:
+    told = {"OnFailure": f"bedstone-failed@{WEB}.service", "Result": "start-limit-hit"}
+    # Not "crashes again and again": it doesn't any more.
+    [alarm] = judged({WEB: FAILED | told | {"NRestarts": "9"}}, Sample(NOW - HOUR, {WEB: 0}))
+    assert (alarm.severity, alarm.app) == ("red", "pay-ments")
+    assert alarm.words == f"{WEB} stays stopped: it failed too often in a row"
+    assert "`bedstone restart pay-ments` starts it again" in alarm.command
 
 
 def test_containers_machine_units_are_left_out_in_a_container_alone() -> None:

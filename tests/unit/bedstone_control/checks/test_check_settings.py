@@ -729,6 +729,21 @@ CASES = [
         "every_seconds: 20", line="timeout_seconds:",
     ),
     Case(
+        "limit of restarts that is never reached",
+        app("services", {"web": {"port": 8000, "restarts": {"most": 10, "within_seconds": 10}}}),
+        f"{PAYMENTS}.services.web.restarts.within_seconds", "the limit is never reached",
+        "within_seconds: 1000", line="within_seconds:",
+    ),
+    Case(
+        "limit of restarts without a number",
+        app("services", {"web": {"port": 8000, "restarts": {"within_seconds": 300}}}),
+        f"{PAYMENTS}.services.web.restarts.most", "missing", "most: 10",
+    ),
+    Case(
+        "one start and no other", app("services", {"web": {"port": 8000, "restarts": {"most": 1}}}),
+        f"{PAYMENTS}.services.web.restarts.most", "2", "most: 10", line="most:",
+    ),
+    Case(
         "relative static path", app("static", "staticfiles"), f"{PAYMENTS}.static",
         "is absolute and below /", "static: /app/static", line="static:",
     ),

@@ -28,6 +28,8 @@ SHOP: dict[str, Any] = {
     "config": {"image": {"kind": "pull"}, "services": {"web": {"port": 80}}, "jobs": JOBS},
 }
 
+WEB_UNIT = "bedstone-shop-web@.service"
+
 
 def rendered(entry: dict[str, Any]) -> str:
     """Return the text of a laid out unit."""
@@ -56,6 +58,33 @@ def units_of(*apps: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for file in app_layout.files(list(apps))
         if file["path"].startswith(UNITS)
     }
+
+
+def limited(**values: Any) -> dict[str, Any]:
+    """Return the app with a limit of restarts on its service."""
+    services = {"web": {"port": 80, **values}}
+    return {**SHOP, "config": {**SHOP["config"], "services": services}}
+
+
+def test_service_is_started_again_for_ever() -> None:
+    parsed = unit(units_of(SHOP)[WEB_UNIT])
+    assert parsed["Service"]["Restart"] == "always"
+    assert parsed["Unit"]["StartLimitIntervalSec"] == "0"
+    assert "OnFailure" not in parsed["Unit"], "systemd would tell the hooks of each crash"
+
+
+def test_service_with_a_limit_of_restarts_stays_stopped_beyond_it() -> None:
+    parsed = unit(units_of(limited(restarts={"most": 5, "within_seconds": 300}))[WEB_UNIT])
+    assert parsed["Unit"]["StartLimitBurst"] == "5"
+    assert parsed["Unit"]["StartLimitIntervalSec"] == "300"
+    assert parsed["Unit"]["OnFailure"] == "bedstone-failed@%n.service"
+    assert parsed["Service"]["Restart"] == "always"
+
+
+def test_limit_of_restarts_is_reached_by_starts_that_never_get_healthy() -> None:
+    app = limited(restarts={"most": 10, "within_seconds": None}, health_timeout_seconds=200)
+    parsed = unit(units_of(app)[WEB_UNIT])
+    assert int(parsed["Unit"]["StartLimitIntervalSec"]) > 10 * (200 + 30)
 
 
 def test_job_has_a_unit_and_with_a_schedule_a_timer() -> None:
@@ -137,8 +166,9 @@ def test_server_without_apps_has_the_common_units_alone() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_has_nothing_to_say_against_the_units(tmp_path: Path) -> None:
-    for name, entry in units_of(SHOP).items():
+@pytest.mark.parametrize("app", [SHOP, limited(restarts={"most": 10})], ids=["plain", "limited"])
+def test_systemd_has_nothing_to_say_against_the_units(tmp_path: Path, app: dict[str, Any]) -> None:
+    for name, entry in units_of(app).items():
         text = rendered(entry)
         # Its program isn't on this machine.
         (tmp_path / name).write_text(text.replace("/usr/local/bin/bedstone", "/bin/true"))
