@@ -180,7 +180,7 @@ class App:
     `RESTORE_POINTS`; ``migrate_mounts`` take the place of the ``mounts`` with the same target in
     containers that migrate; ``secret_variables`` are the names of the environment's
     variables whose values must never be shown, ``login_variables`` of those that hold
-    the name of the app's database login.
+    the name of the app's login to its database or broker.
     """
 
     name: str

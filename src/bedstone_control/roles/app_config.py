@@ -101,7 +101,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "environment_file": f"{directory}/app.env",
         "migrate_environment_file": f"{directory}/migrate.env",
         "secret_variables": secret_variables(app, site.roles),
-        "login_variables": login_variables(app, site.roles) if app.database else [],
+        "login_variables": login_variables(app, site.roles),
         "network": host_names.network(app.name),
         "hosts": hosts(site, app),
         "mounts": [

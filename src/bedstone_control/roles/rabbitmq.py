@@ -237,7 +237,9 @@ _OFFER = Offer(
         ),
         "rabbitmq.host": Placeholder("name of the broker's host"),
         "rabbitmq.port": Placeholder("its port"),
-        "rabbitmq.user": Placeholder("the user to log in as, another one with each password"),
+        "rabbitmq.user": Placeholder(
+            "the user to log in as, another one with each password", login=True
+        ),
         "rabbitmq.password": Placeholder("that user's password", secret=True),
         "rabbitmq.vhost": Placeholder("the app's virtual host"),
     },

@@ -11,13 +11,14 @@ import pytest
 from bedstone.apps import config
 from bedstone_control import names
 from bedstone_control.roles import app as app_role
+from bedstone_control.roles import app_config
 from bedstone_control.roles import environment as roles_environment
 from bedstone_control.roles.registry import ROLES
 from bedstone_control.roles.secrets import secrets_of_app
 from bedstone_control.settings import placeholders
 from bedstone_control.settings.app import App
 from bedstone_control.settings.root import Settings
-from tests.unit.fixtures.roles import site_of
+from tests.unit.fixtures.roles import GROUPS, site_of
 
 SECRETS = {"secret_key": "k", "database_password": "p/w@1", "database_migrate_password": "m"}
 
@@ -144,6 +145,45 @@ def test_variables_with_the_login_are_named() -> None:
         )
         == []
     )
+
+
+def test_what_changes_with_a_password_is_a_secret_or_a_login() -> None:
+    """A rollback takes today's values of those alone: an earlier user has no longer a password."""
+    settings = {
+        "apps": [
+            {
+                "name": "pay-me",
+                "source": {"image": "a:1"},
+                "services": {"web": {"port": 8000}},
+                "database": {"replica": True, "pool": True},
+                "redis": {"cache": True, "store": True},
+                "rabbitmq": True,
+            }
+        ]
+    }
+    needed = secrets_of_app(Settings.model_validate(settings), "pay-me")
+    groups = {name: ["web1"] for name in ("all", "redis", "rabbitmq", "postgresql_replica")}
+    values = []
+    for password in ("first", "second"):
+        secrets = {name: f"{password}-{name}" for name in needed}
+        site = site_of(settings, {"apps": {"pay-me": secrets}}, groups=GROUPS | groups)
+        values.append(roles_environment.placeholder_values(site, site.settings.apps[0]))
+    changed = {name for name, value in values[0].items() if values[1][name] != value}
+    assert {"database.user", "rabbitmq.user", "redis.store.url"} <= changed
+    known = roles_environment.known_placeholders(ROLES)
+    rotating = {name for name, item in known.items() if item.secret or item.login}
+    assert {name for name in changed if not name.startswith("secret.")} <= rotating
+
+
+def test_variable_with_the_brokers_user_is_named_without_a_database_too() -> None:
+    given = app(database=False, rabbitmq=True, env={"BROKER_USER": "${rabbitmq.user}"})
+    site = site_of(
+        {"apps": [given.model_dump(exclude_unset=True)]},
+        {"apps": {"pay-me": {"secret_key": "k", "rabbitmq_password": "p" * 32}}},
+        groups=GROUPS | {"rabbitmq": ["web1"]},
+    )
+    found = app_config.host_config(site, site.settings.apps[0])
+    assert found["login_variables"] == ["BROKER_USER"]
 
 
 def test_default_is_overridden_or_taken_away() -> None:
