@@ -7,6 +7,7 @@ files edited by hand, and for versions that differ.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -258,6 +259,21 @@ class App:
 def declared() -> list[str]:
     """Return the names of the apps that are declared on this server, sorted."""
     return sorted(path.parent.name for path in paths.apps_config().glob("*/app.json"))
+
+
+def declared_parts() -> dict[str, set[str]]:
+    """Return the declared apps with the names of their services and jobs, to tell units by.
+
+    A file that can't be read has none: its app is known all the same.
+    """
+    found: dict[str, set[str]] = {}
+    for app in declared():
+        found[app] = set()
+        with suppress(OSError, ValueError, AttributeError):
+            data = json.loads(paths.app_config(app).read_text(encoding="utf-8"))
+            for key in ("services", "jobs"):
+                found[app] |= set(data.get(key) or {})
+    return found
 
 
 def load(app: str) -> App:

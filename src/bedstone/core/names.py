@@ -5,11 +5,10 @@ Apps, services and jobs are named alike (``fields.NAME``), dashes included.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Mapping
 
 HTTP_SLOTS = ("blue", "green")
 
@@ -26,7 +25,6 @@ BUILD_SLICE = "bedstone-build.slice"
 _PREFIX = "bedstone-"
 _OPERATION = "bedstone-operation@"
 _FIRST_BACKUP = "bedstone-first-backup-"
-_SLOT_UNIT = re.compile(r"bedstone-(.+)-[^-@]+@.+\.service")
 
 
 class Unit(NamedTuple):
@@ -64,15 +62,6 @@ def app_units(app: str) -> str:
     return f"{_PREFIX}{app}-*"
 
 
-def app_of_slot_unit(unit: str) -> str | None:
-    """Return the app whose slot a unit runs, or None: it is another unit.
-
-    A service without a dash in its name is assumed.
-    """
-    match = _SLOT_UNIT.fullmatch(unit)
-    return match[1] if match else None
-
-
 def job_unit(app: str, job: str) -> str:
     """Return the service that runs a job."""
     return f"{_PREFIX}{job_name(app, job)}.service"
@@ -108,12 +97,15 @@ def verify_timer(origin: str | None) -> str:
     return f"bedstone-verify@{origin}.timer" if origin else "bedstone-verify.timer"
 
 
-def parse_unit(unit: str, apps: Iterable[str]) -> Unit | None:
+def parse_unit(unit: str, apps: Mapping[str, Collection[str]]) -> Unit | None:
     """Return what a unit of an app is, or None: it belongs to no app.
+
+    Names hold dashes: `bedstone-a-b-web@1` is `b-web` of `a`, or `web` of `a-b`. The app that has
+    such a service or job is it; where none is known to, the app with the longest name.
 
     Args:
         unit: with its suffix.
-        apps: all apps that are known; the longest that fits is it, since names hold dashes.
+        apps: all apps that are known, with the names of their services and jobs.
 
     """
     plain = unit.removesuffix(".service")
@@ -124,13 +116,32 @@ def parse_unit(unit: str, apps: Iterable[str]) -> Unit | None:
     rest = plain.removeprefix(_PREFIX)
     if rest == plain:
         return None
-    for app in sorted(apps, key=len, reverse=True):
-        # A service may be called job-something; only services have slots.
-        if rest.startswith(f"{app}-job-") and "@" not in rest:
-            return Unit("job", app, rest.removeprefix(f"{app}-job-"))
-        if rest.startswith(f"{app}-"):
-            return Unit("service", app, rest.removeprefix(f"{app}-"))
-    return None
+    fitting = [
+        _part(app, rest.removeprefix(f"{app}-"))
+        for app in sorted(apps, key=len, reverse=True)
+        if rest.startswith(f"{app}-")
+    ]
+    has_it = [part for part in fitting if part.name.partition("@")[0] in apps[part.app]]
+    return next(iter((*has_it, *fitting)), None)
+
+
+def _part(app: str, rest: str) -> Unit:
+    # A service may be called job-something; only services have slots.
+    if rest.startswith("job-") and "@" not in rest:
+        return Unit("job", app, rest.removeprefix("job-"))
+    return Unit("service", app, rest)
+
+
+def app_of_slot_unit(unit: str, apps: Mapping[str, Collection[str]]) -> str | None:
+    """Return the app whose slot a unit runs, or None: it is another unit.
+
+    Args:
+        unit: with its suffix.
+        apps: as :func:`parse_unit` takes them.
+
+    """
+    found = parse_unit(unit, apps)
+    return found.app if found and found.kind == "service" and "@" in found.name else None
 
 
 def http_slot(serving: str, replica: int) -> str:

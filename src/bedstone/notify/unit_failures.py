@@ -116,11 +116,11 @@ def about(unit: str) -> tuple[str | None, str]:
     return None, f"The unit {unit}"
 
 
-def _apps() -> set[str]:
-    known = set(config.declared())
+def _apps() -> dict[str, set[str]]:
+    known = config.declared_parts()
     # A damaged ledger or a full disk is no reason to be silent about a failure.
     with suppress(BedstoneError, OSError, sqlite3.Error), database.opened() as connection:
-        known.update(releases.known_apps(connection))
+        known = {app: set() for app in releases.known_apps(connection)} | known
     return known
 
 

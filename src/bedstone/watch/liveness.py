@@ -23,7 +23,7 @@ def gather() -> list[Restart]:
 
 def judge(found: Sequence[Restart], now: datetime) -> Iterator[Alarm]:
     """Yield an alarm for each service that was restarted; red when that doesn't help."""
-    apps = config.declared()
+    apps = config.declared_parts()
     recent = [entry for entry in found if now - entry.at < liveness.KEPT]
     for unit in sorted({entry.unit for entry in recent}):
         entries = [entry for entry in recent if entry.unit == unit]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from bedstone.apps import config
 from bedstone.core import age, names, paths
 from bedstone.notify.alarms import Alarm
 from bedstone.system import apt, systemd
@@ -217,6 +218,7 @@ class Replaced:
 
     unit: str
     files: Sequence[str]
+    app: str | None = None
 
 
 def gather_libraries(proc: Path | None = None) -> list[Replaced]:
@@ -244,7 +246,11 @@ def gather_libraries(proc: Path | None = None) -> list[Replaced]:
         unit = units[0] if units else "init.service" if directory.name == "1" else ""
         if files and unit:
             found.setdefault(unit, set()).update(files)
-    return [Replaced(unit, sorted(files)) for unit, files in sorted(found.items())]
+    apps = config.declared_parts()
+    return [
+        Replaced(unit, sorted(files), names.app_of_slot_unit(unit, apps))
+        for unit, files in sorted(found.items())
+    ]
 
 
 def judge_libraries(found: Sequence[Replaced], now: datetime) -> Iterator[Alarm]:
@@ -252,8 +258,8 @@ def judge_libraries(found: Sequence[Replaced], now: datetime) -> Iterator[Alarm]
     del now
     reboot = [entry for entry in found if _UNTOUCHABLE.fullmatch(entry.unit)]
     rest = [entry for entry in found if entry not in reboot]
-    apps = sorted({app for entry in rest if (app := names.app_of_slot_unit(entry.unit))})
-    plain = [entry.unit for entry in rest if not names.app_of_slot_unit(entry.unit)]
+    apps = sorted({entry.app for entry in rest if entry.app is not None})
+    plain = [entry.unit for entry in rest if entry.app is None]
     commands = [f"bedstone restart {app}" for app in apps]
     commands += [f"systemctl restart {' '.join(plain)}"] if plain else []
     for name, entries, command in (

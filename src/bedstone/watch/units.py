@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+from bedstone.apps import config
 from bedstone.core import age, lock, names, paths
 from bedstone.notify import unit_failures
 from bedstone.notify.alarms import Alarm
@@ -15,7 +16,7 @@ from bedstone.system.systemd import START_LIMIT, Systemd
 from bedstone.upgrade import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _SECONDS = 15.0
 _PROPERTIES = (
@@ -67,6 +68,7 @@ class Units:
         needed: those that have to run.
         samples: what earlier looks have seen.
         container: whether this server is a container.
+        apps: the declared apps with the names of their services.
 
     """
 
@@ -74,6 +76,7 @@ class Units:
     needed: Sequence[str] = ()
     samples: Sequence[Sample] = field(default_factory=tuple)
     container: bool = False
+    apps: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def sample(self, now: datetime) -> Sample:
         """Return what the next looks compare with."""
@@ -90,7 +93,7 @@ def gather(samples: Sequence[Sample], systemd: Systemd | None = None) -> Units:
         clusters = [each.unit for each in all_clusters() if each.starts() == AUTOMATIC]
     shown = systemd.properties(["*.service", *_NEEDED, *clusters], _PROPERTIES, timeout=_SECONDS)
     needed = [unit for unit in shown if any(fnmatch(unit, pattern) for pattern in _NEEDED)]
-    return Units(shown, [*needed, *clusters], samples, in_container())
+    return Units(shown, [*needed, *clusters], samples, in_container(), config.declared_parts())
 
 
 def judge(found: Units, now: datetime) -> Iterator[Alarm]:
@@ -123,7 +126,7 @@ def _given_up(unit: str, state: Mapping[str, str], found: Units) -> Alarm | None
     at_limit = state.get("ActiveState") == "failed" and state.get("Result") == START_LIMIT
     if not at_limit or (found.container and unit.startswith(_MACHINE)):
         return None
-    app = names.app_of_slot_unit(unit)
+    app = names.app_of_slot_unit(unit, found.apps)
     again = (
         f"`bedstone restart {app}` starts it again, `bedstone rollback {app}` brings the release"
         " before"
@@ -152,13 +155,14 @@ def _looping(unit: str, state: Mapping[str, str], found: Units, now: datetime) -
     often = f"{count} times"
     if grown >= MOST_RESTARTS and base:
         often = f"{grown} times in {age.humanize((now - base.at).total_seconds())}"
-    app = names.app_of_slot_unit(unit)
+    app = names.app_of_slot_unit(unit, found.apps)
     back = f", `bedstone rollback {app}` brings the release before" if app else ""
     return Alarm(
         f"units/{unit}",
         "red",
         f"{unit} crashes again and again: systemd has restarted it {often}",
         f"`journalctl -u {unit} -n 50` says why{back}",
+        app,
     )
 
 

@@ -108,11 +108,12 @@ def test_systemd_that_does_not_answer_is_no_reason_to_be_silent(
     )
 
 
-def test_the_longest_name_of_an_app_is_taken(declared: Path) -> None:
+def test_app_that_has_the_job_is_taken_and_without_one_the_longest_name(declared: Path) -> None:
     other = declared.with_name("shop-job")
     other.mkdir()
     (other / "app.json").write_text("{}")
-    assert unit_failures.about("bedstone-shop-job-clean.service")[0] == "shop-job"
+    assert unit_failures.about("bedstone-shop-job-clean.service")[0] == "shop"
+    assert unit_failures.about("bedstone-shop-job-removed.service")[0] == "shop-job"
 
 
 def test_only_the_failed_runs_lines_are_told(

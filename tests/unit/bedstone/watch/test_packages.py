@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bedstone.apps import config
 from bedstone.core.process import Completed
 from bedstone.system import apt
 from bedstone.system.systemd import Systemd
@@ -215,6 +216,7 @@ def process(proc: Path, pid: int, path: str, group: str) -> None:
 
 def test_units_that_run_on_replaced_programs_are_found_and_containers_are_not(
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gone = "/usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)"
     process(tmp_path, 10, gone, "/system.slice/nginx.service")
@@ -222,15 +224,16 @@ def test_units_that_run_on_replaced_programs_are_found_and_containers_are_not(
     process(tmp_path, 12, gone, "/system.slice/docker-0123abc.scope")
     process(tmp_path, 13, gone, "/user.slice/user-0.slice/session-1.scope")
     process(
-        tmp_path, 14, gone, "/system.slice/system-bedstone.slice/bedstone-shop-web@blue.service"
+        tmp_path, 14, gone, "/system.slice/system-bedstone.slice/bedstone-shop-web-api@blue.service"
     )
     process(tmp_path, 15, gone, "/system.slice/dbus.service")
     process(tmp_path, 1, gone, "/init.scope")
     process(tmp_path, os.getpid(), gone, "/system.slice/bedstone-alarms.service")
     (tmp_path / "99").mkdir()
+    monkeypatch.setattr(config, "declared_parts", lambda: {"shop": {"web-api"}})
     found = packages.gather_libraries(tmp_path)
     assert [entry.unit for entry in found] == [
-        "bedstone-shop-web@blue.service",
+        "bedstone-shop-web-api@blue.service",
         "dbus.service",
         "init.service",
         "nginx.service",

@@ -23,7 +23,8 @@ WEB = "bedstone-pay-ments-web@blue.service"
 
 def judged(shown: dict[str, dict[str, str]], *samples: Sample, **more: bool) -> list[Alarm]:
     needed = ["nginx.service", "postgresql@17-main.service"]
-    return list(units.judge(Units(shown, needed, samples, **more), NOW))
+    apps = {"pay-ments": {"web", "celery-worker"}}
+    return list(units.judge(Units(shown, needed, samples, **more, apps=apps), NOW))
 
 
 def sample(hours: float, **restarts: int) -> Sample:
@@ -91,6 +92,13 @@ def test_crash_loop_is_red_by_what_was_counted_since() -> None:
     assert (
         f"{WEB} crashes again and again: systemd has restarted it 7 times in 1 hour" in alarm.words
     )
+    assert "`bedstone rollback pay-ments`" in alarm.command
+
+
+def test_crash_loop_of_a_service_with_a_dash_names_its_app() -> None:
+    unit = "bedstone-pay-ments-celery-worker@1.service"
+    [alarm] = judged({unit: UP | {"NRestarts": "9"}}, Sample(NOW - HOUR, {unit: 2}))
+    assert alarm.app == "pay-ments"
     assert "`bedstone rollback pay-ments`" in alarm.command
 
 
