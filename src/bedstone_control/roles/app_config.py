@@ -263,7 +263,7 @@ def source_secrets(site: Site, app: App, origin: Origin) -> dict[str, Any] | Non
         result["secrets"] = {name: expand(text, values) for name, text in build.secrets.items()}
     server = gitserver.parse(source.git) if source.git is not None else None
     if server is not None and server.ssh:
-        result["deploy_key"] = site.app_secrets(app)[origin.secret("deploy_key")].strip() + "\n"
+        result["deploy_key"] = site.app_secret(app, origin.secret("deploy_key")).strip() + "\n"
         result["known_hosts"] = gitserver.known_hosts(server, source.host_keys)
     return result or None
 
@@ -279,5 +279,5 @@ def registry(site: Site, app: App, origin: Origin) -> dict[str, str] | None:
     return {
         "server": first if is_host else _DEFAULT_REGISTRY,
         "username": source.registry_user,
-        "password": site.app_secrets(app)[origin.secret("registry_password")],
+        "password": site.app_secret(app, origin.secret("registry_password")),
     }

@@ -279,7 +279,7 @@ def login(site: Site, app: App) -> str | None:
         return None
     if has_client_certificate(app):
         return names.app_role(found["name"])
-    return names.app_login(found["name"], _password(site, app, "database_password"))
+    return names.app_login(found["name"], site.app_secret(app, "database_password"))
 
 
 def has_client_certificate(app: App) -> bool:
@@ -308,13 +308,6 @@ def client_mount(app: App, *, migrate: bool = False) -> list[dict[str, str]]:
     return [{"source": source, "target": names.CLIENT_IN_CONTAINER, "group": "ssl-cert"}]
 
 
-def _password(site: Site, app: App, name: str) -> str:
-    secrets = site.app_secrets(app)
-    if name not in secrets:
-        raise ValueError(f"The vault has no {name} for the app {app.name}.")
-    return secrets[name]
-
-
 def databases(site: Site) -> list[dict[str, Any]]:
     """Return role postgresql's databases: owner, migration role, app role and its login."""
     result = []
@@ -322,15 +315,15 @@ def databases(site: Site) -> list[dict[str, Any]]:
         found = database(app)
         if app.database is None or found is None:
             continue
-        name, secrets = found["name"], site.app_secrets(app)
+        name = found["name"]
         result.append(
             {
                 "name": name,
                 "owner": found["owner"],
                 "migrate_role": names.migrate_role(name),
-                "migrate_password": secrets["database_migrate_password"],
+                "migrate_password": site.app_secret(app, "database_migrate_password"),
                 "app_role": names.app_role(name),
-                "app_password": secrets["database_password"],
+                "app_password": site.app_secret(app, "database_password"),
                 "app_login": None if has_client_certificate(app) else login(site, app),
                 "client_certificate": has_client_certificate(app),
                 "extensions": list(app.database.extensions),
@@ -461,9 +454,9 @@ def login_values(site: Site, app: App, place: tuple[str, str], *, migrate: bool)
         return {}
     name = found["name"]
     if migrate:
-        role, password = names.migrate_role(name), _password(site, app, "database_migrate_password")
+        role, password = names.migrate_role(name), site.app_secret(app, "database_migrate_password")
     else:
-        role, password = str(login(site, app)), _password(site, app, "database_password")
+        role, password = str(login(site, app)), site.app_secret(app, "database_password")
     tls = {"sslmode": "verify-full", "sslrootcert": names.CA_IN_CONTAINER}
     if has_client_certificate(app):
         tls |= _CLIENT_FILES

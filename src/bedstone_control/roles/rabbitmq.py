@@ -43,7 +43,7 @@ def users(site: Site) -> list[dict[str, str]]:
     return [
         {
             "name": login(site, app),
-            "password": _password(site, app),
+            "password": site.app_secret(app, SECRET),
             "vhost": vhost(app),
         }
         for app in site.settings.apps
@@ -57,7 +57,7 @@ def login(site: Site, app: App) -> str:
     It has another name with each password: containers that hold the earlier one go on until no
     connection uses it (files/rabbitmq_accounts.py).
     """
-    return names.broker_login(app.name, _password(site, app))
+    return names.broker_login(app.name, site.app_secret(app, SECRET))
 
 
 def vhost(app: App) -> str:
@@ -180,13 +180,6 @@ def _hash(name: str, password: str) -> str:
     return base64.b64encode(salt + hashlib.sha512(salt + password.encode()).digest()).decode()
 
 
-def _password(site: Site, app: App) -> str:
-    secrets = site.app_secrets(app)
-    if SECRET not in secrets:
-        raise ValueError(f"The vault has no {SECRET} for the app {app.name}.")
-    return secrets[SECRET]
-
-
 def certificates(site: Site) -> list[dict[str, Any]]:
     """Return the broker's certificate, where it speaks TLS."""
     if not tls_addresses(site):
@@ -210,7 +203,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
 
 def _values(site: Site, app: App, _migrate: bool) -> dict[str, str]:  # noqa: FBT001 - see Offer
     """Return the placeholders `rabbitmq.*`."""
-    user, password, host = login(site, app), _password(site, app), vhost(app)
+    user, password, host = login(site, app), site.app_secret(app, SECRET), vhost(app)
     local = reach.address(site, RABBITMQ) == docker.bridge_address(site)
     scheme, variable = ("amqp", "rabbitmq_port") if local else ("amqps", "rabbitmq_tls_port")
     port = str(site.port(variable))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bedstone_control.roles.site import Site
     from bedstone_control.settings.app import App
-    from bedstone_control.settings.redis import RedisCache, RedisStore
+    from bedstone_control.settings.data import RedisCache, RedisStore
     from bedstone_control.settings.root import Settings
 
 DIRECTORY = "/etc/bedstone/redis"
@@ -78,8 +78,9 @@ def instances(site: Site) -> list[dict[str, Any]]:
         {
             "name": f"{app.name}-{kind}",
             "port": port(app.name, kind, settings.port),
-            "password": _password(site, app, kind),
-            "previous_password": _previous(site, app, kind),
+            "password": site.app_secret(app, _secret(kind)),
+            # Running containers have it after a rotation.
+            "previous_password": site.previous_secrets(app).get(_secret(kind)),
             "memory_mb": settings.memory_mb,
             "eviction": getattr(settings, "eviction", "noeviction"),
             "persistent": kind == "store",
@@ -260,25 +261,14 @@ def certificates(site: Site) -> list[dict[str, Any]]:
     return [reach.certificate(site, "redis", names.REDIS_HOST, units)]
 
 
-def _password(site: Site, app: App, kind: str) -> str:
-    name = f"redis_{kind}_password"
-    secrets = site.app_secrets(app)
-    if name not in secrets:
-        raise ValueError(f"The vault has no {name} for the app {app.name}.")
-    return secrets[name]
-
-
-def _previous(site: Site, app: App, kind: str) -> str | None:
-    """Return the password before the last rotation: running containers have it."""
-    apps = site.secrets.get("previous", {}).get("apps", {})
-    found: str | None = apps.get(app.name, {}).get(f"redis_{kind}_password")
-    return found
+def _secret(kind: str) -> str:
+    return f"redis_{kind}_password"
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
     for app in settings.apps:
         for kind in kinds(app):
-            place = ("apps", app.name, f"redis_{kind}_password")
+            place = ("apps", app.name, _secret(kind))
             yield Secret(
                 place,
                 f"of the app in its Redis {kind}",
@@ -303,7 +293,7 @@ def _values(kind: str, site: Site, app: App) -> dict[str, str]:
     if settings is None:
         return {}
     number = str(port(app.name, kind, settings.port))
-    password = _password(site, app, kind)
+    password = site.app_secret(app, _secret(kind))
     scheme, options = "redis", ""
     if has_tls(site):
         values = {"ssl_cert_reqs": "required", "ssl_ca_certs": names.CA_IN_CONTAINER}

@@ -99,6 +99,18 @@ class Site:
         """Return the secrets of one app."""
         return dict(self.secrets.get("apps", {}).get(app.name, {}))
 
+    def app_secret(self, app: App, name: str) -> str:
+        """Return a secret of one app.
+
+        Raises:
+            ValueError: the vault has none of that name.
+
+        """
+        secrets = self.app_secrets(app)
+        if name not in secrets:
+            raise ValueError(f"The vault has no {name} for the app {app.name}.")
+        return secrets[name]
+
     def previous_secrets(self, app: App) -> dict[str, str]:
         """Return the values before the last rotation, of those secrets of one app that keep it."""
         previous = self.secrets.get("previous", {}).get("apps", {})

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from bedstone_control import names
+from bedstone_control.settings.data import Database, RabbitMq, Redis
 from bedstone_control.settings.edge import Edge
-from bedstone_control.settings.rabbitmq import RabbitMq
-from bedstone_control.settings.redis import Redis
 from bedstone_control.settings.service import Job, Service
 from bedstone_control.settings.source import Build, Origin, Source
 from bedstone_control.settings.types import (
@@ -103,77 +102,6 @@ class AppFile(Model):
         None,
         description="The text itself; may hold placeholders.",
         examples=['{"key": "${secret.api_key}"}'],
-    )
-
-
-class Pool(Model):
-    """A pool of connections that the app's processes share: PgBouncer, by transaction."""
-
-    size: int = Field(
-        10,
-        ge=1,
-        le=1000,
-        description="How many connections it opens to PostgreSQL. Whichever process has a "
-        "transaction to run gets one of them for it, others wait.",
-        examples=[20],
-    )
-
-
-class Database(Model):
-    """The app's database in PostgreSQL, with an owner, a migration and an app role."""
-
-    name: str | None = Field(
-        None,
-        pattern=r"^[a-z][a-z0-9_]{0,49}$",
-        description="Name; the app's, with underscores for dashes, when left out.",
-        examples=["payments"],
-    )
-    extensions: list[str] = Field(
-        default_factory=list,
-        description="Extensions that need a superuser to create.",
-        examples=[["pg_trgm"]],
-    )
-    replica: bool = Field(
-        default=False,
-        description="Whether the app reads from a copy of the database, too, on a host of the "
-        "group `postgresql_replica`: it gets DATABASE_REPLICA_URL and `${database.replica.…}`.",
-        examples=[True],
-    )
-    lock_timeout_seconds: int = Field(
-        5,
-        ge=0,
-        le=3600,
-        description="How long a migration waits for a lock before it fails, and the release with "
-        "it: as long as it waits, every query behind it does. 0 is for ever.",
-        examples=[5],
-    )
-    connections: int | None = Field(
-        None,
-        ge=1,
-        le=10000,
-        description="How many connections the app may have at once. Left out, an app alone gets "
-        "all but 10; of several, none can take them all.",
-        examples=[30],
-    )
-    pool: Annotated[Pool | None, BeforeValidator(database_or_none)] = Field(
-        None,
-        description="Let the app connect through PgBouncer, which shares few connections among "
-        "many processes; `true` for one with the defaults. Migrations go past it "
-        "(docs/your-app.md).",
-        examples=[{"size": 10}],
-    )
-    client_certificate: bool = Field(
-        default=False,
-        description="Whether the app's sessions need a certificate as well as the password. "
-        "Bedstone issues one to each of its two roles, renews it and mounts it; "
-        "`${database.sslcert}` and `${database.sslkey}` are its paths.",
-        examples=[True],
-    )
-    settings: dict[str, str] = Field(
-        default_factory=dict,
-        description="PostgreSQL's settings for the app's sessions, its jobs' too. The defaults end "
-        "a transaction that is idle for a minute and a statement after five.",
-        examples=[{"idle_in_transaction_session_timeout": "10min"}],
     )
 
 
