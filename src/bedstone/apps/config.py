@@ -149,10 +149,14 @@ class Mount:
 
 @dataclass(frozen=True)
 class Files:
-    """A directory in the container whose files nginx serves below ``url``, if it has one."""
+    """A directory in the container whose files nginx serves below ``url``, if it has one.
+
+    ``backup`` says whether backups are to hold them, if they are uploads.
+    """
 
     path: str
     url: str | None
+    backup: bool = True
 
 
 @dataclass(frozen=True)
@@ -549,4 +553,5 @@ class _Reader(Fields):
         return Files(
             self.string(data.get("path"), f"{where}.path"),
             self.optional_string(data.get("url"), f"{where}.url"),
+            self.boolean(data.get("backup", True), f"{where}.backup"),
         )

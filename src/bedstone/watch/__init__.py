@@ -30,6 +30,7 @@ from bedstone.watch import (
     pool,
     replication,
     units,
+    uploads,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
         Check("firewall", "the firewall", firewall.gather, firewall.judge),
         Check("immutable", "immutable destinations", immutable.gather, immutable.judge),
         Check("pool", "the pools of connections", pool.gather, pool.judge),
+        Check("uploads", "backups of uploads", uploads.gather, uploads.judge),
         Check("replication", "copies of the databases", replication.gather, replication.judge),
         Check("clock", "the clock", machine.gather_clock, machine.judge_clock),
         Check("dpkg", "installed packages", packages.gather_dpkg, packages.judge_dpkg),

@@ -115,7 +115,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         # Left out where there is none: the configuration of other apps stays the same.
         **({"migrate_mounts": migrate_mounts} if migrate_mounts else {}),
         "static": app.static.model_dump() if app.static else None,
-        "media": app.media.model_dump(include={"path", "url"}) if app.media else None,
+        "media": _media(app),
         "user": app.user,
         "read_only": app.read_only,
         "tmpfs": list(app.tmpfs),
@@ -123,6 +123,14 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "init": app.init,
         "database": _database(site, app),
     }
+
+
+def _media(app: App) -> dict[str, Any] | None:
+    if app.media is None:
+        return None
+    values = app.media.model_dump(include={"path", "url"})
+    # Left out where it is the default: the configuration of other apps stays the same.
+    return values if app.media.backup else values | {"backup": False}
 
 
 def _database(site: Site, app: App) -> dict[str, str] | None:

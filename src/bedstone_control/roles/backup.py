@@ -156,7 +156,7 @@ def media(site: Site) -> list[dict[str, str]]:
     return [
         {"app": app.name, "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/media"}
         for app in site.settings.apps
-        if app.media
+        if app.media and app.media.backup
     ]
 
 

@@ -84,6 +84,12 @@ class Media(Content):
         "`X-Accel-Redirect: URL`: the app decides who gets an upload, nginx sends it.",
         examples=[True],
     )
+    backup: bool = Field(
+        True,
+        description="Whether the nightly backups hold the uploads. `false` where something else "
+        "copies them, or the app can make them again.",
+        examples=[False],
+    )
 
 
 class AppFile(Model):

@@ -14,6 +14,7 @@ from bedstone_control.roles.app_config import host_config
 from bedstone_control.roles.nginx import nginx_site_files
 from bedstone_control.roles.secrets import new_secrets
 from bedstone_control.roles.site import Site
+from tests.unit.fixtures.roles import site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,6 +276,15 @@ def test_databases_have_their_roles_and_a_login(site: Site) -> None:
     assert ARGUMENTS["backup_media"](site) == [
         {"app": "pay-me", "directory": "/srv/bedstone/pay-me/media"}
     ]
+
+
+def test_uploads_that_something_else_copies_are_in_no_backup() -> None:
+    media = {"path": "/app/media", "url": "/media/", "backup": False}
+    app = {"name": "shop", "source": {"image": "a:1"}, "services": {"web": {"port": 8000}}}
+    site = site_of({"apps": [{**app, "database": False, "media": media}]}, {"apps": {}})
+    assert ARGUMENTS["backup_media"](site) == []
+    found = host_config(site, site.settings.apps[0])
+    assert found["media"] == media
 
 
 def test_backups_are_kept_as_the_settings_say(site: Site) -> None:
