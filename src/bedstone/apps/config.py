@@ -151,12 +151,14 @@ class Mount:
 class Files:
     """A directory in the container whose files nginx serves below ``url``, if it has one.
 
-    ``backup`` says whether backups are to hold them, if they are uploads.
+    ``backup`` says whether backups are to hold them, if they are uploads; ``service`` whose image
+    holds them, if they are static files, None for the app's.
     """
 
     path: str
     url: str | None
     backup: bool = True
+    service: str | None = None
 
 
 @dataclass(frozen=True)
@@ -554,4 +556,5 @@ class _Reader(Fields):
             self.string(data.get("path"), f"{where}.path"),
             self.optional_string(data.get("url"), f"{where}.url"),
             self.boolean(data.get("backup", True), f"{where}.backup"),
+            self.optional_string(data.get("service"), f"{where}.service"),
         )

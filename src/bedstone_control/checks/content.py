@@ -163,6 +163,7 @@ def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
             yield context.problem(where, message, example)
     if app.static and app.media:
         yield from _overlap(context, place, app.static, app.media)
+    yield from _static_service(context, place, app)
     for index, entry in enumerate(app.tmpfs):
         where = (*place, "tmpfs", index)
         directory, _, options = entry.partition(":")
@@ -176,6 +177,29 @@ def _directories(context: Context, place: Place, app: App) -> Iterator[Problem]:
                     "`size=64m`, `mode=1777`, `uid=1000` and `gid=1000`, separated by commas."
                 )
                 yield context.problem(where, message, {"tmpfs": [f"{directory}:exec,size=64m"]})
+
+
+def _static_service(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check that a service whose image holds the static files has an image of its own."""
+    service = app.static.service if app.static else None
+    if service is None:
+        return
+    own = [name for name, values in app.services.items() if values.source is not None]
+    if service not in own:
+        message = (
+            f"The service `{service}` has no `source` of its own; static files come from the app's "
+            "image without `service`."
+        )
+        # With its other keys, which the short form doesn't have.
+        example = {"path": "/app/static", "url": "/static/"}
+        yield context.problem(
+            (*place, "static", "service"),
+            message,
+            {"static": example | {"service": own[0]} if own else example},
+        )
+    elif "static" in app.commands.model_fields_set and app.commands.static:
+        message = "`commands.static` doesn't run: the files come from the image of a service."
+        yield context.problem((*place, "commands", "static"), message, {"commands": {"static": []}})
 
 
 def _overlap(context: Context, place: Place, static: Content, media: Content) -> Iterator[Problem]:

@@ -114,7 +114,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         ],
         # Left out where there is none: the configuration of other apps stays the same.
         **({"migrate_mounts": migrate_mounts} if migrate_mounts else {}),
-        "static": app.static.model_dump() if app.static else None,
+        "static": _static(app),
         "media": _media(app),
         "user": app.user,
         "read_only": app.read_only,
@@ -123,6 +123,11 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "init": app.init,
         "database": _database(site, app),
     }
+
+
+def _static(app: App) -> dict[str, Any] | None:
+    # Without a service where there is none: the configuration of other apps stays the same.
+    return app.static.model_dump(exclude_none=True) if app.static else None
 
 
 def _media(app: App) -> dict[str, Any] | None:
@@ -146,7 +151,7 @@ def _commands(app: App) -> dict[str, Any]:
     return {
         "check": app.commands.check,
         "migrate": app.commands.migrate if app.database else [],
-        "static": app.commands.static if app.static else [],
+        "static": app.commands.static if app.static and not app.static.service else [],
         "console": guesses.console(app),
     }
 

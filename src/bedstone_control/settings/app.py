@@ -75,6 +75,17 @@ class Content(Model):
     )
 
 
+class Static(Content):
+    """The directory of the static files."""
+
+    service: str | None = Field(
+        None,
+        description="Service with a `source` of its own whose image holds the files, made by its "
+        "build: `commands.static` does not run. The app's image when left out.",
+        examples=["web"],
+    )
+
+
 class Media(Content):
     """The directory of the uploads."""
 
@@ -174,10 +185,10 @@ class App(Model):
         "SECRET_KEY, ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS, FORWARDED_ALLOW_IPS).",
         examples=[False],
     )
-    static: Annotated[Content | None, path_and_url("/static/")] = Field(
+    static: Annotated[Static | None, path_and_url("/static/")] = Field(
         None,
         description="Static files: the path in the container to which the static command writes, "
-        "or `{path, url}`.",
+        "or `{path, url, service}`.",
         examples=["/app/staticfiles"],
     )
     media: Annotated[Media | None, path_and_url("/media/")] = Field(

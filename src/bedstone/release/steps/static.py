@@ -20,6 +20,7 @@ def static(rollout: Rollout) -> str:
     app = rollout.app
     if app.static is None or rollout.static is None:
         return "none declared"
+    made = rollout.made.of(app.static.service or "")
     final = paths.host(rollout.static)
     partial = final.with_name(f".{rollout.id}.partial")
     files.remove_tree(partial)
@@ -28,7 +29,7 @@ def static(rollout: Rollout) -> str:
     if app.commands.static:
         # What the image's build has put there (`compress`, a bundler) would be hidden by the mount.
         rollout.host.docker.copy_out(
-            rollout.image, app.static.path, partial, app=app.name, missing_ok=True
+            made.image, app.static.path, partial, app=app.name, missing_ok=True
         )
         # The container's user writes; afterwards only root does.
         safe_tree.give(partial, rollout.uid, rollout.gid)
@@ -43,7 +44,7 @@ def static(rollout: Rollout) -> str:
                 static_source=str(partial),
             )
     else:
-        rollout.host.docker.copy_out(rollout.image, app.static.path, partial, app=app.name)
+        rollout.host.docker.copy_out(made.image, app.static.path, partial, app=app.name)
     own = safe_tree.publish(partial)
     # A name with a line break, or in no encoding, isn't inherited by the next release.
     listed = "".join(f"{path}\n" for path in own if path.isprintable())

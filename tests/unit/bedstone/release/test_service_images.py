@@ -182,3 +182,18 @@ def test_copies_hold_all_images(server: Server, monkeypatch: pytest.MonkeyPatch)
     host_state.save_image("shop", str(outcome.release), str(served["image"]), 0)
     name = f"bedstone/shop:{outcome.release}"
     assert saved == [[name, f"{name}.api"]]
+
+
+def test_static_files_come_from_the_image_of_the_named_service(server: Server) -> None:
+    declared = app()
+    declared["static"]["service"] = "api"
+    declared["commands"]["static"] = []
+    declare(server, app=declared, source="one")
+    with tarfile.open(paths.host(ARCHIVE), "w") as tar:
+        tar.addfile(tarfile.TarInfo("Dockerfile"), io.BytesIO(b""))
+    outcome = operations.release("shop", host=server.host())
+    assert outcome.ok, outcome.error
+    created = [call for call in server.calls if call[:2] == ["docker", "create"]]
+    assert running(server)["api@blue"] in created[-1]
+    assert running(server)["web@blue"] not in created[-1]
+    assert said(outcome, "static") == "1 files"

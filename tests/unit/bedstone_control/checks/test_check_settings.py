@@ -744,6 +744,11 @@ CASES = [
         f"{PAYMENTS}.services.web.restarts.most", "2", "most: 10", line="most:",
     ),
     Case(
+        "static files of a service without an image",
+        app("static", {"path": "/app/static", "url": "/static/", "service": "web"}),
+        f"{PAYMENTS}.static.service", "has no `source` of its own", "/app/static", line="service:",
+    ),
+    Case(
         "relative static path", app("static", "staticfiles"), f"{PAYMENTS}.static",
         "is absolute and below /", "static: /app/static", line="static:",
     ),

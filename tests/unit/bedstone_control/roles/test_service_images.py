@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bedstone.apps import config
-from bedstone_control.checks import sources
+from bedstone_control.checks import content, sources
 from bedstone_control.checks.context import Context
 from bedstone_control.roles import app as app_layout
 from bedstone_control.roles.app_config import host_config, image_sources, registry
@@ -95,3 +95,39 @@ def test_source_of_a_service_is_checked_like_an_app_s(
     found = list(sources.check(context, Settings.model_validate({"apps": [app]})))
     places = [problem.where for problem in found if message in problem.message]
     assert places == [f"bedstone_apps[shop].services.web.{place}"], found
+
+
+@pytest.mark.parametrize("service", ["front-end", None])
+def test_static_command_runs_in_the_apps_image_alone(service: str | None) -> None:
+    static = {"path": "/app/static", "url": "/static/"} | ({"service": service} if service else {})
+    secrets = {"npm": "N", "front_end_deploy_key": "KEY", "registry_password": "P"}
+    site = site_of({"apps": [{**TWO_IMAGES, "static": static}]}, {"apps": {"shop": secrets}})
+    described = host_config(site, site.settings.apps[0])
+    assert described["static"] == static
+    collect = ["python", "manage.py", "collectstatic", "--noinput"]
+    assert described["commands"]["static"] == ([] if service else [collect])
+    parsed = config.parse(described)
+    assert parsed.static is not None
+    assert parsed.static.service == service
+
+
+@pytest.mark.parametrize(
+    ("changes", "places"),
+    [
+        ({}, []),
+        ({"commands": {"static": []}}, []),
+        ({"commands": []}, []),
+        ({"commands": {"static": "make static"}}, ["commands.static"]),
+        ({"static": {"path": "/s", "url": "/s/", "service": "api"}}, ["static.service"]),
+        ({"static": {"path": "/s", "url": "/s/", "service": "frontend"}}, ["static.service"]),
+    ],
+)
+def test_service_of_static_files_has_an_image_and_no_command(
+    changes: dict[str, Any], places: list[str]
+) -> None:
+    static = {"path": "/app/.next/static", "url": "/_next/static/", "service": "front-end"}
+    app = {**TWO_IMAGES, "static": static, **changes}
+    found = content.check(
+        Context({"bedstone_apps": [app]}), Settings.model_validate({"apps": [app]})
+    )
+    assert [problem.where for problem in found] == [f"bedstone_apps[shop].{at}" for at in places]
