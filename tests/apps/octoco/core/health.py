@@ -1,9 +1,7 @@
 """Readiness: database, Redis and live workers."""
 
-import time
 from collections.abc import Callable
 
-from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
@@ -11,9 +9,8 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core import alive
 from octoco.celery import app as celery_app
-
-STARTED = time.monotonic()
 
 
 def database() -> bool:
@@ -31,15 +28,12 @@ def redis() -> bool:
     return True
 
 
-def celery() -> bool | str:
-    """Return whether a worker answers; `starting` for a process too young to ask for one."""
-    if celery_app.control.inspect(timeout=1.0, limit=1).ping():
-        return True
-    young = time.monotonic() - STARTED < settings.WORKER_GRACE_SECONDS
-    return "starting" if young else False
+def celery() -> bool:
+    """Return whether a worker lives."""
+    return alive.heard()
 
 
-def _result(check: Callable[[], bool | str]) -> bool | str:
+def _result(check: Callable[[], bool]) -> bool:
     try:
         return check()
     except Exception:  # noqa: BLE001 - whatever it is, that part doesn't answer

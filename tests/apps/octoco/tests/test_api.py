@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from celery.signals import heartbeat_sent
+from django.core.cache import cache
 
-from core import health
+from core import alive
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -25,16 +28,18 @@ def test_plain_http_leads_to_https(client: Client) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("worker", "status"), [(True, 200), ("starting", 200), (False, 503)])
-def test_health_needs_a_worker(
-    client: Client,
-    monkeypatch: pytest.MonkeyPatch,
-    worker: bool | str,  # noqa: FBT001 - a value of the table
-    status: int,
+def test_health_needs_a_workers_heartbeat_of_late(
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def celery() -> bool | str:
-        return worker
+    def told() -> tuple[int, bool]:
+        answer = client.get("/health", secure=True)
+        return answer.status_code, answer.json()["celery"]
 
-    monkeypatch.setattr(health, "celery", celery)
-    answer = client.get("/health", secure=True)
-    assert (answer.status_code, answer.json()["celery"]) == (status, worker)
+    cache.clear()
+    assert told() == (503, False)
+    heartbeat_sent.send(sender=None)
+    assert told() == (200, True)
+    monkeypatch.setattr(alive, "SECONDS", 0.01)
+    heartbeat_sent.send(sender=None)
+    time.sleep(0.02)
+    assert told() == (503, False)

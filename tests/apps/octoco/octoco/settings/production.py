@@ -61,8 +61,6 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-# How long a web process that starts calls itself ready without a live worker.
-WORKER_GRACE_SECONDS = float(os.environ.get("WORKER_GRACE_SECONDS", "60"))
 
 LOGGING = {
     "version": 1,
