@@ -28,7 +28,7 @@ check: setup  ## lint, types and unit tests (some minutes)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## everything: check, the app, every Molecule scenario, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
+test: setup  ## everything: check, the app, every Molecule scenario, two servers of seeds, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
 	@$(BIN)/python -m tests.run $(STAGES) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: test-faults
@@ -36,7 +36,7 @@ test-faults: setup  ## kill, cut and break releases at every place (over an hour
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: test-seeds
-test-seeds: setup  ## provision seed systems from their own inventories; ONLY=kore
+test-seeds: setup  ## provision all five seed systems from their own inventories; ONLY=kore
 	@$(BIN)/pytest -v -rs tests/seeds $(if $(ONLY),-k $(ONLY))
 
 # The suite is Debian's: trixie, or testing for the release in the making.

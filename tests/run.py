@@ -5,10 +5,12 @@
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real PostgreSQL),
 ``integration`` (the host program against a real PostgreSQL, Django and Alembic; runs of
 ansible-playbook), one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults``
-(releases killed at random places; BEDSTONE_FAULT_SEED repeats a run), ``drill`` (a server burns
-down while people write, and is rebuilt), ``newcomer`` (`make setup && make check` in a fresh clone
-on a bare Debian, which then provisions another one with the newest ansible) and ``demo`` (the
-README's first command, end to end, and what a test server does to the kernel of this machine).
+(releases killed at random places; BEDSTONE_FAULT_SEED repeats a run), ``seeds`` (two servers with
+seed systems, others for another program; BEDSTONE_SEED_SERVERS="kore srq-hpn" chooses them),
+``drill`` (a server burns down while people write, and is rebuilt), ``newcomer`` (`make setup &&
+make check` in a fresh clone on a bare Debian, which then provisions another one with the newest
+ansible) and ``demo`` (the README's first command, end to end, and what a test server does to the
+kernel of this machine).
 Each stage's output goes to a file of its own, each line with its second; a failing stage's last
 lines are shown. A deprecation warning of ansible-core fails its stage. The table at the end says
 where the seconds went: Molecule's actions, dpkg ("apt"), and the CPU seconds of the stage's
@@ -32,6 +34,8 @@ from typing import IO
 
 from testbed.usage import VARIABLE as USAGE
 from tests import stage_times
+from tests.rotation import SEED_SERVERS_VARIABLE, chosen_seed_servers
+from tests.seeds.systems import SERVERS
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test-logs"
@@ -56,12 +60,13 @@ TOLD_WIDTH = 200
 # workers end together. Measured on 2026-11-30; a stage that is not here starts before the shortest.
 SECONDS = {
     "molecule-release": 2102, "molecule-pgbackrest": 1462, "molecule-backup": 1392,
-    "molecule-app": 837, "molecule-site": 719, "molecule-upgrade": 713, "molecule-firewall": 699,
-    "molecule-base": 630, "molecule-postgresql": 580, "drill": 541, "newcomer": 538,
-    "molecule-postgresql_replica": 486, "integration": 327, "check": 301, "molecule-nginx": 268,
-    "molecule-docker": 263, "faults": 260, "demo": 250, "molecule-pgbouncer": 217,
-    "molecule-acme": 208, "molecule-rabbitmq": 181, "molecule-redis": 172, "molecule-ca": 170,
-    "molecule-host_program": 115, "molecule-preflight": 101, "molecule-converge": 80, "app": 66,
+    "molecule-app": 837, "molecule-site": 719, "molecule-upgrade": 713, "seeds": 700,
+    "molecule-firewall": 699, "molecule-base": 630, "molecule-postgresql": 580, "drill": 541,
+    "newcomer": 538, "molecule-postgresql_replica": 486, "integration": 327, "check": 301,
+    "molecule-nginx": 268, "molecule-docker": 263, "faults": 260, "demo": 250,
+    "molecule-pgbouncer": 217, "molecule-acme": 208, "molecule-rabbitmq": 181,
+    "molecule-redis": 172, "molecule-ca": 170, "molecule-host_program": 115,
+    "molecule-preflight": 101, "molecule-converge": 80, "app": 66,
 }  # fmt: skip
 SECONDS_OF_A_NEW_STAGE = 100
 # Of the whole table (`make test-faults`), a sample that is another one each time.
@@ -97,12 +102,18 @@ def scenarios() -> list[str]:
 
 
 def all_stages() -> list[Stage]:
-    """Return every stage, the longest first."""
+    """Return every stage, the longest first.
+
+    Raises:
+        ValueError: the environment names a server with seed systems that there isn't.
+
+    """
     stages = [
         Stage("check", ("make", "check")),
         Stage("demo", (*E2E, "tests/e2e/test_machine.py", "tests/e2e/test_demo.py")),
         Stage("newcomer", (*E2E, "tests/e2e/test_newcomer.py")),
         Stage("faults", (".venv/bin/python", "-m", "tests.faults", f"--sample={FAULT_CELLS}")),
+        Stage("seeds", (*E2E, "tests/seeds", "-k", " or ".join(chosen_seed_servers(SERVERS)))),
         Stage("drill", (".venv/bin/python", "-m", "tests.drill", f"--seconds={DRILL_SECONDS}")),
         Stage("app", ("make", "-C", "app", "check")),
         Stage("integration", (".venv/bin/pytest", "-q", "tests/integration")),
@@ -201,12 +212,18 @@ def main() -> int:
         "--jobs", type=int, default=jobs, help=f"stages at a time (default on this machine: {jobs})"
     )
     arguments = parser.parse_args()
-    known = {stage.name: stage for stage in all_stages()}
+    try:
+        known = {stage.name: stage for stage in all_stages()}
+    except ValueError as error:
+        parser.error(str(error))
     unknown = [name for name in arguments.stages if name not in known]
     if unknown:
         parser.error(f"no such stage: {', '.join(unknown)}; there are: {', '.join(known)}")
     chosen = [known[name] for name in arguments.stages] or list(known.values())
 
+    if known["seeds"] in chosen:
+        names = " ".join(chosen_seed_servers(SERVERS))
+        print(f'seeds: {names} (the same again: {SEED_SERVERS_VARIABLE}="{names}")', flush=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     # What a killed run left would only take memory from this one.
     subprocess.run(["python3", "-m", "testbed", "prune"], cwd=ROOT, check=True)

@@ -15,18 +15,16 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import secrets
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 
 from testbed.errors import TestbedError
-from testbed.paths import ROOT
 from testbed.shell import say
 from tests.faults import cells
 from tests.faults.cells import Cell
 from tests.faults.server import BOOT_SECONDS, Target, boot, clear
+from tests.rotation import program_seed
 
 SEED_VARIABLE = "BEDSTONE_FAULT_SEED"
 
@@ -80,21 +78,6 @@ def summary(verdicts: list[Verdict]) -> str:
         for step, marks in rows.items()
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def program_seed() -> int:
-    """Return a seed that stays as long as the program does: a new version tries other cells.
-
-    Chance alone would let a run of an unchanged tree fail and the next one pass.
-    """
-    ended = subprocess.run(
-        ["git", "rev-parse", "--short=8", "HEAD:src/bedstone"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return int(ended.stdout, 16) if ended.returncode == 0 else secrets.randbelow(10**6)
 
 
 def main() -> int:

@@ -24,44 +24,11 @@ from testbed.paths import CACHE, ROOT, SSH
 from testbed.servers import Server, Spec
 from testbed.shell import podman, run
 from tests.seeds.receiver import Receiver, listening
+from tests.seeds.systems import SERVERS, STAND_INS
 
 SEEDS = ROOT / "inventories" / "seeds"
 LIMIT_SECONDS = 2400
 HTTP_ERROR = 400
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """What stands in for a team's code, which is not public.
-
-    Attributes:
-        path: its source, from the project's directory.
-        health: the path that says that all of it works.
-        inventory: the system's inventory, its name when there is one only.
-        base: the base image that it is built from, of `images.app_image`.
-
-    """
-
-    path: str
-    health: str
-    inventory: str = ""
-    base: str = "python"
-
-
-STAND_INS = {
-    "coffee-payments": StandIn("tests/apps/coffee", "/health"),
-    "internal-payment": StandIn("app", "/health/"),
-    "kore": StandIn("tests/apps/kore", "/api/v1/health/"),
-    "piggy-bank": StandIn("tests/apps/octoco", "/health", "piggy-bank/production"),
-    "srq-hpn": StandIn("tests/apps/srq-hpn", "/api/db-health", base="node"),
-}
-# The servers and the systems on each. Two apps of two teams share one, as apps do.
-SERVERS = {
-    "internal-payment": ("internal-payment",),
-    "kore": ("kore",),
-    "piggy-bank-and-coffee": ("piggy-bank", "coffee-payments"),
-    "srq-hpn": ("srq-hpn",),
-}
 
 
 @dataclass(frozen=True)

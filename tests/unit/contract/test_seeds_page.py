@@ -15,7 +15,7 @@ from bedstone_control.roles import environment
 from bedstone_control.roles.registry import ROLES
 from bedstone_control.settings.app import App
 from bedstone_control.settings.root import Settings
-from tests.seeds.conftest import STAND_INS
+from tests.seeds.systems import STAND_INS
 from tests.unit.fixtures.checkout import ROOT
 
 if TYPE_CHECKING:

@@ -1,0 +1,58 @@
+"""What a run of the tests takes of more than it has time for: another part for another program."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Collection
+from itertools import combinations
+
+from testbed.paths import ROOT
+
+SEED_SERVERS_VARIABLE = "BEDSTONE_SEED_SERVERS"
+# With one there would be no server of two apps in most runs.
+SEED_SERVERS_OF_A_RUN = 2
+
+
+def program_seed() -> int:
+    """Return a seed that stays as long as the program does: a new version tries another part.
+
+    Chance alone would let a run of an unchanged tree fail and the next one pass.
+    """
+    ended = subprocess.run(
+        ["git", "rev-parse", "--short=8", "HEAD:src/bedstone"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return int(ended.stdout, 16) if ended.returncode == 0 else secrets.randbelow(10**6)
+
+
+def seed_servers(servers: Collection[str], seed: int, wanted: str = "") -> tuple[str, ...]:
+    """Return the servers with seed systems that a run provisions.
+
+    Args:
+        servers: the names of all.
+        seed: chooses; each pair has its turn.
+        wanted: names in place of a choice, with spaces between them.
+
+    Raises:
+        ValueError: there is no server of a wanted name.
+
+    """
+    if names := tuple(wanted.split()):
+        if unknown := [name for name in names if name not in servers]:
+            raise ValueError(
+                f"{SEED_SERVERS_VARIABLE} has {', '.join(unknown)};"
+                f" there are: {', '.join(sorted(servers))}"
+            )
+        return names
+    pairs = list(combinations(sorted(servers), SEED_SERVERS_OF_A_RUN))
+    return pairs[seed % len(pairs)]
+
+
+def chosen_seed_servers(servers: Collection[str]) -> tuple[str, ...]:
+    """Return what :func:`seed_servers` does for this program and environment."""
+    return seed_servers(servers, program_seed(), os.environ.get(SEED_SERVERS_VARIABLE, ""))

@@ -1,0 +1,75 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import rotation, run
+from tests.rotation import SEED_SERVERS_VARIABLE, seed_servers
+from tests.seeds.systems import SERVERS, STAND_INS
+
+
+def test_each_pair_has_its_turn() -> None:
+    found = {seed_servers("dacb", seed) for seed in range(6)}
+    assert found == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")}
+
+
+def test_same_seed_chooses_the_same() -> None:
+    assert seed_servers("dacb", 77_123) == seed_servers("abcd", 77_123)
+
+
+def test_names_take_the_place_of_the_choice() -> None:
+    assert seed_servers("abcd", 0, "d") == ("d",)
+    assert seed_servers("abcd", 0, "d a b") == ("d", "a", "b")
+
+
+def test_unknown_name_is_told_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"SERVERS has x, y; there are: a, b$"):
+        seed_servers("ba", 0, "a x y")
+
+
+def test_seed_is_the_programs() -> None:
+    tree = subprocess.run(
+        ["git", "rev-parse", "HEAD:src/bedstone"], capture_output=True, text=True, check=True
+    ).stdout
+    assert rotation.program_seed() == int(tree[:8], 16) == rotation.program_seed()
+
+
+def test_every_system_is_on_one_server() -> None:
+    assert sorted(name for systems in SERVERS.values() for name in systems) == sorted(STAND_INS)
+
+
+def seeds_stage() -> tuple[str, ...]:
+    (stage,) = [stage for stage in run.all_stages() if stage.name == "seeds"]
+    return stage.command
+
+
+def test_stage_takes_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SEED_SERVERS_VARIABLE, "srq-hpn piggy-bank-and-coffee")
+    assert seeds_stage()[-2:] == ("-k", "srq-hpn or piggy-bank-and-coffee")
+    monkeypatch.delenv(SEED_SERVERS_VARIABLE)
+    monkeypatch.setattr(rotation, "program_seed", lambda: 1)
+    assert seeds_stage()[-2:] == ("-k", "internal-payment or piggy-bank-and-coffee")
+
+
+def test_name_of_a_server_chooses_its_tests_alone() -> None:
+    """pytest's -k takes every test that has the name in its own, too."""
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/seeds"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    tests = [line.partition("::")[2] for line in told.splitlines() if "::" in line]
+    for name in SERVERS:
+        taken = [test for test in tests if name in test]
+        assert taken
+        assert [test for test in taken if name not in test.partition("[")[2]] == []
+
+
+def test_wrong_name_ends_the_run_with_the_known_ones() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.run", "seeds"],
+        env={**os.environ, SEED_SERVERS_VARIABLE: "core"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "core; there are: internal-payment, kore, piggy-bank-and-coffee, srq-hpn" in ended.stderr
