@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,14 @@ class System:
         return found
 
 
+def waited_for(what: str, is_true: Callable[[], bool], seconds: float = 180) -> None:
+    """Wait for a condition."""
+    limit = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < limit, f"not after {seconds} s: {what}"
+        time.sleep(0.5)
+
+
 def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> None:
     """Write the inventory of seeds on one server: its address, and a stand-in for each."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -231,3 +240,10 @@ def system(request: pytest.FixtureRequest) -> Iterator[System]:
     """A server with its seed systems, which goes after the last test with it."""
     with provisioned_server(str(request.param)) as made:
         yield made
+
+
+# pytest groups the tests of each server later.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that take an app off its server behind all others with that server."""
+    items.sort(key=lambda item: item.get_closest_marker("takes_an_app_off") is not None)

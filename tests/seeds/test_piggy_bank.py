@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.seeds.conftest import System
+from tests.seeds.conftest import System, waited_for
 from tests.seeds.receiver import items
 
 pytestmark = pytest.mark.parametrize("system", ["piggy-bank-and-coffee"], indirect=True)
@@ -20,14 +19,6 @@ BROKER = "redis-octoco-store.service"
 WORKERS = "bedstone-octoco-worker@1.service bedstone-octoco-worker@2.service"
 NAME, ADDRESS, TOKEN = "Ada-Lovelace", "ada@people.example", "Bearer-of-Ada-5f2c"
 CLIENT = "203.0.113.77"
-
-
-def waited_for(what: str, is_true: Callable[[], bool], seconds: float = 180) -> None:
-    """Wait for a condition."""
-    limit = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < limit, f"not after {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 def deposits(system: System, batch: str) -> dict[str, Any]:
