@@ -28,7 +28,7 @@ check: setup  ## lint, types and unit tests (some minutes)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## everything: check, the app, every Molecule scenario, two servers of seeds, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
+test: setup  ## everything: check, the app, every Molecule scenario, two seed systems, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
 	@$(BIN)/python -m tests.run $(STAGES) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: test-faults

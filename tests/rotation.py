@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from testbed.paths import ROOT
 
 SEED_SERVERS_VARIABLE = "BEDSTONE_SEED_SERVERS"
-# With one there would be no server of two apps in most runs.
-SEED_SERVERS_OF_A_RUN = 2
+SEED_SYSTEMS_OF_A_RUN = 2
 
 
 def program_seed() -> int:
@@ -30,12 +29,14 @@ def program_seed() -> int:
     return int(ended.stdout, 16) if ended.returncode == 0 else secrets.randbelow(10**6)
 
 
-def seed_servers(servers: Collection[str], seed: int, wanted: str = "") -> tuple[str, ...]:
+def seed_servers(
+    servers: Mapping[str, Sequence[str]], seed: int, wanted: str = ""
+) -> tuple[str, ...]:
     """Return the servers with seed systems that a run provisions.
 
     Args:
-        servers: the names of all.
-        seed: chooses; each pair has its turn.
+        servers: the names of all, and the systems on each.
+        seed: chooses; each server that has two systems has its turn, and each pair of the others.
         wanted: names in place of a choice, with spaces between them.
 
     Raises:
@@ -49,10 +50,12 @@ def seed_servers(servers: Collection[str], seed: int, wanted: str = "") -> tuple
                 f" there are: {', '.join(sorted(servers))}"
             )
         return names
-    pairs = list(combinations(sorted(servers), SEED_SERVERS_OF_A_RUN))
-    return pairs[seed % len(pairs)]
+    shared = [name for name in sorted(servers) if len(servers[name]) >= SEED_SYSTEMS_OF_A_RUN]
+    others = [name for name in sorted(servers) if name not in shared]
+    turns = [*((name,) for name in shared), *combinations(others, SEED_SYSTEMS_OF_A_RUN)]
+    return turns[seed % len(turns)]
 
 
-def chosen_seed_servers(servers: Collection[str]) -> tuple[str, ...]:
+def chosen_seed_servers(servers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Return what :func:`seed_servers` does for this program and environment."""
     return seed_servers(servers, program_seed(), os.environ.get(SEED_SERVERS_VARIABLE, ""))

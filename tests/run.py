@@ -5,7 +5,7 @@
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real PostgreSQL),
 ``integration`` (the host program against a real PostgreSQL, Django and Alembic; runs of
 ansible-playbook), one ``molecule-ROLE`` for every scenario below ``molecule/``, ``faults``
-(releases killed at random places; BEDSTONE_FAULT_SEED repeats a run), ``seeds`` (two servers with
+(releases killed at random places; BEDSTONE_FAULT_SEED repeats a run), ``seeds`` (servers with two
 seed systems, others for another program; BEDSTONE_SEED_SERVERS="kore srq-hpn" chooses them),
 ``drill`` (a server burns down while people write, and is rebuilt), ``newcomer`` (`make setup &&
 make check` in a fresh clone on a bare Debian, which then provisions another one with the newest

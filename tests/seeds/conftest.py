@@ -245,5 +245,5 @@ def system(request: pytest.FixtureRequest) -> Iterator[System]:
 # pytest groups the tests of each server later.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that take an app off its server behind all others with that server."""
-    items.sort(key=lambda item: item.get_closest_marker("takes_an_app_off") is not None)
+    """Put the tests that leave traces on a server behind all others with that server."""
+    items.sort(key=lambda item: item.get_closest_marker("leaves_traces") is not None)

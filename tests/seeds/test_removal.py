@@ -16,7 +16,7 @@ from tests.seeds.visitors import Seen, Visit, visitors
 
 pytestmark = [
     pytest.mark.parametrize("system", ["piggy-bank-and-coffee"], indirect=True),
-    pytest.mark.takes_an_app_off,
+    pytest.mark.leaves_traces,
 ]
 
 LEAVES, STAYS = "coffee-payments", "octoco"

@@ -8,24 +8,28 @@ from tests import rotation, run
 from tests.rotation import SEED_SERVERS_VARIABLE, seed_servers
 from tests.seeds.systems import SERVERS, STAND_INS
 
+SOME = {"d": ("dog",), "a": ("ant",), "c": ("cat", "cow"), "b": ("bee",)}
 
-def test_each_pair_has_its_turn() -> None:
-    found = {seed_servers("dacb", seed) for seed in range(6)}
-    assert found == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")}
+
+def test_two_systems_have_their_turn() -> None:
+    found = {seed_servers(SOME, seed) for seed in range(4)}
+    assert found == {("c",), ("a", "b"), ("a", "d"), ("b", "d")}
 
 
 def test_same_seed_chooses_the_same() -> None:
-    assert seed_servers("dacb", 77_123) == seed_servers("abcd", 77_123)
+    other = dict(sorted(SOME.items()))
+    assert list(other) != list(SOME)
+    assert seed_servers(SOME, 77_123) == seed_servers(other, 77_123)
 
 
 def test_names_take_the_place_of_the_choice() -> None:
-    assert seed_servers("abcd", 0, "d") == ("d",)
-    assert seed_servers("abcd", 0, "d a b") == ("d", "a", "b")
+    assert seed_servers(SOME, 0, "d") == ("d",)
+    assert seed_servers(SOME, 0, "d a b") == ("d", "a", "b")
 
 
 def test_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"SERVERS has x, y; there are: a, b$"):
-        seed_servers("ba", 0, "a x y")
+    with pytest.raises(ValueError, match=r"SERVERS has x, y; there are: a, b, c, d$"):
+        seed_servers(SOME, 0, "a x y")
 
 
 def test_seed_is_the_programs() -> None:
@@ -49,7 +53,7 @@ def test_stage_takes_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seeds_stage()[-2:] == ("-k", "srq-hpn or piggy-bank-and-coffee")
     monkeypatch.delenv(SEED_SERVERS_VARIABLE)
     monkeypatch.setattr(rotation, "program_seed", lambda: 1)
-    assert seeds_stage()[-2:] == ("-k", "internal-payment or piggy-bank-and-coffee")
+    assert seeds_stage()[-2:] == ("-k", "internal-payment or kore")
 
 
 def test_name_of_a_server_chooses_its_tests_alone() -> None:
