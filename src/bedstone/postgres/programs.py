@@ -14,8 +14,9 @@ HOME = "/usr/lib/postgresql"
 
 def majors(program: str) -> list[int]:
     """Return the major versions that have a program here, the oldest first."""
-    found = paths.host(HOME).glob(f"[0-9]*/bin/{program}")
-    return sorted(int(entry.parts[-3]) for entry in found)
+    found = (entry.parts[-3] for entry in paths.host(HOME).glob(f"*/bin/{program}"))
+    # What an operator moved aside has another name.
+    return sorted(int(name) for name in found if name.isdecimal())
 
 
 def client(name: str) -> str:

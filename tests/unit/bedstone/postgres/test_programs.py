@@ -22,7 +22,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def test_client_is_the_newest_by_number(installed: Callable[..., None], tmp_path: Path) -> None:
-    installed("9/bin/psql", "17/bin/psql", "18/bin/initdb")
+    installed("9/bin/psql", "17/bin/psql", "18/bin/initdb", "18.away/bin/psql")
     assert programs.client("psql") == str(tmp_path / "usr/lib/postgresql/17/bin/psql")
     assert programs.majors("initdb") == [18]
 
