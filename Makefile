@@ -28,8 +28,12 @@ check: setup  ## lint, types and unit tests (some minutes)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## everything: check, the app, every Molecule scenario, two seed systems, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
+test: setup  ## check, the app, Molecule scenarios, two seed systems, one of three stories, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
 	@$(BIN)/python -m tests.run $(STAGES) $(if $(JOBS),--jobs $(JOBS))
+
+.PHONY: test-all
+test-all: setup  ## the same with all of the long stories, which take turns in make test
+	@$(BIN)/python -m tests.run --all $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: test-faults
 test-faults: setup  ## kill, cut and break releases at every place (over an hour); SEED=, ONLY=release/start

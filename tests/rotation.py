@@ -12,6 +12,8 @@ from testbed.paths import ROOT
 
 SEED_SERVERS_VARIABLE = "BEDSTONE_SEED_SERVERS"
 SEED_SYSTEMS_OF_A_RUN = 2
+# Long stories of a whole server; parts of each are tried in the roles' own stages.
+STORIES = ("drill", "molecule-postgresql_replica", "molecule-upgrade")
 
 
 def program_seed() -> int:
@@ -54,6 +56,11 @@ def seed_servers(
     others = [name for name in sorted(servers) if name not in shared]
     turns = [*((name,) for name in shared), *combinations(others, SEED_SYSTEMS_OF_A_RUN)]
     return turns[seed % len(turns)]
+
+
+def story(seed: int) -> str:
+    """Return the one of :data:`STORIES` that a run tells."""
+    return STORIES[seed % len(STORIES)]
 
 
 def chosen_seed_servers(servers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

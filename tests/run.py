@@ -1,6 +1,6 @@
 """Run every stage of the test suite and say where the time went.
 
-    .venv/bin/python -m tests.run [STAGE...] [--jobs N]
+    .venv/bin/python -m tests.run [STAGE...] [--all] [--jobs N]
 
 Stages: ``check`` (lint, types, unit tests), ``app`` (the reference app against a real PostgreSQL),
 ``integration`` (the host program against a real PostgreSQL, Django and Alembic; runs of
@@ -10,7 +10,8 @@ seed systems, others for another program; BEDSTONE_SEED_SERVERS="kore srq-hpn" c
 ``drill`` (a server burns down while people write, and is rebuilt), ``newcomer`` (`make setup &&
 make check` in a fresh clone on a bare Debian, which then provisions another one with the newest
 ansible) and ``demo`` (the README's first command, end to end, and what a test server does to the
-kernel of this machine).
+kernel of this machine). Of ``drill``, ``molecule-upgrade`` and ``molecule-postgresql_replica`` a
+run takes one, another one for another program, unless ``--all`` asks for all or they are named.
 Each stage's output goes to a file of its own, each line with its second; a failing stage's last
 lines are shown. A deprecation warning of ansible-core fails its stage. The table at the end says
 where the seconds went: Molecule's actions, dpkg ("apt"), and the CPU seconds of the stage's
@@ -34,7 +35,13 @@ from typing import IO
 
 from testbed.usage import VARIABLE as USAGE
 from tests import stage_times
-from tests.rotation import SEED_SERVERS_VARIABLE, chosen_seed_servers
+from tests.rotation import (
+    SEED_SERVERS_VARIABLE,
+    STORIES,
+    chosen_seed_servers,
+    program_seed,
+    story,
+)
 from tests.seeds.systems import SERVERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,10 +210,16 @@ def default_jobs(cores: int, available_mib: int) -> int:
     return max(1, min(cores * 3 // 2, available_mib // MIB_OF_A_STAGE, MOST_JOBS))
 
 
+def prune() -> None:
+    """Remove what a killed run left: it would only take memory from this one."""
+    subprocess.run(["python3", "-m", "testbed", "prune"], cwd=ROOT, check=True)
+
+
 def main() -> int:
     """Run the chosen stages, at most ``--jobs`` at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("stages", nargs="*", help="names of stages; default: all")
+    parser.add_argument("stages", nargs="*", help="names of stages; default: all but some stories")
+    parser.add_argument("--all", action="store_true", help=f"all of {', '.join(STORIES)}, too")
     jobs = default_jobs(len(os.sched_getaffinity(0)), stage_times.available_mib())
     parser.add_argument(
         "--jobs", type=int, default=jobs, help=f"stages at a time (default on this machine: {jobs})"
@@ -220,13 +233,16 @@ def main() -> int:
     if unknown:
         parser.error(f"no such stage: {', '.join(unknown)}; there are: {', '.join(known)}")
     chosen = [known[name] for name in arguments.stages] or list(known.values())
-
+    if not arguments.stages and not arguments.all:
+        told = story(program_seed())
+        others = [name for name in STORIES if name != told]
+        chosen = [stage for stage in chosen if stage.name not in others]
+        print(f"this time {told}; make test-all has {' and '.join(others)}, too", flush=True)
     if known["seeds"] in chosen:
         names = " ".join(chosen_seed_servers(SERVERS))
         print(f'seeds: {names} (the same again: {SEED_SERVERS_VARIABLE}="{names}")', flush=True)
     LOGS.mkdir(parents=True, exist_ok=True)
-    # What a killed run left would only take memory from this one.
-    subprocess.run(["python3", "-m", "testbed", "prune"], cwd=ROOT, check=True)
+    prune()
     started = time.monotonic()
     machine = stage_times.Machine()
     outcomes = []

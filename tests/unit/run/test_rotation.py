@@ -1,10 +1,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests import rotation, run
+from tests import rotation, run, stage_times
 from tests.rotation import SEED_SERVERS_VARIABLE, seed_servers
 from tests.seeds.systems import SERVERS, STAND_INS
 
@@ -54,6 +55,45 @@ def test_stage_takes_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SEED_SERVERS_VARIABLE)
     monkeypatch.setattr(rotation, "program_seed", lambda: 1)
     assert seeds_stage()[-2:] == ("-k", "internal-payment or kore")
+
+
+def test_each_story_has_its_turn() -> None:
+    assert {rotation.story(seed) for seed in range(3)} == set(rotation.STORIES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stories"),
+    [
+        ((), {"molecule-upgrade"}),
+        (("--all",), set(rotation.STORIES)),
+        (("drill", "app"), {"drill"}),
+    ],
+)
+def test_run_takes_one_story_unless_asked_for_others(
+    arguments: tuple[str, ...],
+    stories: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran: list[str] = []
+
+    def record(stage: run.Stage) -> run.Outcome:
+        ran.append(stage.name)
+        log = tmp_path / stage.name
+        log.touch()
+        return run.Outcome(stage, 1.0, 0, log, stage_times.read(log, log, 0.0))
+
+    monkeypatch.setattr(run, "run_stage", record)
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    monkeypatch.setattr(run, "program_seed", lambda: 2)
+    monkeypatch.setattr(sys, "argv", ["tests.run", *arguments])
+    monkeypatch.setattr(run, "prune", lambda: None)
+    assert run.main() == 0
+    assert set(ran) & set(rotation.STORIES) == stories
+    told = "this time molecule-upgrade; make test-all has drill and molecule-postgresql_replica"
+    assert (told in capsys.readouterr().out) == (not arguments)
+    assert "app" in ran
 
 
 def test_name_of_a_server_chooses_its_tests_alone() -> None:
