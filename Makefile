@@ -28,7 +28,7 @@ check: setup  ## lint, types and unit tests (some minutes)
 	@scripts/check.sh
 
 .PHONY: test
-test: setup  ## check, the app, Molecule scenarios, two seed systems, one of three stories, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
+test: setup  ## check, the app, Molecule scenarios, two seed systems, one of four stories, the demo (about an hour on 2 cores); JOBS=3 STAGES=molecule-ca
 	@$(BIN)/python -m tests.run $(STAGES) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: test-all

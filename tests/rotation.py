@@ -12,8 +12,8 @@ from testbed.paths import ROOT
 
 SEED_SERVERS_VARIABLE = "BEDSTONE_SEED_SERVERS"
 SEED_SYSTEMS_OF_A_RUN = 2
-# Long stories of a whole server; parts of each are tried in the roles' own stages.
-STORIES = ("drill", "molecule-postgresql_replica", "molecule-upgrade")
+# Long stories of whole servers; parts of each are tried in other stages.
+STORIES = ("drill", "molecule-postgresql_replica", "molecule-upgrade", "newcomer")
 
 
 def program_seed() -> int:

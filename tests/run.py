@@ -10,8 +10,9 @@ seed systems, others for another program; BEDSTONE_SEED_SERVERS="kore srq-hpn" c
 ``drill`` (a server burns down while people write, and is rebuilt), ``newcomer`` (`make setup &&
 make check` in a fresh clone on a bare Debian, which then provisions another one with the newest
 ansible) and ``demo`` (the README's first command, end to end, and what a test server does to the
-kernel of this machine). Of ``drill``, ``molecule-upgrade`` and ``molecule-postgresql_replica`` a
-run takes one, another one for another program, unless ``--all`` asks for all or they are named.
+kernel of this machine). Of ``drill``, ``newcomer``, ``molecule-upgrade`` and
+``molecule-postgresql_replica`` a run takes one, another one for another program, unless ``--all``
+asks for all or they are named.
 Each stage's output goes to a file of its own, each line with its second; a failing stage's last
 lines are shown. A deprecation warning of ansible-core fails its stage. The table at the end says
 where the seconds went: Molecule's actions, dpkg ("apt"), and the CPU seconds of the stage's
@@ -237,7 +238,7 @@ def main() -> int:
         told = story(program_seed())
         others = [name for name in STORIES if name != told]
         chosen = [stage for stage in chosen if stage.name not in others]
-        print(f"this time {told}; make test-all has {' and '.join(others)}, too", flush=True)
+        print(f"this time {told}; make test-all has {', '.join(others)}, too", flush=True)
     if known["seeds"] in chosen:
         names = " ".join(chosen_seed_servers(SERVERS))
         print(f'seeds: {names} (the same again: {SEED_SERVERS_VARIABLE}="{names}")', flush=True)
