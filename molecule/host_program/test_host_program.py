@@ -15,7 +15,7 @@ def test_program_runs_on_debians_own_python(host: Host) -> None:
 
 
 def test_its_modules_are_compiled_once(host: Host) -> None:
-    listed = host.check_output("find /var/cache/bedstone -type f -printf '%%p %%u %%m\n'")
+    listed = host.check_output("find /var/cache/bedstone -type f -printf '%p %u %m\n'")
     assert re.fullmatch(r"/var/cache/bedstone/[0-9a-f]{32}-cpython-\d+\.zip root 644", listed)
     where = "import sys, bedstone.cli.main as main; print(main.__file__, file=sys.stderr)"
     archive = listed.partition(" ")[0]
