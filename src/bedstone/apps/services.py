@@ -6,7 +6,7 @@ from bedstone.apps import current
 from bedstone.apps.limits import START_SLACK_SECONDS
 from bedstone.core import names, paths
 from bedstone.core.errors import BedstoneError, CommandError
-from bedstone.system.systemd import START_LIMIT, Systemd
+from bedstone.system.systemd import LIMIT_PROPERTIES, Systemd, is_at_limit
 
 
 def restart(app: str) -> tuple[str, ...]:
@@ -23,9 +23,9 @@ def restart(app: str) -> tuple[str, ...]:
     systemd = Systemd()
     running = [
         unit
-        for unit, shown in systemd.properties(units, ("ActiveState", "Result")).items()
+        for unit, shown in systemd.properties(units, LIMIT_PROPERTIES).items()
         # One at its limit of restarts has failed with the data that is replaced now.
-        if shown.get("ActiveState") == "active" or shown.get("Result") == START_LIMIT
+        if shown.get("ActiveState") == "active" or is_at_limit(shown)
     ]
     if running:
         services = current.load(app).app.services.values()

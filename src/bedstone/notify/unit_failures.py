@@ -16,7 +16,7 @@ from bedstone.core.process import Runner
 from bedstone.ledger import database, releases
 from bedstone.notify.events import Event
 from bedstone.system import container_hints
-from bedstone.system.systemd import START_LIMIT, Systemd
+from bedstone.system.systemd import LIMIT_PROPERTIES, START_LIMIT, Systemd, is_at_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,9 +75,9 @@ def event_of(unit: str, runner: Runner | None = None) -> Event:
     # systemd passes the failure in variables to the unit that it starts on one: by now the unit may
     # have been started again.
     told = os.environ if os.environ.get("MONITOR_UNIT") == name else {}
-    shown = _shown(systemd, name, ("Result", "ExecMainStatus", "InvocationID"))
+    shown = _shown(systemd, name, ("ExecMainStatus", "InvocationID", *LIMIT_PROPERTIES))
     result = told.get("MONITOR_SERVICE_RESULT") or shown.get("Result", "")
-    if shown.get("Result") == START_LIMIT:
+    if is_at_limit(shown):
         # Told of the last failure, and the limit was hit since.
         result = START_LIMIT
     status = told.get("MONITOR_EXIT_STATUS") or shown.get("ExecMainStatus", "")

@@ -14,10 +14,15 @@ from bedstone.core.errors import CommandError, printable
 from bedstone.core.process import Runner, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # `Result` of a unit that was started too often: systemd doesn't start it again by itself.
 START_LIMIT = "start-limit-hit"
+# What :func:`is_at_limit` looks at.
+LIMIT_PROPERTIES = (
+    *("ActiveState", "Result", "Restart", "NRestarts"),
+    *("StartLimitBurst", "StartLimitIntervalUSec"),
+)
 
 _JOURNAL_SECONDS = 15.0
 _MOMENT = "%a %Y-%m-%d %H:%M:%S UTC"
@@ -43,6 +48,26 @@ def moment(shown: str | None) -> datetime | None:
         return datetime.strptime(shown or "", _MOMENT).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def is_at_limit(shown: Mapping[str, str]) -> bool:
+    """Return whether a unit was started so often that systemd leaves it alone.
+
+    Its `Result` stays that of the last failure when the limit is hit by systemd's own restart
+    (seen with 257): then the count tells.
+
+    Args:
+        shown: the unit's :data:`LIMIT_PROPERTIES`, as :meth:`Systemd.properties` returns them.
+
+    """
+    if shown.get("ActiveState") != "failed":
+        return False
+    is_limited = shown.get("StartLimitIntervalUSec", "0") != "0"
+    is_restarted = shown.get("Restart", "no") != "no"
+    burst, count = (int(shown.get(name) or 0) for name in ("StartLimitBurst", "NRestarts"))
+    return shown.get("Result") == START_LIMIT or (
+        is_limited and is_restarted and 0 < burst <= count
+    )
 
 
 class Systemd:

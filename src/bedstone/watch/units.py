@@ -12,7 +12,7 @@ from bedstone.core import age, lock, names, paths
 from bedstone.notify import unit_failures
 from bedstone.notify.alarms import Alarm
 from bedstone.postgres.debian_cluster import AUTOMATIC, all_clusters
-from bedstone.system.systemd import START_LIMIT, Systemd
+from bedstone.system.systemd import LIMIT_PROPERTIES, START_LIMIT, Systemd, is_at_limit
 from bedstone.upgrade import journal
 
 if TYPE_CHECKING:
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 _SECONDS = 15.0
 _PROPERTIES = (
+    *LIMIT_PROPERTIES,
     "LoadState",
-    "ActiveState",
     "SubState",
-    "Result",
     "ExecMainStatus",
-    "NRestarts",
     "UnitFileState",
     "OnFailure",
 )
@@ -123,8 +121,7 @@ def judge(found: Units, now: datetime) -> Iterator[Alarm]:
 
 def _given_up(unit: str, state: Mapping[str, str], found: Units) -> Alarm | None:
     """Return the alarm for a unit that systemd doesn't start again, though the hooks were told."""
-    at_limit = state.get("ActiveState") == "failed" and state.get("Result") == START_LIMIT
-    if not at_limit or (found.container and unit.startswith(_MACHINE)):
+    if not is_at_limit(state) or (found.container and unit.startswith(_MACHINE)):
         return None
     app = names.app_of_slot_unit(unit, found.apps)
     again = (

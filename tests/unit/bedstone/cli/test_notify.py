@@ -22,6 +22,7 @@ from tests.unit.fixtures.daily import Serve
 WEB = "bedstone-shop-web@blue.service"
 SHOWN = """\
 Id={unit}
+ActiveState=failed
 Result={result}
 ExecMainStatus=3
 InvocationID=abc

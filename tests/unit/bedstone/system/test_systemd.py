@@ -10,7 +10,7 @@ import pytest
 
 from bedstone.core.errors import CommandError
 from bedstone.core.process import Completed
-from bedstone.system.systemd import Systemd
+from bedstone.system.systemd import Systemd, is_at_limit
 
 
 class Journal:
@@ -24,6 +24,33 @@ class Journal:
         self.calls.append(list(argv))
         asked = "json" in argv
         return Completed(tuple(argv), 0, self.said if asked else "on fire\n", "", 0.0)
+
+
+SEEN_AT_ITS_LIMIT = {
+    "ActiveState": "failed",
+    "Result": "exit-code",
+    "Restart": "always",
+    "NRestarts": "10",
+    "StartLimitBurst": "10",
+    "StartLimitIntervalUSec": "16min 40s",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_limit"),
+    [
+        ({}, True),
+        ({"Result": "start-limit-hit", "NRestarts": "0"}, True),
+        ({"ActiveState": "activating"}, False),
+        ({"NRestarts": "9"}, False),
+        ({"Restart": "no"}, False),
+        ({"StartLimitIntervalUSec": "0"}, False),
+    ],
+)
+def test_limit_of_starts_is_told_by_the_count_too(
+    change: dict[str, str], *, is_limit: bool
+) -> None:
+    assert is_at_limit(SEEN_AT_ITS_LIMIT | change) == is_limit
 
 
 def test_lines_of_a_run_are_those_of_its_unit_since_it_began() -> None:
