@@ -24,17 +24,18 @@ UNITS = ["bedstone-payments-web@*", "nginx.service", "bedstone-backup.service"]
 APPS = {
     "payments": "payments.localhost",
     "guestbook": "guests.localhost",
-    "library": "books.localhost",
+    "library": "books.example.com",
 }
+ROOT_OUTSIDE = (SCENARIO / "production/files/authority-root.crt").read_text()
 # What a server may answer on to the outside.
 PUBLIC_PORTS = {22, 80, 443}
 
 
 @pytest.fixture(scope="session")
 def authority(server: Callable[[str], Host], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificate of the servers' one authority, as a client would import it."""
+    """The servers' own authority and the one outside, as a client would import them."""
     path = tmp_path_factory.mktemp("authority") / "ca.crt"
-    path.write_text(server("trixie").file("/etc/bedstone/tls/ca.crt").content_string)
+    path.write_text(server("trixie").file("/etc/bedstone/tls/ca.crt").content_string + ROOT_OUTSIDE)
     return path
 
 
@@ -63,6 +64,22 @@ def request_payment(browser: Browser, payee: str) -> str:
 @pytest.mark.parametrize("app", APPS)
 def test_app_answers_over_verified_tls(browse: Callable[[str], Browser], app: str) -> None:
     assert browse(app).get("/").status == 200
+
+
+def test_authority_outside_issues_and_renews_the_certificate(
+    host: Host, browse: Callable[[str], Browser]
+) -> None:
+    """By site.yml alone; the first certificate of a server that no one has visited."""
+    shown = "openssl s_client -connect 127.0.0.1:443 -servername books.example.com </dev/null"
+    shown += " 2>/dev/null | openssl x509 -noout -issuer -serial"
+    first = host.check_output(shown)
+    assert "Pebble Intermediate" in first
+    assert "strict-transport-security" in browse("library").get("/").headers
+    host.check_output("bedstone certificates renew library --force")
+    renewed = host.check_output(shown)
+    assert "Pebble Intermediate" in renewed
+    assert renewed != first
+    assert browse("library").get("/").status == 200
 
 
 def test_payment_is_requested_approved_by_somebody_else_and_paid(
