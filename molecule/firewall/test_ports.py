@@ -268,6 +268,28 @@ def test_containers_connect_only_to_declared_destinations(
     assert scan_inside(host, "172.17.0.1", "80,6379") == {80, 6379}
 
 
+def test_app_with_a_list_connects_only_to_what_is_on_it(
+    host: Host, server_name: str, peer_address: str
+) -> None:
+    options = "--opt com.docker.network.bridge.name=br-limited molecule-limited"
+    host.check_output(f"docker network create {options} && docker network create molecule-free")
+    neighbour = serve(host, "one", "--network molecule-limited")
+    applied(
+        server_name,
+        firewall_resolvers=[peer_address],
+        firewall_app_egress=[
+            {"interface": "br-limited", "destinations": [{"networks": [peer_address], "port": 443}]}
+        ],
+    )
+    limited, free = ("--network molecule-limited",), ("--network molecule-free",)
+    assert scan_inside(host, peer_address, "53,80,443", *limited) == {53, 443}
+    assert scan_inside(host, peer_address, "53,161", *limited, protocol="udp") == {53}
+    assert scan_inside(host, peer_address, "53,80,443", *free) == {53, 80, 443}
+    # What it lists is what is outside: its own network and the server are as before.
+    assert scan_inside(host, neighbour, "80", *limited) == {80}
+    assert scan_inside(host, "172.17.0.1", "80,6379", *limited) == {80, 6379}
+
+
 def test_icmp_works_in_both_families(peer: Host, address: str) -> None:
     for target in (address, SIX["server"]):
         answer = peer.run(f"ping -c 1 -W 3 {target}")

@@ -180,6 +180,16 @@ def test_apps_can_not_read_each_others_database(host: Host) -> None:
     assert re.search(r"pg_hba\.conf rejects|permission denied", tried.stderr + tried.stdout)
 
 
+def test_app_connects_only_to_what_its_list_has(host: Host, server: Callable[[str], Host]) -> None:
+    """`library` has an empty one, `payments` none; both serve, so both reach their databases."""
+    outside = server("authority").interface("eth0").addresses[0]
+    connect = f"import socket; socket.create_connection(('{outside}', 14000), 5)"
+    assert host.run("bedstone run payments -- python -c %s", connect).rc == 0
+    refused = host.run("bedstone run library -- python -c %s", connect)
+    assert refused.rc != 0
+    assert "timed out" in refused.stderr + refused.stdout
+
+
 def test_database_is_reached_through_a_tunnel(
     host: Host, server_name: str, authority: Path, wait_until: Callable[..., None]
 ) -> None:

@@ -185,7 +185,8 @@ class App:
 
     ``migrations`` is one of `MIGRATION_TOOLS`, ``restore_point`` one of
     `RESTORE_POINTS`; ``migrate_mounts`` take the place of the ``mounts`` with the same target in
-    containers that migrate; ``secret_variables`` are the names of the environment's
+    containers that migrate; ``limited`` says that the firewall has a list of where its containers
+    may connect to; ``secret_variables`` are the names of the environment's
     variables whose values must never be shown, ``login_variables`` of those that hold
     the name of the app's login to its database or broker.
     """
@@ -196,6 +197,7 @@ class App:
     services: Mapping[str, Service]
     environment_file: str
     network: str
+    limited: bool = False
     commands: Commands = field(default_factory=Commands)
     migrate_environment_file: str | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -358,6 +360,7 @@ class _Reader(Fields):
                 top.get("migrate_environment_file"), "migrate_environment_file"
             ),
             network=self.string(top.get("network"), "network"),
+            limited=self.boolean(top.get("limited", False), "limited"),
             hosts=self.string_mapping(top.get("hosts", {}), "hosts"),
             mounts=self.mounts(top, "mounts"),
             migrate_mounts=self.mounts(top, "migrate_mounts"),

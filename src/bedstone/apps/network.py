@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from bedstone.apps import slots
-from bedstone.core import files, lock, paths
+from bedstone.core import files, lock, names, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.system.container import LABEL_APP
 
@@ -48,10 +48,15 @@ def ensure(docker: Docker, app: App) -> str:
     """
     with _locked(app.name):
         labels = {LABEL_APP: app.name}
+        bridge = names.bridge(app.name)
         present = docker.network(app.network)
         kept = _read(app.name)
         if present is not None and present.subnet == kept.subnet:
-            return present.subnet
+            if present.bridge == bridge or present.in_use:
+                return present.subnet
+            # An earlier version left the interface's name to Docker.
+            docker.remove_network(app.network)
+            present = None
         if present is not None and kept.subnet is None and present.ip_range == _lower(present):
             # Ours: the file was lost, or an earlier version kept this in the ledger.
             _write(app.name, _Kept(present.subnet, _addresses_in_use(app.name, present.subnet)))
@@ -61,7 +66,9 @@ def ensure(docker: Docker, app: App) -> str:
             # addresses it can't give fixed ones.
             docker.remove_network(app.network)
         if kept.subnet is None:
-            docker.create_network(app.network, labels=labels, subnet=None, ip_range=None)
+            docker.create_network(
+                app.network, labels=labels, subnet=None, ip_range=None, bridge=bridge
+            )
             chosen = docker.network(app.network)
             docker.remove_network(app.network)
             if chosen is None or ipaddress.IPv4Network(chosen.subnet).num_addresses < _SMALLEST:
@@ -73,8 +80,28 @@ def ensure(docker: Docker, app: App) -> str:
             kept.subnet = chosen.subnet
             _write(app.name, kept)
         lower, _ = ipaddress.IPv4Network(kept.subnet).subnets()
-        docker.create_network(app.network, labels=labels, subnet=kept.subnet, ip_range=str(lower))
+        docker.create_network(
+            app.network,
+            labels=labels,
+            subnet=kept.subnet,
+            ip_range=str(lower),
+            bridge=bridge,
+        )
         return kept.subnet
+
+
+def is_limited(app: str) -> bool:
+    """Return whether the firewall's list of an app's destinations holds for its containers.
+
+    The rules name the interface. A network of an earlier version has another one until none of its
+    containers runs.
+    """
+    return paths.host(f"/sys/class/net/{names.bridge(app)}").exists()
+
+
+def made_again(app: str) -> str:
+    """Return the commands that make an app's network again: none of its containers may run."""
+    return f"`systemctl stop '{names.slot_units(app, '*')}' && bedstone restart {app}`"
 
 
 def subnet(app: str) -> str | None:

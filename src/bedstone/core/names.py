@@ -5,6 +5,7 @@ Apps, services and jobs are named alike (``fields.NAME``), dashes included.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ BUILD_SLICE = "bedstone-build.slice"
 _PREFIX = "bedstone-"
 _OPERATION = "bedstone-operation@"
 _FIRST_BACKUP = "bedstone-first-backup-"
+_BRIDGE_CHARACTERS = 12
 
 
 class Unit(NamedTuple):
@@ -162,6 +164,17 @@ def command_container(app: str, kind: str) -> str:
 def network(app: str) -> str:
     """Return the name of an app's Docker network."""
     return f"{_PREFIX}{app}"
+
+
+def bridge(app: str) -> str:
+    """Return the interface of an app's network, which the firewall's rules for the app name.
+
+    The kernel takes 15 characters. Docker's own names are ``br-`` and twelve hexadecimal digits.
+    """
+    if len(app) <= _BRIDGE_CHARACTERS and not set(app) <= set("0123456789abcdef"):
+        return f"br-{app}"
+    digest = hashlib.sha256(app.encode()).hexdigest()
+    return f"br-{app[:5]}-{digest[: _BRIDGE_CHARACTERS - 6]}"
 
 
 def image_repository(app: str) -> str:

@@ -37,6 +37,7 @@ _LONGEST_LINE_BYTES = 60_000
 # An image's /etc/passwd may be of any size, this process's memory not.
 _LONGEST_TABLE_BYTES = 4 * 1024**2
 
+_BRIDGE_NAME = "com.docker.network.bridge.name"
 # Docker 20.10 to 24, and later ones.
 _NO_SUCH_PATH = re.compile(r"No such container:path|Could not find the file", re.IGNORECASE)
 
@@ -52,10 +53,20 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class Network:
-    """The subnet of a network, and the part of it that Docker gives addresses of by itself."""
+    """The IPv4 part of a network.
+
+    Attributes:
+        subnet: all of its addresses.
+        ip_range: those that Docker gives by itself.
+        bridge: the interface's name, None for one that Docker chose.
+        in_use: whether containers are connected.
+
+    """
 
     subnet: str
     ip_range: str | None
+    bridge: str | None = None
+    in_use: bool = False
 
 
 @dataclass(frozen=True)
@@ -505,14 +516,23 @@ class Docker:
             return None
         for entry in found["IPAM"]["Config"] or []:
             if ":" not in str(entry["Subnet"]):
-                return Network(str(entry["Subnet"]), entry.get("IPRange"))
+                bridge = (found.get("Options") or {}).get(_BRIDGE_NAME)
+                in_use = bool(found.get("Containers"))
+                return Network(str(entry["Subnet"]), entry.get("IPRange"), bridge, in_use)
         return None
 
     def create_network(
-        self, name: str, *, labels: Mapping[str, str], subnet: str | None, ip_range: str | None
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str],
+        subnet: str | None,
+        ip_range: str | None,
+        bridge: str,
     ) -> None:
         """Make a bridge network; without a subnet Docker takes a free one of its pools."""
         argv = ["docker", "network", "create", "--driver", "bridge"]
+        argv += ["--opt", f"{_BRIDGE_NAME}={bridge}"]
         if subnet:
             argv += ["--subnet", subnet]
         if ip_range:

@@ -282,5 +282,12 @@ def facts(found: Mapping[str, Any]) -> dict[str, Any]:
         "ansible_hostname": found["hostname"],
         "ansible_memtotal_mb": found["memory_mb"],
         "ansible_processor_vcpus": found["cpus"],
-        "ansible_default_ipv4": {"address": found["address"]} if found["address"] else {},
+        "ansible_default_ipv4": {"address": found["address"], "interface": found["interface"]}
+        if found["address"]
+        else {},
+        "ansible_default_ipv6": {"interface": found["interface_ipv6"]}
+        if found["interface_ipv6"]
+        else {},
+        "ansible_dns": {"nameservers": found["nameservers"]},
+        "bedstone_open_ports": found["open_ports"],
     }

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH112, PTH115, PTH120, PTH123, PTH207 (pathlib is a third of the run)
+# ruff: noqa: PTH110, PTH112, PTH115, PTH120, PTH123, PTH207 (pathlib is a third of the run)
 """Looks at a server before anything is changed: run there by python3, prints JSON.
 
 Its arguments are the ports on which a program of another owner would be in the way.
@@ -16,6 +16,9 @@ import socket
 import sys
 import time
 
+TCP = ("/proc/net/tcp", "/proc/net/tcp6")
+LOOPBACK_IPV6 = "0" * 24 + "01000000"
+FIREWALL = "/etc/bedstone/firewall.nft"
 DATA_DIRECTORIES = ("/", "/var/lib/docker", "/var/lib/postgresql")
 
 
@@ -60,15 +63,53 @@ def address() -> str | None:
         return str(probe.getsockname()[0])
 
 
-def listeners(watched: list[int]) -> dict[str, str]:
-    """Return the programs that listen on the watched ports, by port."""
-    sockets = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+def interface() -> str | None:
+    """Return the interface of the default route by IPv4."""
+    for line in read("/proc/net/route").splitlines():
+        parts = line.split()
+        if len(parts) > 1 and parts[1] == "00000000":
+            return parts[0]
+    return None
+
+
+def interface_ipv6() -> str | None:
+    """Return the interface of the default route by IPv6; the kernel's own refusing one is on lo."""
+    for line in read("/proc/net/ipv6_route").splitlines():
+        parts = line.split()
+        if not parts[0].strip("0") and parts[1] == "00" and parts[-1] != "lo":
+            return parts[-1]
+    return None
+
+
+def nameservers() -> list[str]:
+    """Return the DNS servers of this host."""
+    lines = [line.split() for line in read("/etc/resolv.conf").splitlines()]
+    return [parts[1] for parts in lines if len(parts) > 1 and parts[0] == "nameserver"]
+
+
+def sockets_of(tables: tuple[str, ...], *, local: bool) -> dict[str, int]:
+    """Return the ports of the listening sockets, by the name that a process has for them.
+
+    Args:
+        tables: files of the kernel.
+        local: whether those that only the server itself reaches are among them.
+
+    """
+    found = {}
+    for table in tables:
         for line in read(table).splitlines()[1:]:
             parts = line.split()
-            port = int(parts[1].rpartition(":")[2], 16)
-            if parts[3] == "0A" and port in watched:
-                sockets[f"socket:[{parts[9]}]"] = port
+            address, _, port = parts[1].rpartition(":")
+            # 127.0.0.0/8 and ::1, as the kernel prints them on a little-endian machine.
+            ipv6 = table.endswith("6")
+            loopback = address == LOOPBACK_IPV6 if ipv6 else address.endswith("7F")
+            if parts[3] == "0A" and (local or not loopback):
+                found[f"socket:[{parts[9]}]"] = int(port, 16)
+    return found
+
+
+def programs_of(sockets: dict[str, int]) -> dict[str, str]:
+    """Return the names of the programs that hold listening sockets, by port."""
     found = {}
     for link in glob.glob("/proc/[0-9]*/fd/*") if sockets else []:
         try:
@@ -79,6 +120,17 @@ def listeners(watched: list[int]) -> dict[str, str]:
             process = link.split("/")[2]
             found[str(sockets[target])] = read(f"/proc/{process}/comm").strip()
     return found
+
+
+def listeners(watched: list[int]) -> dict[str, str]:
+    """Return the programs that listen on the watched ports, by port."""
+    sockets = sockets_of(TCP, local=True)
+    return programs_of({name: port for name, port in sockets.items() if port in watched})
+
+
+def open_ports() -> dict[str, str]:
+    """Return the ports that others reach, with their programs, on a server without our firewall."""
+    return {} if os.path.exists(FIREWALL) else programs_of(sockets_of(TCP, local=False))
 
 
 def apps() -> dict[str, dict[str, object]]:
@@ -125,6 +177,10 @@ def main() -> None:
             "time": time.time(),
             "hostname": socket.gethostname().split(".")[0],
             "address": address(),
+            "interface": interface(),
+            "interface_ipv6": interface_ipv6(),
+            "nameservers": nameservers(),
+            "open_ports": open_ports(),
             "listeners": listeners([int(text) for text in sys.argv[1:]]),
             "apps": apps(),
             "retention": retention(),

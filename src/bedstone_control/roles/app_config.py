@@ -103,6 +103,8 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "secret_variables": secret_variables(app, site.roles),
         "login_variables": login_variables(app, site.roles),
         "network": host_names.network(app.name),
+        # Left out where there is none: the configuration of other apps stays the same.
+        **({"limited": True} if app.egress is not None else {}),
         "hosts": hosts(site, app),
         "mounts": [
             {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},

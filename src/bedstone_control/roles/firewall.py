@@ -6,13 +6,21 @@ which only accepts: a list that is empty opens nothing.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from fnmatch import fnmatch
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
+from bedstone.core import names as host_names
 from bedstone_control.roles import docker
-from bedstone_control.roles.groups import EVERY_HOST
+from bedstone_control.roles.groups import (
+    EVERY_HOST,
+    POSTGRESQL,
+    POSTGRESQL_REPLICA,
+    RABBITMQ,
+    REDIS,
+)
 from bedstone_control.roles.role import Role, Stage
 from bedstone_control.roles.role import openings as openings_of
 from bedstone_control.settings.published_ports import parse
@@ -30,6 +38,7 @@ _SSH_PORT = (
 )
 PROTOCOLS = ("tcp", "udp")
 LARGEST_PORT = 65535
+_INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
 # A packet's own port, or the one that its client asked for before Docker translated it.
 PACKET = "{protocol} dport {ports}"
 ORIGINAL = "meta l4proto {protocol} ct original proto-dst {ports}"
@@ -78,18 +87,20 @@ def firewall_openings(
     return rules
 
 
-def firewall_egress(destinations: Iterable[Mapping[str, Any]]) -> list[str]:
+def firewall_egress(
+    destinations: Iterable[Mapping[str, Any]], argument: str = "firewall_container_destinations"
+) -> list[str]:
     """Return the rules that accept what containers may connect to outside.
 
     Args:
         destinations: items with `networks`, null for any address, and with `protocol` and `port`,
             null for all ports.
+        argument: the role's argument that holds them, for errors.
 
     Raises:
         ValueError: a port, a protocol or a network that is none.
 
     """
-    argument = "firewall_container_destinations"
     rules = []
     for item in destinations:
         protocol = _protocol(item, argument)
@@ -99,6 +110,60 @@ def firewall_egress(destinations: Iterable[Mapping[str, Any]]) -> list[str]:
             for target in _from_networks(item, "daddr", argument)
         ]
     return rules
+
+
+def firewall_app_egress(
+    lists: Iterable[Mapping[str, Any]], resolvers: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return the chains of the apps that may connect to listed destinations only.
+
+    Args:
+        lists: items with `interface`, that of an app's network, and `destinations` as in
+            `firewall_container_destinations`.
+        resolvers: the server's DNS servers. Docker asks them from inside a container's network,
+            except those on the server itself.
+
+    Returns:
+        for each: the interface, the name of its chain, and the rules.
+
+    Raises:
+        ValueError: a name that can't be an interface's; a port, a protocol or a network that is
+            none.
+
+    """
+    asked = [
+        {"networks": [one], "port": 53} for one in resolvers if not ip_address(one).is_loopback
+    ]
+    dns = [{**item, "protocol": protocol} for item in asked for protocol in PROTOCOLS]
+    chains = []
+    for item in lists:
+        interface = str(item["interface"])
+        if not _INTERFACE.fullmatch(interface):
+            raise ValueError(
+                f"firewall_app_egress has the interface {interface!r}, which is no name of one. "
+                "Example: br-payments"
+            )
+        rules = firewall_egress([*dns, *item["destinations"]], "firewall_app_egress")
+        chains.append({"interface": interface, "chain": f"egress-{interface}", "rules": rules})
+    return chains
+
+
+def firewall_closed(
+    open_ports: Mapping[str, str],
+    openings: Iterable[Mapping[str, Any]],
+    ssh_port: int,
+) -> list[str]:
+    """Return the ports that others reach now and can't once the firewall is there.
+
+    Args:
+        open_ports: the programs that listen, by port.
+        openings: the declared ports.
+        ssh_port: the port of ssh, which stays open.
+
+    """
+    declared = {str(item["port"]) for item in openings if item.get("protocol", "tcp") == "tcp"}
+    closed = sorted(open_ports.keys() - declared - {str(ssh_port)}, key=int)
+    return [f"{port} ({open_ports[port]})" for port in closed]
 
 
 def firewall_matches(networks: Iterable[str], direction: str, argument: str) -> list[str]:
@@ -249,6 +314,29 @@ def published_ports(site: Site) -> list[dict[str, Any]]:
     ]
 
 
+def app_egress(site: Site) -> list[dict[str, Any]]:
+    """Return where the apps with a list of their own may connect to, by their interface.
+
+    Services of other hosts that the app uses belong to it: the operator lists the rest.
+    """
+    if not site.has("app"):
+        return []
+    services = [
+        {"networks": [address], "protocol": "tcp", "port": None}
+        for group in (POSTGRESQL, POSTGRESQL_REPLICA, REDIS, RABBITMQ)
+        for host in site.groups.get(group.name, [])
+        if (address := site.addresses[host]) != site.addresses[site.host]
+    ]
+    return [
+        {
+            "interface": host_names.bridge(app.name),
+            "destinations": [*services, *(item.model_dump() for item in app.egress)],
+        }
+        for app in site.settings.apps
+        if app.egress is not None
+    ]
+
+
 def _is_of_containers(site: Site, network: str) -> bool:
     return network in docker.networks(site)
 
@@ -265,6 +353,7 @@ ROLE = Role(
         "firewall_openings": openings,
         "firewall_published_ports": published_ports,
         "firewall_container_openings": container_openings,
+        "firewall_app_egress": app_egress,
     },
     expressions={
         "firewall_ssh_port": _SSH_PORT,
@@ -273,6 +362,8 @@ ROLE = Role(
     },
     variables={"firewall_extra_openings": [], "firewall_ssh_networks": None},
     filters=(
+        firewall_app_egress,
+        firewall_closed,
         firewall_egress,
         firewall_interfaces,
         firewall_matches,

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from bedstone_control import names
 from bedstone_control.settings.data import Database, RabbitMq, Redis
 from bedstone_control.settings.edge import Edge
+from bedstone_control.settings.egress import Destination
 from bedstone_control.settings.service import Job, Service
 from bedstone_control.settings.source import Build, Origin, Source
 from bedstone_control.settings.types import (
@@ -230,6 +231,13 @@ class App(Model):
         None,
         description="The app's own virtual host in RabbitMQ; `true` for one with the defaults.",
         examples=[{"longest_task_minutes": 240}],
+    )
+    egress: list[Destination] | None = Field(
+        None,
+        description="Where the containers may connect to outside of the server: nothing else is "
+        "reached, `[]` is nowhere. Left out: anywhere. The app's database, Redis and RabbitMQ and "
+        "the server's DNS resolvers belong to it. Building the image is not limited.",
+        examples=[[{"networks": ["203.0.113.0/24"], "port": 443}]],
     )
     backup_checks: list[str] = Field(
         default_factory=list,

@@ -67,3 +67,25 @@ def test_apps_are_known_with_services_and_jobs_and_without_a_readable_file(
         "broken": set(),
         "list": set(),
     }
+
+
+@pytest.mark.parametrize(
+    ("app", "bridge"),
+    [
+        ("shop", "br-shop"),
+        ("payments-web", "br-payments-web"),
+        # Docker's own names have this form.
+        ("deadbeefcafe", "br-deadb-"),
+        ("payments-webs", "br-payme-"),
+    ],
+)
+def test_interface_of_an_app_fits_the_kernel_and_is_not_one_of_dockers(
+    app: str, bridge: str
+) -> None:
+    found = names.bridge(app)
+    assert found.startswith(bridge[:9])
+    assert len(found) <= 15
+
+
+def test_interfaces_of_apps_with_long_names_differ() -> None:
+    assert names.bridge("payments-internal") != names.bridge("payments-external")

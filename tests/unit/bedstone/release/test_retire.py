@@ -123,6 +123,34 @@ def test_network_made_by_somebody_else_is_replaced(server: Server) -> None:
     assert server.networks["bedstone-shop"] == SUBNET
 
 
+def test_interface_of_an_earlier_version_is_replaced_once_no_container_uses_it(
+    server: Server,
+) -> None:
+    docker = Docker(server.run)
+    network.ensure(docker, SHOP)
+    assert server.bridges["bedstone-shop"] == "br-shop"
+    server.bridges["bedstone-shop"] = None
+    server.connected.add("0123abcd")
+    calls = len(server.calls)
+    network.ensure(docker, SHOP)
+    assert not [call for call in server.calls[calls:] if call[2] in {"create", "rm"}]
+    server.connected.clear()
+    network.ensure(docker, SHOP)
+    assert server.bridges["bedstone-shop"] == "br-shop"
+    assert server.networks["bedstone-shop"] == SUBNET
+
+
+def test_release_stops_where_the_list_of_destinations_would_not_hold(server: Server) -> None:
+    path = paths.app_config("shop")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "limited": True}))
+    refused = operations.release("shop", host=server.host())
+    assert refused.failed_step == "network"
+    assert "made by an earlier version" in str(refused.error)
+    assert "systemctl stop 'bedstone-shop-*@*'" in str(refused.hint)
+    (server.root / "sys/class/net/br-shop").mkdir(parents=True)
+    assert operations.release("shop", host=server.host()).ok
+
+
 def test_addresses_are_fixed_and_in_the_upper_half(server: Server) -> None:
     del server
     found = [

@@ -29,6 +29,10 @@ GOOD: dict[str, Any] = {
     "time": NOW + 2,
     "hostname": "web1",
     "address": "192.0.2.10",
+    "interface": "eth0",
+    "interface_ipv6": None,
+    "nameservers": ["192.0.2.53"],
+    "open_ports": {"22": "sshd"},
     "listeners": {"80": "nginx", "5432": "postgres"},
     "apps": {},
     "retention": None,
@@ -105,7 +109,10 @@ def test_facts_have_the_names_that_ansible_uses() -> None:
     assert facts["ansible_distribution_major_version"] == "13"
     assert facts["ansible_memtotal_mb"] == 1967
     assert facts["ansible_processor_vcpus"] == 2
-    assert facts["ansible_default_ipv4"] == {"address": "192.0.2.10"}
+    assert facts["ansible_default_ipv4"] == {"address": "192.0.2.10", "interface": "eth0"}
+    assert facts["ansible_default_ipv6"] == {}
+    assert facts["ansible_dns"] == {"nameservers": ["192.0.2.53"]}
+    assert facts["bedstone_open_ports"] == {"22": "sshd"}
     assert server.facts(GOOD | {"address": None})["ansible_default_ipv4"] == {}
 
 

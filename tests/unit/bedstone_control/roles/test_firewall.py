@@ -11,6 +11,8 @@ from ansible.template import Templar, trust_as_template
 
 from bedstone_control.roles import firewall
 from bedstone_control.roles.firewall import (
+    firewall_app_egress,
+    firewall_closed,
     firewall_egress,
     firewall_interfaces,
     firewall_matches,
@@ -101,6 +103,50 @@ def test_egress_is_any_port_or_address_where_none_is_given() -> None:
     ]
 
 
+def test_app_has_its_destinations_and_the_resolvers_that_are_not_the_server() -> None:
+    lists: list[dict[str, Any]] = [
+        {"interface": "br-shop", "destinations": [{"networks": ["192.0.2.0/24"], "port": 443}]},
+        {"interface": "br-mail", "destinations": []},
+    ]
+    dns = [
+        f"ip daddr {{ 198.51.100.53/32 }} {protocol} dport 53 accept" for protocol in ("tcp", "udp")
+    ]
+    assert firewall_app_egress(lists, ["127.0.0.53", "::1", "198.51.100.53"]) == [
+        {
+            "interface": "br-shop",
+            "chain": "egress-br-shop",
+            "rules": [*dns, "ip daddr { 192.0.2.0/24 } tcp dport 443 accept"],
+        },
+        {"interface": "br-mail", "chain": "egress-br-mail", "rules": dns},
+    ]
+
+
+@pytest.mark.parametrize("interface", ['br-a" accept', "br-0123456789abc", "", "br a"])
+def test_interface_that_can_be_none_is_refused(interface: str) -> None:
+    with pytest.raises(ValueError, match="firewall_app_egress has the interface"):
+        firewall_app_egress([{"interface": interface, "destinations": []}], [])
+
+
+def test_ports_that_the_first_rules_close_are_told_with_their_programs() -> None:
+    found = {"22": "sshd", "80": "nginx", "3306": "mysqld", "8080": "docker-proxy", "53": "named"}
+    openings: list[dict[str, Any]] = [{"port": 80}, {"port": 53, "protocol": "udp"}]
+    closed = ["53 (named)", "3306 (mysqld)", "8080 (docker-proxy)"]
+    assert firewall_closed(found, openings, 22) == closed
+
+
+def test_list_of_an_app_has_the_services_of_other_hosts() -> None:
+    groups = {"all": ["web1", "db1"], "app": ["web1"], "proxy": ["web1"], "postgresql": ["db1"]}
+    addresses = {"web1": "10.0.0.1", "db1": "10.0.0.2"}
+    app = {**APP, "egress": [{"networks": ["192.0.2.7"], "port": 587}]}
+    site = site_of({"apps": [app]}, SECRETS, groups=groups, addresses=addresses)
+    [found] = firewall.app_egress(site)
+    assert found["interface"] == "br-shop"
+    assert [(one["networks"], one["port"]) for one in found["destinations"]] == [
+        (["10.0.0.2"], None),
+        (["192.0.2.7"], 587),
+    ]
+
+
 def test_ssh_is_for_every_address_or_for_the_listed_ones() -> None:
     assert firewall_ssh_matches(None) is None
     assert firewall_ssh_matches(["192.0.2.7"]) == ["ip saddr { 192.0.2.7/32 }"]
@@ -146,6 +192,7 @@ def test_one_server_is_open_for_the_web_and_its_own_containers_reach_the_databas
             {"port": 5353, "protocol": "udp", "networks": None},
         ],
         "firewall_container_openings": [{"port": 5432, "protocol": "tcp", "networks": None}],
+        "firewall_app_egress": [],
     }
 
 
@@ -158,6 +205,7 @@ def test_database_host_is_open_to_the_hosts_of_apps_alone() -> None:
         "firewall_openings": [{"port": 5433, "protocol": "tcp", "networks": ["10.0.0.1/32"]}],
         "firewall_published_ports": [],
         "firewall_container_openings": [],
+        "firewall_app_egress": [],
     }
     assert opened(**topology)["firewall_container_openings"] == []
 
