@@ -6,6 +6,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import again
@@ -22,6 +23,11 @@ CERTBOT = (
     "certbot {verb} --non-interactive --server https://authority:14000/dir --config-dir"
     " /var/lib/bedstone/acme/certbot --work-dir /tmp/acme --logs-dir /tmp/acme {more}"
 )
+# Another directory and other domains make the certificate due.
+BY_DNS = {
+    "acme_directory": "https://authority:14001/dir",
+    "acme_certificates": [{"name": "pay", "domains": ["example.com", "*.example.com"]}],
+}
 pytestmark = pytest.mark.usefixtures("without_timers")
 
 
@@ -217,6 +223,57 @@ def test_site_without_acme_serves_its_own_certificate_and_gets_the_other_back(
     again.applied(server_name, acme_certificates=declared)
     assert served(host)["serial"] == before
     assert orders(authority) == asked
+
+
+def in_zone(authority: Host) -> str:
+    """Return the records that prove a name; none once an order is over."""
+    return authority.check_output("dig +short @127.0.0.1 TXT _acme-challenge.example.com")
+
+
+def test_wildcard_is_proved_by_certbots_plugin_for_dns(
+    host: Host, authority: Host, server_name: str
+) -> None:
+    secret = authority.check_output("sed -n 's/.*secret \"\\(.*\\)\".*/\\1/p' /etc/bind/acme.key")
+    credentials = {
+        "server": authority.check_output("hostname -I").split()[0],
+        "name": "acme",
+        "secret": secret,
+        "algorithm": "HMAC-SHA256",
+    }
+    said = again.applied(
+        server_name,
+        "--diff",
+        **BY_DNS,
+        acme_dns_plugin="rfc2136",
+        acme_dns_propagation_seconds=1,
+        acme_dns_credentials="".join(
+            f"dns_rfc2136_{name} = {value}\n" for name, value in credentials.items()
+        ),
+    )
+    assert "DNS:*.example.com" in served(host)["names"]
+    assert in_zone(authority) == ""
+    assert secret not in said
+    assert secret not in host.check_output("journalctl --no-pager -o cat; ps -ww -eo args")
+
+
+def test_wildcard_is_proved_by_a_program_of_the_operators(
+    host: Host, authority: Host, server_name: str, tmp_path: Path
+) -> None:
+    key = authority.check_output("cat /etc/bind/acme.key")
+    host.check_output("umask 077; printf %%s %s > /etc/acme-dns.key", key)
+    hook = tmp_path / "dns-hook"
+    hook.write_text(
+        "#!/bin/sh -eu\n"
+        "[ $1 = create ] && verb=add || verb=delete\n"
+        "printf 'server authority\\nupdate %s _acme-challenge.%s 1 TXT %s\\nsend\\n'"
+        ' $verb "$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION" | nsupdate -k /etc/acme-dns.key\n'
+    )
+    before = served(host)["serial"]
+    again.applied(server_name, **BY_DNS, acme_dns_hook=str(hook))
+    host.check_output(f"{RENEW} pay --force")
+    assert served(host)["serial"] != before
+    assert "DNS:*.example.com" in served(host)["names"]
+    assert in_zone(authority) == ""
 
 
 def test_handshake_without_the_authority_is_refused(address: str) -> None:
