@@ -249,6 +249,26 @@ def test_new_environment_is_released(host: Host) -> None:
     assert answer(host)["greeting"] == "hello"
 
 
+def test_checkout_on_the_server_takes_the_place_of_the_source_in_the_image(host: Host) -> None:
+    config, checkout = "/etc/bedstone/apps/hello/app.json", "/srv/source/hello"
+    container = answer(host)["host"]
+    host.check_output(f"mkdir -p {checkout} && docker cp {container}:/app/. {checkout}")
+    host.check_output(f"chmod -R a+rX /srv/source && cp -p {config} /root/app.json")
+    change = "import json, sys; p = sys.argv[1]; found = json.load(open(p)); found['mounts']"
+    change += f".append({{'source': '{checkout}', 'target': '/app', 'of_image': True}}); json.dump(found, open(p, 'w'))"
+    try:
+        host.check_output(f"python3 -c %s {config}", change)
+        host.check_output("bedstone release hello --if-changed")
+        host.check_output(f"sed -i 's/\"greeting\": [^,]*,/\"greeting\": \"edited\",/' {checkout}/*.py")
+        host.check_output("bedstone restart hello")
+        assert answer(host)["greeting"] == "edited"
+        refused = host.run("bedstone exec hello web -- touch /app/written")
+        assert "Read-only file system" in refused.stdout + refused.stderr
+    finally:
+        host.check_output(f"mv /root/app.json {config}; bedstone release hello --if-changed")
+    assert answer(host)["greeting"] == "hello"
+
+
 @pytest.mark.parametrize(("name", "path", "step", "words"), BROKEN)
 def test_broken_release_leaves_the_old_one_serving(
     host: Host, wait_until: Callable[..., None], name: str, path: str, step: str, words: str

@@ -139,12 +139,15 @@ class Mount:
         source: where on the server.
         target: where in the container.
         group: the server's group that may read it, which the containers' processes get.
+        of_image: whether it takes the place of what the app's image has there: services with an
+            image of their own are without it.
 
     """
 
     source: str
     target: str
     group: str | None = None
+    of_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -392,6 +395,7 @@ class _Reader(Fields):
                 self.string(self.mapping(item, key).get("source"), f"{key}: source"),
                 self.string(self.mapping(item, key).get("target"), f"{key}: target"),
                 self.optional_string(self.mapping(item, key).get("group"), f"{key}: group"),
+                self.boolean(self.mapping(item, key).get("of_image", False), f"{key}: of_image"),
             )
             for item in self.items(top.get(key, []), key)
         )

@@ -31,7 +31,7 @@ def for_service(
 ) -> Container:
     """Return the container of a service's slot."""
     return replace(
-        _base(app, slot.made, environment),
+        _base(app, slot.made, environment, own_image=service.image is not None),
         name=names.slot_container(app.name, service.name, slot.name),
         command=service.command,
         address=slot.address,
@@ -98,9 +98,15 @@ def for_command(
 
 
 def _base(
-    app: App, made: Made, environment: Mapping[str, str], *, migrate: bool = False
+    app: App,
+    made: Made,
+    environment: Mapping[str, str],
+    *,
+    migrate: bool = False,
+    own_image: bool = False,
 ) -> Container:
-    by_target = {mount.target: mount for mount in app.mounts}
+    given = [mount for mount in app.mounts if not (own_image and mount.of_image)]
+    by_target = {mount.target: mount for mount in given}
     if migrate:
         by_target |= {mount.target: mount for mount in app.migrate_mounts}
     readable = by_target.values()

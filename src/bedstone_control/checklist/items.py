@@ -100,6 +100,17 @@ def _debug(evidence: Evidence) -> Answer:
     )
 
 
+def _source_mounts(evidence: Evidence) -> Answer:
+    return _joined(
+        (
+            f"{app.name} runs the source in {app.source_mount.directory}"
+            for app in evidence.site.settings.apps
+            if app.source_mount
+        ),
+        "take `source_mount` away, which is for development, then deploy.yml",
+    )
+
+
 def _hosts(evidence: Evidence) -> Answer:
     faults = []
     for app, (name, items) in zip(evidence.site.settings.apps, _tables(evidence), strict=True):
@@ -269,6 +280,7 @@ ITEMS: tuple[Item, ...] = (
     Item("secrets", "Secrets are strong, unique and encrypted", "preflight", _vault),
     Item("no-literals", "No secret stands in the settings", _SETTINGS, _literals),
     Item("debug", "Debug mode is off", _SETTINGS, _debug),
+    Item("image", "The code comes from the image", _SETTINGS, _source_mounts),
     Item("allowed-hosts", "ALLOWED_HOSTS has the app's domains alone", _SETTINGS, _hosts),
     Item("migrations", "Migrations are judged before they run", _SETTINGS, _migrations),
     Item("restore-point", "The data is backed up before it changes", _SETTINGS, _restore_point),

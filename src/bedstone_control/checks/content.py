@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 _TMPFS_OPTION = re.compile(r"exec|noexec|size=[1-9][0-9]*[kmg]?|mode=[0-7]{3,4}|[ug]id=[0-9]{1,10}")
 
 
+_SOURCES = ("/home", "/srv", "/opt", "/mnt")
+_SERVED = "/srv/bedstone"
+# The root, and one of these directories.
+_OUTERMOST = 2
+
 # What the docker command takes from its environment, by which a secret argument reaches it.
 _OF_DOCKER = re.compile(r"PATH|HOME|(?:DOCKER|BUILDX|BUILDKIT|LD)_.*")
 
@@ -38,6 +43,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
         yield from _build(context, place, app)
         yield from _directories(context, place, app)
         yield from _files(context, place, app)
+        yield from _source_mount(context, place, app)
         yield from _in_memory(context, place, app)
 
 
@@ -237,6 +243,26 @@ def _files(context: Context, place: Place, app: App) -> Iterator[Problem]:
             message = f"There is no file {context.path(file.source)}."
             yield context.problem((*where, "source"), message, example)
         yield from _placeholders(context, (*where, "content"), app, file.content or "")
+
+
+def _source_mount(context: Context, place: Place, app: App) -> Iterator[Problem]:
+    """Check a checkout on the server: of its users, not the system's, over a directory."""
+    if (mount := app.source_mount) is None:
+        return
+    where = (*place, "source_mount")
+    example = {"source_mount": {"directory": f"/srv/source/{app.name}", "target": "/app"}}
+    directory = PurePosixPath(mount.directory)
+    of_users = any(directory.is_relative_to(parent) for parent in _SOURCES)
+    if not of_users or len(directory.parts) <= _OUTERMOST or ".." in directory.parts:
+        message = f"A checkout is below {', '.join(_SOURCES)}; {mount.directory!r} is not."
+        yield context.problem((*where, "directory"), message, example)
+    elif directory.is_relative_to(_SERVED):
+        message = f"{_SERVED} holds what Bedstone serves and keeps."
+        yield context.problem((*where, "directory"), message, example)
+    target = PurePosixPath(mount.target)
+    if not target.is_absolute() or ".." in target.parts or not target.name:
+        message = f"The path in the container is absolute and below /; {mount.target!r} is not."
+        yield context.problem((*where, "target"), message, example)
 
 
 def _in_memory(context: Context, place: Place, app: App) -> Iterator[Problem]:

@@ -109,6 +109,7 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "mounts": [
             {"source": names.CA_ON_HOST, "target": names.CA_IN_CONTAINER},
             *postgresql.client_mount(app),
+            *_source_mount(app),
             *(
                 {"source": _file_on_host(app, number), "target": file.target}
                 for number, file in enumerate(app.files)
@@ -125,6 +126,13 @@ def host_config(site: Site, app: App) -> dict[str, Any]:
         "init": app.init,
         "database": _database(site, app),
     }
+
+
+def _source_mount(app: App) -> list[dict[str, Any]]:
+    given = app.source_mount
+    if given is None:
+        return []
+    return [{"source": given.directory, "target": given.target, "of_image": True}]
 
 
 def _static(app: App) -> dict[str, Any] | None:

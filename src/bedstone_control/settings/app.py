@@ -123,6 +123,20 @@ class AppFile(Model):
     )
 
 
+class SourceMount(Model):
+    """A checkout on the server in place of the source in the image, for development."""
+
+    directory: str = Field(
+        description="The checkout on the server, or a directory shared with your machine: below "
+        "/home, /srv, /opt or /mnt, readable by the containers' user.",
+        examples=["/srv/source/payments"],
+    )
+    target: str = Field(
+        description="Absolute path in the container over which it lies, read-only.",
+        examples=["/app"],
+    )
+
+
 class Tls(Model):
     """Certificate files of your own, in place of one from Bedstone's authority."""
 
@@ -255,6 +269,14 @@ class App(Model):
         default_factory=list,
         description="Further files in the containers.",
         examples=[[{"source": "files/features.json", "target": "/app/features.json"}]],
+    )
+    source_mount: SourceMount | None = Field(
+        None,
+        description="For development: the source from a directory of the server, so that a server "
+        "that reloads (`gunicorn --reload`, `runserver`) shows a change without a release. "
+        "Directories of `static`, `media`, `tmpfs` and `files` below `target` have to be in it. "
+        "Services with a `source` of their own keep what is in their image.",
+        examples=[{"directory": "/srv/source/payments", "target": "/app"}],
     )
     read_only: bool = Field(
         True,

@@ -107,6 +107,9 @@ WRONG: dict[str, Callable[[Evidence], Evidence]] = {
     "secrets": lambda it: replace(it, inventory=it.inventory / "none"),
     "no-literals": lambda it: changed(it, env={"API_TOKEN": "abc123"}),
     "debug": lambda it: changed(it, env={"DEBUG": "True"}),
+    "image": lambda it: changed(
+        it, source_mount={"directory": "/srv/source/shop", "target": "/app"}
+    ),
     "allowed-hosts": lambda it: changed(it, env={"ALLOWED_HOSTS": "other.example.com"}),
     "migrations": lambda it: changed(it, migrations="none"),
     "restore-point": lambda it: changed(it, restore_point="never"),

@@ -749,6 +749,41 @@ CASES = [
         f"{PAYMENTS}.static.service", "has no `source` of its own", "/app/static", line="service:",
     ),
     Case(
+        "checkout among the system's files",
+        app("source_mount", {"directory": "/etc/shop", "target": "/app"}),
+        f"{PAYMENTS}.source_mount.directory", "is below /home", "/srv/source/", line="directory:",
+    ),
+    Case(
+        "checkout that is all of a directory of users",
+        app("source_mount", {"directory": "/srv", "target": "/app"}),
+        f"{PAYMENTS}.source_mount.directory", "is below /home", "/srv/source/", line="directory:",
+    ),
+    Case(
+        "checkout that leads out",
+        app("source_mount", {"directory": "/srv/../etc", "target": "/app"}),
+        f"{PAYMENTS}.source_mount.directory", "is below /home", "/srv/source/", line="directory:",
+    ),
+    Case(
+        "checkout among what Bedstone keeps",
+        app("source_mount", {"directory": "/srv/bedstone/x", "target": "/app"}),
+        f"{PAYMENTS}.source_mount.directory", "what Bedstone serves", "/srv/source/",
+        line="directory:",
+    ),
+    Case(
+        "checkout over everything", app("source_mount", {"directory": "/srv/x", "target": "/"}),
+        f"{PAYMENTS}.source_mount.target", "is absolute and below /", "target: /app",
+        line="target:",
+    ),
+    Case(
+        "destination with a name", app("egress", [{"networks": ["api.bank.example"], "port": 443}]),
+        f"{PAYMENTS}.egress[1].networks[1]", "is no address or network", "203.0.113.0/24",
+        line="networks:",
+    ),
+    Case(
+        "destination with no port", app("egress", [{"port": 0}]),
+        f"{PAYMENTS}.egress[1].port", "greater than or", "443", line="port:",
+    ),
+    Case(
         "relative static path", app("static", "staticfiles"), f"{PAYMENTS}.static",
         "is absolute and below /", "static: /app/static", line="static:",
     ),
