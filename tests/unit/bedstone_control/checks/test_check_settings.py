@@ -777,7 +777,7 @@ CASES = [
     Case(
         "destination with a name", app("egress", [{"networks": ["api.bank.example"], "port": 443}]),
         f"{PAYMENTS}.egress[1].networks[1]", "is no address or network", "203.0.113.0/24",
-        line="networks:",
+        line="- api.bank.example",
     ),
     Case(
         "destination with no port", app("egress", [{"port": 0}]),
