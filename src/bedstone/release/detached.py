@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.05
 _STATE_EVERY_SECONDS = 0.5
+# While the lock shows that an operation runs: each question starts systemctl and wakes systemd.
+_STATE_OF_RUNNING_EVERY_SECONDS = 10.0
 _BEGIN_SECONDS = 30.0
 # What a unit that has done its work may take to be gone.
 _END_SECONDS = 200.0
@@ -186,7 +188,7 @@ def follow(app: str, say: Callable[[str], None]) -> dict[str, Any] | None:
             hint=f"`bedstone status` and `bedstone releases {app}` tell what was done before.",
         ) from error
     with handle:
-        asked = time.monotonic()
+        looked = asked = time.monotonic()
         begun = asked + _BEGIN_SECONDS
         rest = ""
         while True:
@@ -198,9 +200,15 @@ def follow(app: str, say: Callable[[str], None]) -> dict[str, Any] | None:
                 say(str(entry["line"]))
                 continue
             time.sleep(_POLL_SECONDS)
-            if time.monotonic() < asked + _STATE_EVERY_SECONDS:
+            now = time.monotonic()
+            if now < looked + _STATE_EVERY_SECONDS:
                 continue
-            asked = time.monotonic()
+            looked = now
+            # Its lock ends with the operation, however that ends.
+            runs = lock.owner(app) is not None
+            if runs and now < asked + _STATE_OF_RUNNING_EVERY_SECONDS:
+                continue
+            asked = now
             if systemd.active(names.operation_unit(app)) in _GONE and asked > begun:
                 # What it wrote last may have come after the look into the file.
                 return _last(handle, rest, say)

@@ -95,6 +95,18 @@ def test_caller_follows_to_the_end(unit: Path) -> None:
     assert end == {"ok": True, "argv": ["release", "shop"]}
 
 
+def test_following_a_running_operation_leaves_systemd_alone(
+    unit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detached.start("shop", ["release", "shop"])
+    wait_for(at_build)
+    asked: list[str] = []
+    monkeypatch.setattr(Systemd, "active", lambda _self, name: asked.append(name) or "active")
+    threading.Timer(2, (unit / "go").touch).start()
+    assert detached.follow("shop", lambda _line: None) is not None
+    assert asked == []
+
+
 def test_second_is_told_who_since_when_and_at_what(unit: Path) -> None:
     del unit
     detached.start("shop", ["release", "shop"])
