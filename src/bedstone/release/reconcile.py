@@ -145,9 +145,8 @@ def put_right(host: Host, wanted: Plan) -> None:
     """
     app = wanted.app
     slots.write_serving(app.name, wanted.serving, wanted.slot)
-    for name in wanted.running:
-        # A migration that is still at work ends here; PostgreSQL undoes what it hadn't committed.
-        host.docker.remove(name)
+    # A migration that is still at work ends here; PostgreSQL undoes what it hadn't committed.
+    host.docker.remove(*wanted.running)
     if wanted.schema is not None:
         _finish_schema(host, app.name, wanted.serving, wanted.schema)
     services = tuple(app.services.values())
@@ -179,8 +178,7 @@ def put_right(host: Host, wanted: Plan) -> None:
 def clear(host: Host, app_name: str) -> list[str]:
     """Stop what the first release of an app has left when it was killed; return what ran."""
     keys = list(slots.keys(app_name))
-    for name in _left_running(host, app_name):
-        host.docker.remove(name)
+    host.docker.remove(*_left_running(host, app_name))
     end(host, app_name, keys, seconds=None)
     return keys
 

@@ -34,8 +34,7 @@ def retire(app: str, host: Host | None = None) -> None:
     with lock.held(app, f"bedstone retire {app}"), database.opened() as connection:
         mark = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "domains": _domains(app)}
         end(host, app, slots.keys(app), seconds=None)
-        for name in host.docker.containers(f"{container.LABEL_APP}={app}"):
-            host.docker.remove(name)
+        host.docker.remove(*host.docker.containers(f"{container.LABEL_APP}={app}"))
         host.docker.remove_network(names.network(app))
         # Its subnet may be another app's by the time it is declared again.
         (paths.app_state(app) / "network.json").unlink(missing_ok=True)

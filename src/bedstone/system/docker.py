@@ -87,6 +87,8 @@ class Docker:
 
     def __init__(self, runner: Runner = run) -> None:
         self._run = runner
+        # By the images' ids; what an id stands for never changes.
+        self._entrypoints: dict[str, tuple[str, ...]] = {}
 
     # --- images ------------------------------------------------------------------------
 
@@ -225,9 +227,9 @@ class Docker:
         if found is None:
             return None
         told = found.get("Config") or {}
-        return ImageFacts(
-            found["Id"], str(told.get("User") or ""), tuple(told.get("Entrypoint") or ())
-        )
+        entrypoint = tuple(told.get("Entrypoint") or ())
+        self._entrypoints[found["Id"]] = entrypoint
+        return ImageFacts(found["Id"], str(told.get("User") or ""), entrypoint)
 
     def layer_dates(self, image: str) -> list[datetime]:
         """Return when each layer of an image was made, the newest first, the lowest last."""
@@ -472,24 +474,30 @@ class Docker:
 
     def _arguments(self, container: Container) -> list[str]:
         """Return the arguments of `docker run`; a one-off command has no ENTRYPOINT to hold it."""
-        if container.one_off:
-            facts = None
-            # Whatever is wrong with Docker, the run itself says.
-            with suppress(CommandError):
-                facts = self.image(container.image)
-            if facts is not None and swallows(facts.entrypoint):
-                return ["--entrypoint", "", *container.arguments()]
+        if container.one_off and swallows(self._entrypoint(container.image)):
+            return ["--entrypoint", "", *container.arguments()]
         return container.arguments()
 
-    def remove(self, name: str, *, timeout: float = 60) -> None:
-        """Remove a container, running or not, if it is there, with its volumes that have no name.
+    def _entrypoint(self, image: str) -> tuple[str, ...]:
+        if image in self._entrypoints:
+            return self._entrypoints[image]
+        # Whatever is wrong with Docker, the run itself says.
+        with suppress(CommandError):
+            facts = self.image(image)
+            return () if facts is None else facts.entrypoint
+        return ()
+
+    def remove(self, *containers: str, timeout: float = 60) -> None:
+        """Remove containers, running or not, if they are there, with their volumes without a name.
 
         Args:
-            name: the container.
+            containers: their names.
             timeout: seconds to wait for dockerd.
 
         """
-        self._run(["docker", "rm", "--force", "--volumes", name], check=False, timeout=timeout)
+        if containers:
+            argv = ["docker", "rm", "--force", "--volumes", *containers]
+            self._run(argv, check=False, timeout=timeout)
 
     def containers(self, *labels: str) -> list[str]:
         """Return the names of all containers that have all of the labels."""

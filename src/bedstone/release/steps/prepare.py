@@ -95,8 +95,9 @@ def present_of(declared: Mapping[str, dict[str, str]], name: str) -> dict[str, s
 
 def remove_leftovers(rollout: Rollout) -> None:
     """Remove one-off containers that a killed operation has left: they may still be at work."""
-    for kind in STEP_KINDS:
-        rollout.host.docker.remove(names.command_container(rollout.app.name, kind))
+    rollout.host.docker.remove(
+        *(names.command_container(rollout.app.name, kind) for kind in STEP_KINDS)
+    )
 
 
 def require_room(app: App) -> None:

@@ -48,8 +48,8 @@ def end(host: Host, app: str, keys: Sequence[str], *, seconds: float | None) -> 
     units = [names.slot_unit(app, key) for key in keys]
     host.systemd.stop(units, timeout=seconds)
     host.systemd.disable(units)
+    parts = [key.partition("@") for key in keys]
+    # A unit removes its container itself, unless it was killed or Docker was away.
+    host.docker.remove(*(names.slot_container(app, service, name) for service, _, name in parts))
     for key in keys:
         slots.remove(app, key)
-        service, _, name = key.partition("@")
-        # A unit removes its container itself, unless it was killed or Docker was away.
-        host.docker.remove(names.slot_container(app, service, name))
