@@ -107,6 +107,18 @@ class Project:
         command = [part.replace(migrations.PATH, str(script)) for part in probe.command]
         return self.run(*command, check=check, **probe.variables)
 
+    def checked(self, *options: str) -> Completed:
+        """Run the check, and the probe in the same start."""
+        app = self.app()
+        check = ("python", "manage.py", "check", *options)
+        app = replace(app, commands=replace(app.commands, check=(check,)))
+        probe = migrations.probe_after_check(app)
+        assert probe is not None
+        script = self.folder.parent / "probe.py"
+        script.write_text(probe.script, encoding="utf-8")
+        command = [part.replace(migrations.PATH, str(script)) for part in probe.command]
+        return self.run(*command, check=False, **probe.variables)
+
     def report(self, keep: Sequence[str] | None = None) -> Report:
         """Return what the probe reports."""
         return migrations.parse(self.asked(keep).output)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone.migrations import BIG_ROWS, Backward, Report, lint, unjudged
+from bedstone.migrations import BIG_ROWS, CHECKED, Backward, Report, lint, parse, unjudged
 from bedstone.postgres import schema_digest
 from tests.integration import projects
 from tests.integration.cluster import Cluster
@@ -254,6 +254,55 @@ def test_functions_in_python_are_named_and_not_run(used: Project) -> None:
     assert "it runs commands of its own" in words[2]
     assert words[3].startswith("DO $$")
     assert used.sql("SELECT count(*) FROM shop_author") == "0\n"
+
+
+# --- with the app's own check in one start ---
+
+
+def test_one_start_checks_and_reports(used: Project) -> None:
+    settings = used.folder / "project_settings.py"
+    settings.write_text(settings.read_text() + 'print("settings are loaded")\n')
+    migration(used, "shop.0002_isbn", ADD_ISBN, after=["shop.0001_initial"])
+    done = used.checked("--deploy", "--fail-level", "CRITICAL")
+    assert done.returncode == 0, done.output
+    assert done.output.count("settings are loaded") == 1
+    assert "security.W020" in done.stderr
+    assert CHECKED in done.stdout.splitlines()
+    assert parse(done.stdout) == used.report()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "SECRET_KEY = {}['missing']\n",
+        "SECRET_KEY = (\n",
+        "import sys\nif 'check' in sys.argv: sys.exit('not with these settings')\n",
+        "INSTALLED_APPS += ['missing']\n",
+    ],
+    ids=["warnings", "exception", "syntax", "exit", "app"],
+)
+def test_failed_check_says_what_it_says_alone(used: Project, text: str) -> None:
+    settings = used.folder / "project_settings.py"
+    settings.write_text(settings.read_text() + text)
+    options = ("--deploy", "--fail-level", "WARNING")
+    alone = used.run("python", "manage.py", "check", *options, check=False)
+    done = used.checked(*options)
+    assert alone.returncode != 0
+    assert (done.returncode, done.stdout, done.stderr) == (
+        alone.returncode,
+        alone.stdout,
+        alone.stderr,
+    )
+
+
+def test_probe_that_fails_after_the_check_leaves_it_passed(used: Project) -> None:
+    migration(used, "shop.0002_a", ADD_ISBN, after=["shop.0001_initial"])
+    migration(used, "shop.0002_b", ADD_ISBN, after=["shop.0001_initial"])
+    done = used.checked()
+    assert done.returncode != 0
+    assert CHECKED in done.stdout.splitlines()
+    assert "Conflicting migrations" in done.stderr
 
 
 def test_conflicting_migrations_are_said_before_anything_is_done(used: Project) -> None:

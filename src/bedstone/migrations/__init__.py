@@ -24,13 +24,14 @@ from bedstone.migrations.lint import (
     lint,
     unjudged,
 )
-from bedstone.migrations.probe import PATH, Probe, probe
-from bedstone.migrations.report import Backward, Pending, Report, Table, parse
+from bedstone.migrations.probe import PATH, Probe, probe, probe_after_check
+from bedstone.migrations.report import CHECKED, Backward, Pending, Report, Table, parse
 from bedstone.migrations.rules import BIG_BYTES, BIG_ROWS, RULES
 
 __all__ = [
     "BIG_BYTES",
     "BIG_ROWS",
+    "CHECKED",
     "PATH",
     "RULES",
     "Backward",
@@ -46,5 +47,6 @@ __all__ = [
     "lint",
     "parse",
     "probe",
+    "probe_after_check",
     "unjudged",
 ]

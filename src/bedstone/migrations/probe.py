@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bedstone.core.errors import ConfigError
@@ -22,6 +23,8 @@ PATH = "/run/bedstone-probe.py"
 VARIABLE = "BEDSTONE_PROBE"
 # Docker takes no line of an environment file beyond 64 kB, which is a thousand migrations.
 _PLAIN_CHARACTERS = 20_000
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+_LEADS_TO_SETTINGS = ("--settings", "--pythonpath")
 # An import of what is put in front of a script anyway.
 _OURS = re.compile(r"^from bedstone\.[^\n(]*(?:\([^)]*\))?\n", re.MULTILINE)
 
@@ -75,15 +78,47 @@ def probe(app: App, *, keep: Sequence[str] | None = None) -> Probe | None:
     ours = commands.django(declared)
     if not ours:
         raise _not_found(app, "manage.py migrate", "python manage.py migrate --noinput")
-    first = ours[0]
-    question |= {
-        "program": first.program,
-        "options": first.options,
+    return _probe(_shell(ours[0]), "django_probe", question | _forwards(ours))
+
+
+def probe_after_check(app: App) -> Probe | None:
+    """Return the probe that runs the app's check first, in the same start of Django.
+
+    That takes `python manage.py check` as the only check and `python manage.py migrate` of the same
+    program; whatever else an app declares runs as it is, in a start of its own.
+
+    Args:
+        app: the app as the release has it.
+
+    Returns:
+        None when the two need a start each.
+
+    """
+    check, ours = app.commands.check, commands.django(app.commands.migrate)
+    if app.migrations != "django" or len(check) != 1 or not ours:
+        return None
+    match check[0]:
+        case (python, manage, "check", *options) if (
+            _PYTHON.fullmatch(PurePosixPath(python).name)
+            and PurePosixPath(manage).name == "manage.py"
+            and not any(each.startswith(_LEADS_TO_SETTINGS) for each in options)
+            and ours[0].program == (python, manage)
+            and not ours[0].options
+        ):
+            question = {"keep": None, "check": check[0][1:], **_forwards(ours)}
+            return _probe((python, PATH), "django_probe", question, first="check_first")
+    return None
+
+
+def _forwards(ours: Sequence[Django]) -> dict[str, Any]:
+    """Return what the probe of Django is asked about the declared migrate commands."""
+    return {
+        "program": ours[0].program,
+        "options": ours[0].options,
         "targets": None
         if any(each.label is None for each in ours)
         else [[each.label, each.target] for each in ours],
     }
-    return _probe(_shell(first), "django_probe", question)
 
 
 def squash_driver(django: Django, question: Mapping[str, Any], path: str) -> Probe:
@@ -98,10 +133,13 @@ def squash_driver(django: Django, question: Mapping[str, Any], path: str) -> Pro
     return _probe(_shell(django, path), "squash_driver", question)
 
 
-def script(name: str) -> str:
-    """Return the text of a script that runs in an image, with what it shares put in front."""
-    own = _OURS.sub("", _SOURCES[name])
-    return f"{_SOURCES['common']}\n\n{_without_future(own)}"
+def script(*names: str) -> str:
+    """Return the text of scripts that run in an image one after the other, in one process.
+
+    What they share is put in front.
+    """
+    own = [_without_future(_OURS.sub("", _SOURCES[name])) for name in names]
+    return "\n\n".join((_SOURCES["common"], *own))
 
 
 def _shell(django: Django, path: str = PATH) -> tuple[str, ...]:
@@ -109,11 +147,13 @@ def _shell(django: Django, path: str = PATH) -> tuple[str, ...]:
     return (*django.program, "shell", *django.options, "-c", run)
 
 
-def _probe(command: tuple[str, ...], name: str, question: Mapping[str, Any]) -> Probe:
+def _probe(
+    command: tuple[str, ...], name: str, question: Mapping[str, Any], *, first: str | None = None
+) -> Probe:
     text = json.dumps(question, separators=(",", ":"))
     if len(text) > _PLAIN_CHARACTERS:
         text = "zlib:" + base64.b64encode(zlib.compress(text.encode())).decode()
-    return Probe(command, script(name), {VARIABLE: text})
+    return Probe(command, script(*filter(None, (first, name))), {VARIABLE: text})
 
 
 def _read(name: str) -> str:
@@ -126,7 +166,8 @@ def _read(name: str) -> str:
 
 # At once, not when it is needed: by then another zipapp may lie where this one was.
 _SOURCES: Mapping[str, str] = {
-    name: _read(name) for name in ("common", "django_probe", "alembic_probe", "squash_driver")
+    name: _read(name)
+    for name in ("common", "check_first", "django_probe", "alembic_probe", "squash_driver")
 }
 
 

@@ -14,6 +14,8 @@ from bedstone.core.process import tail
 
 # What in_image/common.py prints in front of a report; nothing else begins a line like this.
 MARKER = "BEDSTONE-MIGRATIONS "
+# What in_image/check_first.py prints once the app's own check has passed.
+CHECKED = "BEDSTONE-CHECKED"
 _PACKED = "zlib:"
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from bedstone.release.context import Rollout
     from bedstone.system.host import Host
 
-CHECK_SECONDS = 300.0
 MIGRATE_SECONDS = 3600.0
 # A migration that gave up waiting for a table is tried again: the session that held it has finished
 # by then, or holds it for minutes, and then an error is better than a longer wait.
@@ -60,21 +59,6 @@ def image_of_release(rollout: Rollout, environment_file: str = environment.APP) 
     return Image(rollout.app, rollout.id, made, environment_file)
 
 
-def check(rollout: Rollout) -> str:
-    """Run the app's own checks with its environment."""
-    commands = rollout.app.commands.check
-    for command in commands:
-        run(
-            rollout.host,
-            image_of_release(rollout),
-            command,
-            "check",
-            CHECK_SECONDS,
-            on_line=rollout.on_line,
-        )
-    return said(commands)
-
-
 def said(commands: Sequence[Sequence[str]]) -> str:
     """Return commands as text."""
     return ", ".join(" ".join(command) for command in commands) or "none declared"
@@ -91,6 +75,7 @@ def run(
     variables: Mapping[str, str] | None = None,
     mounts: Sequence[tuple[str, str]] = (),
     static_source: str | None = None,
+    declared: tuple[str, ...] | None = None,
 ) -> Completed:
     """Run a command of the app in an image.
 
@@ -104,6 +89,7 @@ def run(
         variables: further variables.
         mounts: further files of the server it sees, read only: where, and where to.
         static_source: see :func:`bedstone.apps.containers.for_command`.
+        declared: the command that an error names (default: ``command``).
 
     Raises:
         BedstoneError: it failed; holds the last lines it printed.
@@ -139,8 +125,9 @@ def run(
             error.details, migration=image.environment_file != environment.APP
         ) or container_hints.hint(error.details, image.made.uid, image.app.capabilities)
         cause = reason.exception(error.details)
+        shown = " ".join(declared or command)
         raise BedstoneError(
-            f"`{' '.join(command)}` failed in the image: {ended}." + (f" {cause}" if cause else ""),
+            f"`{shown}` failed in the image: {ended}." + (f" {cause}" if cause else ""),
             hint=known or hint,
             details=error.details,
         ) from error

@@ -43,6 +43,7 @@ class Schema:
     """The database's schema, as the steps find it.
 
     Attributes:
+        asked: what the tool said in the start of the app that ran its check, if it was asked there.
         report: what the app's migration tool says; None when no tool can say it.
         breaking: pending migrations that the previous release is incompatible with.
         changes: whether this operation changes the schema, as far as is known.
@@ -52,6 +53,7 @@ class Schema:
 
     """
 
+    asked: Report | None = None
     report: Report | None = None
     breaking: tuple[str, ...] = ()
     changes: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bedstone.release.commands import check
+from bedstone.release.steps.check import check
 from bedstone.release.steps.finish import (
     copies_leave_the_host,
     copy,

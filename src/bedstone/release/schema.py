@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bedstone.apps.config import App
-    from bedstone.migrations import Report
+    from bedstone.migrations import Probe, Report
     from bedstone.release.commands import Image
     from bedstone.system.host import Host
 
@@ -109,6 +109,62 @@ def ask(
             mounts=[(str(path), SCRIPT_IN_CONTAINER)],
         )
     return migrations.parse(done.stdout)
+
+
+def ask_after_check(
+    host: Host,
+    image: Image,
+    probe: Probe,
+    check_seconds: float,
+    *,
+    on_line: Callable[[str], None] | None = None,
+) -> Report | None:
+    """Run the app's check, and ask for the migrations in the same start of the app.
+
+    Args:
+        host: the server.
+        image: the image, with the migrations' environment.
+        probe: of :func:`bedstone.migrations.probe_after_check`.
+        check_seconds: how long the check may take.
+        on_line: called with every line that is printed.
+
+    Returns:
+        None when the check passed and the question failed: asked by itself it says why.
+
+    Raises:
+        BedstoneError: the check failed.
+
+    """
+    has_passed = False
+
+    def see(line: str) -> None:
+        nonlocal has_passed
+        if line == migrations.CHECKED:
+            has_passed = True
+        elif on_line is not None:
+            on_line(line)
+
+    with _script(image.app.name, probe.script) as path:
+        try:
+            done = commands.run(
+                host,
+                image,
+                probe.command,
+                "check",
+                check_seconds + PROBE_SECONDS,
+                on_line=see,
+                variables=probe.variables,
+                mounts=[(str(path), SCRIPT_IN_CONTAINER)],
+                declared=image.app.commands.check[0],
+            )
+        except BedstoneError:
+            if not has_passed:
+                raise
+            return None
+    try:
+        return migrations.parse(done.stdout)
+    except BedstoneError:
+        return None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def plan(rollout: Rollout) -> str:
     if not app.commands.migrate:
         return "no migrations declared"
     image = commands.image_of_release(rollout, "migrate.env")
-    report = schema.ask(rollout.host, image, on_line=rollout.on_line)
+    report = rollout.schema.asked or schema.ask(rollout.host, image, on_line=rollout.on_line)
     if report is None:
         rollout.schema.changes = True
         return f"`migrations: {app.migrations}`: nothing tells what is pending"

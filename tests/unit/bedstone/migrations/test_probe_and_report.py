@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from bedstone.apps.config import App, Commands, Image, Service
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.migrations import PATH, Backward, Pending, Report, Table, parse
 from bedstone.migrations.probe import VARIABLE, script
-from bedstone.migrations.report import MARKER
+from bedstone.migrations.report import CHECKED, MARKER
 from bedstone_control.roles import zipapp
 
-SCRIPTS = ("django_probe", "alembic_probe", "squash_driver")
+SCRIPTS = ("check_first", "django_probe", "alembic_probe", "squash_driver")
 
 
 def app(tool: str, *commands: str) -> App:
@@ -40,6 +41,56 @@ def shared() -> str:
 
 
 # --- the probe ---
+
+
+DEFAULT_CHECK = "python manage.py check --deploy --fail-level WARNING"
+DEFAULT_MIGRATE = "python manage.py migrate --noinput"
+
+
+def checked(check: str, migrate: str = DEFAULT_MIGRATE, tool: str = "django") -> App:
+    """Return an app with checks, which `;` separates."""
+    declared = app(tool, migrate)
+    checks = tuple(tuple(command.split()) for command in check.split(";") if command)
+    return replace(declared, commands=replace(declared.commands, check=checks))
+
+
+def test_djangos_own_check_shares_its_start_with_the_probe() -> None:
+    probe = migrations.probe_after_check(checked(DEFAULT_CHECK))
+    assert probe is not None
+    assert probe.command == ("python", PATH)
+    asked = json.loads(probe.variables[VARIABLE])
+    assert asked["check"] == ["manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    alone = migrations.probe(app("django", DEFAULT_MIGRATE))
+    assert alone is not None
+    del asked["check"]
+    assert asked == json.loads(alone.variables[VARIABLE])
+    assert f'CHECKED = "{CHECKED}"' in probe.script
+    assert probe.script.index('"""Run the app\'s own check') < probe.script.index('"""Ask Django')
+
+
+@pytest.mark.parametrize(
+    ("check", "migrate", "tool"),
+    [
+        ("", DEFAULT_MIGRATE, "django"),
+        (f"{DEFAULT_CHECK};{DEFAULT_CHECK}", DEFAULT_MIGRATE, "django"),
+        ("./check.sh", DEFAULT_MIGRATE, "django"),
+        ("sh -c x", DEFAULT_MIGRATE, "django"),
+        ("./manage.py check", "./manage.py migrate", "django"),
+        ("uv manage.py check", "uv manage.py migrate", "django"),
+        ("python -W error manage.py check", "python -W error manage.py migrate", "django"),
+        ("python manage.py test", DEFAULT_MIGRATE, "django"),
+        ("python other.py check", "python other.py migrate", "django"),
+        (f"{DEFAULT_CHECK} --settings=a", DEFAULT_MIGRATE, "django"),
+        (f"{DEFAULT_CHECK} --pythonpath a", DEFAULT_MIGRATE, "django"),
+        (DEFAULT_CHECK, f"{DEFAULT_MIGRATE} --settings=a", "django"),
+        (DEFAULT_CHECK, "python src/manage.py migrate", "django"),
+        (DEFAULT_CHECK, "python3 manage.py migrate", "django"),
+        (DEFAULT_CHECK, "alembic upgrade head", "alembic"),
+        (DEFAULT_CHECK, DEFAULT_MIGRATE, "none"),
+    ],
+)
+def test_other_checks_start_by_themselves(check: str, migrate: str, tool: str) -> None:
+    assert migrations.probe_after_check(checked(check, migrate, tool)) is None
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
