@@ -112,7 +112,16 @@ class Project:
         app = self.app()
         check = ("python", "manage.py", "check", *options)
         app = replace(app, commands=replace(app.commands, check=(check,)))
-        probe = migrations.probe_after_check(app)
+        return self._together(migrations.probe_after_check(app))
+
+    def collected(self, *options: str) -> Completed:
+        """Migrate, and collect the static files in the same start."""
+        app = self.app()
+        static = ("python", "manage.py", "collectstatic", "--noinput", *options)
+        app = replace(app, commands=replace(app.commands, static=(static,)))
+        return self._together(migrations.migrate_and_collect(app))
+
+    def _together(self, probe: migrations.Probe | None) -> Completed:
         assert probe is not None
         script = self.folder.parent / "probe.py"
         script.write_text(probe.script, encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bedstone.migrations import BIG_ROWS, CHECKED, Backward, Report, lint, parse, unjudged
+from bedstone.migrations import BIG_ROWS, DONE, Backward, Report, lint, parse, unjudged
 from bedstone.postgres import schema_digest
 from tests.integration import projects
 from tests.integration.cluster import Cluster
@@ -267,7 +267,7 @@ def test_one_start_checks_and_reports(used: Project) -> None:
     assert done.returncode == 0, done.output
     assert done.output.count("settings are loaded") == 1
     assert "security.W020" in done.stderr
-    assert CHECKED in done.stdout.splitlines()
+    assert DONE in done.stdout.splitlines()
     assert parse(done.stdout) == used.report()
 
 
@@ -296,12 +296,47 @@ def test_failed_check_says_what_it_says_alone(used: Project, text: str) -> None:
     )
 
 
+def test_one_start_migrates_and_collects(used: Project) -> None:
+    settings = used.folder / "project_settings.py"
+    settings.write_text(
+        settings.read_text()
+        + 'print("settings are loaded")\nINSTALLED_APPS += ["django.contrib.staticfiles"]\n'
+        + 'STATIC_URL, STATIC_ROOT = "/static/", "collected"\n'
+    )
+    used.write("shop/static/shop.css", "body {}")
+    migration(used, "shop.0002_isbn", ADD_ISBN, after=["shop.0001_initial"])
+    done = used.collected()
+    assert done.returncode == 0, done.output
+    assert done.output.count("settings are loaded") == 1
+    assert done.stdout.splitlines().count(DONE) == 2
+    assert (used.folder / "collected/shop.css").read_text() == "body {}"
+    assert used.report().pending == ()
+
+
+def test_failed_migrate_says_what_it_says_alone_and_collects_nothing(used: Project) -> None:
+    migration(
+        used,
+        "shop.0002_half",
+        "migrations.RunSQL('SELECT 1/0', migrations.RunSQL.noop),",
+        after=["shop.0001_initial"],
+    )
+    alone = used.run(*used.migrate[0], check=False)
+    done = used.collected()
+    assert alone.returncode != 0
+    assert "division by zero" in alone.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (
+        alone.returncode,
+        alone.stdout,
+        alone.stderr,
+    )
+
+
 def test_probe_that_fails_after_the_check_leaves_it_passed(used: Project) -> None:
     migration(used, "shop.0002_a", ADD_ISBN, after=["shop.0001_initial"])
     migration(used, "shop.0002_b", ADD_ISBN, after=["shop.0001_initial"])
     done = used.checked()
     assert done.returncode != 0
-    assert CHECKED in done.stdout.splitlines()
+    assert DONE in done.stdout.splitlines()
     assert "Conflicting migrations" in done.stderr
 
 

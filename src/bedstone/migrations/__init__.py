@@ -24,14 +24,20 @@ from bedstone.migrations.lint import (
     lint,
     unjudged,
 )
-from bedstone.migrations.probe import PATH, Probe, probe, probe_after_check
-from bedstone.migrations.report import CHECKED, Backward, Pending, Report, Table, parse
+from bedstone.migrations.probe import (
+    PATH,
+    Probe,
+    migrate_and_collect,
+    probe,
+    probe_after_check,
+)
+from bedstone.migrations.report import DONE, Backward, Pending, Report, Table, parse
 from bedstone.migrations.rules import BIG_BYTES, BIG_ROWS, RULES
 
 __all__ = [
     "BIG_BYTES",
     "BIG_ROWS",
-    "CHECKED",
+    "DONE",
     "PATH",
     "RULES",
     "Backward",
@@ -45,6 +51,7 @@ __all__ = [
     "guess",
     "irreversible",
     "lint",
+    "migrate_and_collect",
     "parse",
     "probe",
     "probe_after_check",

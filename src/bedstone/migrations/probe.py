@@ -94,20 +94,49 @@ def probe_after_check(app: App) -> Probe | None:
         None when the two need a start each.
 
     """
-    check, ours = app.commands.check, commands.django(app.commands.migrate)
-    if app.migrations != "django" or len(check) != 1 or not ours:
+    ours = commands.django(app.commands.migrate)
+    program = _one_program(app, {"check": app.commands.check, "migrate": app.commands.migrate[:1]})
+    if program is None or not ours or (ours[0].program, ours[0].options) != (program, ()):
         return None
-    match check[0]:
-        case (python, manage, "check", *options) if (
-            _PYTHON.fullmatch(PurePosixPath(python).name)
-            and PurePosixPath(manage).name == "manage.py"
-            and not any(each.startswith(_LEADS_TO_SETTINGS) for each in options)
-            and ours[0].program == (python, manage)
-            and not ours[0].options
-        ):
-            question = {"keep": None, "check": check[0][1:], **_forwards(ours)}
-            return _probe((python, PATH), "django_probe", question, first="check_first")
-    return None
+    question = {"keep": None, "commands": [app.commands.check[0][1:]], **_forwards(ours)}
+    return _probe((program[0], PATH), "django_probe", question, first="manage_commands")
+
+
+def migrate_and_collect(app: App) -> Probe | None:
+    """Return what runs `manage.py migrate` and `manage.py collectstatic` in one start of Django.
+
+    Args:
+        app: the app as the release has it.
+
+    Returns:
+        None when the two need a start each.
+
+    """
+    declared = {"migrate": app.commands.migrate, "collectstatic": app.commands.static}
+    program = _one_program(app, declared)
+    if program is None:
+        return None
+    question = {"commands": [command[0][1:] for command in declared.values()]}
+    return _probe((program[0], PATH), "manage_commands", question)
+
+
+def _one_program(
+    app: App, declared: Mapping[str, Sequence[tuple[str, ...]]]
+) -> tuple[str, ...] | None:
+    """Return the `python manage.py` that all of an app's commands are, each with its own verb."""
+    programs = set()
+    for verb, found in declared.items():
+        match found:
+            case ((python, manage, said, *options),) if (
+                said == verb
+                and _PYTHON.fullmatch(PurePosixPath(python).name)
+                and PurePosixPath(manage).name == "manage.py"
+                and not any(each.startswith(_LEADS_TO_SETTINGS) for each in options)
+            ):
+                programs.add((python, manage))
+            case _:
+                return None
+    return programs.pop() if app.migrations == "django" and len(programs) == 1 else None
 
 
 def _forwards(ours: Sequence[Django]) -> dict[str, Any]:
@@ -167,7 +196,7 @@ def _read(name: str) -> str:
 # At once, not when it is needed: by then another zipapp may lie where this one was.
 _SOURCES: Mapping[str, str] = {
     name: _read(name)
-    for name in ("common", "check_first", "django_probe", "alembic_probe", "squash_driver")
+    for name in ("common", "manage_commands", "django_probe", "alembic_probe", "squash_driver")
 }
 
 

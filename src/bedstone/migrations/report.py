@@ -14,8 +14,8 @@ from bedstone.core.process import tail
 
 # What in_image/common.py prints in front of a report; nothing else begins a line like this.
 MARKER = "BEDSTONE-MIGRATIONS "
-# What in_image/check_first.py prints once the app's own check has passed.
-CHECKED = "BEDSTONE-CHECKED"
+# What in_image/manage_commands.py prints after each command that succeeded.
+DONE = "BEDSTONE-DONE"
 _PACKED = "zlib:"
 
 

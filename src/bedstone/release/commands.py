@@ -59,6 +59,16 @@ def image_of_release(rollout: Rollout, environment_file: str = environment.APP) 
     return Image(rollout.app, rollout.id, made, environment_file)
 
 
+def migrating(rollout: Rollout) -> Image | None:
+    """Return the image with the migrations' environment, if the app's differs by values alone.
+
+    The values of the database's login: what needs no login may run with the migrations' as well.
+    """
+    image = image_of_release(rollout, environment.MIGRATE)
+    names = image_of_release(rollout).variables().keys()
+    return image if image.variables().keys() == names else None
+
+
 def said(commands: Sequence[Sequence[str]]) -> str:
     """Return commands as text."""
     return ", ".join(" ".join(command) for command in commands) or "none declared"
@@ -140,6 +150,7 @@ def run_migrations(
     kind: str,
     on_line: Callable[[str], None] | None = None,
     before_each: Callable[[], None] = lambda: None,
+    execute: Callable[[tuple[str, ...]], object] | None = None,
 ) -> int:
     """Run commands that change the schema; return how often they had to wait for a lock.
 
@@ -153,6 +164,7 @@ def run_migrations(
         kind: ends the container's name.
         on_line: called with every line that is printed.
         before_each: called before each attempt; removes what a stopped attempt left.
+        execute: runs one of them once (default: in a container of its own).
 
     Raises:
         BedstoneError: one of them failed.
@@ -163,7 +175,10 @@ def run_migrations(
         while True:
             try:
                 before_each()
-                run(host, image, command, kind, MIGRATE_SECONDS, on_line=on_line)
+                if execute is not None:
+                    execute(command)
+                else:
+                    run(host, image, command, kind, MIGRATE_SECONDS, on_line=on_line)
                 break
             except BedstoneError as error:
                 said = f"{error.message}\n{error.details}"

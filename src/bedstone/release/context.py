@@ -92,6 +92,8 @@ class Rollout:
     old_slot: str | None = None
     old_static: str | None = None
     old_workers: dict[str, Slot | None] = field(default_factory=dict)
+    # Whether the static files were collected in the start of the app that migrated.
+    collected: bool = False
     # Whether nginx may send requests to the new slot.
     taken: bool = False
 

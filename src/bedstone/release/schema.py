@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone import migrations
@@ -16,10 +13,10 @@ from bedstone.backup.create import server_of
 from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.postgres import queries, schema_digest
-from bedstone.release import commands
+from bedstone.release import commands, one_start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from bedstone.apps.config import App
     from bedstone.migrations import Probe, Report
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from bedstone.system.host import Host
 
 PROBE_SECONDS = 300.0
-SCRIPT_IN_CONTAINER = "/run/bedstone-probe.py"
 _FILE = "schema.json"
 
 
@@ -97,7 +93,7 @@ def ask(
     probe = migrations.probe(image.app, keep=keep)
     if probe is None:
         return None
-    with _script(image.app.name, probe.script) as path:
+    with one_start.script(image.app.name, probe.script) as path:
         done = commands.run(
             host,
             image,
@@ -106,7 +102,7 @@ def ask(
             PROBE_SECONDS,
             on_line=on_line,
             variables=probe.variables,
-            mounts=[(str(path), SCRIPT_IN_CONTAINER)],
+            mounts=[(str(path), migrations.PATH)],
         )
     return migrations.parse(done.stdout)
 
@@ -129,57 +125,18 @@ def ask_after_check(
         on_line: called with every line that is printed.
 
     Returns:
-        None when the check passed and the question failed: asked by itself it says why.
+        None when the check succeeded and the question failed: asked by itself it says why.
 
     Raises:
         BedstoneError: the check failed.
 
     """
-    has_passed = False
-
-    def see(line: str) -> None:
-        nonlocal has_passed
-        if line == migrations.CHECKED:
-            has_passed = True
-        elif on_line is not None:
-            on_line(line)
-
-    with _script(image.app.name, probe.script) as path:
-        try:
-            done = commands.run(
-                host,
-                image,
-                probe.command,
-                "check",
-                check_seconds + PROBE_SECONDS,
-                on_line=see,
-                variables=probe.variables,
-                mounts=[(str(path), SCRIPT_IN_CONTAINER)],
-                declared=image.app.commands.check[0],
-            )
-        except BedstoneError:
-            if not has_passed:
-                raise
-            return None
-    try:
-        return migrations.parse(done.stdout)
-    except BedstoneError:
-        return None
-
-
-@contextmanager
-def _script(app: str, text: str) -> Iterator[Path]:
-    """Write a script where a container can read it; the directory around it is root's alone."""
-    directory = paths.ensure_private(paths.runtime())
-    descriptor, name = tempfile.mkstemp(prefix=f"probe-{app}.", suffix=".py", dir=directory)
-    path = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-        path.chmod(0o644)
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+    declared = image.app.commands.check[0]
+    seconds = check_seconds + PROBE_SECONDS
+    output = one_start.run(host, image, probe, "check", seconds, declared=declared, on_line=on_line)
+    with suppress(BedstoneError):
+        return migrations.parse(output or "")
+    return None
 
 
 def drop_invalid_indexes(

@@ -10,7 +10,7 @@ import zlib
 from typing import Any, Iterable
 
 MARKER = "BEDSTONE-MIGRATIONS "
-CHECKED = "BEDSTONE-CHECKED"
+DONE = "BEDSTONE-DONE"
 # The caller of the probe keeps a million characters of its output.
 PLAIN_CHARACTERS = 500_000
 # A statement beyond it is data; what it would do to the schema stands at its beginning.

@@ -20,19 +20,12 @@ def static(rollout: Rollout) -> str:
     app = rollout.app
     if app.static is None or rollout.static is None:
         return "none declared"
-    made = rollout.made.of(app.static.service or "")
     final = paths.host(rollout.static)
-    partial = final.with_name(f".{rollout.id}.partial")
-    files.remove_tree(partial)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.mkdir(mode=0o755)
-    if app.commands.static:
-        # What the image's build has put there (`compress`, a bundler) would be hidden by the mount.
-        rollout.host.docker.copy_out(
-            made.image, app.static.path, partial, app=app.name, missing_ok=True
-        )
-        # The container's user writes; afterwards only root does.
-        safe_tree.give(partial, rollout.uid, rollout.gid)
+    partial = _partial(rollout)
+    if rollout.collected:
+        pass
+    elif app.commands.static:
+        lay_out(rollout)
         for command in app.commands.static:
             commands.run(
                 rollout.host,
@@ -44,6 +37,8 @@ def static(rollout: Rollout) -> str:
                 static_source=str(partial),
             )
     else:
+        _make(partial)
+        made = rollout.made.of(app.static.service or "")
         rollout.host.docker.copy_out(made.image, app.static.path, partial, app=app.name)
     own = safe_tree.publish(partial)
     # A name with a line break, or in no encoding, isn't inherited by the next release.
@@ -61,12 +56,36 @@ def static(rollout: Rollout) -> str:
     )
 
 
+def lay_out(rollout: Rollout) -> Path:
+    """Make the directory that the static files are collected into, with what the image has."""
+    app, partial = rollout.app, _partial(rollout)
+    if app.static is None:
+        raise ValueError(app.name)
+    _make(partial)
+    # What the image's build has put there (`compress`, a bundler) would be hidden by the mount.
+    rollout.host.docker.copy_out(
+        rollout.image, app.static.path, partial, app=app.name, missing_ok=True
+    )
+    # The container's user writes; afterwards only root does.
+    safe_tree.give(partial, rollout.uid, rollout.gid)
+    return partial
+
+
+def _make(partial: Path) -> None:
+    files.remove_tree(partial)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(mode=0o755)
+
+
+def _partial(rollout: Rollout) -> Path:
+    return paths.host(rollout.static or "").with_name(f".{rollout.id}.partial")
+
+
 def undo_static(rollout: Rollout) -> None:
     """Remove the release's static files."""
     if rollout.static is not None:
-        final = paths.host(rollout.static)
-        files.remove_tree(final)
-        files.remove_tree(final.with_name(f".{rollout.id}.partial"))
+        files.remove_tree(paths.host(rollout.static))
+        files.remove_tree(_partial(rollout))
 
 
 def _inherit(rollout: Rollout, target: Path) -> int:

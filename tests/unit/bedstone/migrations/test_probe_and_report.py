@@ -16,10 +16,10 @@ from bedstone.apps.config import App, Commands, Image, Service
 from bedstone.core.errors import BedstoneError, ConfigError
 from bedstone.migrations import PATH, Backward, Pending, Report, Table, parse
 from bedstone.migrations.probe import VARIABLE, script
-from bedstone.migrations.report import CHECKED, MARKER
+from bedstone.migrations.report import DONE, MARKER
 from bedstone_control.roles import zipapp
 
-SCRIPTS = ("check_first", "django_probe", "alembic_probe", "squash_driver")
+SCRIPTS = ("manage_commands", "django_probe", "alembic_probe", "squash_driver")
 
 
 def app(tool: str, *commands: str) -> App:
@@ -59,13 +59,13 @@ def test_djangos_own_check_shares_its_start_with_the_probe() -> None:
     assert probe is not None
     assert probe.command == ("python", PATH)
     asked = json.loads(probe.variables[VARIABLE])
-    assert asked["check"] == ["manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    assert asked["commands"] == [["manage.py", "check", "--deploy", "--fail-level", "WARNING"]]
     alone = migrations.probe(app("django", DEFAULT_MIGRATE))
     assert alone is not None
-    del asked["check"]
+    del asked["commands"]
     assert asked == json.loads(alone.variables[VARIABLE])
-    assert f'CHECKED = "{CHECKED}"' in probe.script
-    assert probe.script.index('"""Run the app\'s own check') < probe.script.index('"""Ask Django')
+    assert f'DONE = "{DONE}"' in probe.script
+    assert probe.script.index('"""Run commands of manage.py') < probe.script.index('"""Ask Django')
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,31 @@ def test_djangos_own_check_shares_its_start_with_the_probe() -> None:
 )
 def test_other_checks_start_by_themselves(check: str, migrate: str, tool: str) -> None:
     assert migrations.probe_after_check(checked(check, migrate, tool)) is None
+
+
+@pytest.mark.parametrize(
+    ("migrate", "static", "together"),
+    [
+        (DEFAULT_MIGRATE, "python manage.py collectstatic --noinput", True),
+        (f"{DEFAULT_MIGRATE} --settings=a", "python manage.py collectstatic --noinput", False),
+        (DEFAULT_MIGRATE, "python manage.py compress", False),
+        (DEFAULT_MIGRATE, "npm run build", False),
+        (DEFAULT_MIGRATE, "", False),
+    ],
+)
+def test_migrate_and_collectstatic_share_a_start(
+    migrate: str,
+    static: str,
+    together: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    declared = app("django", migrate)
+    commands = (tuple(static.split()),) if static else ()
+    declared = replace(declared, commands=replace(declared.commands, static=commands))
+    probe = migrations.migrate_and_collect(declared)
+    assert (probe is not None) is together
+    if probe is not None:
+        asked = json.loads(probe.variables[VARIABLE])
+        assert asked == {"commands": [["manage.py", "migrate", "--noinput"], static.split()[1:]]}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

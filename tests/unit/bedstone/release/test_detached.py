@@ -101,7 +101,12 @@ def test_following_a_running_operation_leaves_systemd_alone(
     detached.start("shop", ["release", "shop"])
     wait_for(at_build)
     asked: list[str] = []
-    monkeypatch.setattr(Systemd, "active", lambda _self, name: asked.append(name) or "active")
+
+    def active(_: Systemd, name: str) -> str:
+        asked.append(name)
+        return "active"
+
+    monkeypatch.setattr(Systemd, "active", active)
     threading.Timer(2, (unit / "go").touch).start()
     assert detached.follow("shop", lambda _line: None) is not None
     assert asked == []

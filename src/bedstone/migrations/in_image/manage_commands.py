@@ -1,4 +1,4 @@
-"""Run the app's own check in the process that a probe goes on in: Django starts once for both."""
+"""Run commands of manage.py one after the other in one process: Django starts once for all."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import runpy
 import sys
 from pathlib import Path
 
-from bedstone.migrations.in_image.common import CHECKED, question
+from bedstone.migrations.in_image.common import DONE, question
 
 
-def check_first() -> None:
-    """Run `manage.py check` as Python would, and end here when it fails.
+def main() -> None:
+    """Run each as Python would, and end here when one fails.
 
-    It prints and ends with what it does alone; the traceback too begins at manage.py.
+    Each prints and ends with what it does alone; the traceback too begins at manage.py.
     """
-    command = question()["check"]
+    for command in question()["commands"]:
+        _run(command)
+        # What follows is a question of ours, as `manage.py shell` asks it.
+        sys.argv = [command[0], "shell"]
+        # The app may have left a line without its end.
+        print("\n" + DONE, flush=True)
+
+
+def _run(command: list[str]) -> None:
     program = str(Path(command[0]).absolute())
     sys.argv = list(command)
     sys.path[0] = str(Path(program).resolve().parent)
@@ -30,9 +38,6 @@ def check_first() -> None:
         place = place or error.__traceback__
         sys.excepthook(type(error), error.with_traceback(place), place)
         sys.exit(1)
-    sys.argv = [command[0], "shell"]
-    # The app may have left a line without its end.
-    print("\n" + CHECKED, flush=True)
 
 
-check_first()
+main()
