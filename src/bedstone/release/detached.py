@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.05
 _STATE_EVERY_SECONDS = 0.5
+# While a unit whose work is done tidies up, which takes a second.
+_ENDING_EVERY_SECONDS = 0.2
 # While the lock shows that an operation runs: each question starts systemctl and wakes systemd.
 _STATE_OF_RUNNING_EVERY_SECONDS = 10.0
 _BEGIN_SECONDS = 30.0
@@ -114,7 +116,7 @@ def _wait_until_free(systemd: Systemd, app: str, seconds: float) -> None:
             if time.monotonic() > ending + _END_SECONDS:
                 unit = names.operation_unit(app)
                 raise BedstoneError(f"{unit} doesn't end: `systemctl status {unit}`.")
-        time.sleep(_STATE_EVERY_SECONDS if owner else _POLL_SECONDS)
+        time.sleep(_STATE_EVERY_SECONDS if owner else _ENDING_EVERY_SECONDS)
 
 
 def take(app: str) -> Request:

@@ -43,7 +43,9 @@ class AppCommands(Model):
         default_factory=lambda: [
             ["python", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
         ],
-        description="Run before anything else; a failure stops the release.",
+        description="Run before anything else; a failure stops the release. Django's `python "
+        "manage.py check` runs with the migrations' login, in one start with the look at pending "
+        "migrations.",
         examples=[["python manage.py check --deploy"]],
     )
     migrate: Commands = Field(
@@ -54,7 +56,8 @@ class AppCommands(Model):
     )
     static: Commands = Field(
         default_factory=lambda: [["python", "manage.py", "collectstatic", "--noinput"]],
-        description="Fill the directory `static.path`. None for an app without `static`.",
+        description="Fill the directory `static.path`. None for an app without `static`. Django's "
+        "`python manage.py collectstatic` runs right after its `migrate`, in the same start.",
         examples=[["python manage.py collectstatic --noinput"]],
     )
     console: Command | None = Field(

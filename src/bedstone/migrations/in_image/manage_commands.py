@@ -25,7 +25,9 @@ def main() -> None:
 def _run(command: list[str]) -> None:
     program = str(Path(command[0]).absolute())
     sys.argv = list(command)
-    sys.path[0] = str(Path(program).resolve().parent)
+    # PYTHONSAFEPATH keeps a script's directory out of the path.
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = str(Path(program).resolve().parent)
     try:
         runpy.run_path(program, run_name="__main__")
     except SystemExit as ended:
