@@ -8,4 +8,5 @@ urlpatterns = [
     path("api/v1/sums/", views.sums),
     path("api/v1/visits/", views.visits),
     path("api/v1/notes/", views.notes),
+    path("api/v1/tasks/", views.tasks),
 ]

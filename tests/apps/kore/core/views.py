@@ -9,7 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_POST
 
 from core.models import Note
-from core.tasks import add
+from core.tasks import add, record
 
 
 def _database() -> None:
@@ -61,3 +61,11 @@ def notes(request: HttpRequest) -> JsonResponse:
     """Write a row."""
     Note.objects.create(text=request.POST["text"])
     return JsonResponse({"notes": Note.objects.count()}, status=201)
+
+
+def tasks(request: HttpRequest) -> JsonResponse:
+    """Hand a worker a row of a batch to write; or count the batch's rows, and its tasks."""
+    if request.method == "POST":
+        return JsonResponse({"task": record.delay(request.POST["batch"]).id}, status=202)
+    rows = Note.objects.filter(text__startswith=f"{request.GET['batch']} ")
+    return JsonResponse({"rows": rows.count(), "tasks": rows.values("text").distinct().count()})

@@ -1,0 +1,1 @@
+"""Send requests to an app of an inventory at a fixed rate, and tell how it answered."""
