@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import units
-from replica_pair import CLUSTER, PEERS, SERVERS, Database, provision
+from replica_pair import CLUSTER, PEERS, SERVERS, Database, lose, provision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,3 +171,29 @@ def test_planned_change_of_the_primary_keeps_rows_and_needs_no_new_copy(
     for timer in ("bedstone-backup.timer", "bedstone-wal-full.timer"):
         assert two.host.service(timer).is_running
         assert not one.host.service(timer).is_running
+
+
+# The last test: one of the servers is gone after it.
+def test_copy_replaces_a_primary_that_is_lost_with_its_disk(one: Database, two: Database) -> None:
+    assert two.sql("SELECT pg_is_in_recovery()") == "f", "the test before exchanged the two"
+    acknowledged = [written(one, two) for _ in range(20)]
+    one.wait_for(COUNT, two.sql(COUNT))
+    lose(two)
+    done = one.bedstone("promote")
+    assert done.rc == 0, done.stderr
+    assert "The newest transaction from" in done.stdout
+    provision(SERVERS, None)
+    kept = one.sql("SELECT id FROM note").split()
+    assert set(acknowledged) <= set(kept)
+    assert one.as_app(NOTE).rc == 0
+    assert one.alarms() == {}
+    assert one.sql("SELECT count(*) FROM pg_replication_slots") == "0"
+    for timer in ("bedstone-backup.timer", "bedstone-wal-full.timer"):
+        assert one.host.service(timer).is_running
+
+
+def written(app: Database, primary: Database) -> str:
+    """Write a row as the app does, and return its id, which PostgreSQL acknowledged."""
+    done = app.as_app(NOTE, at=primary)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout.strip())

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import units
+import yaml
 
 from bedstone_control import names
+from testbed import servers
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -86,10 +88,24 @@ class Database:
         units.wait(lambda: self.sql(query) == answer, f"{query} -> {answer}")
 
 
-def provision(primary: str, copy: str, *options: str) -> str:
-    """Run provision.yml with one server as the primary and the other as its copy."""
+def lose(database: Database) -> None:
+    """Remove a server with its disk, and leave it out of the inventory."""
+    name = database.host.check_output("hostname")
+    servers.down(servers.containers(name=name))
+    path = SCENARIO / "production" / "hosts.yml"
+    known = yaml.safe_load(path.read_text())["all"]
+    del known["hosts"][name]
+    for group in known["children"].values():
+        group["hosts"].pop(name, None)
+    path.write_text(yaml.safe_dump({"all": known}))
+
+
+def provision(primary: str, copy: str | None, *options: str) -> str:
+    """Run provision.yml with one server as the primary and the other, if any, as its copy."""
     production = SCENARIO / "production"
-    groups = {"app": SERVERS, "postgresql": primary, "postgresql_replica": copy}
+    groups = {"app": SERVERS, "postgresql": primary}
+    if copy:
+        groups["postgresql_replica"] = copy
     (production / "topology.yml").write_text(
         json.dumps({name: {"children": {group: None}} for name, group in groups.items()})
     )
