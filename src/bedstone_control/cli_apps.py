@@ -80,7 +80,7 @@ def _add_load(command: argparse.ArgumentParser, directory: Callable[[str], Path]
     )
     command.add_argument("--rate", type=int, default=10, help="requests a second (%(default)s)")
     command.add_argument("--seconds", type=int, default=30, help="for how long (%(default)s)")
-    command.add_argument("--data", help="a form to send by POST; it writes, where the app does")
+    command.add_argument("--data", help="a form to send by POST, or @FILE with it; it may write")
     command.add_argument(
         "--headers", type=Path, help="a file with headers, `Name: value`, such as Authorization"
     )
@@ -105,11 +105,12 @@ def _load(arguments: argparse.Namespace, directory: Callable[[str], Path]) -> in
     given = arguments.headers
     planned = load_plan.plan(
         site,
+        offline.reached(inventory),
         app=arguments.app,
         paths=arguments.path,
         rate=arguments.rate,
         seconds=arguments.seconds,
-        data=arguments.data,
+        data=load_plan.form_of(arguments.data),
         headers=load_plan.headers_of(given.read_text(encoding="utf-8")) if given else {},
     )
     if arguments.confirm != planned.app:

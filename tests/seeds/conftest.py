@@ -30,6 +30,8 @@ from tests.seeds.systems import SERVERS, STAND_INS
 SEEDS = ROOT / "inventories" / "seeds"
 LIMIT_SECONDS = 2400
 HTTP_ERROR = 400
+# The private half of a key that an inventory has for its team's workflows.
+DEPLOY_KEY = ".deploy-key"
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,17 @@ def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> 
     for path in (directory / "group_vars/all").glob("*.yml"):
         kept = yaml.safe_load(path.read_text())
         kept.pop("bedstone_acme", None)
+        if "octoco_deploy_key" in kept:
+            kept["octoco_deploy_key"] = make_key(directory / DEPLOY_KEY)
         path.write_text(yaml.safe_dump(kept, sort_keys=False))
     text = yaml.safe_dump(settings, sort_keys=False)
     (directory / "group_vars/all/settings.yml").write_text(text)
+
+
+def make_key(path: Path) -> str:
+    """Make an ssh key, and return its public half."""
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ci", "-f", str(path)])
+    return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
 def write_vault(directory: Path, receiver: Receiver) -> dict[str, Any]:

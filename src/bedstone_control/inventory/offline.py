@@ -34,7 +34,7 @@ def site(directory: Path) -> Site:
     create.settings_of(directory)  # says what is missing
     given["bedstone_apps"] = _evaluated(given["bedstone_apps"], given)
     settings = Settings.model_validate(from_variables(given))
-    inventory = InventoryManager(loader=DataLoader(), sources=[str(directory / "hosts.yml")])
+    inventory = _inventory(directory)
     groups = {str(name): plain(hosts) for name, hosts in inventory.get_groups_dict().items()}
     hosts = groups.get(APP.name) or []
     if not hosts:
@@ -59,6 +59,18 @@ def site(directory: Path) -> Site:
             if name in defaults(ROLES)
         },
     )
+
+
+def reached(directory: Path) -> dict[str, str]:
+    """Return where the controller reaches each host."""
+    return {
+        str(host.name): str(host.vars.get("ansible_host") or host.name)
+        for host in _inventory(directory).get_hosts()
+    }
+
+
+def _inventory(directory: Path) -> InventoryManager:
+    return InventoryManager(loader=DataLoader(), sources=[str(directory / "hosts.yml")])
 
 
 def _evaluated(value: Any, variables: dict[str, Any]) -> Any:

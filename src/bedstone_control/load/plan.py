@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedstone_control.pki import rotation
+from bedstone_control.roles.firewall import FORWARDED
 from bedstone_control.roles.groups import PROXY
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Plan:
 
 def plan(
     site: Site,
+    reached: Mapping[str, str],
     *,
     app: str | None,
     paths: Sequence[str],
@@ -81,6 +84,7 @@ def plan(
 
     Args:
         site: the inventory.
+        reached: where this machine reaches each of its hosts.
         app: its name; not needed where there is one.
         paths: default: the health paths of its services that have a port.
         rate: requests a second.
@@ -104,10 +108,16 @@ def plan(
     hosts = site.groups.get(PROXY.name) or []
     if domain is None or not hosts:
         raise ValueError(f"{found.name} has no domain, or no host in the group `{PROXY.name}`.")
+    addresses = tuple(reached[host] for host in hosts)
+    if forwarded := sorted({*addresses} & {*FORWARDED}):
+        raise ValueError(
+            f"{forwarded[0]} is a port of this machine that leads to the server: HTTPS at this"
+            " address is this machine's own. Give the server's address as `ansible_host`."
+        )
     return Plan(
         app=found.name,
         domain=domain,
-        addresses=tuple(site.addresses[host] for host in hosts),
+        addresses=addresses,
         port=site.port("nginx_https_port"),
         paths=tuple(paths) or _health_paths(found),
         rate=rate,
@@ -161,3 +171,10 @@ def authorities(vault: Mapping[str, Any]) -> list[str]:
     """Return the authority of an inventory's vault, and the next one while it is replaced."""
     held = (vault.get("bedstone_secrets") or {}).get("ca") or {}
     return [held["certificate"], *rotation.also_trusted(held)] if held else []
+
+
+def form_of(given: str | None) -> str | None:
+    """Return the form to send: what is given, or after `@` the content of that file."""
+    if given is None or not given.startswith("@"):
+        return given
+    return Path(given[1:]).read_text(encoding="utf-8").rstrip("\r\n")

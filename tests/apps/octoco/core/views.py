@@ -1,5 +1,6 @@
 """The API."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,8 @@ from rest_framework.response import Response
 
 from core import tasks
 from core.models import Deposit, Firing
+
+events = logging.getLogger("octoco.events")
 
 
 def _sent(request: Request) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def session(request: HttpRequest) -> JsonResponse:
         username=request.POST["name"], defaults={"email": request.POST["address"]}
     )
     login(request, user)
+    events.info("authentication", extra={"user_id": user.pk})
     return JsonResponse({"name": user.get_username()})
 
 

@@ -19,8 +19,9 @@ KORE = seeds.SEEDS / "kore"
 
 
 def planned(**changes: Any) -> load_plan.Plan:
+    reached = changes.pop("reached", {"kore1": "192.0.2.15"})
     given = {"app": None, "paths": [], "rate": 5, "seconds": 2} | changes
-    return load_plan.plan(offline.site(KORE), **given)
+    return load_plan.plan(offline.site(KORE), reached, **given)
 
 
 def test_plan_is_of_the_inventorys_app_and_hosts() -> None:
@@ -37,6 +38,7 @@ def test_plan_is_of_the_inventorys_app_and_hosts() -> None:
         ({"rate": 0}, "--rate is 0: give a number from 1 to 1000."),
         ({"rate": 1001}, "--rate is 1001"),
         ({"seconds": 3601}, "--seconds is 3601: give a number from 1 to 3600."),
+        ({"reached": {"kore1": "127.0.0.1"}}, "127.0.0.1 is a port of this machine"),
         ({"paths": ["health"]}, "'health' is not a path"),
         ({"paths": ["https://elsewhere.example/"]}, "is not a path"),
         ({"paths": ["//elsewhere.example/"]}, "is not a path"),
@@ -51,6 +53,14 @@ def test_what_leads_elsewhere_or_is_out_of_range_is_refused(
         planned(**changes)
 
 
+def test_addresses_are_those_that_this_machine_reaches(tmp_path: Path) -> None:
+    hosts = "all: {hosts: {kore1: {ansible_host: 192.0.2.15, bedstone_address: 10.0.0.5}, b: }}"
+    (tmp_path / "hosts.yml").write_text(hosts)
+    reached = offline.reached(tmp_path)
+    assert reached == {"kore1": "192.0.2.15", "b": "b"}
+    assert planned(reached=reached).addresses == ("192.0.2.15",)
+
+
 def test_headers_are_read_and_never_shown() -> None:
     assert load_plan.headers_of("Authorization: Bearer a:b\n\nX-A: 1\n") == {
         "Authorization": "Bearer a:b",
@@ -58,6 +68,15 @@ def test_headers_are_read_and_never_shown() -> None:
     }
     with pytest.raises(ValueError, match=r"^Line 2 of the headers is not `Name: value`\.$"):
         load_plan.headers_of("X-A: 1\nBearer of-mine\n")
+
+
+def test_form_comes_from_the_command_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "form").write_text("token=of-mine\n")
+    assert load_plan.form_of(f"@{tmp_path}/form") == "token=of-mine"
+    assert load_plan.form_of("a=@b") == "a=@b"
+    assert load_plan.form_of(None) is None
+    with pytest.raises(FileNotFoundError):
+        load_plan.form_of(f"@{tmp_path}/other")
 
 
 def test_both_authorities_are_trusted_while_one_replaces_the_other() -> None:
