@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import units
-from replica_pair import CLUSTER, PEERS, SERVERS, Database, lose, provision
+from replica_pair import (
+    CLUSTER,
+    PEERS,
+    SERVERS,
+    Database,
+    lose,
+    provision,
+    read_from_the_primary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,6 +190,7 @@ def test_copy_replaces_a_primary_that_is_lost_with_its_disk(one: Database, two: 
     done = one.bedstone("promote")
     assert done.rc == 0, done.stderr
     assert "The newest transaction from" in done.stdout
+    read_from_the_primary()
     provision(SERVERS, None)
     kept = one.sql("SELECT id FROM note").split()
     assert set(acknowledged) <= set(kept)

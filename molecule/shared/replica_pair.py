@@ -100,6 +100,15 @@ def lose(database: Database) -> None:
     path.write_text(yaml.safe_dump({"all": known}))
 
 
+def read_from_the_primary() -> None:
+    """Write into the settings what docs/replica.md says of a time without a copy."""
+    path = SCENARIO / "production" / "group_vars/all/settings.yml"
+    text, asked = path.read_text(), "database: {replica: true}"
+    assert text.count(asked) == 1
+    instead = 'database: {}\n    env: {DATABASE_REPLICA_URL: "${database.url}"}'
+    path.write_text(text.replace(asked, instead))
+
+
 def provision(primary: str, copy: str | None, *options: str) -> str:
     """Run provision.yml with one server as the primary and the other, if any, as its copy."""
     production = SCENARIO / "production"
