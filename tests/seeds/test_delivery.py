@@ -55,30 +55,6 @@ def releases(system: System) -> list[dict[str, Any]]:
     return found
 
 
-def serving(system: System) -> str:
-    """Return the release that serves."""
-    (found,) = [each for each in releases(system) if each["serves"]]
-    return str(found["release"])
-
-
-def test_release_and_rollback_need_the_deploy_key_alone(system: System, deliver: Deliver) -> None:
-    first = serving(system)
-    same = deliver("release", "octoco", "--if-changed")
-    assert same.returncode == 0, same.stderr
-    assert serving(system) == first
-    done = deliver("release", "octoco")
-    assert done.returncode == 0, done.stdout + done.stderr
-    second = serving(system)
-    assert second != first
-    shown = deliver("status", "octoco", "--json")
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert second in shown.stdout
-    back = deliver("rollback", "octoco")
-    assert back.returncode == 0, back.stdout + back.stderr
-    assert serving(system) == first
-    assert system.ask("/health")["status"] == "healthy"
-
-
 def test_only_the_declared_key_and_the_known_server_are_accepted(
     system: System, deliver: Deliver, checkout: Path, tmp_path: Path
 ) -> None:

@@ -94,51 +94,6 @@ def test_every_request_has_a_line_with_nginxs_id(system: System) -> None:
     assert line["request_id"] == edge["request_id"] != "of-the-client"
 
 
-def test_login_and_transaction_have_a_line_without_the_person(system: System) -> None:
-    batch = secrets.token_hex(4)
-    system.ask("/api/v1/session/", f"name={NAME}", f"address={ADDRESS}")
-    system.ask("/api/v1/deposits/", f"batch={batch}", "count=1")
-
-    def lines(service: str, text: str) -> list[str]:
-        unit = f"journalctl --no-pager -o cat -u 'bedstone-octoco-{service}@*'"
-        return system.on_server(f"{unit} | grep -F {text} || true").splitlines()
-
-    waited_for("the worker's line", lambda: bool(lines("worker", batch)))
-    (done,) = [json.loads(line) for line in lines("worker", batch)]
-    assert (done["event"], done["number"], done["level"]) == ("transaction", 0, "INFO")
-    waited_for("the login's line", lambda: bool(lines("web", "authentication")))
-    login = lines("web", "authentication")[-1]
-    assert json.loads(login)["user_id"] > 0
-    assert not {NAME, ADDRESS} & set(login.split('"'))
-
-
-CONNECTIONS = (
-    "SELECT pid FROM pg_stat_activity WHERE datname = 'octoco' AND backend_type = 'client backend'"
-    " AND usename LIKE 'octoco_app%'"
-)
-
-
-def test_connections_are_kept_and_a_dead_one_costs_no_request(system: System) -> None:
-    def ask_often() -> None:
-        for _ in range(24):
-            deposits(system, "none")
-
-    def superuser(query: str) -> set[str]:
-        return set(system.on_server(f'runuser -u postgres -- psql -XAtc "{query}"').split())
-
-    ask_often()
-    kept = superuser(CONNECTIONS)
-    ask_often()
-    assert kept
-    assert kept <= superuser(CONNECTIONS)
-    superuser(CONNECTIONS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
-    ask_often()
-    assert not kept & superuser(CONNECTIONS)
-    option = "from django.db import connection as c; print('age', c.settings_dict['CONN_MAX_AGE'])"
-    command = shlex.join(["python", "manage.py", "shell", "-c", option])
-    assert "age 600" in system.on_server(f"bedstone run octoco -- {command}").splitlines()
-
-
 def in_nginxs_log(system: System, text: str) -> list[str]:
     """Return the lines of nginx's log with a text, once they are written."""
     command = f"grep -hF {text} /var/log/nginx/access.log || true"

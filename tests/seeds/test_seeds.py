@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-
 from testbed.demo import changes
 from tests.seeds.conftest import System
 
@@ -36,18 +34,6 @@ def test_backup_and_restore_of_the_readme(system: System) -> None:
     (newest, *_) = json.loads(system.on_server(f"bedstone backups {app} --json"))
     system.play("restore", "-e", f"app={app} confirm={app} backup={newest['name']}")
     assert system.ask(system.tenants[0].health)
-
-
-@pytest.mark.parametrize("system", ["internal-payment"], indirect=True)
-def test_migrations_are_shown_and_faked(system: System) -> None:
-    manage = "bedstone run internal-payment -- python manage.py"
-    assert "[X] 0002_guards" in system.on_server(f"{manage} showmigrations payments")
-    try:
-        system.on_server(f"{manage} migrate payments 0001 --fake")
-        assert "[ ] 0002_guards" in system.on_server(f"{manage} showmigrations payments")
-    finally:
-        system.on_server(f"{manage} migrate payments --fake")
-    assert "[X] 0002_guards" in system.on_server(f"{manage} showmigrations payments")
 
 
 def test_only_ssh_and_the_web_are_open(system: System) -> None:

@@ -1,6 +1,5 @@
 """The API."""
 
-import logging
 from datetime import timedelta
 from typing import Any
 
@@ -16,8 +15,6 @@ from rest_framework.response import Response
 
 from core import tasks
 from core.models import Deposit, Firing
-
-events = logging.getLogger("octoco.events")
 
 
 def _sent(request: Request) -> dict[str, Any]:
@@ -73,7 +70,6 @@ def session(request: HttpRequest) -> JsonResponse:
         username=request.POST["name"], defaults={"email": request.POST["address"]}
     )
     login(request, user)
-    events.info("authentication", extra={"user_id": user.pk})
     return JsonResponse({"name": user.get_username()})
 
 

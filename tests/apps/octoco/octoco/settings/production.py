@@ -75,8 +75,8 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "INFO")},
-    # They have their lines in production, too, where the level is WARNING.
-    "loggers": {"octoco.requests": {"level": "INFO"}, "octoco.events": {"level": "INFO"}},
+    # Every request has its line, in production too, where the level is WARNING.
+    "loggers": {"octoco.requests": {"level": "INFO"}},
 }
 
 errors.start()
