@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -49,10 +48,10 @@ def deliver(system: System, checkout: Path) -> Deliver:
     return call
 
 
-def releases(system: System) -> list[dict[str, Any]]:
-    """Return the app's releases, the newest first."""
-    found: list[dict[str, Any]] = json.loads(system.on_server("bedstone releases octoco --json"))
-    return found
+def releases(system: System) -> list[str]:
+    """Return the names of the app's releases, the newest first."""
+    told = json.loads(system.on_server("bedstone releases octoco --json"))
+    return [each["release"] for each in told]
 
 
 def test_only_the_declared_key_and_the_known_server_are_accepted(
