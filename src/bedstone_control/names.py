@@ -34,6 +34,12 @@ POOL_HOST = "pgbouncer"
 # PgBouncer's system user, and its role in PostgreSQL (plugins/module_utils names that, too).
 POOL_USER = "bedstone-pool"
 POOL_ROLE = "bedstone_pool"
+# The metrics' role in PostgreSQL and the system user that may be it, their user in Redis, and the
+# common name of the certificate with which Prometheus asks for them.
+METRICS_ROLE = "bedstone_metrics"
+METRICS_SYSTEM_USER = "prometheus"
+METRICS_REDIS_USER = "metrics"
+METRICS_CLIENT = "bedstone-monitoring"
 
 # "bedstone_", and eight digits of a hash after another underscore, make 63.
 _LONGEST_PLAIN = 45

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bedstone.cli import main
 from bedstone.core import files
 from bedstone.core.errors import BedstoneError
-from bedstone.status import prometheus
+from bedstone.status import live, prometheus
 from bedstone.status.metrics import Collector
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ Debian /var/lib/prometheus/node-exporter. bedstone-metrics.timer writes it there
 hour, and so does each nightly backup and each verification at its end.
 
 All comes from the ledger and from files: no app, no database and no Docker is asked.
+With --live, Docker, systemd, Redis and RabbitMQ are, for the memory and CPU time of
+containers and the length of queues; role metrics does it each minute.
 What can't be found out is told on standard error and by bedstone_collector_success;
 the rest is printed all the same.
 """
@@ -44,15 +46,17 @@ def register(subparsers: main.Subparsers) -> None:
         description=_DESCRIPTION,
         examples=(
             "bedstone metrics",
+            "bedstone metrics --live",
             "bedstone metrics --write /var/lib/prometheus/node-exporter/bedstone.prom",
         ),
     )
+    parser.add_argument("--live", action="store_true", help="of containers and queues, by asking")
     parser.add_argument("--write", type=Path, metavar="FILE", help="into a file, atomically")
 
 
 def metrics(arguments: argparse.Namespace) -> int:
     """Print all metrics, or write them into a file; return 0."""
-    collector = Collector()
+    collector = live.Collector() if arguments.live else Collector()
     text = prometheus.render(collector.gather())
     for error in collector.errors:
         logger.warning("not measured: %s", error)

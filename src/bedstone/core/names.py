@@ -151,6 +151,12 @@ def http_slot(serving: str, replica: int) -> str:
     return serving if replica == 1 else f"{serving}-{replica}"
 
 
+def replica(slot: str) -> str:
+    """Return the number of a slot's replica: of `blue-2` and of `2` it is `2`, of `blue` `1`."""
+    number = slot.rpartition("-")[2]
+    return number if number.isdecimal() else "1"
+
+
 def slot_container(app: str, service: str, slot: str) -> str:
     """Return the name of a slot's container."""
     return f"{_PREFIX}{app}-{service}-{slot}"

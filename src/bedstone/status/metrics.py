@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+# Of live metrics, too: a metric has one text.
+COLLECTOR_HELP = "Whether a part of these metrics could be found out."
 _SECONDS_A_DAY = 86_400
 _LAST_OPERATIONS = 1
 _ARCHIVE_STATUS = "*/*/pg_wal/archive_status"
@@ -64,7 +66,7 @@ class Collector:
             good = self._attempt(name, part)
             self._add(
                 "bedstone_collector_success",
-                "Whether a part of these metrics could be found out.",
+                COLLECTOR_HELP,
                 good,
                 collector=name,
             )

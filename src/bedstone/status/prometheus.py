@@ -18,7 +18,7 @@ _HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 @dataclass
 class Family:
-    """A metric and its samples; all of Bedstone's can go up and down.
+    """A metric and its samples.
 
     Attributes:
         name: what is measured, with its base unit at the end.
@@ -30,6 +30,11 @@ class Family:
     name: str
     help: str
     samples: list[tuple[dict[str, str], float]] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """Return its type: what only grows is a counter, by its name."""
+        return "counter" if self.name.endswith("_total") else "gauge"
 
     def add(self, value: float | None, **labels: str | None) -> None:
         """Add a sample; nothing when there is no value. A label that is None is an empty one."""
@@ -44,7 +49,7 @@ def render(families: Iterable[Family]) -> str:
         if not family.samples:
             continue
         lines += [f"# HELP {family.name} {family.help.translate(_HELP)}"]
-        lines += [f"# TYPE {family.name} gauge"]
+        lines += [f"# TYPE {family.name} {family.kind}"]
         lines += [f"{family.name}{_labels(of)} {_number(value)}" for of, value in family.samples]
     return "".join(f"{line}\n" for line in lines)
 

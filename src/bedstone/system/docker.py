@@ -505,6 +505,39 @@ class Docker:
         output = self._run(["docker", "ps", "--all", "--format", "{{.Names}}", *filters]).stdout
         return output.split()
 
+    def pids(self, *labels: str) -> dict[str, int]:
+        """Return the first process of each running container that has all of the labels."""
+        filters = [part for label in labels for part in ("--filter", f"label={label}")]
+        found = self._run(["docker", "ps", "--quiet", *filters]).stdout.split()
+        if not found:
+            return {}
+        form = "{{.Name}} {{.State.Pid}}"
+        # One that has ended since makes it fail, after it has printed the others.
+        shown = self._run(["docker", "inspect", "--format", form, *found], check=False).stdout
+        pairs = (line.rsplit(" ", 1) for line in shown.splitlines() if " " in line)
+        return {name.removeprefix("/"): int(pid) for name, pid in pairs if pid != "0"}
+
+    def oom_kills(self, label: str, since: float, until: float) -> list[dict[str, str]]:
+        """Return the labels of each container that the kernel took a process of, for its memory.
+
+        dockerd remembers its last 256 events, and none from before its own start.
+
+        Args:
+            label: of the containers.
+            since: seconds since 1970.
+            until: seconds since 1970.
+
+        """
+        output = self._run(
+            [
+                *("docker", "events", "--format", "{{json .Actor.Attributes}}"),
+                *("--since", f"{since:.3f}", "--until", f"{until:.3f}"),
+                *("--filter", "type=container", "--filter", "event=oom"),
+                *("--filter", f"label={label}"),
+            ]
+        ).stdout
+        return [dict(json.loads(line)) for line in output.splitlines()]
+
     def environment_values(self, *labels: str) -> list[str]:
         """Return the values of all variables of the running containers that have the labels."""
         found: list[str] = []

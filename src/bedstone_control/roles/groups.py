@@ -31,3 +31,8 @@ PROXY = Group(
     "answers for the domains",
     lambda settings: any(app.domains for app in settings.apps),
 )
+MONITORING = Group(
+    "monitoring",
+    "collects the servers' metrics",
+    lambda _settings: False,
+)

@@ -223,6 +223,8 @@ class _Locations:
         rules = edge.rules_of(path, self.own, self.paths)
         return {
             "upstream": upstream,
+            # With site.yml, an upstream is APP-SERVICE, and the site is the app.
+            "service": upstream.removeprefix(f"{self.name}-"),
             "rate": self._rate(rules["rate"]),
             "guarded": bool(rules["basic_auth"]),
             "directives": [*self._differing(rules), *_another_replica(replicas, rules)],

@@ -559,6 +559,7 @@ ROLE = Role(
         "postgresql_primary": primary,
         "postgresql_replicas": replicas,
         "postgresql_keep_wal": keeps_wal,
+        "postgresql_metrics": lambda site: site.settings.metrics is not None,
     },
     ports=(
         Port("postgresql_port", 5432, "PostgreSQL", ("postgres", "postgresql"), reachable_from),

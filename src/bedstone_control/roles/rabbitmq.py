@@ -252,6 +252,7 @@ ROLE = Role(
         "rabbitmq_listen_addresses": listen_addresses,
         "rabbitmq_tls_addresses": tls_addresses,
         "rabbitmq_after_units": reach.after_units,
+        "rabbitmq_metrics": lambda site: site.settings.metrics is not None,
     },
     ports=(
         Port("rabbitmq_port", 5672, "RabbitMQ", ("beam.smp",), _container_networks),

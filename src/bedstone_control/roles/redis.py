@@ -47,6 +47,13 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,60}[a-z0-9]")
 _DEFAULTS = {"memory_mb": 64, "eviction": "noeviction", "persistent": True}
 _APP = Rotation("passwords", overlap="the previous password is accepted until it is forgotten")
 _ADMIN = Rotation("passwords", overlap="no app uses it; the instances restart")
+METRICS_SECRET = "redis_metrics_password"  # noqa: S105 - its name
+_METRICS = Rotation("passwords", overlap="no app uses it; instances load it without a restart")
+# What the exporter asks, and the lengths of named lists: no value of a key, no change of anything.
+_METRICS_RIGHTS = (
+    "resetchannels -@all +ping +info +llen +client|setname +latency|latest +latency|histogram"
+    " +slowlog|len"
+)
 _DISCONNECTED = "resetchannels -@all"
 
 
@@ -84,6 +91,8 @@ def instances(site: Site) -> list[dict[str, Any]]:
             "memory_mb": settings.memory_mb,
             "eviction": getattr(settings, "eviction", "noeviction"),
             "persistent": kind == "store",
+            "metrics_password": metrics_password(site),
+            "queues": list(getattr(settings, "queues", ())),
         }
         for app in site.settings.apps
         for kind, settings in kinds(app).items()
@@ -106,6 +115,11 @@ def has_tls(site: Site) -> bool:
 def admin_password(site: Site) -> str | None:
     """Return the password of the user that manages the instances."""
     return site.secrets.get("redis_admin_password")
+
+
+def metrics_password(site: Site) -> str | None:
+    """Return the password of the user that reads metrics, None where there are none."""
+    return site.secrets.get(METRICS_SECRET) if site.settings.metrics is not None else None
 
 
 def redis_files(
@@ -221,7 +235,11 @@ def unit(name: str) -> str:
 def _users(instance: Mapping[str, Any], admin: str | None) -> str:
     """Return an instance's users. Of passwords only a hash is kept: they are long and random."""
     name, password = instance["name"], instance["password"]
-    for what, value in ((f"the password of {name}", password), ("redis_admin_password", admin)):
+    given = [(f"the password of {name}", password), ("redis_admin_password", admin)]
+    metrics = instance.get("metrics_password")
+    if metrics:
+        given.append((f"the metrics_password of {name}", metrics))
+    for what, value in given:
         if not value or len(value) < 16:  # noqa: PLR2004
             raise ValueError(
                 f"{what} is missing or too short: a random one of 16 characters or more keeps "
@@ -229,14 +247,16 @@ def _users(instance: Mapping[str, Any], admin: str | None) -> str:
             )
     accepted = [password, instance.get("previous_password")]
     hashes = " ".join(f"#{_hash(each)}" for each in accepted if each)
-    return "".join(
-        f"user {user} {rights}\n"
-        for user, rights in (
-            ("default", f"off {_DISCONNECTED}"),
-            (ADMIN, f"on #{_hash(str(admin))} ~* &* +@all"),
-            (USER, f"on {hashes} {RIGHTS}"),
-        )
-    )
+    users = [
+        ("default", f"off {_DISCONNECTED}"),
+        (ADMIN, f"on #{_hash(str(admin))} ~* &* +@all"),
+        (USER, f"on {hashes} {RIGHTS}"),
+    ]
+    if metrics:
+        keys = "".join(f" %R~{queue}" for queue in instance.get("queues") or ())
+        rights = f"on #{_hash(metrics)}{keys} {_METRICS_RIGHTS}"
+        users.append((names.METRICS_REDIS_USER, rights))
+    return "".join(f"user {user} {rights}\n" for user, rights in users)
 
 
 def _hash(password: str) -> str:
@@ -285,6 +305,14 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
             least=16,
             rotation=_ADMIN,
         )
+        if settings.metrics is not None:
+            yield Secret(
+                (METRICS_SECRET,),
+                "with which metrics are read from Redis",
+                token(32),
+                least=16,
+                rotation=_METRICS,
+            )
 
 
 def _values(kind: str, site: Site, app: App) -> dict[str, str]:

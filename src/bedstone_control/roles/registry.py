@@ -13,6 +13,7 @@ from bedstone_control.roles import (
     docker,
     firewall,
     host_program,
+    metrics,
     nginx,
     pgbackrest,
     pgbouncer,
@@ -44,6 +45,7 @@ ROLES: tuple[Role, ...] = (
     rabbitmq.ROLE,
     nginx.ROLE,
     acme.ROLE,
+    metrics.ROLE,
     app.ROLE,
 )
 

@@ -80,6 +80,9 @@ class Database(Model):
     )
 
 
+# It is a pattern in Redis' rights, and a label of a metric.
+QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@-]{1,128}$")]
+
 _PORT = Field(
     None,
     ge=1024,
@@ -122,6 +125,12 @@ class RedisStore(Model):
         examples=[512],
     )
     port: int | None = _PORT
+    queues: list[QueueName] = Field(
+        default_factory=list,
+        description="Lists in it (database 0) whose length is measured, such as Celery's queues, "
+        "where there are `bedstone_metrics` (docs/metrics.md).",
+        examples=[["celery"]],
+    )
 
 
 class Redis(Model):
@@ -162,4 +171,10 @@ class RabbitMq(Model):
         "that RabbitMQ closes its channel and gives the task to another one. The longest of all "
         "apps counts.",
         examples=[240],
+    )
+    queues: list[QueueName] = Field(
+        default_factory=list,
+        description="Queues whose length is measured, where there are `bedstone_metrics` "
+        "(docs/metrics.md).",
+        examples=[["celery"]],
     )

@@ -7,15 +7,16 @@ nowhere else: the report of wrong settings and docs/settings.md are made from th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from bedstone_control.settings.acme import Acme
 from bedstone_control.settings.app import App
 from bedstone_control.settings.backup import Backup
 from bedstone_control.settings.hooks import Hook, Mail
-from bedstone_control.settings.types import Model
+from bedstone_control.settings.metrics import Metrics
+from bedstone_control.settings.types import Model, database_or_none
 
 
 class Operator(Model):
@@ -142,6 +143,12 @@ class Settings(Model):
                 "sender": "bedstone@example.com",
             }
         ],
+    )
+    metrics: Annotated[Metrics | None, BeforeValidator(database_or_none)] = Field(
+        None,
+        description="Metrics of requests, containers, databases and queues for Prometheus, on each "
+        "server: docs/metrics.md. `{}` for the defaults; none when left out.",
+        examples=[{}],
     )
     secret_life_days: SecretLife = Field(
         default_factory=lambda: SecretLife.model_validate({}),
