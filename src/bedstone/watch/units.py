@@ -34,6 +34,8 @@ _NEEDED = (
     "redis-*.service",
     "rabbitmq-server.service",
     "bedstone-pool.service",
+    "bedstone-exporter-*.service",
+    "bedstone-metrics-proxy.service",
 )
 # A service that restarted twice in an hour is no problem yet.
 MOST_RESTARTS = 3

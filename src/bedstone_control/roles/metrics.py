@@ -30,6 +30,12 @@ PORT = 9443
 # Each exporter listens on localhost alone; Prometheus' own conventions give the ports.
 PORTS = {"node": 9100, "nginx": 3903, "postgresql": 9187, "redis": 9121, "rabbitmq": 15692}
 PROXY_UNIT = "bedstone-metrics-proxy.service"
+_UNITS = {
+    "node": "bedstone-exporter-node.service",
+    "mtail": "bedstone-exporter-mtail.service",
+    "postgresql": "bedstone-exporter-postgresql.service",
+    "redis": "bedstone-exporter-redis.service",
+}
 LIVE = "bedstone-live-metrics"
 DIRECTORY = "/etc/bedstone/metrics"
 LOCAL = "127.0.0.1"
@@ -371,7 +377,7 @@ def metrics_units(given: Sequence[str], listen: str | None, live: Iterable[Any])
 
 def unit(exporter: str) -> str:
     """Return the unit of an exporter."""
-    return f"bedstone-exporter-{exporter}.service"
+    return _UNITS[exporter]
 
 
 def _unit(exporter: str) -> dict[str, Any]:

@@ -89,3 +89,10 @@ def test_interface_of_an_app_fits_the_kernel_and_is_not_one_of_dockers(
 
 def test_interfaces_of_apps_with_long_names_differ() -> None:
     assert names.bridge("payments-internal") != names.bridge("payments-external")
+
+
+@pytest.mark.parametrize(
+    ("slot", "replica"), [("blue", "1"), ("green-2", "2"), ("1", "1"), ("12", "12")]
+)
+def test_replica_is_the_same_on_both_sides(slot: str, replica: str) -> None:
+    assert names.replica(slot) == replica
