@@ -130,15 +130,15 @@ def test_rotation_under_load_loses_no_request(host: Host, ask: Ask, wait_until: 
     host.check_output(
         "systemd-run --quiet --unit load curl -sk --resolve shop.example.com:443:127.0.0.1"
         " --rate 50/s -o /dev/null %s",
-        "https://shop.example.com/?[1-300]",
+        "https://shop.example.com/?[1-150]",
     )
     for _ in range(2):
         host.check_output("logrotate --force /etc/logrotate.d/nginx")
     wait_until(lambda: not host.service("load").is_running, seconds=120, what="the load ends")
     wait_until(
-        lambda: grown(ask, before) == {("web", "GET", "200"): 300},
+        lambda: grown(ask, before) == {("web", "GET", "200"): 150},
         seconds=20,
-        what="all 300 are counted",
+        what="all 150 are counted",
     )
     assert host.check_output("ls /var/log/nginx/access.log.1")
 
@@ -163,7 +163,7 @@ def curl(host: Host, address: str, certificate: str) -> Any:
 
 @pytest.mark.parametrize("certificate", ["", "other", "server", "shop"])
 def test_only_prometheus_certificate_gets_in(host: Host, address: str, certificate: str) -> None:
-    assert curl(host, address, "monitoring").rc == 0
+    assert "node_time_seconds" in curl(host, address, "monitoring").stdout
     refused = curl(host, address, certificate)
     assert refused.rc != 0
     assert "node_" not in refused.stdout
@@ -200,7 +200,7 @@ def test_no_secret_is_in_a_command_line_or_the_journal(host: Host) -> None:
         assert host.file(f"/etc/bedstone/metrics/{path}").mode == mode
 
 
-def test_connections_of_postgresql(host: Host, ask: Ask) -> None:
+def test_connections_of_postgresql(host: Host, ask: Ask, wait_until: WaitUntil) -> None:
     found = ask("postgresql")
     assert found['pg_settings_max_connections{server="/run/postgresql:5432"}'] == 77
     assert found["pg_up"] == 1
@@ -210,10 +210,13 @@ def test_connections_of_postgresql(host: Host, ask: Ask) -> None:
     )
     host.check_output(
         "systemd-run --quiet --unit held runuser -u postgres -- psql -d shop -c %s",
-        "SELECT pg_sleep(5)",
+        "SELECT pg_sleep(300)",
     )
-    host.check_output("sleep 1")
-    assert ask("postgresql")[connections % identity] == found[connections % identity] + 1
+    try:
+        wanted = found[connections % identity] + 1
+        wait_until(lambda: ask("postgresql")[connections % identity] == wanted, what="one more")
+    finally:
+        host.check_output("systemctl stop held.service")
 
 
 def test_role_in_postgresql_reads_no_table(host: Host) -> None:
@@ -231,7 +234,7 @@ def test_role_in_postgresql_reads_no_table(host: Host) -> None:
 def test_refused_logins_are_counted(host: Host, ask: Ask, wait_until: WaitUntil) -> None:
     name = "bedstone_postgresql_authentication_failures_total"
     before = ask("nginx")[name]
-    url = "postgresql://shop_app_00000001:{}@localhost/shop?sslmode=require"
+    url = "postgresql://shop_app_00000001:{}@127.0.0.1/shop?sslmode=require"
     for _ in range(3):
         assert host.run(f"psql -X '{url.format('wrong-password')}' -c 'SELECT 1'").rc == 2
     good = url.format("first-of-shop-0123456789")
@@ -304,6 +307,12 @@ def test_file_of_the_host_program_is_served(host: Host, ask: Ask) -> None:
     assert found["node_textfile_scrape_error"] == 0
     assert any(name.startswith("bedstone_build_info") for name in found)
     assert any(name.startswith("node_filesystem_avail_bytes") for name in found)
+    failed = [name for name, value in found.items() if "collector_success" in name and not value]
+    hardware = ("bcache", "btrfs", "dmi", "edac", "fibrechannel", "hwmon", "infiniband", "ipvs")
+    hardware += ("bonding", "mdadm", "nfs", "nvme", "rapl", "selinux", "tapestats", "zfs", "xfs")
+    hardware += ("cpufreq", "entropy", "powersupplyclass", "pressure", "thermal_zone", "watchdog")
+    collectors = {name.split('"')[1] for name in failed if name.startswith("node_scrape")}
+    assert {name for name in collectors if not name.startswith(hardware)} == set()
 
 
 def test_linter_of_prometheus_has_nothing_to_say(host: Host) -> None:
@@ -315,7 +324,9 @@ def test_linter_of_prometheus_has_nothing_to_say(host: Host) -> None:
     assert all((kind == "counter") == name.endswith("_total") for name, kind in types)
 
 
-def test_removal_and_return(host: Host, server_name: str, address: str) -> None:
+def test_removal_and_return(
+    host: Host, server_name: str, address: str, wait_until: WaitUntil
+) -> None:
     again.applied(server_name, metrics_state="absent")
     for unit in RUNNING[:-1]:
         assert not host.service(unit).is_running, unit
@@ -324,7 +335,7 @@ def test_removal_and_return(host: Host, server_name: str, address: str) -> None:
     listening = host.check_output("ss -Hltn")
     assert not [port for port in ("9443", "9100", "3903") if f":{port} " in listening]
     again.applied(server_name)
-    assert curl(host, address, "monitoring").rc == 0
+    wait_until(lambda: "node_time_seconds" in curl(host, address, "monitoring").stdout)
 
 
 def test_wrong_arguments_change_nothing(server_name: str, host: Host) -> None:
