@@ -42,6 +42,22 @@ if ((${#missing[@]})); then
   rm "$said"
 fi
 
+# Only unpacked: the packages' own services would listen on all addresses of this machine.
+tools=.cache/prometheus
+if ! compgen -G "$tools/usr/bin/promtool" >/dev/null && ! command -v promtool >/dev/null; then
+  command -v apt-get >/dev/null || die "promtool, prometheus and amtool are missing: install them on the PATH"
+  say "unpacking Debian's prometheus into $tools"
+  fetched=$(mktemp -d)
+  packages=(prometheus prometheus-alertmanager)
+  [[ -z $(apt-cache madison promtool) ]] || packages+=(promtool)  # its own package since Debian 13
+  (cd "$fetched" && apt-get -qq download "${packages[@]}" >said 2>&1) \
+    || { cat "$fetched/said" >&2; die "apt-get could not download ${packages[*]}"; }
+  mkdir -p "$tools.new"
+  for package in "$fetched"/*.deb; do dpkg-deb -x "$package" "$tools.new"; done
+  rm -rf "$fetched" "$tools"
+  mv "$tools.new" "$tools"
+fi
+
 if [[ ! -x .venv/bin/python ]]; then
   say "making the Python environment in .venv"
   python3 -m venv .venv

@@ -19,6 +19,7 @@ from bedstone_control.roles import (
     pgbouncer,
     postgresql,
     postgresql_replica,
+    prometheus,
     rabbitmq,
     redis,
 )
@@ -46,6 +47,7 @@ ROLES: tuple[Role, ...] = (
     nginx.ROLE,
     acme.ROLE,
     metrics.ROLE,
+    prometheus.ROLE,
     app.ROLE,
 )
 

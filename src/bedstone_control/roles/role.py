@@ -199,6 +199,11 @@ def no_certificates(_site: Site) -> Iterable[Mapping[str, Any]]:
     return ()
 
 
+def no_targets(_site: Site, _host: str) -> Iterable[Mapping[str, Any]]:
+    """Return the targets of a role whose programs Prometheus asks for nothing."""
+    return ()
+
+
 def no_secrets(_settings: Settings) -> Iterable[Secret]:
     """Return the secrets of a role that needs none."""
     return ()
@@ -224,6 +229,8 @@ class Role:
             `ca_certificates`.
         secrets: the secrets that settings need for it.
         offers: what it offers to apps; one for each part that an app may use or not.
+        targets: what Prometheus scrapes of a host of the inventory, in the form of role
+            prometheus's `prometheus_targets` without `host` and `tls`: it is over TLS.
         filters: the functions that its tasks call as filters, by their own names.
 
     """
@@ -239,6 +246,7 @@ class Role:
     certificates: Callable[[Site], Iterable[Mapping[str, Any]]] = no_certificates
     secrets: Callable[[Settings], Iterable[Secret]] = no_secrets
     offers: tuple[Offer, ...] = ()
+    targets: Callable[[Site, str], Iterable[Mapping[str, Any]]] = no_targets
     filters: tuple[Callable[..., Any], ...] = ()
 
 
