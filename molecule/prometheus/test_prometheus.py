@@ -259,11 +259,11 @@ def test_rules_of_the_operator_and_thresholds_are_loaded_without_a_restart(
     assert [pid(host, unit) for unit in UNITS[:2]] == before
 
 
-def test_secrets_are_for_root_alone_and_in_no_process_list(host: Host) -> None:
+def test_secrets_are_for_alertmanager_alone_and_in_no_process_list(host: Host) -> None:
     place = "/etc/bedstone/alertmanager"
     for name in ("hook-1", "hook-2", "heartbeat", "mail-password"):
         file = host.file(f"{place}/secrets/{name}")
-        assert (file.user, file.mode) == ("root", 0o600)
+        assert (file.user, file.group, file.mode) == ("root", "bedstone-alertmanager", 0o640)
     assert not host.file(f"{place}/secrets/hook-3").exists
     shown = host.check_output("cat %s/alertmanager.yml; ps axww", place)
     assert "0123456789" not in shown

@@ -121,6 +121,7 @@ Controller(
     tls_context=server_context(client=False),
     require_starttls=True,
     auth_required=True,
+    auth_exclude_mechanism=["LOGIN"],
     authenticator=login,
 ).start()
 threading.Event().wait()

@@ -299,6 +299,7 @@ RULES = (
         "MetricsStale",
         "`bedstone metrics` is older than {stale_minutes} minutes, missing or incomplete",
         "time() - bedstone_metrics_timestamp_seconds > %(stale_minutes)s * 60"
+        " or time() - bedstone_live_metrics_timestamp_seconds > 10 * 60"
         " or bedstone_collector_success == 0"
         " or node_textfile_scrape_error == 1"
         " or node_textfile_scrape_error unless on (instance) bedstone_metrics_timestamp_seconds",

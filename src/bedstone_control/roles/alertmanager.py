@@ -14,8 +14,7 @@ UNIT = "bedstone-alertmanager.service"
 DIRECTORY = "/etc/bedstone/alertmanager"
 SECRETS = f"{DIRECTORY}/secrets"
 TEMPLATE = f"{DIRECTORY}/bedstone.tmpl"
-# Where systemd puts the unit's credentials.
-_CREDENTIALS = f"/run/credentials/{UNIT}"
+USER = "bedstone-alertmanager"
 # Alertmanager's receivers that tell no one.
 _NONE = "none"
 _HEARTBEAT = "heartbeat"
@@ -40,7 +39,7 @@ def receiving(hooks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping
 def secrets(
     hooks: Iterable[Mapping[str, Any]], mail: Mapping[str, Any] | None, heartbeat: str
 ) -> dict[str, str]:
-    """Return what Alertmanager reads from files that only root can read, by their names.
+    """Return what Alertmanager reads from files that only it and root can read, by their names.
 
     Args:
         hooks: the role's `prometheus_hooks`.
@@ -89,7 +88,7 @@ def configuration(
     if heartbeat:
         watchdog |= {"receiver": _HEARTBEAT, "group_wait": "0s", "group_interval": "1m"}
         watchdog["repeat_interval"] = "1m"
-        receiver = {"url_file": f"{_CREDENTIALS}/{_HEARTBEAT}", "send_resolved": False}
+        receiver = {"url_file": f"{SECRETS}/{_HEARTBEAT}", "send_resolved": False}
         receivers.append({"name": _HEARTBEAT, "webhook_configs": [receiver]})
     routes = [watchdog]
     for name, hook in chosen:
@@ -129,7 +128,7 @@ def _receiver(name: str, hook: Mapping[str, Any], mail: Mapping[str, Any] | None
     if hook.get("webhook"):
         # Slack's format, which Mattermost shows as well.
         slack = {
-            "api_url_file": f"{_CREDENTIALS}/{name}",
+            "api_url_file": f"{SECRETS}/{name}",
             "send_resolved": True,
             "title": '{{ template "bedstone.title" . }}',
             "title_link": "",
@@ -156,7 +155,7 @@ def _mail(mail: Mapping[str, Any]) -> dict[str, Any]:
     if mail.get("user"):
         login = {
             "auth_username": mail["user"],
-            "auth_password_file": f"{_CREDENTIALS}/{_MAIL_PASSWORD}",
+            "auth_password_file": f"{SECRETS}/{_MAIL_PASSWORD}",
         }
     return {
         "from": mail["sender"],

@@ -22,6 +22,7 @@ ALERTMANAGER_PORT = 9093
 UNIT = "bedstone-prometheus.service"
 DIRECTORY = "/etc/bedstone/prometheus"
 RULES = f"{DIRECTORY}/rules"
+USERS = "/etc/sysusers.d/bedstone-prometheus.conf"
 # The certificate with which it asks the servers for their metrics.
 CERTIFICATE = "prometheus"
 _TLS = "/etc/bedstone/tls"
@@ -138,7 +139,10 @@ def prometheus_files(
     receivers = alertmanager.configuration(hooks, mail, heartbeat, int(alerts["wait_seconds"]))
     return [
         {"path": f"{DIRECTORY}/prometheus.yml", "template": "prometheus.yml.j2"},
-        {"path": f"{_UNITS}/{UNIT}", "template": UNIT + ".j2"},
+        *(
+            {"path": f"{_UNITS}/{unit}", "template": f"{unit}.j2"}
+            for unit in (UNIT, alertmanager.UNIT)
+        ),
         {"path": f"{RULES}/bedstone.yml", "content": _yaml(group)},
         *_own(rule_files),
         {"path": f"{alertmanager.DIRECTORY}/alertmanager.yml", "content": _yaml(receivers)},
@@ -148,18 +152,12 @@ def prometheus_files(
             {
                 "path": f"{alertmanager.SECRETS}/{name}",
                 "content": text,
-                "mode": "0600",
+                "group": alertmanager.USER,
+                "mode": "0640",
                 "sensitive": True,
             }
             for name, text in secrets.items()
         ),
-        {
-            "path": f"{_UNITS}/{alertmanager.UNIT}",
-            "template": alertmanager.UNIT + ".j2",
-            "variables": {
-                "credentials": {name: f"{alertmanager.SECRETS}/{name}" for name in secrets}
-            },
-        },
     ]
 
 
@@ -218,8 +216,8 @@ def prometheus_units(state: str) -> list[dict[str, Any]]:
                 f"{alertmanager.DIRECTORY}/alertmanager.yml",
                 alertmanager.TEMPLATE,
             ],
-            # Credentials are read when a unit starts.
-            "restart_on": [f"{_UNITS}/{alertmanager.UNIT}", f"{alertmanager.SECRETS}/*"],
+            # Secrets are read for each message.
+            "restart_on": [f"{_UNITS}/{alertmanager.UNIT}"],
         },
         {
             "name": UNIT,
