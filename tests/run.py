@@ -75,7 +75,7 @@ SECONDS = {
     "newcomer": 296, "faults": 295, "molecule-nginx": 258, "check": 242, "molecule-docker": 182,
     "molecule-ca": 175, "molecule-redis": 168, "molecule-acme": 164, "molecule-rabbitmq": 161,
     "molecule-pgbouncer": 161, "molecule-host_program": 132, "molecule-converge": 111,
-    "molecule-preflight": 92, "app": 83,
+    "molecule-preflight": 92, "molecule-prometheus": 150, "app": 83,
 }  # fmt: skip
 SECONDS_OF_A_NEW_STAGE = 100
 # Of the whole table (`make test-faults`), a sample that is another one each time.
