@@ -337,6 +337,6 @@ def test_removal_and_return(
 def test_wrong_arguments_change_nothing(server_name: str, host: Host) -> None:
     before = host.check_output("sha256sum /etc/bedstone/metrics/* 2>/dev/null; true")
     queue = [{"app": "shop", "queue": "a b", "redis": "shop-store"}]
-    assert "can't be a queue's name" in again.refused(server_name, metrics_queues=queue)
+    assert "letters, digits and the characters" in again.refused(server_name, metrics_queues=queue)
     assert "too short" in again.refused(server_name, metrics_redis_password="short")
     assert host.check_output("sha256sum /etc/bedstone/metrics/* 2>/dev/null; true") == before
