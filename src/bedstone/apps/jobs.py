@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bedstone.apps import config, containers, current, network
+from bedstone.apps import config, containers, current, network, runs
 from bedstone.apps.supervisor import started, stop
 from bedstone.core import lock, names
 from bedstone.core.errors import BedstoneError
@@ -201,6 +201,7 @@ def run(app: str, name: str, docker: Docker | None = None) -> int:
                 hint=f"`bedstone job {app} {name}` looks on until it ends;"
                 f" `systemctl stop {names.job_unit(app, name)}` ends it.",
             ) from error
+        runs.record(found.release)
         wanted = container_of(found, job)
         if (present := docker.container(wanted.name)) is not None:
             # The lock was free: the process that looked after it was killed.

@@ -24,7 +24,16 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bedstone.apps import config, containers, environment, liveness, maintenance, network, slots
+from bedstone.apps import (
+    config,
+    containers,
+    environment,
+    liveness,
+    maintenance,
+    network,
+    runs,
+    slots,
+)
 from bedstone.core import lock, paths
 from bedstone.core.errors import BedstoneError
 from bedstone.system import container, container_watch, http_check
@@ -68,6 +77,7 @@ class Supervisor:
         """
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
+        runs.record(self.slot.release)
         # The program's file may be replaced by another version while the container starts.
         program = _program()
         own = self.service.environment_file is not None

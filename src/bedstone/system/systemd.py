@@ -249,6 +249,21 @@ class Systemd:
             return printable(self._lines(tuple(units), lines, since, invocation))
         return ""
 
+    def first_in_journal(self, *, after: str | None = None) -> datetime | None:
+        """Return the moment of the journal's oldest entry, or of the first one after a cursor.
+
+        Args:
+            after: the cursor (`__CURSOR`); where its entry is gone, the next one counts.
+
+        """
+        # `+1`: from the front (systemd 254).
+        argv = ["--output", "json", "--output-fields", "_PID", "--lines", "+1"]
+        argv += ["--after-cursor", after] if after else []
+        with suppress(ValueError, KeyError):
+            entry = json.loads(self._journalctl(*argv).partition("\n")[0])
+            return datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
+        return None
+
     def _lines(
         self, units: Sequence[str], lines: int, since: str | None, invocation: str | None
     ) -> str:

@@ -61,12 +61,12 @@ def _given(context: Context, settings: Settings, place: Place, app: App) -> Iter
             yield context.problem((*place, "tls", name), message, example)
     certificate, key = (context.path(text) for text in files.values())
     if key.is_file():
-        yield from _encrypted(context, (*place, "tls", "key"), key)
+        yield from check_encrypted(context, (*place, "tls", "key"), key)
     if certificate.is_file():
         yield from _certificate(context, settings, place, app, certificate, key)
 
 
-def _encrypted(context: Context, place: Place, path: Path) -> Iterator[Problem]:
+def check_encrypted(context: Context, place: Place, path: Path) -> Iterator[Problem]:
     """Check that a private key within the inventory, which operators share, is encrypted."""
     inside = path.is_relative_to(context.inventory_directory.resolve())
     if inside and not path.read_bytes().startswith(VAULT):
@@ -108,7 +108,7 @@ def _certificate(
         yield context.problem(where, message, example)
     if fault := _chain_fault(chain, _known(context, settings)):
         yield context.problem(where, fault, order)
-    yield from _key(context, (*place, "tls", "key"), leaf, key)
+    yield from check_key(context, (*place, "tls", "key"), leaf, key)
 
 
 def _chain_fault(chain: Sequence[x509.Certificate], known: Sequence[bytes]) -> str | None:
@@ -152,7 +152,9 @@ def _known(context: Context, settings: Settings) -> list[bytes]:
     return known
 
 
-def _key(context: Context, place: Place, leaf: x509.Certificate, path: Path) -> Iterator[Problem]:
+def check_key(
+    context: Context, place: Place, leaf: x509.Certificate, path: Path
+) -> Iterator[Problem]:
     """Check that a private key is one, and that of the certificate."""
     if not path.is_file() or (text := context.decrypted(path)) is None:
         return

@@ -13,6 +13,7 @@ from bedstone_control.roles import (
     docker,
     firewall,
     host_program,
+    logs,
     metrics,
     nginx,
     pgbackrest,
@@ -48,6 +49,7 @@ ROLES: tuple[Role, ...] = (
     acme.ROLE,
     metrics.ROLE,
     prometheus.ROLE,
+    logs.ROLE,
     app.ROLE,
 )
 

@@ -15,6 +15,7 @@ from bedstone_control.settings.acme import Acme
 from bedstone_control.settings.app import App
 from bedstone_control.settings.backup import Backup
 from bedstone_control.settings.hooks import Hook, Mail
+from bedstone_control.settings.logs import Logs
 from bedstone_control.settings.metrics import Metrics
 from bedstone_control.settings.types import Model, database_or_none
 
@@ -132,6 +133,13 @@ class Settings(Model):
         description="Who is told of releases, failures and rollbacks.",
         examples=[[{"events": ["failure"], "webhook": "${secret.chat_url}"}]],
     )
+    summary: str | None = Field(
+        None,
+        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
+        description="When each server sends a summary of its last day to the hooks with the event "
+        "`summary`, in the servers' time zone; quoted. None is sent when left out.",
+        examples=["07:00"],
+    )
     mail: Mail | None = Field(
         None,
         description="How the servers send mail.",
@@ -149,6 +157,12 @@ class Settings(Model):
         description="Metrics of requests, containers, databases and queues for Prometheus, on each "
         "server: docs/metrics.md. `{}` for the defaults; none when left out.",
         examples=[{}],
+    )
+    logs: Logs | None = Field(
+        None,
+        description="A collector that the servers send their logs to, as RFC 5424 over TLS: see "
+        "docs/logs.md.",
+        examples=[{"to": {"host": "logs.example.com", "ca": "files/logs-ca.crt"}}],
     )
     secret_life_days: SecretLife = Field(
         default_factory=lambda: SecretLife.model_validate({}),

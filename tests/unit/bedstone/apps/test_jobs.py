@@ -90,6 +90,18 @@ def test_job_runs_in_the_release_that_serves_within_its_limits(docker: Docker) -
     assert docker.done == ["start", "remove"]
 
 
+def test_run_is_recorded_with_its_release(
+    docker: Docker, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logs that are sent to a collector have the release from there."""
+    (root / "var/lib/bedstone/runs").mkdir(parents=True)
+    monkeypatch.setenv("INVOCATION_ID", "a" * 32)
+    docker.program = "exit 0"
+    assert run(docker) == 0
+    table = json.loads((root / "var/lib/bedstone/runs/releases.json").read_text())["table"]
+    assert table == [{"index": "a" * 32, "value": f' release="{RELEASE}"'}]
+
+
 def test_output_is_shown_and_the_exit_code_is_the_commands(
     docker: Docker, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -702,3 +702,18 @@ def test_signals_are_known_as_docker_writes_them(name: str, number: int) -> None
 def test_unknown_signal_is_told() -> None:
     with pytest.raises(BedstoneError, match="'SIGSTOPP' is no signal"):
         signal_number("SIGSTOPP")
+
+
+def test_run_is_recorded_with_its_release(
+    docker: Docker, dockerd: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logs that are sent to a collector have the release from there."""
+    del dockerd
+    (root / "var/lib/bedstone/runs").mkdir(parents=True)
+    monkeypatch.setenv("INVOCATION_ID", "a" * 32)
+    answers(monkeypatch, False)
+    docker.program = "exit 1"
+    supervisor = supervisor_of(docker)
+    assert supervisor.run() == 1
+    table = json.loads((root / "var/lib/bedstone/runs/releases.json").read_text())["table"]
+    assert table == [{"index": "a" * 32, "value": f' release="{supervisor.slot.release}"'}]

@@ -583,6 +583,23 @@ CASES = [
         "- failure", line="succes",
     ),
     Case(
+        "summary that nobody gets", put("bedstone_summary", "07:00"), "bedstone_summary",
+        "no hook has the event `summary`", "- summary", line="bedstone_summary:",
+    ),
+    Case(
+        "hook of a summary without a time", hook(events=["summary"], command="/bin/x"),
+        "bedstone_hooks[1].events", "doesn't say when", "bedstone_summary: 07:00", line="events:",
+    ),
+    Case(
+        "summary at no time", put("bedstone_summary", "25:00"), "bedstone_summary",
+        "25:00", "07:00", line="bedstone_summary:",
+    ),
+    Case(
+        "logs in plain text to another host",
+        put("bedstone_logs", {"to": {"host": "logs.example.com", "tls": False}}),
+        "bedstone_logs.to.tls", "would travel in plain text", "tls: false", line="tls:",
+    ),
+    Case(
         "hook of no event", hook(events=[], command="/bin/x"), "bedstone_hooks[1].events",
         "At least one entry", "- failure", line="events:",
     ),
