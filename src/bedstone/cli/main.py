@@ -60,6 +60,7 @@ COMMANDS: dict[str, str] = {
     "copy": "bedstone.cli.destinations",
     "destinations": "bedstone.cli.destinations",
     "wal": "bedstone.cli.wal",
+    "summary": "bedstone.cli.summary",
     "retention": "bedstone.cli.retention",
     "rebuild": "bedstone.cli.rebuild",
     "upgrade": "bedstone.cli.upgrade",
@@ -74,6 +75,7 @@ WITHOUT_LEDGER = {
     *(
         "status",
         "alarms",
+        "summary",
         "metrics",
         "certificates",
         "releases",
@@ -93,7 +95,7 @@ WITHOUT_PRIORITIES = {"supervise", "job"}
 
 # The user's purpose -> its commands, as `bedstone --help` lists them.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "look": ("status", "alarms", "releases", "logs", "watch", "metrics"),
+    "look": ("status", "alarms", "summary", "releases", "logs", "watch", "metrics"),
     "change what serves": (
         "release",
         "rollback",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AGAIN = timedelta(days=1)
+# Ended alarms are kept for the daily summary, which may be late.
+ENDED_KEPT = timedelta(days=2)
 # A flapping alarm is reported once: it is over when it was missing so many times in a row.
 MISSING_LOOKS = 2
 
@@ -131,18 +133,43 @@ def remember(scope: str, found: News, *, begun: bool, over: bool) -> None:
 
     """
     memory = found._memory  # noqa: SLF001 - this module's own
+    ended_now: dict[str, str] = {}
     for alarm in found.begun if begun else ():
         now = datetime.now(UTC).isoformat()
         memory[alarm.name] |= {"told_at": now, "severity": alarm.severity}
     for name in found._over:  # noqa: SLF001 - this module's own
-        if over or not memory[name].get("told_at"):
+        known = memory[name]
+        if over or not known.get("told_at"):
             del memory[name]
-    _save(scope, memory)
+            if known.get("told_at"):
+                ended_now[name] = known.get("words") or name
+    _save(scope, memory, ended_now)
 
 
 def since(scope: str) -> dict[str, str]:
     """Return since when each of the reported alarms has existed, by name."""
     return {name: known["since"] for name, known in _load(scope).items()}
+
+
+def ended(scope: str, after: datetime) -> list[str]:
+    """Return the sentences of the reported alarms that ended after a moment."""
+    return [entry["words"] for entry in _ended(scope) if _moment(entry) > after]
+
+
+def _ended(scope: str) -> list[dict[str, str]]:
+    try:
+        found = json.loads(path(scope).read_text(encoding="utf-8")).get("ended", [])
+        return [{"words": str(entry["words"]), "at": str(entry["at"])} for entry in found]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # None yet, or damaged.
+        return []
+
+
+def _moment(entry: dict[str, str]) -> datetime:
+    try:
+        return datetime.fromisoformat(entry["at"])
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _due(known: dict[str, Any], alarm: Alarm, now: datetime) -> bool:
@@ -176,8 +203,12 @@ def _load(scope: str) -> _Memory:
         return {}
 
 
-def _save(scope: str, memory: _Memory) -> None:
+def _save(scope: str, memory: _Memory, ended_now: dict[str, str]) -> None:
+    now = datetime.now(UTC)
+    over = [entry for entry in _ended(scope) if now - _moment(entry) < ENDED_KEPT]
+    over += [{"words": words, "at": now.isoformat()} for words in ended_now.values()]
+    document = {"schema": 1, "told": memory, "ended": over}
     # A full disk must not stop the hourly report that it is full.
     with suppress(OSError):
         paths.ensure_private(path(scope).parent)
-        files.write(path(scope), json.dumps({"schema": 1, "told": memory}), mode=0o600)
+        files.write(path(scope), json.dumps(document), mode=0o600)

@@ -25,7 +25,7 @@ LIMIT_SECONDS = 15.0
 # Receivers refuse longer messages, and operators don't read them.
 _MOST_DETAILS = 10_000
 
-Kind = Literal["release", "rollback", "failure", "recovered", "test"]
+Kind = Literal["release", "rollback", "failure", "recovered", "summary", "test"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Event:
 
     Attributes:
         kind: a ``release`` or ``rollback`` that serves now, or a ``failure`` of anything;
-            ``recovered`` goes to those that hear of failures, ``test`` to every hook.
+            ``recovered`` goes to those that hear of failures, ``test`` to every hook; a
+            ``summary`` of the last day is read whole: its details are no lines of a log.
         app: whose it is, or None when it concerns the whole server.
         title: one sentence.
         release: the release it is about, or that serves now.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KINDS = ("webhook", "mail", "command")
-EVENTS = ("release", "rollback", "failure")
+EVENTS = ("release", "rollback", "failure", "summary")
 SECURITIES = ("starttls", "tls", "none")
 _MOST_SECONDS = 300
 

@@ -16,6 +16,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def plain(document: Mapping[str, object]) -> str:
     """Return an event as plain text, for mail and commands."""
+    if document["event"] == "summary":
+        return f"{_one_line(document['title'])}\n\n{clean(_text(document['details']))}".strip()
     parts = [_one_line(document["title"]), "", *_facts(document)]
     if lines := last_lines(_text(document["details"])):
         parts += ["", "Last lines:", *(f"  {line}" for line in lines.splitlines())]
@@ -24,6 +26,9 @@ def plain(document: Mapping[str, object]) -> str:
 
 def slack(document: Mapping[str, object]) -> str:
     """Return an event in the markup of Slack, which Mattermost and others read too."""
+    if document["event"] == "summary":
+        title, _, body = plain(document).partition("\n\n")
+        return f"*{_escape(title)}*\n{_escape(body)}"
     title, *facts = plain({**document, "details": ""}).splitlines()
     parts = [f"*{_escape(title)}*", *(_escape(fact) for fact in facts if fact)]
     if lines := last_lines(_text(document["details"])):

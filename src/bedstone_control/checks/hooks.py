@@ -43,6 +43,7 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
             if name not in apps:
                 message = f"There is no app `{name}`. {did_you_mean(name, apps)}"
                 yield context.problem((*place, "apps", number), message, {"apps": apps[:1]})
+    yield from _summary(context, settings)
     yield from _mail(context, settings)
     yield from _placeholders(context, settings)
     yield from _secrets(context, settings)
@@ -79,6 +80,19 @@ def _way(context: Context, place: Place, hook: Hook) -> Iterator[Problem]:
             "vault, under bedstone_secrets.hooks, and name it here."
         )
         yield context.problem(where, message, {"webhook": "${secret.chat_url}"})
+
+
+def _summary(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check that a summary has both a time and a receiver, or neither."""
+    wanted = [index for index, hook in enumerate(settings.hooks) if "summary" in hook.events]
+    if settings.summary is not None and not wanted:
+        example = [{"events": ["summary"], "mail": ["ops@example.com"]}]
+        message = "A summary is made each day, and no hook has the event `summary`."
+        yield context.problem(("bedstone_summary",), message, {"bedstone_hooks": example})
+    elif settings.summary is None and wanted:
+        message = "The hook has the event `summary`, and `bedstone_summary` doesn't say when."
+        place: Place = ("bedstone_hooks", wanted[0], "events")
+        yield context.problem(place, message, {"bedstone_summary": "07:00"})
 
 
 def _mail(context: Context, settings: Settings) -> Iterator[Problem]:

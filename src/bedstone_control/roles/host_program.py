@@ -94,6 +94,10 @@ ROLE = Role(
     name="host_program",
     group=EVERY_HOST,
     stage=Stage.MACHINE,
-    arguments={"host_program_hooks": entries, "host_program_mail": mail},
+    arguments={
+        "host_program_hooks": entries,
+        "host_program_mail": mail,
+        "host_program_summary_time": lambda site: site.settings.summary,
+    },
     secrets=_secrets,
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bedstone_control.settings.types import Command, Model
 
-Event = Literal["release", "failure", "rollback"]
+Event = Literal["release", "failure", "rollback", "summary"]
 _EVERY: tuple[Event, ...] = ("release", "failure", "rollback")
 
 
@@ -19,7 +19,8 @@ class Hook(Model):
         default_factory=lambda: list(_EVERY),
         min_length=1,
         description="When: after a `release`, a `failure` (of a release, a job, a backup), a "
-        "`rollback`.",
+        "`rollback`; a `summary` of the last day at the time of `bedstone_summary`, which only "
+        "those that name it get.",
         examples=[["failure"]],
     )
     apps: list[str] | None = Field(
