@@ -47,9 +47,9 @@ ROLES: tuple[Role, ...] = (
     rabbitmq.ROLE,
     nginx.ROLE,
     acme.ROLE,
+    logs.ROLE,
     metrics.ROLE,
     prometheus.ROLE,
-    logs.ROLE,
     app.ROLE,
 )
 
