@@ -226,6 +226,7 @@ def metrics_files(
     password: str | None,
     *,
     tls: bool,
+    live: Iterable[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Return the files of exporters, in the form of converge's `files`.
 
@@ -235,6 +236,8 @@ def metrics_files(
         instances: the role's `metrics_redis_instances`.
         password: the role's `metrics_redis_password`.
         tls: the role's `metrics_redis_tls`.
+        live: the files of what is measured each minute, which follow. (Of a sum of two lists in a
+            template Ansible hides why one of them failed.)
 
     Raises:
         ValueError: an exporter that there is none of, or Redis without a password.
@@ -293,7 +296,7 @@ def metrics_files(
                 "variables": {"exporter": "proxy", "client": names.METRICS_CLIENT},
             },
         ]
-    return files
+    return [*files, *live]
 
 
 def metrics_live_files(
