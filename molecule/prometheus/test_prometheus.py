@@ -82,6 +82,16 @@ def pid(host: Host, unit: str) -> str:
     return str(host.check_output("systemctl show -P MainPID %s", unit))
 
 
+def test_watchdog_reaches_the_heartbeat_alone(host: Host, wait_until: WaitUntil) -> None:
+    """The first test: the message of the start is there, later ones come each minute."""
+    wait_until(
+        lambda: told(host, "Watchdog", path="/heartbeat-0123456789"),
+        seconds=90, what="the heartbeat is told",
+    )  # fmt: skip
+    assert told(host, "Watchdog", path="/all-") is None
+    assert told(host, "Watchdog", way="mail") is None
+
+
 def test_targets_are_asked_with_their_client_certificate_and_labels(
     host: Host, metrics: Metrics, wait_until: WaitUntil
 ) -> None:
@@ -91,15 +101,6 @@ def test_targets_are_asked_with_their_client_certificate_and_labels(
     assert found["metric"]["instance"] == "web1"
     assert found["metric"]["job"] == "nginx"
     assert query(host, 'orders_total{instance="db1",part="first"}')
-
-
-def test_watchdog_reaches_the_heartbeat_alone(host: Host, wait_until: WaitUntil) -> None:
-    wait_until(
-        lambda: told(host, "Watchdog", path="/heartbeat-0123456789"),
-        seconds=90, what="the heartbeat is told",
-    )  # fmt: skip
-    assert told(host, "Watchdog", path="/all-") is None
-    assert told(host, "Watchdog", way="mail") is None
 
 
 def test_alert_reaches_slack_and_mail_with_its_command_and_its_end(

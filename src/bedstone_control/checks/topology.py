@@ -50,6 +50,13 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
             message = f"The inventory's group `{group}` has no host; it {purpose}."
             yield of_hosts(context, message, group, {"hosts": {"web1": None}})
     yield from _replicas(context)
+    watching = context.groups.get("monitoring", [])
+    if watching and settings.metrics is None:
+        message = (
+            f"{' and '.join(watching)} in the group `monitoring` would collect nothing, and so never "
+            "alert: the servers give out no metrics."
+        )
+        yield context.problem(("bedstone_metrics",), message, {"bedstone_metrics": {}})
     hosts = context.groups.get("app", [])
     proxies = context.groups.get("proxy", [])
     for host in hosts:

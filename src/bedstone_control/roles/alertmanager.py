@@ -86,8 +86,10 @@ def configuration(
     receivers: list[dict[str, Any]] = [{"name": _NONE}]
     watchdog: dict[str, Any] = {"receiver": _NONE, "matchers": [f'alertname="{WATCHDOG}"']}
     if heartbeat:
-        watchdog |= {"receiver": _HEARTBEAT, "group_wait": "0s", "group_interval": "1m"}
-        watchdog["repeat_interval"] = "1m"
+        watchdog |= {"receiver": _HEARTBEAT, "group_wait": "0s", "group_interval": "30s"}
+        # Less than two intervals, so that each second one sends: at 60 s it would be skipped where
+        # the last message is a moment younger.
+        watchdog["repeat_interval"] = "55s"
         receiver = {"url_file": f"{SECRETS}/{_HEARTBEAT}", "send_resolved": False}
         receivers.append({"name": _HEARTBEAT, "webhook_configs": [receiver]})
     routes = [watchdog]

@@ -426,5 +426,6 @@ ROLE = Role(
     variables={"metrics_port": PORT},
     further_ports=further_ports,
     certificates=certificates,
+    targets=targets,
     filters=(metrics_files, metrics_live_files, metrics_packages, metrics_units),
 )

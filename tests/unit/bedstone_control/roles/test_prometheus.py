@@ -59,6 +59,16 @@ def test_every_role_of_every_host_is_asked_over_tls() -> None:
     assert ("web2", True) in found
 
 
+def test_exporters_of_role_metrics_are_asked() -> None:
+    groups = GROUPS | {"all": ["web1", "watch1"], "monitoring": ["watch1"]}
+    addresses = {"web1": "192.0.2.10", "watch1": "192.0.2.11"}
+    settings = {"apps": [APP], "metrics": {}}
+    site = site_of(settings, SECRETS, groups=groups, addresses=addresses, host="watch1")
+    found = {(one["job"], one["host"], one["address"]) for one in prometheus.targets(site)}
+    assert ("nginx", "web1", "192.0.2.10:9443") in found
+    assert ("node", "watch1", "127.0.0.1:9443") in found
+
+
 def test_target_keeps_its_labels_and_parameters() -> None:
     found = jobs(
         {
