@@ -53,7 +53,7 @@ def _groups(context: Context, settings: Settings) -> Iterator[Problem]:
     watching = context.groups.get("monitoring", [])
     if watching and settings.metrics is None:
         message = (
-            f"{' and '.join(watching)} in the group `monitoring` would collect nothing, and so never "
+            f"{' and '.join(watching)} in the group `monitoring` would collect nothing, and never "
             "alert: the servers give out no metrics."
         )
         yield context.problem(("bedstone_metrics",), message, {"bedstone_metrics": {}})

@@ -1107,6 +1107,11 @@ CASES = [
         "is not in the group `proxy`", "web1:", file="hosts.yml",
     ),
     Case(
+        "nothing to collect", lambda site: site.groups.update(monitoring=["watch1"]),
+        "bedstone_metrics", "watch1 in the group `monitoring` would collect nothing",
+        "bedstone_metrics:",
+    ),
+    Case(
         "bad address", lambda site: site.host_variables.update(bedstone_address="10.0.0"),
         "bedstone_address", "'10.0.0' is no IP address", "10.0.0.5",
     ),
