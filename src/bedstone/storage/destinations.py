@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from bedstone.core import paths
+from bedstone.core import clock, paths
 from bedstone.core.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
@@ -72,11 +72,17 @@ class Destination:
         """Return the same destination, to be read as it was at a moment; None: as it is.
 
         Raises:
-            RefusedError: it keeps no versions.
+            RefusedError: it keeps no versions, or the moment is yet to come.
 
         """
         if moment is None:
             return self
+        if clock.is_ahead(moment):
+            raise RefusedError(
+                f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC is yet to come:"
+                f" {self.name} would be read as it is now.",
+                hint="Take a moment before what deleted or changed the backups.",
+            )
         if self.type != S3:
             raise RefusedError(
                 f"{self.name} ({self.words()}) can only be read as it is now: a versioned S3 bucket"

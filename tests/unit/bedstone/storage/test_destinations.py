@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,3 +89,11 @@ def test_a_file_that_is_no_json_is_refused(root: Path) -> None:
 
     with pytest.raises(ConfigError, match="can't be read"):
         destinations.load()
+
+
+def test_a_moment_to_come_is_not_read_as_the_present(declare: Callable[..., Destinations]) -> None:
+    bucket = declare().get("bucket")
+    with pytest.raises(RefusedError, match="is yet to come"):
+        bucket.at(datetime.now(UTC) + timedelta(days=365))
+    # Two clocks may differ a little.
+    assert bucket.at(datetime.now(UTC) + timedelta(seconds=10)).as_of is not None
