@@ -82,6 +82,9 @@ def register(subparsers: Subparsers) -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    # First: what can't be read is told before anything is changed, by `--prepare`, too.
+    target = source.moment(arguments.time) if arguments.time else None
+    as_of = source.moment(arguments.as_of) if arguments.as_of else None
     if arguments.prepare:
         prepare()
         return 0
@@ -100,8 +103,6 @@ def _command(arguments: argparse.Namespace) -> int:
                 hint=f"There are: {', '.join(d.name for d in destinations.load().all)}.",
             )
         else:
-            target = source.moment(arguments.time) if arguments.time else None
-            as_of = source.moment(arguments.as_of) if arguments.as_of else None
             facts = rebuild(arguments.destination, target, as_of=as_of, asked=arguments.yes)
     print(json.dumps(facts, indent=2) if arguments.json else "\n".join(result_lines(facts)))
     return 0

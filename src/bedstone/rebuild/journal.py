@@ -41,6 +41,7 @@ class Journal:
         phase: how far it is.
         begun_at: when it began, ISO 8601 in UTC.
         facts: what it found out, for the summary.
+        as_of: the moment as of which the destination is read, likewise; None for as it is.
 
     """
 
@@ -50,6 +51,8 @@ class Journal:
     phase: str
     begun_at: str
     facts: dict[str, Any]
+    # A journal of an earlier version has none.
+    as_of: str | None = None
 
     @property
     def side(self) -> Path:
@@ -77,7 +80,9 @@ def path() -> Path:
     return paths.state() / "rebuild.json"
 
 
-def begin(destination: str, target: datetime | None, data: Path) -> Journal:
+def begin(
+    destination: str, target: datetime | None, data: Path, *, as_of: datetime | None = None
+) -> Journal:
     """Record that a rebuild begins, and return its journal."""
     journal = Journal(
         destination=destination,
@@ -86,6 +91,7 @@ def begin(destination: str, target: datetime | None, data: Path) -> Journal:
         phase=BESIDE,
         begun_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts={},
+        as_of=None if as_of is None else as_of.astimezone(UTC).isoformat(),
     )
     journal.save()
     return journal

@@ -80,10 +80,26 @@ def rebuild(
                 f"A rebuild from {journal.destination} is under way, and its cluster is in place.",
                 hint=f"`bedstone rebuild --destination {journal.destination}` goes on with it.",
             )
+        elif journal.phase == rebuild_journal.CLUSTER:
+            _require_same_moment(journal, destination)
         if journal.phase == rebuild_journal.CLUSTER:
             warnings = _prepare_archive(known, cluster.of_host(settings))
             journal = _files(settings, destination, journal, warnings)
     return {**journal.facts, "destination": name, "phase": journal.phase}
+
+
+def _require_same_moment(journal: Journal, destination: Destination) -> None:
+    """Refuse to take the files from another state of the destination than the databases."""
+    asked = None if destination.as_of is None else destination.as_of.isoformat()
+    if asked == journal.as_of:
+        return
+    was = f"as of {journal.as_of}" if journal.as_of else "as it is now"
+    again = f" --as-of {journal.as_of}" if journal.as_of else " without --as-of"
+    raise RefusedError(
+        f"The databases were restored from {journal.destination} {was}, and what follows them has"
+        " to be from the same moment.",
+        hint=f"`bedstone rebuild --destination {journal.destination}`{again} goes on.",
+    )
 
 
 def _databases(
@@ -98,6 +114,7 @@ def _databases(
     """Restore the databases: the cluster, or where no WAL was archived, each app's dump."""
     server = cluster.of_host(settings)
     if begun is not None and begun.facts.get("kind") == rebuild_dumps.KIND:
+        _require_same_moment(begun, destination)
         dumps = rebuild_dumps.newest(settings, destination)
         journal = rebuild_dumps.restore(settings, dumps, destination, begun, say)
         return journal.at(rebuild_journal.CLUSTER)
@@ -117,7 +134,9 @@ def _databases(
         rebuild_dumps.require(dumps, settings, destination, target)
     if not asked:
         _ask(destination)
-    journal = rebuild_journal.begin(destination.name, target, cluster.data_directory(server))
+    journal = rebuild_journal.begin(
+        destination.name, target, cluster.data_directory(server), as_of=destination.as_of
+    )
     if stanza is None or found is None:
         journal = rebuild_dumps.restore(settings, dumps, destination, journal, say)
         return journal.at(rebuild_journal.CLUSTER)

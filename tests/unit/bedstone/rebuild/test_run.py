@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bedstone.cli import main
 from bedstone.core import paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
@@ -193,6 +194,57 @@ def test_another_destination_is_refused_once_a_cluster_is_in_place(world: World)
     assert world.done.count("recover") == 1
 
 
+@pytest.fixture
+def vault(world: World) -> World:
+    """The same with a bucket, of which what was there before can be read."""
+    bucket = {
+        "name": "vault", "type": "s3", "endpoint": "s3.example.com", "bucket": "backups",
+        "region": "eu-central-1", "path": "/web1", "path_style": True, "pgbackrest": 2,
+    }  # fmt: skip
+    document = {**DESTINATIONS, "destinations": [DESTINATIONS["destinations"][0], bucket]}
+    (paths.host("/etc/bedstone") / "destinations.json").write_text(json.dumps(document))
+    return world
+
+
+BEFORE_ATTACK = datetime(2026, 11, 20, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "hint"),
+    [
+        (BEFORE_ATTACK, None, "--as-of 2026-11-20T03:00:00+00:00"),
+        (BEFORE_ATTACK, datetime(2026, 11, 21, tzinfo=UTC), "--as-of 2026-11-20T03:00:00+00:00"),
+        (None, BEFORE_ATTACK, "without --as-of"),
+    ],
+)
+def test_files_of_another_moment_than_the_databases_are_refused(
+    vault: World, first: datetime | None, second: datetime | None, hint: str
+) -> None:
+    vault.fails["configuration"] = BedstoneError("killed")
+    with pytest.raises(BedstoneError, match="killed"):
+        run.rebuild("vault", None, as_of=first)
+    vault.done.clear()
+    with pytest.raises(RefusedError) as caught:
+        run.rebuild("vault", None, as_of=second)
+    assert hint in (caught.value.hint or "")
+    assert vault.done == []
+    run.rebuild("vault", None, as_of=first)
+    assert vault.done == ["create", "configuration", "uploads"]
+
+
+def test_dumps_of_another_moment_than_the_first_ones_are_refused(
+    vault: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Dumps(vault, monkeypatch)
+    vault.fails["wiki"] = BedstoneError("killed")
+    with pytest.raises(BedstoneError, match="killed"):
+        run.rebuild("vault", None, as_of=BEFORE_ATTACK)
+    vault.done.clear()
+    with pytest.raises(RefusedError):
+        run.rebuild("vault", None)
+    assert vault.done == []
+
+
 def test_archiving_that_can_not_be_prepared_holds_no_data_back(world: World) -> None:
     world.fails["create"] = BedstoneError("the bucket is away")
     facts = run.rebuild("offsite", None)
@@ -312,6 +364,18 @@ def test_a_server_with_data_is_not_prepared(
     monkeypatch.setattr(content, "tables_with_content", lambda _server: ["shop: entry"])
     with pytest.raises(RefusedError, match=r"has data in its databases \(shop: entry\)"):
         run.prepare()
+    assert not held.exists()
+    assert world.done == []
+
+
+@pytest.mark.parametrize("option", ["--as-of", "--time"])
+def test_a_moment_that_can_not_be_read_prepares_nothing(
+    world: World, held: Path, option: str
+) -> None:
+    assert main.main(["rebuild", "--prepare", "--time=", "--as-of="]) == 0
+    held.unlink()
+    world.done.clear()
+    assert main.main(["rebuild", "--prepare", f"{option}=yesterday"]) == 3
     assert not held.exists()
     assert world.done == []
 
