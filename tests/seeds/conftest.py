@@ -155,12 +155,15 @@ def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> 
         build["args"] = {"BASE_IMAGE": f"bedstone-{stand_in.base}:{images.DEFAULT_SUITE}"}
         bases[f"/opt/testbed/bedstone-{stand_in.base}.tar"] = None
         apps.append(app)
-        assert settings.keys().isdisjoint(own), "two systems on a server differ in a setting"
+        shared = settings.keys() & own.keys()
+        assert not [key for key in shared if settings[key] != own[key]], "they differ in a setting"
         settings |= own
     (directory / "hosts.yml").write_text(inventory([server]))
     settings = {"bedstone_apps": apps, **settings}
     # No authority on the internet can reach the server; it has Bedstone's own certificate.
     settings["bedstone_acme"] = None
+    # A collector that no one runs: ten minutes later it would be an alarm.
+    settings.pop("bedstone_logs", None)
     settings["docker_image_archives"] = list(bases)
     if "bedstone_operator" in settings:
         settings["bedstone_operator"]["authorized_keys"] = [(SSH / "id_ed25519.pub").read_text()]
