@@ -31,7 +31,6 @@ from bedstone.watch import (
     packages,
     pool,
     replication,
-    timers,
     units,
     uploads,
 )
@@ -86,7 +85,6 @@ def checks(samples: Sequence[units.Sample] = ()) -> list[Check]:
     """Return all checks; ``samples`` is what earlier looks have counted."""
     return [
         Check("units", "services", lambda: units.gather(samples), units.judge),
-        Check("timers", "Bedstone's timers", timers.gather, timers.judge),
         Check("liveness", "services that don't answer", liveness.gather, liveness.judge),
         Check("disks", "room on the disks", disks.usage, machine.judge_disks),
         Check("certificates", "certificates", certificates.gather, certificates.judge),
