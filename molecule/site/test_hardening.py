@@ -17,6 +17,7 @@ UNITS = ["bedstone-payments-web@*", "ssh.service"]
 EXPOSURE = {
     "bedstone-alarms.service": 84,
     "bedstone-backup.service": 25,
+    "bedstone-certificates.service": 27,
     "bedstone-content.service": 37,
     "bedstone-copy.service": 26,
     "bedstone-destinations.service": 84,
