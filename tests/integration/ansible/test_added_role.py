@@ -119,7 +119,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(
         "src/bedstone_control/roles/registry.py",
         ("    base,\n    ca,\n", "    base,\n    ca,\n    cache,\n"),
-        ("    acme.ROLE,\n    app.ROLE", "    acme.ROLE,\n    cache.ROLE,\n    app.ROLE"),
+        ("    app.ROLE", "    cache.ROLE,\n    app.ROLE"),
     )
     edit(
         "src/bedstone_control/settings/app.py",
