@@ -47,6 +47,12 @@ tools=.cache/prometheus
 if ! compgen -G "$tools/usr/bin/promtool" >/dev/null && ! command -v promtool >/dev/null; then
   command -v apt-get >/dev/null || die "promtool, prometheus and amtool are missing: install them on the PATH"
   say "unpacking Debian's prometheus into $tools"
+  # A machine on which nothing was missing above may have no lists of packages.
+  if [[ -z $(apt-cache madison prometheus) ]]; then
+    root=()
+    ((EUID == 0)) || root=(sudo)
+    "${root[@]}" apt-get -qq update
+  fi
   fetched=$(mktemp -d)
   packages=(prometheus prometheus-alertmanager)
   [[ -z $(apt-cache madison promtool) ]] || packages+=(promtool)  # its own package since Debian 13

@@ -1,4 +1,4 @@
-"""The journal reaches the collector: in order, once it is back, and nobody else."""
+"""The journal reaches the collector: in order, after an outage, and no one else."""
 
 from __future__ import annotations
 

@@ -583,7 +583,7 @@ CASES = [
         "- failure", line="succes",
     ),
     Case(
-        "summary that nobody gets", put("bedstone_summary", "07:00"), "bedstone_summary",
+        "summary without a receiver", put("bedstone_summary", "07:00"), "bedstone_summary",
         "no hook has the event `summary`", "- summary", line="bedstone_summary:",
     ),
     Case(
