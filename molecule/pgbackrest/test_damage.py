@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 UNITS = ["bedstone-wal-full.service", "bedstone-wal-incremental.service", "postgresql@*"]
 LOCAL = "/var/lib/pgbackrest"
 CONF = "/etc/pgbackrest/pgbackrest.conf"
+RESTORED = "/var/lib/postgresql/restored"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,45 @@ def test_damage_is_told_and_nothing_is_overwritten(
             " rm -rf /root/gone /root/whole"
         )
     assert everything(backed_up) == before
+
+
+# As a recovery fetches it: what PostgreSQL fills in for %f and %p, and the code that it sees.
+FETCH = """
+import pathlib, subprocess
+from bedstone.wal import fetch
+command = fetch.command_of(pathlib.Path("{home}/postgresql.auto.conf").read_text())
+command = fetch.guarded(command, pause_seconds=0.1)
+for placeholder, value in {{"%f": "{segment}", "%p": "{home}/fetched", "%%": "%"}}.items():
+    command = command.replace(placeholder, value)
+command = ["runuser", "-u", "postgres", "--", "sh", "-c", command]
+print("code", subprocess.run(command, cwd="/").returncode)
+"""
+
+
+def test_destination_that_fails_stops_a_recovery_and_a_damaged_segment_ends_it(
+    backed_up: Cluster, configuration: Callable[..., None]
+) -> None:
+    segment = backed_up.switch()
+    backed_up.bedstone("wal ready")
+    done = backed_up.restore("local")
+    assert done.rc == 0, done.stderr
+
+    def fetched(name: str) -> str:
+        done = backed_up.python(FETCH.format(home=RESTORED, segment=name))
+        return str(done.stdout.splitlines()[-1] if done.rc == 0 else done.stderr)
+
+    assert fetched(segment) == "code 0"
+    assert fetched(segment[:8] + "F" * 8 + "000000AA") == "code 1"
+    path = backed_up.host.check_output(f"ls {LOCAL}/archive/main/*/*/{segment}-*")
+    backed_up.host.check_output(f"cp -a {path} /root/segment; truncate -s -100 {path}")
+    try:
+        assert fetched(segment) == "code 1"
+    finally:
+        backed_up.host.check_output(f"cp -a /root/segment {path}; rm /root/segment")
+    option = f"repo{backed_up.number('local')}-path"
+    configuration(f"s#^{option}=.*#{option}=/nowhere#")
+    assert fetched(segment) == "code 200"
+    backed_up.host.check_output(f"rm -r {RESTORED}")
 
 
 def test_missing_segment_is_a_gap_until_the_next_backup(backed_up: Cluster) -> None:

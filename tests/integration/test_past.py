@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.pitr import cluster as past
 from bedstone.pitr import recovery
 from bedstone.pitr import window as past_window
+from bedstone.pitr.cluster import GapError
 from bedstone.pitr.window import UnreachableTimeError
 from bedstone.postgres import temporary
 from bedstone.storage.destinations import Destination
+from bedstone.wal import fetch
 from bedstone.wal import segments as pgbackrest_wal
 from bedstone.wal.info import Backup, Info
 from bedstone.wal.segments import Segment
@@ -132,6 +135,7 @@ class CopiedStanza:
     destinations: Any
     server: Any = None
     hide: set[str] = field(default_factory=set)
+    fetch: str = 'cp {archive}/%f "%p"'
 
     def info(self, _: Destination) -> Info:
         origin: Origin = self.destinations
@@ -157,7 +161,7 @@ class CopiedStanza:
         as_postgres("cp", "-a", f"{origin.home / label}/.", str(into))
         settings = into / "postgresql.auto.conf"
         with settings.open("a") as file:
-            file.write(f"restore_command = 'cp {origin.archive}/%f \"%p\"'\n")
+            file.write(f"restore_command = '{self.fetch.format(archive=origin.archive)}'\n")
         as_postgres("touch", str(into / "recovery.signal"))
         return label
 
@@ -215,8 +219,9 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def bring_back(origin: Origin, place: Path) -> Callable[..., Any]:
-    def bring_back(target: datetime | None = None, label: str | None = None) -> Any:
-        return past.cluster(CopiedStanza(origin), OFFSITE, place, target, label)  # type: ignore[arg-type]
+    def bring_back(target: datetime | None = None, label: str | None = None, **options: str) -> Any:
+        stanza: Any = CopiedStanza(origin, **options)
+        return past.cluster(stanza, OFFSITE, place, target, label)
 
     return bring_back
 
@@ -273,6 +278,44 @@ def test_nothing_in_it_has_the_rights_of_postgresql_s_user_or_can_reach_the_orig
         server.execute("INSERT INTO public.event (said) VALUES ('beside'); SELECT pg_switch_wal()")
     assert len(list(origin.archive.iterdir())) == archived
     assert "beside" not in events(origin.server)
+
+
+def failing_at(origin: Origin, segment: str, code: int, words: str) -> str:
+    """Return the path of a program in pgBackRest's place that can't fetch one segment."""
+    program = origin.cluster.folder / f"fetch-{code}"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" != {segment} ] || {{ echo "{words}"; exit {code}; }}\n'
+        f'exec cp {origin.archive}/"$1" "$2"\n'
+    )
+    program.chmod(0o755)
+    return f'{program} %f "%p"'
+
+
+@pytest.mark.parametrize("moment", [None, "five"])
+def test_destination_that_fails_on_the_way_is_not_the_end_of_the_wal(
+    bring_back: Callable[..., Any],
+    origin: Origin,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str | None,
+) -> None:
+    monkeypatch.setattr(fetch, "guarded", partial(fetch.guarded, pause_seconds=0.1))
+    last = max(path.name for path in origin.archive.iterdir() if len(path.name) == 24)
+    command = failing_at(origin, last, 103, "ERROR: [103]: unable to find a valid repository")
+    target = history.moments[moment] if moment else None
+    with pytest.raises(BedstoneError, match="could not be fetched from offsite") as stopped:
+        bring_back(target, fetch=command).__enter__()
+    assert "unable to find a valid repository" in str(stopped.value.details)
+
+
+def test_damaged_segment_is_the_end_of_the_wal_and_is_told(
+    bring_back: Callable[..., Any], origin: Origin, history: History
+) -> None:
+    del history
+    last = max(path.name for path in origin.archive.iterdir() if len(path.name) == 24)
+    words = f"ERROR: [042]: unable to get {last}: repo1: x.zst [FormatError] zst error: [-20] Data"
+    with pytest.raises(GapError, match=f"although the segment {last} is there"):
+        bring_back(fetch=failing_at(origin, last, 42, words)).__enter__()
 
 
 def test_it_is_gone_with_the_block(bring_back: Callable[..., Any], history: History) -> None:

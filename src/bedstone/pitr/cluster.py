@@ -23,7 +23,7 @@ from bedstone.pitr import window as past_window
 from bedstone.pitr.window import UnreachableTimeError, text_of
 from bedstone.postgres import queries, temporary
 from bedstone.postgres.server import Server
-from bedstone.wal import segments
+from bedstone.wal import fetch, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,6 +100,8 @@ def cluster(
     if ended.ran_out and ended.at == target:
         # PostgreSQL is only sure of a moment when it sees a later one. This is the very last one.
         ended = recovery.recovered(place, data, command, None, watch=watch)
+    if (stopped := fetch.failure(ended.failure, destination.name)) is not None:
+        raise stopped
     _judge(stanza, found, destination, begin, target, ended, data)
     own, programs = recovery.own_settings(place, data), recovery.programs(data)
     server = _given_away(place, data)

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedstone.core import paths
-from bedstone.core.errors import BedstoneError
 from bedstone.core.process import tail
 from bedstone.postgres import queries, temporary
 from bedstone.postgres import server as postgres
 from bedstone.postgres.server import USER, Server
 from bedstone.postgres.temporary import ThrowawayError
-from bedstone.wal import segments
+from bedstone.wal import fetch, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 _RAN_OUT = "recovery ended before configured recovery target was reached"
 _LAST_TIME = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 _REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
-_COMMAND = re.compile(r"^restore_command *= *'(.*)'$", re.MULTILINE)
 
 _OPTIONS = {
     # No session before it is promoted.
@@ -97,7 +95,7 @@ def fetched(
         os.chown(directory, account.pw_uid, account.pw_gid)
     stanza.restore(destination, data, target=target, label=label, aside=home, watch=watch)
     automatic = data / "postgresql.auto.conf"
-    command = _restore_command(automatic.read_text(encoding="utf-8"))
+    command = _fetching(automatic.read_text(encoding="utf-8"))
     # The origin's own settings, and those of pgBackRest: what is needed is given here.
     automatic.write_text("")
     return data, command
@@ -192,15 +190,12 @@ def _controldata(data: Path) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _restore_command(settings: str) -> str:
-    found = _COMMAND.findall(settings)
-    if not found:
-        raise BedstoneError("What was restored says nothing of where its WAL is fetched.")
-    command = str(found[-1]).replace("''", "'")
+def _fetching(settings: str) -> str:
+    command = fetch.command_of(settings)
     # One after the other, without a queue: production's is not for us.
     command = re.sub(r" --spool-path=\S+", "", command)
-    return command.replace(
-        " archive-get ", " --no-archive-async --log-level-file=off archive-get ", 1
+    return fetch.guarded(
+        command.replace(" archive-get ", " --no-archive-async --log-level-file=off archive-get ", 1)
     )
 
 

@@ -20,7 +20,7 @@ from bedstone.postgres import dump
 from bedstone.postgres.server import USER, PostgresError, Server
 from bedstone.rebuild import journal as rebuild_journal
 from bedstone.system.systemd import Systemd
-from bedstone.wal import segments
+from bedstone.wal import fetch, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -155,8 +155,10 @@ def recover(
     _make_directory(side)
     label = stanza.restore(destination, side, target=target)
     say(f"restored {label}; recovering what was archived since")
-    with _running(major, side, server.port) as (beside, process, log):
-        _wait_for_end(beside, process, log)
+    written = (side / "postgresql.auto.conf").read_text(encoding="utf-8")
+    command = fetch.guarded(fetch.command_of(written))
+    with _running(major, side, server.port, command) as (beside, process, log):
+        _wait_for_end(beside, process, log, destination)
         at, lsn, names = beside.rows(
             "SELECT json_build_array(pg_last_xact_replay_timestamp(),"
             " coalesce(pg_last_wal_replay_lsn(), pg_current_wal_lsn())::text,"
@@ -273,7 +275,7 @@ def _make_directory(side: Path) -> None:
 
 @contextmanager
 def _running(
-    major: str, data: Path, port: int
+    major: str, data: Path, port: int, command: str
 ) -> Iterator[tuple[Server, subprocess.Popen[bytes], Path]]:
     """Run the cluster in a directory on a private socket for a block; it ends cleanly."""
     socket = paths.host(_SOCKET)
@@ -294,6 +296,7 @@ def _running(
         "listen_addresses": "",
         "unix_socket_directories": str(socket),
         "unix_socket_permissions": "0700",
+        "restore_command": command,
         # A smaller server than the one that is gone must not stop here to ask.
         "hot_standby": "off",
         # The new timeline is to be archived; from its own place, not from here.
@@ -342,11 +345,14 @@ def _ending_with_us() -> Sequence[str]:
     return [*prefix, "--"]
 
 
-def _wait_for_end(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for_end(
+    server: Server, process: subprocess.Popen[bytes], log: Path, destination: Destination
+) -> None:
     """Wait until recovery has ended, however long it takes.
 
     Raises:
-        BedstoneError: PostgreSQL ended instead, for instance because the target wasn't reached.
+        BedstoneError: PostgreSQL ended instead, for instance because the target wasn't reached or
+            the destination failed.
 
     """
     while process.poll() is None:
@@ -360,6 +366,8 @@ def _wait_for_end(server: Server, process: subprocess.Popen[bytes], log: Path) -
         except subprocess.TimeoutExpired:
             continue
     said = log.read_text(encoding="utf-8", errors="replace")
+    if (stopped := fetch.failure(said, destination.name)) is not None:
+        raise stopped
     if "recovery ended before configured recovery target was reached" in said:
         raise BedstoneError(
             "The moment that was asked for is later than what was archived: nothing was touched.",
