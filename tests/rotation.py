@@ -14,6 +14,11 @@ SEED_SERVERS_VARIABLE = "BEDSTONE_SEED_SERVERS"
 SEED_SYSTEMS_OF_A_RUN = 2
 # Long stories of whole servers; parts of each are tried in other stages.
 STORIES = ("drill", "molecule-postgresql_replica", "molecule-upgrade", "newcomer")
+# Roles that a server has only when its settings ask for them; the seed systems have some of each.
+EXTRAS = (
+    "molecule-acme", "molecule-logs", "molecule-metrics", "molecule-pgbouncer",
+    "molecule-prometheus", "molecule-rabbitmq", "molecule-redis",
+)  # fmt: skip
 
 
 def program_seed() -> int:
@@ -61,6 +66,12 @@ def seed_servers(
 def story(seed: int) -> str:
     """Return the one of :data:`STORIES` that a run tells."""
     return STORIES[seed % len(STORIES)]
+
+
+def extras(seed: int) -> tuple[str, ...]:
+    """Return :data:`EXTRAS` in the order of a run, which has no time for the last ones at times."""
+    first = seed % len(EXTRAS)
+    return EXTRAS[first:] + EXTRAS[:first]
 
 
 def chosen_seed_servers(servers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -61,6 +61,25 @@ def test_each_story_has_its_turn() -> None:
     assert {rotation.story(seed) for seed in range(4)} == set(rotation.STORIES)
 
 
+def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> list[str]:
+    """Return the stages that a run of program 2 starts, in order; none of them does a thing."""
+    ran: list[str] = []
+
+    def record(stage: run.Stage) -> run.Outcome:
+        ran.append(stage.name)
+        log = tmp_path / stage.name
+        log.touch()
+        return run.Outcome(stage, 1.0, 0, log, stage_times.read(log, log, 0.0))
+
+    monkeypatch.setattr(run, "run_stage", record)
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    monkeypatch.setattr(run, "program_seed", lambda: 2)
+    monkeypatch.setattr(sys, "argv", ["tests.run", *arguments])
+    monkeypatch.setattr(run, "prune", lambda: None)
+    assert run.main() == 0
+    return ran
+
+
 @pytest.mark.parametrize(
     ("arguments", "stories"),
     [
@@ -76,24 +95,38 @@ def test_run_takes_one_story_unless_asked_for_others(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ran: list[str] = []
-
-    def record(stage: run.Stage) -> run.Outcome:
-        ran.append(stage.name)
-        log = tmp_path / stage.name
-        log.touch()
-        return run.Outcome(stage, 1.0, 0, log, stage_times.read(log, log, 0.0))
-
-    monkeypatch.setattr(run, "run_stage", record)
-    monkeypatch.setattr(run, "LOGS", tmp_path)
-    monkeypatch.setattr(run, "program_seed", lambda: 2)
-    monkeypatch.setattr(sys, "argv", ["tests.run", *arguments])
-    monkeypatch.setattr(run, "prune", lambda: None)
-    assert run.main() == 0
+    ran = recorded(monkeypatch, tmp_path, *arguments)
     assert set(ran) & set(rotation.STORIES) == stories
     told = "this time molecule-upgrade; make test-all has drill, molecule-postgresql_replica, newc"
     assert (told in capsys.readouterr().out) == (not arguments)
     assert "app" in ran
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out"), [(("--within=0",), 8), ((), 0), (("--all",), 0)]
+)
+def test_turn_of_a_run_comes_last_and_what_has_no_time_is_named(
+    arguments: tuple[str, ...],
+    left_out: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran = recorded(monkeypatch, tmp_path, *arguments, "--jobs=1")
+    told = capsys.readouterr().out
+    turn = ["molecule-upgrade", *rotation.extras(2)]
+    if arguments != ("--all",):
+        assert ran[len(ran) - 8 + left_out :] == turn[left_out:]
+    assert {"check", "seeds", "molecule-release"} <= set(ran)
+    assert (f", {left_out} left out" in told) == bool(left_out)
+    assert (f"no time within 0 minutes: {', '.join(turn)}" in told) == bool(left_out)
+
+
+def test_each_extra_is_the_first_in_its_turn() -> None:
+    number = len(rotation.EXTRAS)
+    assert {rotation.extras(seed)[0] for seed in range(number)} == set(rotation.EXTRAS)
+    assert all(sorted(rotation.extras(seed)) == list(rotation.EXTRAS) for seed in range(number))
+    assert {*rotation.EXTRAS, *rotation.STORIES} <= {stage.name for stage in run.all_stages()}
 
 
 def test_name_of_a_server_chooses_its_tests_alone() -> None:
