@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedstone.core import paths
 from bedstone.core.process import tail
 from bedstone.postgres import queries, temporary
 from bedstone.postgres import server as postgres
+from bedstone.postgres.programs import home_of
 from bedstone.postgres.server import USER, Server
 from bedstone.postgres.temporary import ThrowawayError
 from bedstone.wal import fetch, segments
@@ -167,7 +167,7 @@ def programs(data: Path) -> Path:
 
     """
     major = (data / "PG_VERSION").read_text(encoding="ascii").strip()
-    found = paths.host(f"/usr/lib/postgresql/{major}/bin")
+    found = home_of(major)
     if not (found / "postgres").exists():
         raise ThrowawayError(
             f"The cluster is of PostgreSQL {major}, which this server doesn't have.",

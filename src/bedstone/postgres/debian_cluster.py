@@ -13,6 +13,7 @@ from bedstone.core import files, paths
 from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import run, tail
 from bedstone.postgres import queries
+from bedstone.postgres.programs import home_of
 from bedstone.postgres.server import OPTIONS, USER, PostgresError, Server
 from bedstone.postgres.snapshot import MAP, READER
 
@@ -65,7 +66,7 @@ class Cluster:
     @property
     def programs(self) -> Path:
         """Directory of the version's programs."""
-        return paths.host(f"/usr/lib/postgresql/{self.major}/bin")
+        return home_of(self.major)
 
     @property
     def installed(self) -> bool:

@@ -7,7 +7,12 @@ path.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bedstone.core import paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOME = "/usr/lib/postgresql"
 
@@ -17,6 +22,11 @@ def majors(program: str) -> list[int]:
     found = (entry.parts[-3] for entry in paths.host(HOME).glob(f"*/bin/{program}"))
     # What an operator moved aside has another name.
     return sorted(int(name) for name in found if name.isdecimal())
+
+
+def home_of(major: int | str) -> Path:
+    """Return where a version's programs are, whether it is installed or not."""
+    return paths.host(f"{HOME}/{major}/bin")
 
 
 def client(name: str) -> str:

@@ -23,7 +23,7 @@ from bedstone.core.errors import BedstoneError, CommandError
 from bedstone.core.process import end, run, tail
 from bedstone.postgres import dump, queries, restore_role
 from bedstone.postgres import properties as database_properties
-from bedstone.postgres.programs import HOME, majors
+from bedstone.postgres.programs import home_of, majors
 from bedstone.postgres.server import USER, PostgresError, Server, identifier
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ EMPTY_BYTES = 400 * 1024 * 1024
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
-_STOP_SECONDS = 120.0
+# A checkpoint of all that a large cluster has in its memory.
+_STOP_SECONDS = 600.0
 
 # Nothing in it has to survive a power cut, and it shares the server with the apps.
 _OPTIONS = {
@@ -180,7 +181,7 @@ def cluster(place: Path, major: int, *, watch: Callable[[], None]) -> Iterator[S
         ThrowawayError: it can't be made, or doesn't start; the details say why.
 
     """
-    programs = paths.host(f"{HOME}/{major}/bin")
+    programs = home_of(major)
     data, socket = place / "cluster", place / "socket"
     owner = account()
     for directory in (data, socket):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
-import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,14 +14,15 @@ from typing import TYPE_CHECKING
 from bedstone.core import disk, files, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.core.process import run, tail
-from bedstone.postgres import dump
-from bedstone.postgres.server import USER, PostgresError, Server
+from bedstone.postgres import dump, temporary
+from bedstone.postgres.programs import home_of
+from bedstone.postgres.server import USER, Server
 from bedstone.rebuild import journal as rebuild_journal
 from bedstone.system.systemd import Systemd
 from bedstone.wal import fetch, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from bedstone.backup.settings import Settings
     from bedstone.rebuild.journal import Journal
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 PORT = 5432
 _SOCKET = "/run/bedstone-rebuild"
-_POLL_SECONDS = 0.5
 _STOP_SECONDS = 600.0
 _START_SECONDS = 600.0
 # What pgBackRest wrote for the recovery, and what would keep the cluster from archiving again.
@@ -157,8 +155,10 @@ def recover(
     say(f"restored {label}; recovering what was archived since")
     written = (side / "postgresql.auto.conf").read_text(encoding="utf-8")
     command = fetch.guarded(fetch.command_of(written))
-    with _running(major, side, server.port, command) as (beside, process, log):
-        _wait_for_end(beside, process, log, destination)
+    with _running(major, side, server.port, command) as running:
+        if not running.is_promoted(lambda: None):
+            raise _failure(running.said(), destination)
+        beside = running.server
         at, lsn, names = beside.rows(
             "SELECT json_build_array(pg_last_xact_replay_timestamp(),"
             " coalesce(pg_last_wal_replay_lsn(), pg_current_wal_lsn())::text,"
@@ -173,6 +173,7 @@ def recover(
         for name in _OF_RECOVERY:
             beside.execute(f"ALTER SYSTEM RESET {name}")
         beside.execute("CHECKPOINT", timeout=None)
+        running.shut_down()
     return ended
 
 
@@ -274,18 +275,14 @@ def _make_directory(side: Path) -> None:
 
 
 @contextmanager
-def _running(
-    major: str, data: Path, port: int, command: str
-) -> Iterator[tuple[Server, subprocess.Popen[bytes], Path]]:
-    """Run the cluster in a directory on a private socket for a block; it ends cleanly."""
+def _running(major: str, data: Path, port: int, command: str) -> Iterator[temporary.Running]:
+    """Run the cluster in a directory on a private socket for a block."""
     socket = paths.host(_SOCKET)
     files.remove_tree(socket)
     socket.mkdir(mode=0o700, parents=True)
     if os.geteuid() == 0:
         account = pwd.getpwnam(USER)
         os.chown(socket, account.pw_uid, account.pw_gid)
-    server = Server(str(socket), port)
-    log = socket / "log"
     configuration = f"/etc/postgresql/{major}/{data.name.removesuffix(rebuild_journal.SIDE)}"
     options = {
         "config_file": f"{configuration}/postgresql.conf",
@@ -307,71 +304,24 @@ def _running(
         "cluster_name": "rebuild",
         "lc_messages": "C",
     }
-    program = paths.host(f"/usr/lib/postgresql/{major}/bin/postgres")
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [
-                *_ending_with_us(),
-                str(program),
-                "-D",
-                str(data),
-                *(f"--{name}={value}" for name, value in options.items()),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **server.environment(), "PGDATA": ""},
-            cwd="/",
-            start_new_session=True,
-        )
+    server, found = Server(str(socket), port), home_of(major)
     try:
-        yield server, process, log
+        with temporary.launched(
+            server, found, data, socket / "log", options, network=True
+        ) as running:
+            yield running
     finally:
-        # Fast, with a checkpoint: what comes next is a rename.
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         files.remove_tree(socket)
 
 
-def _ending_with_us() -> Sequence[str]:
-    # SIGQUIT ends PostgreSQL at once, as a power cut would: nothing that counts is in it yet.
-    prefix = ["setpriv", "--pdeathsig", "QUIT"]
-    if os.geteuid() == 0:
-        prefix += ["--reuid", USER, "--regid", USER, "--init-groups"]
-    return [*prefix, "--"]
-
-
-def _wait_for_end(
-    server: Server, process: subprocess.Popen[bytes], log: Path, destination: Destination
-) -> None:
-    """Wait until recovery has ended, however long it takes.
-
-    Raises:
-        BedstoneError: PostgreSQL ended instead, for instance because the target wasn't reached or
-            the destination failed.
-
-    """
-    while process.poll() is None:
-        try:
-            if server.execute("SELECT pg_is_in_recovery()", timeout=30).strip() == "f":
-                return
-        except PostgresError:
-            pass
-        try:
-            process.wait(_POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-    said = log.read_text(encoding="utf-8", errors="replace")
+def _failure(said: str, destination: Destination) -> BedstoneError:
+    """Return why PostgreSQL ended before the recovery did."""
     if (stopped := fetch.failure(said, destination.name)) is not None:
-        raise stopped
+        return stopped
     if "recovery ended before configured recovery target was reached" in said:
-        raise BedstoneError(
+        return BedstoneError(
             "The moment that was asked for is later than what was archived: nothing was touched.",
             hint="Leave --time away: then all that was archived comes back.",
             details=tail(said),
         )
-    raise BedstoneError("The cluster can't be recovered: nothing was touched.", details=tail(said))
+    return BedstoneError("The cluster can't be recovered: nothing was touched.", details=tail(said))

@@ -13,6 +13,7 @@ from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.postgres import compare, obstacles, queries
 from bedstone.postgres.debian_cluster import AUTOMATIC, NAME, Cluster, all_clusters
 from bedstone.postgres.obstacles import some
+from bedstone.postgres.programs import home_of
 from bedstone.system import apt
 from bedstone.upgrade import journal, wal
 from bedstone.verify.run import LOCK as VERIFY_LOCK
@@ -163,7 +164,7 @@ def _extensions(server: Server, wanted: Cluster) -> Iterator[str]:
         for part in compare.setting(server, "shared_preload_libraries").split(",")
         if part.strip()
     ]
-    home = paths.host(f"/usr/lib/postgresql/{wanted.major}/lib")
+    home = home_of(wanted.major).parent / "lib"
     for name in libraries:
         if not (home / f"{name.rpartition('/')[2]}.so").exists():
             yield f"`shared_preload_libraries` names {name}, which {wanted.major} doesn't have"
