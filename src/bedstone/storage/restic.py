@@ -150,6 +150,7 @@ class Repository:
         names: Sequence[str],
         tags: Mapping[str, str],
         *,
+        skip_unchanged: bool = False,
         watch: Callable[[], None] | None = None,
     ) -> tuple[str, list[str]]:
         """Make a snapshot of entries of a directory; it holds them by their names.
@@ -158,11 +159,14 @@ class Repository:
             directory: what the names are relative to.
             names: files and directories.
             tags: kept with it, to find it by.
+            skip_unchanged: make none when the last one of the same entries, whatever its tags,
+                holds the same.
             watch: called repeatedly while it runs; its exception stops it.
 
         Returns:
-            The snapshot's id, maybe its beginning alone, and a sentence for each file that was
-            removed while it was read. :meth:`snapshots` shows whether it has arrived.
+            The snapshot's id, maybe its beginning alone, or "" when it was skipped; and a sentence
+            for each file that was removed while it was read. :meth:`snapshots` shows whether it
+            has arrived.
 
         Raises:
             ResticError: there is no snapshot.
@@ -172,6 +176,7 @@ class Repository:
             [
                 "backup", "--json", "--one-file-system", f"--host={socket.gethostname()}",
                 *(f"--tag={key}={value}" for key, value in tags.items()),
+                *(["--skip-if-unchanged"] if skip_unchanged else []),
                 *names,
             ],
             cwd=str(directory),
@@ -183,7 +188,8 @@ class Repository:
         messages = _messages(ended)
         summary = next((m for m in messages if m.get("message_type") == "summary"), {})
         snapshot = str(summary.get("snapshot_id") or "")
-        if not snapshot:
+        skipped = skip_unchanged and bool(summary) and not snapshot
+        if not snapshot and not skipped:
             raise ResticError(
                 f"restic made no snapshot at {self.destination.name}.",
                 OTHER,
@@ -191,7 +197,8 @@ class Repository:
             )
         vanished, unread = _troubles(messages, directory)
         if unread or (ended.returncode == _PARTLY and not vanished):
-            self.drop(snapshot)
+            if snapshot:
+                self.drop(snapshot)
             raise ResticError(
                 f"Not all of {directory} could be read.", OTHER, details="\n".join(unread[:20])
             )

@@ -353,6 +353,33 @@ def test_a_backup_that_says_nothing_of_a_snapshot_is_none(
         Repository(known.local).backup(root, ["media"], {"app": "payments"})
 
 
+def test_a_backup_of_nothing_new_is_skipped_only_on_request(
+    program: Program, known: Destinations, root: Path
+) -> None:
+    program.answers["backup"] = completed(0, json.dumps({"message_type": "summary"}), "")
+    repository = Repository(known.local)
+
+    assert repository.backup(root, ["media"], {}, skip_unchanged=True) == ("", [])
+    assert "--skip-if-unchanged" in program.calls[0]
+    with pytest.raises(ResticError, match="made no snapshot"):
+        repository.backup(root, ["media"], {})
+    assert "--skip-if-unchanged" not in program.calls[1]
+
+
+def test_a_skipped_backup_that_could_not_read_all_is_told(
+    program: Program, known: Destinations, root: Path
+) -> None:
+    (root / "media").mkdir()
+    (root / "media/here").touch()
+    line = json.dumps({"message_type": "error", "error": UNREADABLE, "item": "media/here"})
+    program.answers["backup"] = completed(3, json.dumps({"message_type": "summary"}), line)
+
+    with pytest.raises(ResticError, match="Not all of"):
+        Repository(known.local).backup(root, ["media"], {}, skip_unchanged=True)
+
+    assert len(program.calls) == 1
+
+
 # In 0.14's words and in 0.18's.
 GONE = {"Op": "lstat", "Path": "media/gone", "Err": 2}
 UNREADABLE = {"message": "open media/here: input/output error"}
