@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from molecule.backup.conftest import Payments
 
-UNITS = ["bedstone-copy.service", "bedstone-destinations.service"]
+UNITS = ["bedstone-copy.service", "bedstone-destinations.service", "bedstone-uploads.service"]
 
 HOME = "/var/backups/bedstone/payments"
 LOCAL = "/var/backups/bedstone/.restic"
@@ -29,6 +29,18 @@ KEYS = "/etc/bedstone/destinations/offsite"
 DECLARED = "/etc/bedstone/destinations.json"
 COPIES = "/run/bedstone-test-copies"
 TOLD = "/run/bedstone-test-told.json"
+MEDIA = "/srv/bedstone/payments/media"
+PROGRAM = """
+import sys
+sys.path.insert(0, "/usr/local/bin/bedstone")
+from bedstone.backup import settings
+from bedstone.core.errors import BedstoneError
+from bedstone.ledger import database
+from bedstone.offsite import copies
+from bedstone.rebuild import files
+from bedstone.storage import destinations
+from bedstone.storage.restic import Repository
+"""
 
 
 class Offsite:
@@ -97,6 +109,25 @@ class Offsite:
             "    sys.exit(error.text())\n"
         )
         return self.host.run(f"python3 -c {shlex.quote(script)}")
+
+    def program(self, script: str) -> str:
+        """Run Python on the server with the host program's modules."""
+        return str(self.host.check_output("python3 -c %s", PROGRAM + script)).strip()
+
+    def copied(self, destination: str) -> int:
+        """Return how many copies of uploads between backups are there."""
+        place = f"Repository(destinations.load().get({destination!r}))"
+        return int(self.program(f"print(len({place}.snapshots({{'kind': 'uploads'}})))"))
+
+    def make_due(self) -> None:
+        """Let the interval of the uploads be over."""
+        change = "UPDATE arrivals SET newest_at = NULL WHERE kind = 'uploads'"
+        self.program(f"with database.opened() as ledger:\n    ledger.execute({change!r})")
+
+    def copy_due(self) -> None:
+        """Let systemd copy the uploads as their timer does."""
+        self.make_due()
+        self.host.check_output("systemctl start bedstone-uploads.service")
 
     def declare(self, **changes: object) -> None:
         """Change how the SFTP server is declared."""
@@ -187,6 +218,76 @@ def test_uploads_take_their_room_once(arrived: Offsite) -> None:
 
     after = int(arrived.host.check_output(f"du -sk {LOCAL}").split()[0])
     assert after - before < 200
+
+
+# --- Uploads between the backups ------------------------------------------------------------------
+
+
+def test_uploads_written_after_the_backup_come_back(offsite: Offsite) -> None:
+    offsite.payments.upload("written after the backup")
+
+    offsite.copy_due()
+
+    assert offsite.newest()["offsite", "dump"] == offsite.name
+    assert offsite.newest()["offsite", "uploads"].startswith("uploads_")
+    for destination in ("offsite", "bucket"):
+        offsite.host.check_output(f"rm -rf {MEDIA}")
+        # What a rebuild does once the databases are there.
+        script = f"files.uploads(settings.load(), destinations.load().get({destination!r}), print)"
+        assert "payments: brought back 1 uploaded files" in offsite.program(script)
+        assert offsite.payments.uploaded() == "written after the backup"
+    offsite.peer.run_expect([1], f"grep -rqaF 'written after the backup' {offsite.repository}")
+
+
+def test_unchanged_uploads_add_no_snapshot(offsite: Offsite) -> None:
+    # Another one than that of the backup, which is compared as well.
+    offsite.payments.upload("written once")
+    offsite.copy_due()
+    before = offsite.copied("offsite"), offsite.copied("bucket")
+
+    offsite.copy_due()
+    said = offsite.payments.bedstone("copy payments --uploads")
+
+    assert said.rc == 0, said.stderr
+    assert "offsite: has payments: no new uploads" in said.stdout
+    assert (offsite.copied("offsite"), offsite.copied("bucket")) == before
+    assert [i for i in offsite.listed() if i["kind"] == "uploads" and i["problem"]] == []
+
+
+def test_uploads_of_the_backup_are_not_sent_again(offsite: Offsite) -> None:
+    offsite.payments.backup()
+    assert offsite.copy().rc == 0
+    before = offsite.copied("offsite")
+    assert offsite.payments.bedstone("copy payments --uploads --destination offsite").rc == 0
+    assert offsite.copied("offsite") == before
+
+
+def test_uploads_reach_the_other_destination_when_one_is_away(offsite: Offsite) -> None:
+    offsite.payments.upload("written while one is away")
+    offsite.declare(port=9)
+    before = offsite.copied("bucket")
+
+    ended = offsite.payments.bedstone("copy payments --uploads")
+
+    assert ended.rc == 1
+    assert "offsite" in ended.stderr
+    assert "can't be reached" in ended.stderr
+    assert offsite.copied("bucket") == before + 1
+    # Its turn comes every few minutes: it isn't the unit that has failed.
+    offsite.copy_due()
+
+
+def test_uploads_leave_the_turn_to_a_copy_that_is_running(offsite: Offsite) -> None:
+    offsite.make_due()
+    before = offsite.copied("offsite")
+    offsite.payments.upload("written during a copy")
+    lock = "/run/bedstone/locks/copies.run.lock"
+
+    ended = offsite.host.run(f"flock {lock} /usr/local/bin/bedstone copy --uploads --due")
+
+    assert ended.rc == 0
+    assert "have their turn in five minutes" in ended.stderr
+    assert offsite.copied("offsite") == before
 
 
 # --- Damage -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ SCHEDULES = {
     "bedstone-backup": "*-*-* 04:00:00",
     "bedstone-verify": "Sun *-*-* 06:00:00",
     "bedstone-destinations": "hourly",
+    "bedstone-uploads": "*:0/5",
 }
 
 

@@ -30,6 +30,7 @@ EXPOSURE = {
     "bedstone-payments-web@.service": 26,
     "bedstone-settle.service": 84,
     "bedstone-upgrade.service": 96,
+    "bedstone-uploads.service": 22,
     "bedstone-verify.service": 33,
     "bedstone-wal-full.service": 28,
     "bedstone-wal-incremental.service": 28,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ class App:
         database: its database, or None for an app without one.
         owner: the role that owns the database.
         media: directory of uploaded files on this server, or None.
+        copy_every_minutes: how often that goes to the destinations between the backups, or None.
 
     """
 
@@ -37,6 +39,12 @@ class App:
     database: str | None
     owner: str | None
     media: Path | None
+    copy_every_minutes: int | None = None
+
+    @property
+    def copy_every(self) -> timedelta | None:
+        """How often its uploads go to the destinations between the backups, or None."""
+        return timedelta(minutes=self.copy_every_minutes) if self.copy_every_minutes else None
 
 
 @dataclass(frozen=True)
@@ -184,12 +192,14 @@ def _apps(data: Mapping[str, Any]) -> tuple[App, ...]:
     # Databases and media come in two lists, since they may be on different hosts.
     databases = {str(entry["app"]): entry for entry in data["databases"]}
     media = {str(entry["app"]): str(entry["directory"]) for entry in data["media"]}
+    copied = {str(entry["app"]): entry.get("copy_every_minutes") for entry in data["media"]}
     return tuple(
         App(
             app=app,
             database=str(databases[app]["name"]) if app in databases else None,
             owner=str(databases[app]["owner"]) if app in databases else None,
             media=paths.host(media[app]) if app in media else None,
+            copy_every_minutes=int(minutes) if (minutes := copied.get(app)) else None,
         )
         for app in dict.fromkeys((*databases, *media))
     )

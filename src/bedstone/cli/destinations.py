@@ -10,10 +10,11 @@ from bedstone.backup import settings as backup_settings
 from bedstone.cli.main import add_command
 from bedstone.core import age, disk
 from bedstone.core.errors import RefusedError
+from bedstone.core.lock import LockedError
 from bedstone.core.signals import terminable
 from bedstone.notify.alarms import Alarm
 from bedstone.notify.report import report
-from bedstone.offsite import freshness, sync
+from bedstone.offsite import freshness, sync, uploads_sync
 from bedstone.offsite import observe as arrivals_measured
 from bedstone.storage import destinations
 from bedstone.verify import alerts
@@ -21,13 +22,13 @@ from bedstone.wal import observe
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from bedstone.backup.settings import Settings
+    from bedstone.backup.settings import App, Settings
     from bedstone.cli.main import Subparsers
     from bedstone.offsite.freshness import Item
     from bedstone.offsite.sync import Result
-    from bedstone.storage.destinations import Destinations
+    from bedstone.storage.destinations import Destination, Destinations
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ def register(subparsers: Subparsers) -> None:
             "what is wrong. With --check, it looks there now. bedstone-destinations.timer does so\n"
             "each hour, and tells the hooks what turns red, and again each day while it is.\n\n"
             "Red is what is older than 26 hours, has never arrived, is damaged or needs another\n"
-            "key, and a destination that is out of reach for more than two hours.\n\n"
+            "key, and a destination that is out of reach for more than two hours. Uploads that\n"
+            "are copied between backups are red after four intervals, and not before two hours;\n"
+            "their age is the time since they were last compared.\n\n"
             "Exit code 1: with --check, something is red."
         ),
         examples=(
@@ -73,6 +76,10 @@ def register(subparsers: Subparsers) -> None:
             "releases that serve, all encrypted with the backup key. Then removes what has served\n"
             "its time there, and looks at what is there now. The nightly backup starts it; what\n"
             "failed is sent by the next run.\n\n"
+            "With --uploads, it sends the uploads alone, as they are now, of the apps that\n"
+            "declare `copy_every_minutes` in their `media`. bedstone-uploads.timer does so\n"
+            "between the backups; `bedstone destinations` shows when it last did, and the hooks\n"
+            "are told when they are late.\n\n"
             "Exit code 1: something didn't arrive; 3: refused, since another run is on its way.\n"
             "What one destination refuses keeps no other from getting its copy."
         ),
@@ -80,6 +87,7 @@ def register(subparsers: Subparsers) -> None:
             "bedstone copy",
             "bedstone copy payments --destination offsite",
             "bedstone copy payments --backup backup_20261120_020000   # a restore point, too",
+            "bedstone copy payments --uploads",
         ),
     )
     parser.add_argument("app", metavar="APP", nargs="*", help="the apps (default: all)")
@@ -89,6 +97,13 @@ def register(subparsers: Subparsers) -> None:
         "--new-repository",
         action="store_true",
         help="begin anew where the repository is gone",
+    )
+    parser.add_argument("--uploads", action="store_true", help="the uploads of now alone")
+    parser.add_argument(
+        "--due",
+        action="store_true",
+        help="with --uploads: where `copy_every_minutes` have passed, and no other copy is running;"
+        " exit code 0 for what a destination refuses",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -144,6 +159,8 @@ def _copy(arguments: argparse.Namespace) -> int:
         wanted = [known.get(arguments.destination)]
     if any(place.is_local for place in wanted):
         raise RefusedError("Backups are made on this server: there is nothing to copy to `local`.")
+    if arguments.uploads or arguments.due:
+        return _copy_uploads(arguments, wanted, apps)
     with terminable():
         results = sync.run(
             settings,
@@ -155,16 +172,59 @@ def _copy(arguments: argparse.Namespace) -> int:
             anew=arguments.new_repository,
             # A release or the night's backup may have begun one.
             wait_seconds=_WAIT_SECONDS,
-            say=(lambda _: None) if arguments.json else (lambda text: print(text, flush=True)),
+            say=_say(arguments),
         )
+    _show(arguments, wanted, results)
+    return 1 if any(result.problems for result in results) else 0
+
+
+def _copy_uploads(
+    arguments: argparse.Namespace, wanted: Sequence[Destination], apps: Sequence[App]
+) -> int:
+    if arguments.due and not arguments.uploads:
+        raise RefusedError("--due is about uploads: add --uploads.")
+    if arguments.backup or arguments.new_repository:
+        raise RefusedError("--uploads sends the uploads of now: no backup, to no new repository.")
+    without = [app.app for app in apps if app.copy_every is None]
+    if without and (arguments.app or len(without) == len(apps)) and not arguments.due:
+        raise RefusedError(
+            f"The uploads of {', '.join(without)} are copied with the backups only.",
+            hint="Declare `copy_every_minutes` in `media` of the app, and run `provision.yml`.",
+        )
+    try:
+        with terminable():
+            results = uploads_sync.run(
+                wanted=wanted,
+                apps=apps,
+                due=arguments.due,
+                wait_seconds=0 if arguments.due else _WAIT_SECONDS,
+                say=_say(arguments),
+            )
+    except LockedError as error:
+        if not arguments.due:
+            raise
+        logger.info("%s The uploads have their turn in five minutes.", error.message)
+        return 0
+    if results or not arguments.due:
+        _show(arguments, wanted, results)
+    # The hooks are told once it is late, not at each turn.
+    return 1 if any(result.problems for result in results) and not arguments.due else 0
+
+
+def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
+    return (lambda _: None) if arguments.json else (lambda text: print(text, flush=True))
+
+
+def _show(
+    arguments: argparse.Namespace, wanted: Sequence[Destination], results: Sequence[Result]
+) -> None:
     if arguments.json:
         print(json.dumps({"destinations": [result.as_json() for result in results]}, indent=2))
-    else:
-        if not wanted:
-            print("No destination is declared (docs/settings.md, `bedstone_backup`).")
-        for result in results:
-            _print(result)
-    return 1 if any(result.problems for result in results) else 0
+        return
+    if not wanted:
+        print("No destination is declared (docs/settings.md, `bedstone_backup`).")
+    for result in results:
+        _print(result)
 
 
 def _print(result: Result) -> None:
@@ -172,7 +232,7 @@ def _print(result: Result) -> None:
         print(f"{result.destination}: has {sentence}")
     if result.removed:
         print(f"{result.destination}: removed after their time: {', '.join(result.removed)}")
-    if not (result.sent or result.problems):
+    if not (result.sent or result.problems or result.notes):
         print(f"{result.destination}: has all that it should have")
     for note in result.notes:
         logger.warning("%s: %s", result.destination, note)

@@ -16,6 +16,7 @@ HTTP_SLOTS = ("blue", "green")
 # Of the whole server, not of one app.
 BACKUP_UNIT = "bedstone-backup.service"
 COPY_UNIT = "bedstone-copy.service"
+UPLOADS_UNIT = "bedstone-uploads.service"
 FULL_BACKUP_UNIT = "bedstone-wal-full.service"
 INCREMENTAL_BACKUP_UNIT = "bedstone-wal-incremental.service"
 UPGRADE_UNIT = "bedstone-upgrade.service"

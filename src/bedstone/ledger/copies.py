@@ -18,7 +18,7 @@ class Copy:
 
     Attributes:
         app: whose; "" for what belongs to the whole server.
-        kind: ``dump`` (with its uploads), ``configuration`` or ``image``.
+        kind: ``dump`` (with its uploads), ``uploads``, ``configuration`` or ``image``.
         backup: the backup's name, or a release's id.
         destination: where to.
         state: ``succeeded`` or ``failed``.
@@ -130,6 +130,26 @@ def first_arrival(connection: sqlite3.Connection, app: str, destination: str) ->
         (destination, app),
     ).fetchone()[0]
     return str(found) if found else None
+
+
+def has_arrived(connection: sqlite3.Connection, app: str, kind: str, destination: str) -> bool:
+    """Return whether this server has ever copied something of an app and a kind there."""
+    found = connection.execute(
+        "SELECT 1 FROM copies WHERE app = ? AND kind = ? AND destination = ?"
+        " AND state = 'succeeded' LIMIT 1",
+        (app, kind, destination),
+    ).fetchone()
+    return found is not None
+
+
+def last_state(connection: sqlite3.Connection, app: str, kind: str, destination: str) -> str | None:
+    """Return how the last recorded attempt of an app and a kind ended; None: there was none."""
+    found = connection.execute(
+        "SELECT state FROM copies WHERE app = ? AND kind = ? AND destination = ?"
+        " ORDER BY id DESC LIMIT 1",
+        (app, kind, destination),
+    ).fetchone()
+    return str(found["state"]) if found else None
 
 
 def newest_of_each(connection: sqlite3.Connection) -> list[sqlite3.Row]:

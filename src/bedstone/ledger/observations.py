@@ -25,7 +25,7 @@ class Arrival:
     Attributes:
         destination: where.
         app: whose; "" for what belongs to the whole server.
-        kind: ``dump``, ``media``, ``configuration`` or ``wal``.
+        kind: ``dump``, ``media``, ``uploads``, ``configuration`` or ``wal``.
         newest: name of the newest one there; None when there is none, or no check has succeeded
             yet.
         newest_at: when that one was begun (of WAL: how far it reaches).

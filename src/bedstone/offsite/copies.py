@@ -19,7 +19,7 @@ from bedstone.backup.catalog import Backup
 from bedstone.backup.manifest import Manifest
 from bedstone.core import clock, disk, files, paths, safe_tree
 from bedstone.core.errors import BedstoneError, RefusedError
-from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER, UPLOADS
 from bedstone.storage import restic_errors
 from bedstone.storage.restic import Repository, Snapshot
 from bedstone.storage.restic_errors import ResticError
@@ -232,13 +232,14 @@ def fetch(
         into: a directory, made if it isn't there; the fetched data is below it.
         kind: ``dump``: the backup's directory, each byte checked by its manifest (its uploads
             follow by ``media.unpack``, which finds them there); ``media``: the directory of its
-            uploads; ``configuration``: see :mod:`bedstone.offsite.host_state`; ``image``: what
-            `docker load` takes.
+            uploads; ``uploads``: likewise, also of a copy between two backups, by its name, and of
+            a backup that isn't whole; ``configuration``: see :mod:`bedstone.offsite.host_state`;
+            ``image``: what `docker load` takes.
         watch: called repeatedly while it runs; its exception stops it.
 
     Returns:
-        What was fetched: ``into/NAME`` (dump), ``into/media``, ``into/configuration``,
-        ``into/APP.tar`` (image).
+        What was fetched: ``into/NAME`` (dump), ``into/media`` (media, uploads),
+        ``into/configuration``, ``into/APP.tar`` (image).
 
     Raises:
         RefusedError: it isn't there, or there is too little disk space.
@@ -256,7 +257,7 @@ def fetch(
         if kind == DUMP:
             _check(source, destination)
             media_snapshots.mark_origin(source, destination.name)
-        if kind == MEDIA:
+        if kind in {MEDIA, UPLOADS}:
             safe_tree.disarm(source)
         files.remove_tree(target)
         source.rename(target)
@@ -353,6 +354,8 @@ def _find(repository: Repository, app: str, name: str, kind: str) -> Snapshot:
         names = [remote.name for remote in there]
     else:
         found = of_kind(snapshots, app, kind)
+        if kind == UPLOADS:
+            found = [*of_kind(snapshots, app, MEDIA), *found]
         fits = [s for s in found if name in {LATEST, s.tags.get("backup")}]
         if fits:
             return fits[-1]
@@ -371,7 +374,7 @@ def _target(entry: Path, found: Snapshot, into: Path, app: str, kind: str) -> tu
     present = sorted(entry.iterdir())
     if len(present) != 1:
         raise BedstoneError(f"The snapshot {found.id[:8]} holds {len(present)} entries, not one.")
-    target = {MEDIA: MEDIA, IMAGE: f"{app}.tar"}.get(kind, present[0].name)
+    target = {MEDIA: MEDIA, UPLOADS: MEDIA, IMAGE: f"{app}.tar"}.get(kind, present[0].name)
     return present[0], into / target
 
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from bedstone.backup import settings as backup_settings
 from bedstone.core import age, clock, names
 from bedstone.ledger import database, observations
-from bedstone.ledger.kinds import CONFIGURATION, DUMP, SERVER, WAL
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, SERVER, UPLOADS, WAL
 from bedstone.offsite import observe
 from bedstone.storage import destinations
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bedstone.backup.settings import Settings
     from bedstone.ledger.observations import Arrival
     from bedstone.storage.destinations import Destination, Destinations
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(hours=2)
 # A check runs each hour.
 UNWATCHED = timedelta(hours=3)
+# Uploads that are copied between backups may miss some of their turns.
+_INTERVALS = 4
+_UPLOADS_HELP = f"`systemctl status {names.UPLOADS_UNIT}`"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Item:
     Attributes:
         destination: where.
         app: whose; "" for what belongs to the whole server.
-        kind: ``dump``, ``media``, ``configuration`` or ``wal``.
+        kind: ``dump``, ``media``, ``uploads``, ``configuration`` or ``wal``.
         seen: what was last seen there, or None.
         problem: why it is red; None when all is well.
         note: what may become a problem.
@@ -97,7 +102,11 @@ def items(settings: Settings, known: Destinations) -> list[Item]:
             made = local.newest_at if local else None
             if kind == CONFIGURATION:
                 made = max(newest, default=None)
-            result.append(_item(place, app, kind, arrival, made, since, now))
+            if kind == UPLOADS:
+                every = settings.app(app).copy_every or PATIENCE
+                result.append(_uploads(place, app, arrival, made, every, now))
+            else:
+                result.append(_item(place, app, kind, arrival, made, since, now))
         wal = seen.get((place.name, SERVER, WAL))
         if known.point_in_time and place.pgbackrest is not None:
             # How far WAL reaches is judged where it is measured: an idle server writes none.
@@ -124,7 +133,9 @@ def app_status(app: str) -> dict[str, Any] | None:
     ]
     if not any(item.app == app for item in own):
         return None
-    worst = min(own, key=lambda item: (item.problem is None, item.note is None, _newest(item)))
+    # The age of uploads between backups is that of a run: it hides no older backup.
+    told = [item for item in own if item.kind != UPLOADS or item.problem or item.note]
+    worst = min(told, key=lambda item: (item.problem is None, item.note is None, _newest(item)))
     return {
         "destination": worst.destination,
         "kind": worst.kind,
@@ -146,6 +157,27 @@ def _wal(place: Destination, seen: Arrival | None, since: datetime, now: datetim
     if seen is not None and problem is None and note is None:
         problem = seen.problem
     return Item(place.name, SERVER, WAL, seen, problem, note)
+
+
+def _uploads(
+    place: Destination,
+    app: str,
+    seen: Arrival | None,
+    made: datetime | None,
+    every: timedelta,
+    now: datetime,
+) -> Item:
+    """Judge uploads that are copied between backups by the last run that compared them."""
+    since = _modified(backup_settings.path())
+    problem, note = _sight(seen, since, now)
+    if seen is not None and problem is None and note is None:
+        limit = max(_INTERVALS * every, PATIENCE)
+        problem = seen.problem
+        if problem is None and seen.newest_at is not None:
+            problem = _age_problem(now - seen.newest_at, limit, _UPLOADS_HELP)
+        elif problem is None and made is not None and now - max(made, since) > limit:
+            problem = f"none has ever arrived there: {_UPLOADS_HELP}"
+    return Item(place.name, app, UPLOADS, seen, problem, note)
 
 
 def _item(
@@ -192,7 +224,7 @@ def _judge(
     if seen.problem is not None:
         return seen.problem
     if seen.newest_at is not None:
-        return _age_problem(place, now - seen.newest_at)
+        return _age_problem(now - seen.newest_at, clock.NIGHTLY, _help(place))
     if place.is_local:
         if now - since > clock.NIGHTLY:
             return f"there is no backup yet: {_help(place)}"
@@ -201,12 +233,12 @@ def _judge(
     return None
 
 
-def _age_problem(place: Destination, old: timedelta) -> str | None:
+def _age_problem(old: timedelta, limit: timedelta, hint: str) -> str | None:
     if old < -clock.TOLERANCE:
         ahead = age.humanize(-old.total_seconds())
         return f"the newest there is {ahead} ahead of this server's clock: is that right (`date`)?"
-    if old > clock.NIGHTLY:
-        return f"the newest there is {age.humanize(old.total_seconds())} old: {_help(place)}"
+    if old > limit:
+        return f"the newest there is {age.humanize(old.total_seconds())} old: {hint}"
     return None
 
 
@@ -217,8 +249,12 @@ def _help(place: Destination) -> str:
 
 
 def _declared() -> datetime:
+    return _modified(destinations.path())
+
+
+def _modified(path: Path) -> datetime:
     try:
-        return datetime.fromtimestamp(destinations.path().stat().st_mtime, UTC)
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         return datetime.now(UTC)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bedstone.backup import catalog
 from bedstone.backup.manifest import RESTIC
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger import observations
-from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.ledger import database, observations
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER, UPLOADS
 from bedstone.offsite import copies, verification_reports
 from bedstone.storage import destinations, restic_errors
 from bedstone.storage.reachability import ReachError
@@ -38,6 +38,8 @@ def expected(settings: Settings, destination: Destination) -> list[tuple[str, st
         found.append((app.app, DUMP))
         if app.media is not None and destinations.has_key():
             found.append((app.app, MEDIA))
+            if app.copy_every is not None and not destination.is_local:
+                found.append((app.app, UPLOADS))
     if not destination.is_local:
         found.append((SERVER, CONFIGURATION))
     return found
@@ -71,6 +73,8 @@ def measure(
     for app, kind in wanted:
         if kind == CONFIGURATION:
             _configuration(destination, snapshots)
+        elif kind == UPLOADS:
+            _uploads(destination, app, snapshots)
         elif not destination.is_local:
             _remote(destination, app, kind, snapshots)
         elif kind == DUMP:
@@ -111,6 +115,25 @@ def _configuration(destination: Destination, snapshots: list[Snapshot]) -> None:
         CONFIGURATION,
         newest=newest.tags.get("backup") if newest else None,
         newest_at=datetime.fromisoformat(started) if started else moment,
+    )
+
+
+def _uploads(destination: Destination, app: str, snapshots: list[Snapshot]) -> None:
+    """Record the newest copy of an app's uploads; when that was compared, a run alone knows.
+
+    A directory that doesn't change adds no snapshot, so the age of the newest one says nothing.
+    """
+    with database.opened() as connection:
+        last = observations.last_seen(
+            connection, destination=destination.name, app=app, kind=UPLOADS
+        )
+    found = copies.of_kind(snapshots, app, UPLOADS)
+    observations.record(
+        destination.name,
+        app,
+        UPLOADS,
+        newest=found[-1].tags.get("backup") if found else None,
+        newest_at=last[0].newest_at if last else None,
     )
 
 

@@ -14,7 +14,7 @@ from bedstone.core import files, lock, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import copies as copies_history
 from bedstone.ledger.kinds import CONFIGURATION, DUMP, SERVER
-from bedstone.offsite import copies, host_state, observe, verification_reports
+from bedstone.offsite import copies, host_state, observe, uploads, verification_reports
 from bedstone.offsite.copies import IMAGE
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
@@ -347,6 +347,7 @@ class _One:
                 removed += [remote.name for remote in gone]
                 doomed += [s.id for remote in gone for s in remote.snapshots.values()]
                 doomed += copies.orphans(snapshots, app.app)
+                doomed += uploads.obsolete(snapshots, app.app)
             doomed += copies.expired_configurations(snapshots, self._settings)
             names = [app.app for app in self._settings.apps]
             doomed += host_state.superfluous(snapshots, names)

@@ -44,9 +44,26 @@ def check(context: Context, settings: Settings) -> Iterator[Problem]:
     for index, there in enumerate(declared):
         yield from _one(context, (*_SETTING, index), there)
     yield from _shared(context, declared)
+    yield from _uploads(context, settings)
     if isinstance(context.variables.get("bedstone_secrets"), dict):  # else reported already
         yield from _key(context, settings)
         yield from _secrets(context, declared)
+
+
+def _uploads(context: Context, settings: Settings) -> Iterator[Problem]:
+    """Check that uploads which are copied between the backups are in those, and go somewhere."""
+    for index, app in enumerate(settings.apps):
+        media = app.media
+        if media is None or media.copy_every_minutes is None:
+            continue
+        where = ("bedstone_apps", index, "media", "copy_every_minutes")
+        if not media.backup:
+            message = "`backup: false` keeps these uploads out of every copy."
+            yield context.problem(where, message, {"backup": True})
+        if not settings.backup.destinations:
+            message = "The uploads can't be copied: `bedstone_backup` has no destination."
+            example = {"bedstone_backup": {"destinations": [{"name": "offsite", "sftp": _SFTP}]}}
+            yield context.problem(where, message, example)
 
 
 def _names(context: Context, declared: list[Destination]) -> Iterator[Problem]:

@@ -149,12 +149,16 @@ def databases(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-def media(site: Site) -> list[dict[str, str]]:
+def media(site: Site) -> list[dict[str, Any]]:
     """Return role backup's directories of uploads on this host, each with its app."""
     if not site.has("app"):
         return []
     return [
-        {"app": app.name, "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/media"}
+        {
+            "app": app.name,
+            "directory": f"{names.CONTENT_DIRECTORY}/{app.name}/media",
+            **app.media.model_dump(include={"copy_every_minutes"}, exclude_none=True),
+        }
         for app in site.settings.apps
         if app.media and app.media.backup
     ]

@@ -105,6 +105,15 @@ class Media(Content):
         "copies them, or the app can make them again.",
         examples=[False],
     )
+    copy_every_minutes: int | None = Field(
+        None,
+        ge=5,
+        le=1440,
+        description="How often the uploads go to each destination of `bedstone_backup` between "
+        "the nightly backups, in minutes; a timer looks every five minutes. Only what is new is "
+        "sent, and what was deleted since can be restored for a day or two. Needs a destination.",
+        examples=[15],
+    )
 
 
 class AppFile(Model):

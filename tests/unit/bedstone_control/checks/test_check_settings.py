@@ -809,6 +809,18 @@ CASES = [
         f"{PAYMENTS}.static", "begins and ends with a slash", "url: /static/", line="static:",
     ),
     Case(
+        "uploads copied to nowhere",
+        app("media", {"path": "/app/media", "url": "/media/", "copy_every_minutes": 15}),
+        f"{PAYMENTS}.media.copy_every_minutes", "`bedstone_backup` has no destination",
+        "destinations:", line="copy_every_minutes:",
+    ),
+    Case(
+        "uploads copied each minute",
+        app("media", {"path": "/app/media", "url": "/media/", "copy_every_minutes": 1}),
+        f"{PAYMENTS}.media.copy_every_minutes", "1 is out of range", "copy_every_minutes: 15",
+        line="copy_every_minutes:",
+    ),
+    Case(
         "uploads within the static files", app("media", "/app/staticfiles/media"),
         f"{PAYMENTS}.media", "overlap", "path: /app/media", line="media:",
     ),

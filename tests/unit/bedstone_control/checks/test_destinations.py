@@ -120,6 +120,15 @@ CASES = [
         "bucket with a URL", s3("bucket", "s3://backups"), f"{ALL}[bucket].s3.bucket",
         "does not have the right form", "bucket: example-backups", line="bucket: s3:",
     ),
+    Case(
+        "uploads copied that are in no backup",
+        put("bedstone_apps", 0, "media", {
+            "path": "/app/media", "url": "/media/", "backup": False, "copy_every_minutes": 15,
+        }),
+        "bedstone_apps[payments].media.copy_every_minutes",
+        "`backup: false` keeps these uploads out of every copy", "backup: true",
+        line="copy_every_minutes:",
+    ),
     # --- places
     *(
         Case(

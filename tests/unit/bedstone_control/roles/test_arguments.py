@@ -278,6 +278,17 @@ def test_databases_have_their_roles_and_a_login(site: Site) -> None:
     ]
 
 
+def test_uploads_that_are_copied_between_backups_say_how_often() -> None:
+    media = {"path": "/app/media", "url": "/media/", "copy_every_minutes": 15}
+    app = {"name": "shop", "source": {"image": "a:1"}, "services": {"web": {"port": 8000}}}
+    site = site_of({"apps": [{**app, "database": False, "media": media}]}, {"apps": {}})
+    assert ARGUMENTS["backup_media"](site) == [
+        {"app": "shop", "directory": "/srv/bedstone/shop/media", "copy_every_minutes": 15}
+    ]
+    # A release has nothing to do with it.
+    assert "copy_every_minutes" not in str(host_config(site, site.settings.apps[0]))
+
+
 def test_uploads_that_something_else_copies_are_in_no_backup() -> None:
     media = {"path": "/app/media", "url": "/media/", "backup": False}
     app = {"name": "shop", "source": {"image": "a:1"}, "services": {"web": {"port": 8000}}}
