@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedstone.apps import slots
@@ -13,17 +14,20 @@ from bedstone.backup import manifest, media
 from bedstone.core import files, names, paths
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database, releases
-from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, SERVER, UPLOADS
 from bedstone.offsite import copies
+from bedstone.offsite import uploads as fitting
 from bedstone.storage.restic import Repository
 from bedstone.system.docker import Docker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destination
+    from bedstone.storage.restic import Snapshot
 
 
 def place() -> Path:
@@ -75,43 +79,100 @@ def configuration(
 
 
 def uploads(
-    settings: Settings, destination: Destination, say: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
-    """Restore the uploads of each app from its last backup.
+    settings: Settings,
+    destination: Destination,
+    say: Callable[[str], None],
+    target: datetime | None = None,
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Restore the uploads of each app: the state that fits the databases.
+
+    What can't be fetched of it is taken from the last backup, with a warning.
+
+    Args:
+        settings: this server's.
+        destination: where from.
+        say: called with the text of each step.
+        target: the moment of the databases; None for all that was archived.
 
     Returns:
-        app -> ``files``, ``backup`` (its name) and ``started`` (when that was begun).
+        app -> ``files``, ``backup`` (the name of the backup or copy) and ``started`` (when that was
+        begun); the warnings.
 
     Raises:
         BedstoneError: they can't be fetched.
 
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    warnings = []
     for app in settings.apps:
         if app.media is None:
-            continue
-        full = [remote for remote in copies.listed(destination, app.app) if remote.full]
-        if not full:
-            say(f"{app.app}: no backup of its uploads is there")
             continue
         # On the file system on which they will be.
         side = app.media.with_name(f".{app.media.name}.rebuild")
         files.remove_tree(side)
         try:
-            brought = _fetch_uploads(destination, full[0], side)
-            if brought is None:
+            chosen, problem = _choose(destination, app.app, target, side)
+            if problem is not None:
+                warnings.append(problem)
+            if chosen is None:
+                say(f"{app.app}: no backup of its uploads is there")
                 continue
             files.remove_tree(app.media)
-            brought.rename(app.media)
+            chosen.brought.rename(app.media)
         finally:
             files.remove_tree(side)
+        number = media.count(app.media)
         found[app.app] = {
-            "files": media.count(app.media),
-            "backup": full[0].name,
-            "started": full[0].started.isoformat(),
+            "files": number,
+            "backup": chosen.name,
+            "started": chosen.started.isoformat(),
         }
-        say(f"{app.app}: brought back {found[app.app]['files']} uploaded files")
-    return found
+        say(f"{app.app}: brought back {number} uploaded files of {chosen.started:%Y-%m-%d %H:%M}")
+    return found, warnings
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Uploads that were fetched: of which backup or copy, and where they are."""
+
+    name: str
+    started: datetime
+    brought: Path
+
+
+def _choose(
+    destination: Destination, app: str, target: datetime | None, side: Path
+) -> tuple[_Chosen | None, str | None]:
+    """Fetch the uploads that fit, else those of the last backup; return them and a warning."""
+    there = copies.snapshots_of(Repository(destination))
+    full = [remote for remote in copies.whole(there, app) if remote.full]
+    state = fitting.fitting(there, app, target)
+    last = full[0] if full else None
+    warning = None
+    if state is not None and (last is None or _is_better(state, last, target)):
+        name = state.tags.get("backup", "")
+        try:
+            brought = copies.fetch(destination, app, name, side, kind=UPLOADS)
+            return _Chosen(name, state.time, brought), None
+        except BedstoneError as error:
+            if last is None:
+                raise
+            warning = (
+                f"{app}: its uploads of {state.time:%Y-%m-%d %H:%M:%S} UTC can't be fetched"
+                f" ({error.message}); those of {last.name} took their place."
+            )
+    if last is None:
+        return None, None
+    found = _fetch_uploads(destination, last, side)
+    return _Chosen(last.name, last.started, found) if found else None, warning
+
+
+def _is_better(state: Snapshot, last: copies.Remote, target: datetime | None) -> bool:
+    """Return whether a state fits better than the uploads of the last backup."""
+    if MEDIA in last.kinds:
+        return state != last.snapshots[MEDIA]
+    # That has its uploads in its directory, so it is no state.
+    return target is not None or state.time > last.started
 
 
 def _fetch_uploads(destination: Destination, remote: copies.Remote, side: Path) -> Path | None:

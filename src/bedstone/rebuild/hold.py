@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 UNITS = (
     names.BACKUP_UNIT,
     names.COPY_UNIT,
+    names.UPLOADS_UNIT,
     names.FULL_BACKUP_UNIT,
     names.INCREMENTAL_BACKUP_UNIT,
 )

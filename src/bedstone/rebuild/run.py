@@ -170,10 +170,12 @@ def _files(
     configured = files.configuration(destination, say)
     warnings = [*journal.facts.get("warnings", []), *warnings, *configured["warnings"]]
     configured["warnings"] = warnings
-    brought = {}
+    brought: dict[str, dict[str, Any]] = {}
     # A dump has its uploads with it.
     if journal.facts.get("kind") != rebuild_dumps.KIND:
-        brought = files.uploads(settings, destination, say)
+        target = None if journal.target is None else datetime.fromisoformat(journal.target)
+        brought, told = files.uploads(settings, destination, say, target)
+        warnings += told
     return journal.at(rebuild_journal.FILES, **configured, media=brought)
 
 

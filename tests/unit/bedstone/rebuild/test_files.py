@@ -16,12 +16,14 @@ from bedstone.cli import rebuild
 from bedstone.core import paths
 from bedstone.core.errors import RefusedError
 from bedstone.ledger import database, releases
-from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA
+from bedstone.ledger.kinds import CONFIGURATION, DUMP, MEDIA, UPLOADS
 from bedstone.offsite import copies
-from bedstone.offsite.copies import IMAGE, Remote
+from bedstone.offsite.copies import IMAGE
 from bedstone.rebuild import files, run
+from bedstone.storage import restic_errors
 from bedstone.storage.destinations import Destination
 from bedstone.storage.restic import Snapshot
+from bedstone.storage.restic_errors import ResticError
 from bedstone.system.docker import Docker, ImageFacts
 
 if TYPE_CHECKING:
@@ -55,11 +57,21 @@ class Elsewhere:
     images: dict[str, str]
     configured: bool = True
     schema: int = len(database.MIGRATIONS)
-    kinds: tuple[str, ...] = (DUMP, MEDIA)
+    # Of payments: the moments of uploads that were copied between backups, and what is damaged.
+    copied: tuple[datetime, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     def snapshots(self) -> list[Snapshot]:
         tags = {"app": "", "kind": CONFIGURATION, "backup": "configuration_1"}
-        return [Snapshot("c", NIGHT, tags)] if self.configured else []
+        configured = [Snapshot("c", NIGHT, tags)] if self.configured else []
+        of = {"app": "payments", "backup": "backup_1"}
+        dump = {**of, "kind": DUMP, "media": "m", "started": NIGHT.isoformat()}
+        night = [Snapshot("d", NIGHT, dump), Snapshot("n", NIGHT, {**of, "kind": MEDIA}, (), "m")]
+        between = [
+            Snapshot(f"u{moment:%H}", moment, {**of, "kind": UPLOADS, "backup": f"{moment:%H}"})
+            for moment in self.copied
+        ]
+        return [*configured, *night, *between]
 
     def fetch(
         self, _place: Destination, app: str, name: str, into: Path, *, kind: str, **_: object
@@ -72,8 +84,10 @@ class Elsewhere:
                 raise RefusedError(f"There is no image of {app} {name!r} at offsite.")
             (into / f"{app}.tar").write_text(f"bedstone/{app}:{name} {self.images[app]}")
             return into / f"{app}.tar"
+        if name in self.damaged:
+            raise ResticError("The repository at offsite is damaged.", restic_errors.DAMAGED)
         (into / MEDIA).mkdir()
-        (into / MEDIA / "invoice.pdf").write_text("paid")
+        (into / MEDIA / "invoice.pdf").write_text(f"paid {kind} {name}")
         return into / MEDIA
 
     def _configuration(self, directory: Path) -> Path:
@@ -106,9 +120,6 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     found = Elsewhere({"payments": "sha256:payments", "wiki": "sha256:wiki"})
     monkeypatch.setattr(copies, "snapshots_of", lambda _repository: found.snapshots())
     monkeypatch.setattr(copies, "fetch", found.fetch)
-    monkeypatch.setattr(
-        copies, "listed", lambda _place, app: [Remote("backup_1", app, NIGHT, 10, found.kinds)]
-    )
     return found
 
 
@@ -172,22 +183,65 @@ def test_a_ledger_of_a_newer_program_is_refused(elsewhere: Elsewhere) -> None:
     assert serving() == []
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_uploads_are_put_in_place_and_counted(tmp_path: Path) -> None:
-    media = tmp_path / "srv/bedstone/payments/media"
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Where the uploads of payments are to be."""
+    directory = tmp_path / "srv/bedstone/payments/media"
+    directory.parent.mkdir(parents=True)
+    return directory
+
+
+def uploads(media: Path, target: datetime | None = None) -> tuple[dict[str, Any], list[str]]:
     apps = (
         App("payments", "payments", "payments_owner", media),
         App("wiki", "wiki", "wiki_owner", None),
     )
-    settings = Settings(tmp_path, 30, 8, 6, 3, 1, 1, "/run/postgresql", 5432, apps)
-    media.parent.mkdir(parents=True)
+    settings = Settings(media, 30, 8, 6, 3, 1, 1, "/run/postgresql", 5432, apps)
+    return files.uploads(settings, OFFSITE, lambda _words: None, target)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_uploads_are_put_in_place_and_counted(media: Path) -> None:
     for _ in range(2):
-        found = files.uploads(settings, OFFSITE, lambda _words: None)
+        found, warnings = uploads(media)
         assert found == {
             "payments": {"files": 1, "backup": "backup_1", "started": NIGHT.isoformat()}
         }
-        assert (media / "invoice.pdf").read_text() == "paid"
+        assert warnings == []
+        assert (media / "invoice.pdf").read_text() == "paid media backup_1"
         assert [path.name for path in media.parent.iterdir()] == ["media"]
+
+
+@pytest.mark.parametrize(
+    ("target", "taken"),
+    [(None, "09"), (6, "06"), (7, "09"), (10, "09"), (2, "backup_1")],
+    ids=["to the end", "exactly", "the first since", "the last before", "of the backup"],
+)
+def test_uploads_that_fit_the_databases_are_taken(
+    elsewhere: Elsewhere, media: Path, target: int | None, taken: str
+) -> None:
+    elsewhere.copied = tuple(NIGHT.replace(hour=hour, minute=0) for hour in (6, 9))
+    moment = None if target is None else NIGHT.replace(hour=target, minute=0)
+
+    found, warnings = uploads(media, moment)
+
+    assert found["payments"]["backup"] == taken
+    assert (media / "invoice.pdf").read_text().endswith(taken)
+    assert warnings == []
+
+
+def test_damaged_uploads_give_way_to_those_of_the_backup_with_a_warning(
+    elsewhere: Elsewhere, media: Path
+) -> None:
+    elsewhere.copied = (NIGHT.replace(hour=9),)
+    elsewhere.damaged = ("09",)
+
+    found, (warning,) = uploads(media)
+
+    assert found["payments"]["backup"] == "backup_1"
+    assert (media / "invoice.pdf").read_text() == "paid media backup_1"
+    assert "2026-11-20 09:30:00 UTC can't be fetched (The repository at offsite is dam" in warning
+    assert "backup_1 took their place" in warning
 
 
 def test_the_words_say_what_came_back_and_what_did_not() -> None:

@@ -110,7 +110,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(
         files, "configuration", lambda *_: made.step("configuration", dict(brought))()
     )
-    monkeypatch.setattr(files, "uploads", made.step("uploads", {}))
+    monkeypatch.setattr(files, "uploads", made.step("uploads", ({}, [])))
     monkeypatch.setattr(dumps, "newest", made.step("newest", {}))
     return made
 
@@ -349,6 +349,7 @@ def test_a_new_server_is_prepared_and_its_backups_run_again_afterwards(
     assert directories == [
         "bedstone-backup.service.d",
         "bedstone-copy.service.d",
+        "bedstone-uploads.service.d",
         "bedstone-wal-full.service.d",
         "bedstone-wal-incremental.service.d",
     ]
