@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bedstone.backup.manifest import RESTIC, Media
 from bedstone.core import files, safe_tree
 from bedstone.core.errors import BedstoneError
-from bedstone.ledger.kinds import MEDIA
+from bedstone.ledger.kinds import MEDIA, UPLOADS
 from bedstone.storage import destinations
 from bedstone.storage.restic import Repository
 from bedstone.storage.restic_errors import MISSING, ResticError
@@ -91,12 +91,13 @@ def find(found: Media, backup: Path) -> tuple[Destination, Snapshot]:
     for place in places:
         repository = Repository(place)
         try:
-            snapshots = repository.snapshots({"kind": MEDIA})
+            snapshots = repository.snapshots()
         except BedstoneError as error:
             said.append(f"{place.name}: {error.message}")
             continue
         for snapshot in snapshots:
-            if found.snapshot in {snapshot.id, snapshot.original}:
+            kept = snapshot.tags.get("kind") in {MEDIA, UPLOADS}
+            if kept and found.snapshot in {snapshot.id, snapshot.original}:
                 return place, snapshot
         said.append(f"{place.name}: no snapshot {(found.snapshot or '?')[:8]}")
     raise BedstoneError(

@@ -51,8 +51,10 @@ def register(subparsers: Subparsers) -> None:
             "serves with it: what they wrote meanwhile would only be in the replaced data.\n\n"
             "--time brings PostgreSQL's whole cluster back beside, out of the WAL, as it was at\n"
             "that moment; the app's database of then becomes a backup, and that is restored like\n"
-            "any other. Uploads aren't in the WAL: they stay as they are. A moment that can't be\n"
-            "reached is refused, and those that can are named.\n\n"
+            "any other. Uploads aren't in the WAL: they stay as they are, unless the app declares\n"
+            "`copy_every_minutes` in its `media` and a copy was made since that moment: the first\n"
+            "such copy is taken. A moment that can't be reached is refused, and those that can\n"
+            "are named.\n\n"
             "Exit code 3: refused, and nothing was touched."
         ),
         examples=(
@@ -157,6 +159,7 @@ def _command(arguments: argparse.Namespace) -> int:
         arguments.release,
         arguments.destination,
         arguments.as_of,
+        uploads=arguments.media is not False and arguments.into is None,
     ).checked(app.app)
     if wanted.takes_long and not arguments.yes and not sys.stdin.isatty():
         raise _nobody_there()
@@ -177,6 +180,7 @@ def _command(arguments: argparse.Namespace) -> int:
             found.path,
             into=arguments.into,
             with_media=arguments.media,
+            uploads=found.uploads,
             from_other_app=arguments.from_other_app,
             as_superuser=arguments.as_superuser,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from bedstone.postgres import dump, queries, restore_role
 
 if TYPE_CHECKING:
     from bedstone.backup.catalog import Backup
-    from bedstone.backup.manifest import Manifest
+    from bedstone.backup.manifest import Manifest, Media
     from bedstone.backup.settings import App, Settings
     from bedstone.postgres.server import Server
 
@@ -83,6 +83,7 @@ def check(
     *,
     into: str | None = None,
     with_media: bool | None = None,
+    uploads: Media | None = None,
     from_other_app: bool = False,
     as_superuser: bool = False,
 ) -> Plan:
@@ -95,6 +96,7 @@ def check(
         into: name of a new database next to the app's.
         with_media: True to insist on the media, False to leave them alone, None for "if the backup
             and the app have them, and ``into`` is not given".
+        uploads: those that fit the backup, which has none of its own.
         from_other_app: accept another app's backup.
         as_superuser: objects of other apps' roles are no reason to refuse.
 
@@ -119,6 +121,8 @@ def check(
             hint="Take another one: `bedstone backups --check` tells which are whole.",
             details="\n".join(damages[:20]),
         )
+    if uploads is not None:
+        found = replace(found, media=uploads)
     directory = _media(settings, app, path, found, into=into, wanted=with_media)
     database = _database(settings, app, backup, into=into, foreign=foreign)
     if database is not None:

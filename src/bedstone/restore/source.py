@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from bedstone.offsite import copies
 from bedstone.pitr import backup as past_backup
 from bedstone.pitr import cluster, window
 from bedstone.postgres import queries
+from bedstone.restore import past_uploads
 from bedstone.storage import destinations
 from bedstone.wal.stanza import Stanza
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bedstone.backup.manifest import Media
     from bedstone.backup.settings import App, Settings
     from bedstone.storage.destinations import Destination, Destinations
 
@@ -42,6 +44,7 @@ class Wanted:
         release: whose restore point.
         destination: where from, or None.
         as_of: read the destination as it was at this moment; None: as it is.
+        uploads: of a moment, those that fit it, too.
 
     """
 
@@ -50,6 +53,7 @@ class Wanted:
     release: str | None = None
     destination: str | None = None
     as_of: datetime | None = None
+    uploads: bool = True
 
     @property
     def takes_long(self) -> bool:
@@ -90,6 +94,7 @@ class Found:
         ended_at: of a moment: when the last transaction that is in it was committed.
         lsn: likewise, where in the WAL.
         said: notes on it for the operator.
+        uploads: of a moment: those that fit it; None: they stay as they are.
 
     """
 
@@ -98,6 +103,7 @@ class Found:
     ended_at: datetime | None = None
     lsn: str | None = None
     said: tuple[str, ...] = ()
+    uploads: Media | None = None
 
 
 def moment(text: str) -> datetime:
@@ -140,7 +146,8 @@ def found(settings: Settings, app: App, home: Path, wanted: Wanted) -> Iterator[
     scratch.clear(places)
     declared = destinations.load()
     if wanted.time is not None:
-        yield _of_moment(settings, app, home, wanted.time, _with_wal(declared, wanted), places)
+        made = _of_moment(settings, app, home, wanted.time, _with_wal(declared, wanted), places)
+        yield _with_uploads(made, app, wanted)
     elif wanted.release is not None:
         yield Found(home / _point_of(app.app, wanted.release, home))
     elif wanted.destination not in {None, destinations.LOCAL}:
@@ -204,8 +211,18 @@ def _of_moment(
         f" {destination.name}: the last transaction of the cluster until then was committed at"
         f" {window.text_of(found.ended_at)} (WAL {found.lsn})."
     )
-    uploads = ("Uploads stay as they are: they aren't in the WAL.",) if app.media else ()
-    return Found(made, destination.name, found.ended_at, found.lsn, (said, *uploads))
+    return Found(made, destination.name, found.ended_at, found.lsn, (said,))
+
+
+def _with_uploads(found: Found, app: App, wanted: Wanted) -> Found:
+    """Return a backup of a moment with the uploads that fit it, as far as there are such."""
+    if app.media is None or wanted.time is None:
+        return found
+    uploads, words = None, "Uploads stay as they are."
+    if wanted.uploads:
+        first = None if wanted.as_of else found.destination
+        uploads, words = past_uploads.find(app, app.media, wanted.time, first)
+    return replace(found, uploads=uploads, said=(*found.said, words))
 
 
 def _let_it_arrive(stanza: Stanza, destination: Destination) -> None:

@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,21 +16,23 @@ from bedstone.cli import main
 from bedstone.core.errors import BedstoneError, RefusedError
 from bedstone.ledger import database as ledger
 from bedstone.ledger import releases
+from bedstone.ledger.kinds import UPLOADS
 from bedstone.offsite import copies
 from bedstone.pitr import cluster as past
 from bedstone.pitr.window import UnreachableTimeError
 from bedstone.postgres import dump
 from bedstone.postgres.server import Server
 from bedstone.restore import source
+from bedstone.storage import destinations as destinations_known
 from bedstone.wal.stanza import Stanza
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from bedstone.backup.settings import Settings
     from bedstone.storage.destinations import Destination
     from tests.unit.fixtures.backup import FakePostgres
+    from tests.unit.fixtures.repositories import Elsewhere
 
 MOMENT = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 ENDED = MOMENT - timedelta(minutes=3)
@@ -122,6 +125,35 @@ def test_person_is_told_where_it_really_ended(
     assert "as it was at 2026-11-20 10:00:00 UTC, from offsite" in said
     assert "committed at 2026-11-20 09:57:00 UTC (WAL 0/5000148)" in said
     assert "Uploads stay as they are" in said
+
+
+def test_moment_brings_the_uploads_that_fit_it(
+    wal: FakePast,
+    configure: Callable[..., Settings],
+    elsewhere: Elsewhere,
+    media: Path,
+    key: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert key.exists()
+    directory = "/srv/bedstone/payments/media"
+    configure(media=[{"app": "payments", "directory": directory, "copy_every_minutes": 15}])
+    tags = {"app": "payments", "kind": UPLOADS, "backup": "uploads_1"}
+    there = elsewhere.open(destinations_known.load().get("offsite"))
+    there.ready()
+    there.backup(media.parent, ["media"], tags)
+    (media / "invoice.pdf").write_text("changed since")
+    asked = ("--time", "2026-11-20 10:00:00 UTC", "--yes", "--json")
+
+    assert run(*asked, "--no-media") == 0
+    assert (media / "invoice.pdf").read_text() == "changed since"
+    capsys.readouterr()
+    assert run(*asked) == 0
+
+    assert len(wal.asked) == 2
+    result = json.loads(capsys.readouterr().out)
+    assert (media / "invoice.pdf").read_text() == "the first"
+    assert (Path(result["old_media"]) / "invoice.pdf").read_text() == "changed since"
 
 
 def test_moment_becomes_a_backup_that_is_never_the_latest(
