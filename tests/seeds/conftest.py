@@ -164,6 +164,11 @@ def write_inventory(systems: Sequence[str], directory: Path, server: Server) -> 
     settings["bedstone_acme"] = None
     # A collector that no one runs: ten minutes later it would be an alarm.
     settings.pop("bedstone_logs", None)
+    # Likewise a server for backups; molecule/backup has one.
+    if settings.get("bedstone_backup", {}).pop("destinations", None):
+        for app in apps:
+            if isinstance(app.get("media"), dict):
+                app["media"].pop("copy_every_minutes", None)
     settings["docker_image_archives"] = list(bases)
     if "bedstone_operator" in settings:
         settings["bedstone_operator"]["authorized_keys"] = [(SSH / "id_ed25519.pub").read_text()]

@@ -283,6 +283,10 @@ def test_kore(seed: Callable[[str], Seed]) -> None:
     }
     assert app.static is not None
     assert app.media is not None
+    assert system.arguments["backup_media"] == [
+        {"app": "kore", "directory": "/srv/bedstone/kore/media", "copy_every_minutes": 15}
+    ]
+    assert [there["name"] for there in system.arguments["backup_destinations"]] == ["offsite"]
     assert system.site.settings.backup.keep_days == 30
     assert system.variables["rabbitmq_memory_mb"] == 614
     assert {entry["port"] for entry in opened(system)} == {80, 443}

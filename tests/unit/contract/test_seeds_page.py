@@ -45,7 +45,7 @@ def table(heading: str) -> list[list[str]]:
     part = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line for line in part.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    return [cells[0], *cells[2:]]
+    return [cells[0], *cells[2:]] if cells else []
 
 
 ROWS = [(system, row) for system in HEADINGS for row in table(HEADINGS[system])[1:]]
