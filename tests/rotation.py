@@ -14,6 +14,8 @@ SEED_SERVERS_VARIABLE = "BEDSTONE_SEED_SERVERS"
 SEED_SYSTEMS_OF_A_RUN = 2
 # Long stories of whole servers; parts of each are tried in other stages.
 STORIES = ("drill", "molecule-postgresql_replica", "molecule-upgrade", "newcomer")
+# Long scenarios for which together a slow machine has no time: each run has one group of them.
+GROUPS = (("molecule-pgbackrest",), ("molecule-base", "molecule-firewall"))
 # Roles that a server has only when its settings ask for them; the seed systems have some of each.
 EXTRAS = (
     "molecule-acme", "molecule-logs", "molecule-metrics", "molecule-pgbouncer",
@@ -68,10 +70,12 @@ def story(seed: int) -> str:
     return STORIES[seed % len(STORIES)]
 
 
-def extras(seed: int) -> tuple[str, ...]:
-    """Return :data:`EXTRAS` in the order of a run, which has no time for the last ones at times."""
+def last(seed: int) -> tuple[str, ...]:
+    """Return the stages that a run takes at its end, in order, as far as it has time for them."""
     first = seed % len(EXTRAS)
-    return EXTRAS[first:] + EXTRAS[:first]
+    taken = GROUPS[seed % len(GROUPS)]
+    others = [name for group in GROUPS if group is not taken for name in group]
+    return (*others, story(seed), *EXTRAS[first:], *EXTRAS[:first])
 
 
 def chosen_seed_servers(servers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

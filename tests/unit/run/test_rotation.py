@@ -103,7 +103,7 @@ def test_run_takes_one_story_unless_asked_for_others(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "left_out"), [(("--within=0",), 8), ((), 0), (("--all",), 0)]
+    ("arguments", "left_out"), [(("--within=0",), 10), ((), 0), (("--all",), 0)]
 )
 def test_turn_of_a_run_comes_last_and_what_has_no_time_is_named(
     arguments: tuple[str, ...],
@@ -114,19 +114,39 @@ def test_turn_of_a_run_comes_last_and_what_has_no_time_is_named(
 ) -> None:
     ran = recorded(monkeypatch, tmp_path, *arguments, "--jobs=1")
     told = capsys.readouterr().out
-    turn = ["molecule-upgrade", *rotation.extras(2)]
+    turn = list(rotation.last(2))
+    assert turn[:3] == ["molecule-base", "molecule-firewall", "molecule-upgrade"]
     if arguments != ("--all",):
-        assert ran[len(ran) - 8 + left_out :] == turn[left_out:]
-    assert {"check", "seeds", "molecule-release"} <= set(ran)
+        assert ran[len(ran) - 10 + left_out :] == turn[left_out:]
+    assert {"check", "seeds", "molecule-release", "molecule-pgbackrest"} <= set(ran)
     assert (f", {left_out} left out" in told) == bool(left_out)
     assert (f"no time within 0 minutes: {', '.join(turn)}" in told) == bool(left_out)
 
 
-def test_each_extra_is_the_first_in_its_turn() -> None:
-    number = len(rotation.EXTRAS)
-    assert {rotation.extras(seed)[0] for seed in range(number)} == set(rotation.EXTRAS)
-    assert all(sorted(rotation.extras(seed)) == list(rotation.EXTRAS) for seed in range(number))
-    assert {*rotation.EXTRAS, *rotation.STORIES} <= {stage.name for stage in run.all_stages()}
+def test_everything_has_its_turn() -> None:
+    turns = [rotation.last(seed) for seed in range(len(rotation.EXTRAS) * 2)]
+    assert {turn[-len(rotation.EXTRAS)] for turn in turns} == set(rotation.EXTRAS)
+    groups = [name for group in rotation.GROUPS for name in group]
+    assert all(set(rotation.EXTRAS) < set(turn) for turn in turns)
+    assert all(any(name not in turn for turn in turns) for name in groups)
+    assert all(not set(groups) <= set(turn) for turn in turns)
+    known = {stage.name for stage in run.all_stages()}
+    assert {*rotation.EXTRAS, *rotation.STORIES, *groups} <= known == run.SECONDS.keys()
+
+
+def test_slow_machine_takes_longer_for_what_is_left(tmp_path: Path) -> None:
+    def ended(name: str, seconds: float) -> run.Outcome:
+        used = stage_times.read(tmp_path / "none", tmp_path / "none", 0.0)
+        return run.Outcome(run.Stage(name, ()), seconds, 0, tmp_path, used)
+
+    (tmp_path / "none").touch()
+    left = run.Stage("molecule-redis", ())
+    usual, check = run.SECONDS["molecule-redis"], run.SECONDS["check"]
+    assert run.expected_seconds(left, []) == usual
+    assert run.expected_seconds(left, [ended("check", check / 2)]) == usual
+    slow = [ended("check", check * 2), ended("app", run.SECONDS["app"] * 2), ended("new", 9000)]
+    assert run.expected_seconds(left, slow) == usual * 2
+    assert run.expected_seconds(run.Stage("new", ()), []) == run.SECONDS_OF_A_NEW_STAGE
 
 
 def test_name_of_a_server_chooses_its_tests_alone() -> None:
