@@ -219,7 +219,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def bring_back(origin: Origin, place: Path) -> Callable[..., Any]:
-    def bring_back(target: datetime | None = None, label: str | None = None, **options: str) -> Any:
+    def bring_back(target: datetime | None = None, label: str | None = None, **options: Any) -> Any:
         stanza: Any = CopiedStanza(origin, **options)
         return past.cluster(stanza, OFFSITE, place, target, label)
 
