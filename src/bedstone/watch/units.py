@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
@@ -26,7 +27,12 @@ _PROPERTIES = (
     "ExecMainStatus",
     "UnitFileState",
     "OnFailure",
+    "Job",
+    "ActiveEnterTimestampMonotonic",
+    "FragmentPath",
 )
+# A playbook that lays out a unit starts it within this time.
+_LAID_OUT = timedelta(minutes=5)
 # Names and patterns of what Bedstone's servers are made of; each is judged where it is enabled.
 _NEEDED = (
     "nginx.service",
@@ -67,6 +73,7 @@ class Units:
         shown: systemd's properties of each.
         needed: those that have to run.
         samples: what earlier looks have seen.
+        fresh: those of the needed whose file is new, and which have never run.
         container: whether this server is a container.
         apps: the declared apps with the names of their services.
 
@@ -75,6 +82,7 @@ class Units:
     shown: Mapping[str, Mapping[str, str]]
     needed: Sequence[str] = ()
     samples: Sequence[Sample] = field(default_factory=tuple)
+    fresh: Collection[str] = ()
     container: bool = False
     apps: Mapping[str, Collection[str]] = field(default_factory=dict)
 
@@ -93,18 +101,32 @@ def gather(samples: Sequence[Sample], systemd: Systemd | None = None) -> Units:
         clusters = [each.unit for each in all_clusters() if each.starts() == AUTOMATIC]
     shown = systemd.properties(["*.service", *_NEEDED, *clusters], _PROPERTIES, timeout=_SECONDS)
     needed = [unit for unit in shown if any(fnmatch(unit, pattern) for pattern in _NEEDED)]
-    return Units(shown, [*needed, *clusters], samples, in_container(), config.declared_parts())
+    needed += clusters
+    fresh = [unit for unit in needed if unit in shown and _is_fresh(shown[unit])]
+    return Units(shown, needed, samples, fresh, in_container(), config.declared_parts())
+
+
+def _is_fresh(state: Mapping[str, str]) -> bool:
+    if state.get("ActiveEnterTimestampMonotonic") != "0" or not state.get("FragmentPath"):
+        return False
+    try:
+        laid_out = paths.host(state["FragmentPath"]).stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= time.time() - laid_out < _LAID_OUT.total_seconds()
 
 
 def judge(found: Units, now: datetime) -> Iterator[Alarm]:
     """Yield what is wrong with services."""
     for unit, state in sorted(found.shown.items()):
         active = state.get("ActiveState", "")
-        down = active not in {"active", "activating", "reloading", "refreshing"}
+        down = active not in {"active", "activating", "reloading", "refreshing", "deactivating"}
         if alarm := _given_up(unit, state, found) or _looping(unit, state, found, now):
             yield alarm
         elif unit in found.needed:
-            if down and _is_meant_to_run(unit, state):
+            # A job is on its way where it is being restarted.
+            coming = state.get("Job", "") not in {"", "0"} or unit in found.fresh
+            if down and not coming and _is_meant_to_run(unit, state):
                 yield Alarm(
                     f"units/{unit}",
                     "red",

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bedstone.notify.alarms import Alarm
+from bedstone.system.systemd import Systemd
 from bedstone.watch import units
 from bedstone.watch.units import Sample, Units
 
@@ -12,6 +19,7 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 UP = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "NRestarts": "0"}
 ENABLED = {"UnitFileState": "enabled"}
+DOWN = UP | ENABLED | {"ActiveState": "inactive"}
 FAILED = UP | {
     "ActiveState": "failed",
     "Result": "exit-code",
@@ -21,7 +29,7 @@ FAILED = UP | {
 WEB = "bedstone-pay-ments-web@blue.service"
 
 
-def judged(shown: dict[str, dict[str, str]], *samples: Sample, **more: bool) -> list[Alarm]:
+def judged(shown: dict[str, dict[str, str]], *samples: Sample, **more: Any) -> list[Alarm]:
     needed = ["nginx.service", "postgresql@17-main.service"]
     apps = {"pay-ments": {"web", "celery-worker"}}
     return list(units.judge(Units(shown, needed, samples, **more, apps=apps), NOW))
@@ -51,6 +59,38 @@ def test_what_is_not_there_or_was_switched_off_is_silent() -> None:
     assert judged({"nginx.service": {"LoadState": "not-found", "ActiveState": "inactive"}}) == []
     [alarm] = judged({"nginx.service": down | ENABLED})
     assert alarm.severity == "red"
+
+
+def test_service_that_is_being_restarted_or_has_yet_to_begin_is_silent() -> None:
+    assert judged({"nginx.service": DOWN | {"ActiveState": "deactivating"}}) == []
+    assert judged({"nginx.service": DOWN | {"Job": "1234"}}) == []
+    assert judged({"nginx.service": DOWN}, fresh=["nginx.service"]) == []
+    assert len(judged({"nginx.service": DOWN | {"Job": ""}})) == 1
+
+
+def test_unit_that_was_just_laid_out_is_fresh_until_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEDSTONE_ROOT", str(tmp_path))
+    (tmp_path / "nginx.service").touch()
+    shown = DOWN | {"ActiveEnterTimestampMonotonic": "0", "FragmentPath": "/nginx.service"}
+
+    class Shown(Systemd):
+        def properties(self, *_: object, **__: object) -> dict[str, dict[str, str]]:
+            return {"nginx.service": shown}
+
+    def fresh() -> list[str]:
+        return list(units.gather([], Shown()).fresh)
+
+    assert fresh() == ["nginx.service"]
+    shown["ActiveEnterTimestampMonotonic"] = "17"
+    assert fresh() == []
+    shown["ActiveEnterTimestampMonotonic"] = "0"
+    hour_ago = time.time() - 3600
+    os.utime(tmp_path / "nginx.service", (hour_ago, hour_ago))
+    assert fresh() == []
+    shown["FragmentPath"] = "/gone.service"
+    assert fresh() == []
 
 
 def test_failed_unit_is_a_warning_unless_its_hook_was_told() -> None:
