@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 30
 CONNECTIONS = 100
 _FIRST_ERROR = 400
+# TLS connections are closed in the background (aiohttp's documentation, "Graceful Shutdown").
+_CLOSING_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ async def _send(plan: Plan, context: ssl.SSLContext) -> tuple[list[Sample], floa
         session.headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
     async with session:
         with _interrupted() as interrupted:
-            return await _paced(session, plan, interrupted)
+            sent = await _paced(session, plan, interrupted)
+    await asyncio.sleep(_CLOSING_SECONDS)
+    return sent
 
 
 @contextmanager
