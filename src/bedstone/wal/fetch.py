@@ -79,6 +79,6 @@ def failure(log: str, where: str) -> BedstoneError | None:
     return BedstoneError(
         f"WAL could not be fetched from {where}, {TRIES} times in a row, so the recovery was"
         " stopped: to end it there would have lost what was archived later.",
-        hint="Again, once the destination answers: `bedstone destinations check` tries it.",
+        hint="Again, once the destination answers: `bedstone destinations --check` tries it.",
         details=tail(log),
     )

@@ -113,4 +113,5 @@ def test_only_postgresql_s_own_words_tell_of_the_destination() -> None:
     assert error is not None
     assert "could not be fetched from offsite" in str(error)
     assert "unable to find a valid repository" in (error.details or "")
+    assert "`bedstone destinations --check`" in (error.hint or "")
     assert fetch.failure("FATAL:  recovery ended before configured recovery target", "x") is None
